@@ -1,0 +1,74 @@
+"""tpu2gpu: a TensorFlow model trained on TPU goes in; a GPU serving model that has proved itself comes out.
+
+Every step is a plain function, a `tpu2gpu` command and a TFX component. Names are imported when they are first
+used, so that importing this package loads neither TensorFlow nor TFX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tpu2gpu.artifacts import Checkpoint as Checkpoint
+    from tpu2gpu.checkpoint_importer.component import CheckpointImporter as CheckpointImporter
+    from tpu2gpu.checkpoint_importer.importing import ImportOptions as ImportOptions
+    from tpu2gpu.checkpoint_importer.importing import import_model as import_model
+    from tpu2gpu.checkpoint_importer.inspecting import inspect_model as inspect_model
+    from tpu2gpu.errors import Tpu2GpuError as Tpu2GpuError
+    from tpu2gpu.freezer.component import Freezer as Freezer
+    from tpu2gpu.freezer.freezing import FreezeOptions as FreezeOptions
+    from tpu2gpu.freezer.freezing import freeze_model as freeze_model
+    from tpu2gpu.latency_evaluator.component import LatencyEvaluator as LatencyEvaluator
+    from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions as EvaluateOptions
+    from tpu2gpu.latency_evaluator.evaluating import evaluate_model as evaluate_model
+    from tpu2gpu.precision_caster.casting import CastOptions as CastOptions
+    from tpu2gpu.precision_caster.casting import cast_checkpoint as cast_checkpoint
+    from tpu2gpu.precision_caster.casting import cast_model as cast_model
+    from tpu2gpu.precision_caster.component import PrecisionCaster as PrecisionCaster
+    from tpu2gpu.publishing import verify_model as verify_model
+    from tpu2gpu.running.loading import load as load
+    from tpu2gpu.trt_converter.component import TRTConverter as TRTConverter
+    from tpu2gpu.trt_converter.converting import ConvertOptions as ConvertOptions
+    from tpu2gpu.trt_converter.converting import convert_model as convert_model
+    from tpu2gpu.unfreezer.component import Unfreezer as Unfreezer
+    from tpu2gpu.unfreezer.unfreezing import UnfreezeOptions as UnfreezeOptions
+    from tpu2gpu.unfreezer.unfreezing import unfreeze_model as unfreeze_model
+
+_HOMES = {
+    "artifacts": ["Checkpoint"],
+    "checkpoint_importer.component": ["CheckpointImporter"],
+    "checkpoint_importer.importing": ["ImportOptions", "import_model"],
+    "checkpoint_importer.inspecting": ["inspect_model"],
+    "errors": ["Tpu2GpuError"],
+    "freezer.component": ["Freezer"],
+    "freezer.freezing": ["FreezeOptions", "freeze_model"],
+    "latency_evaluator.component": ["LatencyEvaluator"],
+    "latency_evaluator.evaluating": ["EvaluateOptions", "evaluate_model"],
+    "precision_caster.casting": ["CastOptions", "cast_checkpoint", "cast_model"],
+    "precision_caster.component": ["PrecisionCaster"],
+    "publishing": ["verify_model"],
+    "running.loading": ["load"],
+    "trt_converter.component": ["TRTConverter"],
+    "trt_converter.converting": ["ConvertOptions", "convert_model"],
+    "unfreezer.component": ["Unfreezer"],
+    "unfreezer.unfreezing": ["UnfreezeOptions", "unfreeze_model"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - strings all
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used (PEP 562)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'tpu2gpu' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"tpu2gpu.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,141 @@
+"""The exceptions of tpu2gpu, and the exit code that each gives a command.
+
+Tpu2GpuError
+├── RefusedError             exit 1   a gate or a policy said no: final, a retry cannot help
+│   ├── PrecisionRefusedError          values that the asked precision cannot hold
+│   └── ParityRefusedError             a conversion whose answers differ from its source's
+├── UsageError               exit 2   an option is unknown, out of range or contradicts another
+│   └── OutputExistsError              the target is there already and `force` was not given
+├── InputError               exit 3   what was given is missing, damaged or not what it should be
+│   ├── SourceError                    the source is no model or checkpoint that we know
+│   ├── CheckpointError                a checkpoint's files disagree with themselves
+│   ├── SignatureError                 a signature, input or output is missing or has the wrong form
+│   ├── GraphError                     a graph holds nodes that the step cannot take
+│   ├── ConversionError                a back end does not take the model
+│   ├── ExamplesError                  examples do not fit the model
+│   ├── ManifestError                  files differ from what their manifest says
+│   └── UnsupportedError               sound input, but a case that this version does not do
+├── EnvironmentLacksError    exit 4   a library, a device or memory is not there
+│   └── WorkerError                    a child process died, hung or outgrew its limit
+└── RemoteRunError           exit 5   a run on a cluster failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class Tpu2GpuError(Exception):
+    """Base of every error that tpu2gpu raises on purpose.
+
+    Attributes:
+        message: What was found and where, without a full stop.
+        details: Every single finding, when there are several.
+        way_out: What the user can do about it.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, details: Sequence[str] = (), way_out: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = tuple(details)
+        self.way_out = way_out
+
+    def __str__(self) -> str:
+        """One line, or one more for each detail."""
+        head = f"{self.message}; {self.way_out}" if self.way_out else self.message
+        return "\n".join([head, *(f"  - {detail}" for detail in self.details)])
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as plain data, to cross a process boundary or stand in a report."""
+        return {
+            "error": type(self).__name__,
+            "message": self.message,
+            "details": list(self.details),
+            "way_out": self.way_out,
+        }
+
+
+class RefusedError(Tpu2GpuError):
+    """A gate or a policy said no."""
+
+    exit_code = 1
+
+
+class PrecisionRefusedError(RefusedError):
+    """Values that the asked precision cannot hold."""
+
+
+class ParityRefusedError(RefusedError):
+    """A conversion whose answers differ from its source's by more than the tolerance."""
+
+
+class UsageError(Tpu2GpuError):
+    """An option is unknown, out of range or contradicts another."""
+
+    exit_code = 2
+
+
+class OutputExistsError(UsageError):
+    """The target is there already."""
+
+
+class InputError(Tpu2GpuError):
+    """What was given is missing, damaged or not what it should be."""
+
+
+class SourceError(InputError):
+    """The source is no model or checkpoint that we know."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint's files disagree with themselves."""
+
+
+class SignatureError(InputError):
+    """A signature, input or output is missing or has the wrong form."""
+
+
+class GraphError(InputError):
+    """A graph holds nodes that the step cannot take."""
+
+
+class ConversionError(InputError):
+    """A back end does not take the model."""
+
+
+class ExamplesError(InputError):
+    """Examples do not fit the model."""
+
+
+class ManifestError(InputError):
+    """Files differ from what their manifest says."""
+
+
+class UnsupportedError(InputError):
+    """Sound input, but a case that this version does not do."""
+
+
+class EnvironmentLacksError(Tpu2GpuError):
+    """A library, a device or memory is not there."""
+
+    exit_code = 4
+
+
+class WorkerError(EnvironmentLacksError):
+    """A child process died, hung or outgrew its limit."""
+
+
+class RemoteRunError(Tpu2GpuError):
+    """A run on a cluster failed."""
+
+    exit_code = 5
+
+
+def from_json(data: dict[str, Any]) -> Tpu2GpuError:
+    """Rebuilds an error from `Tpu2GpuError.to_json`."""
+    kind = globals().get(data["error"], Tpu2GpuError)
+    error: Tpu2GpuError = kind(data["message"], details=data["details"], way_out=data["way_out"])
+    return error

@@ -1,0 +1,128 @@
+"""Options: one frozen class per function, from which its command-line flags and JSON form follow."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import attrs
+
+from tpu2gpu.errors import UsageError
+
+Options = TypeVar("Options")
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 - the word that command lines use
+    *,
+    choices: Iterable[Any] | None = None,
+    minimum: float | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """Declares one field of an options class (a class made by `attrs.frozen`).
+
+    Args:
+        default: Value when not given; a tuple makes the flag repeatable.
+        help: One line for the command's help.
+        choices: The allowed values, for each item where the option is repeatable.
+        minimum: The smallest allowed value.
+        metavar: What the help calls the value.
+    """
+    allowed = tuple(choices) if choices is not None else None
+
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is None:
+                continue
+            if allowed is not None and item not in allowed:
+                raise UsageError(
+                    f"{flag(attribute.name)} {item}: not one of {', '.join(map(str, allowed))}",
+                    way_out=did_you_mean(str(item), map(str, allowed)),
+                )
+            if minimum is not None and item < minimum:
+                raise UsageError(f"{flag(attribute.name)} {item}: must be at least {minimum:g}")
+
+    converter = tuple if isinstance(default, tuple) else None
+    metadata = {"help": help, "choices": allowed, "metavar": metavar}
+    return attrs.field(default=default, converter=converter, validator=[_check_type, check], metadata=metadata)
+
+
+def flag(name: str) -> str:
+    """The command-line flag of an option field: `max_p99_ms` -> `--max-p99-ms`."""
+    return "--" + name.rstrip("_").replace("_", "-")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?` for the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean '{near[0]}'?" if near else ""
+
+
+def from_mapping(cls: type[Options], values: Mapping[str, Any], where: str = "options") -> Options:
+    """Makes an options object from plain data.
+
+    Args:
+        cls: The options class.
+        values: Field names and values; lists become tuples.
+        where: What the values came from, for messages.
+
+    Raises:
+        UsageError: A key is unknown, or a value is not allowed.
+    """
+    known = {field.name for field in attrs.fields(cls)}  # type: ignore[arg-type]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise UsageError(
+            f"{where}: unknown option{'s' if len(unknown) > 1 else ''}",
+            details=[
+                f"{key}: {did_you_mean(key, known) or 'known are ' + ', '.join(sorted(known))}" for key in unknown
+            ],
+        )
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def to_json(options: Any) -> str:
+    """The canonical JSON of an options object: sorted keys, no spaces."""
+    return json.dumps(attrs.asdict(options), sort_keys=True, separators=(",", ":"))
+
+
+def from_json(cls: type[Options], text: str, where: str = "options") -> Options:
+    """Reads `to_json`'s text back.
+
+    Raises:
+        UsageError: The text is not JSON, or holds an unknown option or a value that is not allowed.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where}: not JSON ({error})") from error
+    return from_mapping(cls, values, where)
+
+
+def field_types(cls: type) -> dict[str, tuple[type, bool]]:
+    """For each field of an options class: the type of one value, and whether it may be None."""
+    hints = get_type_hints(cls)
+    return {field.name: _item_type(hints[field.name]) for field in attrs.fields(cls)}
+
+
+def _item_type(hint: Any) -> tuple[type, bool]:
+    arguments = [argument for argument in get_args(hint) if argument not in (type(None), Ellipsis)]
+    if get_origin(hint) is tuple or (arguments and type(None) in get_args(hint)):
+        item, _ = _item_type(arguments[0])
+        return item, type(None) in get_args(hint)
+    return hint, False
+
+
+_types_of_class: Callable[[type], dict[str, tuple[type, bool]]] = field_types
+
+
+def _check_type(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    expected, optional = _types_of_class(type(instance))[attribute.name]
+    for item in value if isinstance(value, tuple) else (value,):
+        fits = isinstance(item, expected) or (expected is float and isinstance(item, int))
+        wrong = isinstance(item, bool) and expected is not bool
+        if not (item is None and optional) and (not fits or wrong):
+            raise UsageError(f"{flag(attribute.name)} {item!r}: must be {expected.__name__}, not {type(item).__name__}")

@@ -1,0 +1,180 @@
+"""Output folders that appear whole or not at all, with a manifest of what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu import __version__
+from tpu2gpu.errors import ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
+
+MANIFEST = "manifest.json"
+REPORT = "report.json"
+_FORMAT = 1
+_CHUNK_BYTES = 8 << 20
+
+
+@attrs.define
+class Staging:
+    """A folder in the making.
+
+    Attributes:
+        folder: Where to write the files.
+        report: What the step found out; becomes `report.json`, also when the step is refused.
+        about: What the manifest says beside the files (the step, its options, its source).
+    """
+
+    folder: Path
+    report: dict[str, Any] = attrs.field(factory=dict)
+    about: dict[str, Any] = attrs.field(factory=dict)
+
+
+@contextmanager
+def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[str, Any]) -> Iterator[Staging]:
+    """Gives a folder to write into, and moves it to `target` in one step when the block ends well.
+
+    When the block raises, nothing appears at `target`; what had been found by then is left beside it as
+    `TARGET.report.json`.
+
+    Args:
+        target: The output folder. An empty folder may be there already.
+        force: Replace an existing output.
+        about: What the manifest says of the step that wrote the folder.
+
+    Raises:
+        OutputExistsError: `target` is there, is not empty, and `force` was not given.
+    """
+    target = Path(target)
+    check_free(target, force=force)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Staging(Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent)), about=dict(about))
+    refusal = target.with_name(target.name + ".report.json")
+    try:
+        yield staging
+        write_json(staging.folder / REPORT, staging.report)
+        write_json(staging.folder / MANIFEST, make_manifest(staging.folder, staging.about))
+        staging.folder.chmod(0o755)
+        _move(staging.folder, target)
+        refusal.unlink(missing_ok=True)
+    except BaseException as error:
+        shutil.rmtree(staging.folder, ignore_errors=True)
+        if staging.report and isinstance(error, Tpu2GpuError):
+            write_json(refusal, {**staging.report, "refused": error.to_json()})
+        raise
+
+
+def check_free(target: Path, *, force: bool) -> None:
+    """Checks that an output can be written to `target`.
+
+    Raises:
+        OutputExistsError: Something is there, and `force` was not given.
+        UsageError: A file is there.
+    """
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target}: a file is there, but the output is a folder", way_out="choose another TARGET")
+    if target.is_dir() and any(target.iterdir()) and not force:
+        raise OutputExistsError(f"{target}: exists already", way_out="choose another TARGET or give --force")
+
+
+def _move(folder: Path, target: Path) -> None:
+    if not target.exists():
+        folder.rename(target)
+        return
+    replaced = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent))
+    target.rename(replaced)
+    folder.rename(target)
+    shutil.rmtree(replaced)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes JSON that a person can read and a diff can compare."""
+    path.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def make_manifest(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Lists a folder's files with their digests.
+
+    Returns:
+        `files` (path, size_bytes, sha256), their common `digest`, and what `about` says.
+    """
+    files = [
+        {"path": path.relative_to(folder).as_posix(), "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in _files(folder)
+    ]
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return {"format": _FORMAT, "tpu2gpu": __version__, **about, "files": files, "digest": digest}
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a folder's manifest.
+
+    Raises:
+        SourceError: There is none.
+        ManifestError: It is damaged.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest["files"], manifest["digest"]
+    except FileNotFoundError as error:
+        raise SourceError(f"{folder}: no {MANIFEST} there", way_out="give a folder that tpu2gpu wrote") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{path}: not a manifest ({error})") from error
+    return manifest
+
+
+def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
+    """Checks that a folder holds exactly the files that its manifest lists, byte for byte.
+
+    Args:
+        source: A folder that tpu2gpu wrote.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        SourceError: There is no manifest.
+        ManifestError: Files are missing, changed or too many; all are listed.
+    """
+    folder = Path(source)
+    manifest = read_manifest(folder)
+    listed = {file["path"]: file for file in manifest["files"]}
+    present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    wrong = [f"{path}: missing" for path in sorted(listed.keys() - present.keys())]
+    wrong += [f"{path}: not in the manifest" for path in sorted(present.keys() - listed.keys())]
+    for path in sorted(listed.keys() & present.keys()):
+        if (size := present[path].stat().st_size) != listed[path]["size_bytes"]:
+            wrong.append(f"{path}: {size} bytes, the manifest says {listed[path]['size_bytes']}")
+        elif sha256_of(present[path]) != listed[path]["sha256"]:
+            wrong.append(f"{path}: its bytes have changed")
+    if wrong:
+        raise ManifestError(f"{folder}: differs from its manifest", details=wrong, way_out="make it again")
+    return manifest
+
+
+def describe_source(source: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a manifest says of the model it was made from: its path, and its digest where it has one."""
+    path = Path(source)
+    return {"path": path.name, "digest": read_manifest(path)["digest"] if (path / MANIFEST).exists() else None}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
