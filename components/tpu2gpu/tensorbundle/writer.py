@@ -1,0 +1,130 @@
+"""Writes a tensor bundle in one pass: shards first, the index last, so that half a checkpoint is never readable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+
+from tpu2gpu.errors import CheckpointError
+from tpu2gpu.tensorbundle import format
+
+SHARD_BYTES = 4 << 30
+
+
+class BundleWriter:
+    """Writes tensors one after the other.
+
+    The number of shards stands in every shard's name and is known only at the end, so shards are written under a
+    temporary name.
+
+    Args:
+        prefix: The checkpoint's path without `.index`; its folder is made.
+        shard_bytes: A shard that has reached this size is closed. A tensor is never cut.
+    """
+
+    def __init__(self, prefix: str | os.PathLike[str], shard_bytes: int = SHARD_BYTES) -> None:
+        self.prefix = os.fspath(prefix)
+        format.index_path(prefix).parent.mkdir(parents=True, exist_ok=True)
+        self._shard_bytes = shard_bytes
+        self._entries: dict[str, format.Entry] = {}
+        self._file: BinaryIO | None = None
+        self._shards = 0
+
+    def add(
+        self,
+        key: str,
+        dtype: int,
+        shape: Iterable[int],
+        chunks: Iterable[bytes | memoryview],
+        *,
+        crc32c: int | None = None,
+    ) -> None:
+        """Appends one tensor.
+
+        Args:
+            key: Its name.
+            dtype: TensorFlow's DataType number.
+            shape: Sizes of its dimensions.
+            chunks: Its bytes as they are to be stored.
+            crc32c: Masked checksum to store as it is; only for string tensors, whose checksum covers more.
+
+        Raises:
+            CheckpointError: The key is there already, or the chunks do not have the shape's size.
+        """
+        if key in self._entries:
+            raise CheckpointError(f"{self.prefix}: tensor {key!r} is written twice")
+        file = self._shard()
+        offset, crc, size = file.tell(), 0, 0
+        for chunk in chunks:
+            crc = google_crc32c.extend(crc, np.frombuffer(chunk, np.uint8))
+            size += file.write(chunk)
+        masked = format.mask(crc) if crc32c is None else crc32c
+        entry = format.Entry(dtype, tuple(shape), self._shards - 1, offset, size, masked)
+        if dtype != format.DT_STRING and size != entry.count * format.numpy_dtype(dtype).itemsize:
+            shape = list(entry.shape)
+            raise CheckpointError(f"{self.prefix}: {size} bytes given for {key!r}, a {entry.dtype_name} {shape}")
+        self._entries[key] = entry
+
+    def add_array(self, key: str, array: np.ndarray[Any, Any]) -> None:
+        """Appends a numeric array.
+
+        Raises:
+            CheckpointError: The key is there already, or the type has no place in a checkpoint.
+        """
+        if array.dtype.name not in format.DTYPE_ENUMS:
+            raise CheckpointError(f"{self.prefix}: {key!r} is {array.dtype}, which a checkpoint cannot hold")
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self.add(key, format.DTYPE_ENUMS[array.dtype.name], array.shape, [data.data])
+
+    def close(self) -> None:
+        """Gives the shards their names and writes the index."""
+        if self._file is None:
+            self._shard()  # TensorFlow expects a data file even for an empty checkpoint
+        self._close_shard()
+        for shard in range(self._shards):
+            self._partial(shard).replace(format.shard_path(self.prefix, shard, self._shards))
+        items = [(key.encode(), format.encode_entry(entry)) for key, entry in self._entries.items()]
+        table = format.encode_table(sorted([(b"", format.encode_header(self._shards)), *items]))
+        index = format.index_path(self.prefix)
+        partial = index.with_name(index.name + ".partial")
+        partial.write_bytes(table)
+        partial.replace(index)
+
+    def discard(self) -> None:
+        """Removes what has been written."""
+        self._close_shard()
+        for shard in range(self._shards):
+            self._partial(shard).unlink(missing_ok=True)
+
+    def __enter__(self) -> BundleWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def _shard(self) -> BinaryIO:
+        if self._file is not None and self._file.tell() >= self._shard_bytes:
+            self._close_shard()
+        if self._file is None:
+            self._file = self._partial(self._shards).open("wb")
+            self._shards += 1
+        return self._file
+
+    def _close_shard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _partial(self, shard: int) -> Path:
+        return Path(f"{self.prefix}.data-{shard:05d}.partial")
