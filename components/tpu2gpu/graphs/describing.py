@@ -1,0 +1,59 @@
+"""A model in plain data, for reports and for people."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tpu2gpu.graphs.serving_model import ServingModel, Variable
+from tpu2gpu.tensorbundle import format
+
+
+def dtype_name(enum: int) -> str:
+    """numpy's name of a DataType number, or TensorFlow's for types that numpy lacks."""
+    if enum in format.DTYPE_NAMES:
+        return format.DTYPE_NAMES[enum]
+    from tensorflow.core.framework import types_pb2
+
+    return str(types_pb2.DataType.Name(enum))
+
+
+def describe_signatures(model: ServingModel) -> dict[str, Any]:
+    """For each signature: its inputs and outputs with type and shape; unknown sizes are None."""
+    return {
+        name: {
+            "inputs": {key: _describe_tensor(info) for key, info in sorted(signature.inputs.items())},
+            "outputs": {key: _describe_tensor(info) for key, info in sorted(signature.outputs.items())},
+        }
+        for name, signature in model.signatures.items()
+    }
+
+
+def _describe_tensor(info: Any) -> dict[str, Any]:
+    shape = info.tensor_shape
+    sizes = None if shape.unknown_rank else [None if dim.size < 0 else dim.size for dim in shape.dim]
+    return {"dtype": dtype_name(info.dtype), "shape": sizes, "tensor": info.name}
+
+
+def describe_variables(model: ServingModel) -> list[dict[str, Any]]:
+    """Name, type, shape, size and trainability of each variable."""
+    return [
+        {
+            "name": name,
+            "dtype": dtype_name(variable.dtype),
+            "shape": list(variable.shape),
+            "size_bytes": size_bytes(variable),
+            "trainable": variable.trainable,
+        }
+        for name, variable in sorted(model.variables.items())
+    ]
+
+
+def size_bytes(variable: Variable) -> int:
+    """Bytes of a variable in the type that the graph gives it."""
+    return math.prod(variable.shape) * format.numpy_dtype(variable.dtype).itemsize
+
+
+def variables_size_bytes(model: ServingModel) -> int:
+    """Bytes of all variables together."""
+    return sum(size_bytes(variable) for variable in model.variables.values())

@@ -1,0 +1,151 @@
+"""Finds a graph's variables in its checkpoint: by dataflow and the object graph, never by guessing names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.dataflow import OpDefs, data_inputs, split_tensor
+from tpu2gpu.graphs.flattening import Flattener
+from tpu2gpu.graphs.serving_model import ServingModel, Variable
+from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
+from tpu2gpu.tensorbundle.reader import Bundle
+
+HANDLE_SUFFIX = "/handle"
+
+
+@attrs.frozen
+class _Known:
+    """What a model says of one variable besides the graph."""
+
+    key: str = ""
+    name: str = ""
+    trainable: bool = True
+
+
+def find_variables(model: ServingModel, meta: Any, prefix: Path) -> None:
+    """Fills in a model's variables: key, type, shape, trainability, and their own names where those are free.
+
+    Args:
+        model: A model whose flat graph holds VarHandleOps.
+        meta: The MetaGraphDef that it came from.
+        prefix: The checkpoint.
+
+    Raises:
+        GraphError: Variables have no value, or one of another type or shape; all are listed.
+        SourceError: There is no checkpoint.
+        CheckpointError: The checkpoint is damaged.
+    """
+    handles = {name: node for name, node in model.nodes.items() if node.op == "VarHandleOp"}
+    if not handles:
+        return
+    model.bundle = Bundle(prefix)
+    known = dict(_from_restore_op(meta, model.ops))
+    known.update(_from_object_graph(meta, model.bundle, known))
+    wrong = []
+    for name, node in handles.items():
+        about = known.get(name.removesuffix(HANDLE_SUFFIX), known.get(name, _Known()))
+        mismatch = _mismatch(node, about.key, model.bundle)
+        if mismatch:
+            wrong.append(f"{name}: {mismatch}")
+            continue
+        shape = model.bundle.entry(about.key).shape
+        model.variables[name] = Variable(name, about.key, node.attr["dtype"].type, shape, about.trainable)
+    if wrong:
+        raise GraphError(f"{prefix}: does not fit the graph", details=wrong, way_out="export the model again")
+    _give_names(model, {variable.node: known_name for variable, known_name in _own_names(model, known)})
+
+
+def _mismatch(handle: Any, key: str, bundle: Bundle) -> str:
+    if not key:
+        return "nothing restores it"
+    if key not in bundle:
+        return f"no {key!r} in the checkpoint"
+    entry = bundle.entry(key)
+    declared = handle.attr["shape"].shape
+    shape = [dim.size for dim in declared.dim]
+    same_rank = declared.unknown_rank or len(shape) == len(entry.shape)
+    same_sizes = all(size in (-1, found) for size, found in zip(shape, entry.shape, strict=False))
+    if handle.attr["dtype"].type != entry.dtype or not same_rank or not same_sizes:
+        return f"{shape} in the graph, {entry.dtype_name} {list(entry.shape)} in the checkpoint"
+    return ""
+
+
+def _from_restore_op(meta: Any, ops: OpDefs) -> Iterator[tuple[str, _Known]]:
+    """Which key each variable is restored from, told by the dataflow of the restore op."""
+    from tensorflow.core.framework import variable_pb2
+    from tensorflow.python.framework import tensor_util
+
+    trainable: dict[str, bool] = {}
+    for collection in ("variables", "trainable_variables"):
+        if collection in meta.collection_def:
+            for text in meta.collection_def[collection].bytes_list.value:
+                name = split_tensor(variable_pb2.VariableDef.FromString(text).variable_name)[0]
+                trainable[name] = collection == "trainable_variables"
+    if not meta.saver_def.restore_op_name:
+        return
+    flattener = Flattener(meta.graph_def, ops)
+    flattener.add([meta.saver_def.restore_op_name], ordered=True)
+    for node in flattener.nodes.values():
+        if node.op not in ("Assign", "AssignVariableOp"):
+            continue
+        source, index = split_tensor(node.input[1])
+        while flattener.nodes[source].op in ("Identity", "Reshape"):
+            source, index = split_tensor(flattener.nodes[source].input[0])
+        restore = flattener.nodes[source]
+        if restore.op == "RestoreV2":
+            names = flattener.nodes[split_tensor(restore.input[1])[0]].attr["value"].tensor
+            variable = split_tensor(node.input[0])[0]
+            key = tensor_util.MakeNdarray(names)[index].decode()
+            yield variable, _Known(key, trainable=trainable.get(variable, True))
+
+
+def _from_object_graph(meta: Any, bundle: Bundle, known: dict[str, _Known]) -> Iterator[tuple[str, _Known]]:
+    """What TensorFlow 2 knows of the variables that functions capture; it names them even where graphs do not."""
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    if OBJECT_GRAPH_KEY not in bundle:
+        return
+    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(bundle.read(OBJECT_GRAPH_KEY).item())
+    objects = meta.object_graph_def
+    described: dict[int, _Known] = {}
+    by_key: dict[str, _Known] = {}
+    for number, (node, description) in enumerate(zip(graph.nodes, objects.nodes, strict=False)):
+        if description.WhichOneof("kind") == "variable" and node.attributes:
+            key = node.attributes[0].checkpoint_key
+            described[number] = _Known(key, description.variable.name, description.variable.trainable)
+            by_key[key] = described[number]
+    for variable, about in known.items():
+        if about.key in by_key:
+            yield variable, by_key[about.key]
+    for call in meta.graph_def.node:
+        function = objects.concrete_functions.get(call.attr["f"].func.name) if "f" in call.attr else None
+        if function is None:
+            continue
+        captured = data_inputs(call)[-len(function.bound_inputs) :] if function.bound_inputs else []
+        for reference, number in zip(captured, function.bound_inputs, strict=False):
+            if number in described:
+                yield split_tensor(reference)[0], described[number]
+
+
+def _own_names(model: ServingModel, known: dict[str, _Known]) -> Iterator[tuple[Variable, str]]:
+    for variable in model.variables.values():
+        plain = variable.node.removesuffix(HANDLE_SUFFIX)
+        about = known.get(plain, known.get(variable.node, _Known()))
+        yield variable, about.name or plain
+
+
+def _give_names(model: ServingModel, wanted: dict[str, str]) -> None:
+    """Calls each variable's node by the variable's own name, where no other node has it."""
+    renamed = {}
+    for old, name in wanted.items():
+        if old != name:
+            node, variable = model.nodes.pop(old), model.variables.pop(old)
+            node.name = variable.node = renamed[old] = model.free_name(name)
+            node.attr["shared_name"].s = node.name.encode()
+            model.nodes[node.name], model.variables[node.name] = node, variable
+    model.redirect(renamed)
