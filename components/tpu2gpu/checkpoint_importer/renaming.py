@@ -1,0 +1,66 @@
+"""Renames variables by rules, and keeps the names apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tpu2gpu.errors import UsageError
+from tpu2gpu.graphs.serving_model import ServingModel
+
+# What training on TPU leaves in names: TF 1's bfloat16 scope, and scopes that were opened twice.
+DEFAULT_RULES = (("^bfloat16/", ""), ("//+", "/"))
+
+
+def parse_rules(rules: Iterable[str]) -> list[tuple[re.Pattern[str], str]]:
+    """Reads `REGEX=REPLACEMENT` rules.
+
+    Raises:
+        UsageError: A rule has no `=` or its expression is wrong; all are listed.
+    """
+    parsed, wrong = [], []
+    for rule in rules:
+        pattern, separator, replacement = rule.rpartition("=")
+        try:
+            if not separator:
+                raise re.error("no '=' in it")
+            parsed.append((re.compile(pattern), replacement))
+        except re.error as error:
+            wrong.append(f"{rule!r}: {error}")
+    if wrong:
+        raise UsageError("--rename: rules have the form 'REGEX=REPLACEMENT'", details=wrong)
+    return parsed
+
+
+def rename_variables(model: ServingModel, rules: Iterable[str]) -> dict[str, str]:
+    """Renames a model's variables, first by the default rules, then by the given ones in their order.
+
+    Args:
+        model: The model, changed in place.
+        rules: `REGEX=REPLACEMENT`, applied with `re.sub`.
+
+    Returns:
+        The new names of those that changed, by the old ones.
+
+    Raises:
+        UsageError: A rule is malformed, or two variables would have one name.
+    """
+    parsed = [*((re.compile(pattern), new) for pattern, new in DEFAULT_RULES), *parse_rules(rules)]
+    wanted: dict[str, list[str]] = {}
+    for name in model.variables:
+        new = name
+        for pattern, replacement in parsed:
+            new = pattern.sub(replacement, new)
+        wanted.setdefault(new, []).append(name)
+    clashes = [f"{new!r}: from {', '.join(old)}" for new, old in wanted.items() if len(old) > 1]
+    clashes += [f"{new!r}: a node has this name" for new, old in wanted.items() if new in model.nodes and old != [new]]
+    if clashes:
+        raise UsageError("--rename: names must stay apart", details=clashes, way_out="make the rules more specific")
+    changed = {old[0]: new for new, old in wanted.items() if old[0] != new}
+    for old_name, new_name in changed.items():
+        node, variable = model.nodes.pop(old_name), model.variables.pop(old_name)
+        node.name = variable.node = new_name
+        node.attr["shared_name"].s = new_name.encode()
+        model.nodes[new_name], model.variables[new_name] = node, variable
+    model.redirect(changed)
+    return changed

@@ -1,0 +1,1 @@
+"""Turns a model's variables into constants, byte for byte."""

@@ -1,0 +1,1 @@
+"""Turns a frozen model's weights back into variables."""
