@@ -148,6 +148,11 @@ def consumers(nodes: Mapping[str, Any]) -> dict[str, list[tuple[Any, int]]]:
     return result
 
 
+def users(nodes: Iterable[Any], name: str) -> list[Any]:
+    """The nodes that take a data output of a node."""
+    return [node for node in nodes if any(producer(reference) == name for reference in data_inputs(node))]
+
+
 def in_order(nodes: Mapping[str, Any]) -> list[Any]:
     """The nodes with every producer before its consumers; loops are cut at NextIteration."""
     waiting = {}

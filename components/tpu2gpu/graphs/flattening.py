@@ -136,10 +136,11 @@ class Flattener:
         for frame, name in self._reach(places, through_control=True):
             node = frame.nodes[name]
             bodies = needed_functions([node], self._functions).values()
-            ops = [node.op, *(inner.op for body in bodies for inner in body.node_def)]
-            writes += [f"{frame.path}{name} ({op})" for op in ops if WRITES.fullmatch(op)]
+            inner = [it.op for body in bodies for it in body.node_def]
+            writes += [f"{frame.path}{name} ({op})" for op in [node.op, *inner] if WRITES.fullmatch(op)]
             if self._key((frame, name)) not in kept and self._has_effect(node.op):
-                self.dropped_effects[frame.path + name] = node.op
+                around = sorted({op for op in inner if self._has_effect(op)})
+                self.dropped_effects[frame.path + name] = " around ".join([node.op, *around])
         if writes:
             raise GraphError(
                 "the signature writes to variables or tables while it serves",

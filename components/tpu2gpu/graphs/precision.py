@@ -32,12 +32,14 @@ class Policy:
         light: Ops that change where a changed one feeds them.
         wide_attributes: Type attributes of those ops that must stay (`op` -> names).
         why_wide: For any node: the reason why it must stay, or nothing.
+        overflowing: Weights that the narrow type cannot hold: they stay, and so does what takes them.
     """
 
     heavy: frozenset[str]
     light: frozenset[str]
     wide_attributes: Mapping[str, frozenset[str]]
     why_wide: Callable[[Any], str]
+    overflowing: frozenset[str] = frozenset()
 
 
 @attrs.define
@@ -153,6 +155,7 @@ class _Narrower:
         self._ordered = in_order(model.nodes)
         self._dynamic = depends_on_inputs(self._ordered)
         self._followers = consumers(model.nodes)
+        self._overflowing = self._static_users(policy.overflowing)
         self._narrow: set[str] = set()
         self._casts: dict[tuple[str, int], str] = {}
         self._made: list[Any] = []
@@ -175,6 +178,14 @@ class _Narrower:
         remove_idle_casts(self._model)
         return self._result
 
+    def _static_users(self, weights: frozenset[str]) -> set[str]:
+        """The weights, and what is made of them without any input."""
+        found = set(weights)
+        for node in self._ordered:
+            if node.name not in self._dynamic and any(producer(it) in found for it in data_inputs(node)):
+                found.add(node.name)
+        return found
+
     def _choose_dynamic(self) -> None:
         """Heavy ops change; light ones where one of their inputs has changed."""
         for node in self._ordered:
@@ -195,6 +206,8 @@ class _Narrower:
         if node.op not in self._policy.heavy and node.op not in self._policy.light:
             return f"{node.op} is not known to be safe"
         sources = [self._model.nodes[producer(reference)] for reference in data_inputs(node)]
+        if any(source.name in self._overflowing for source in sources):
+            return "the values of its weight do not fit"
         lost = [source.name for source in sources if source.op == "Const" and self._loses_value(source)]
         if lost:
             return f"the constant {lost[0]} would be lost"
@@ -221,6 +234,8 @@ class _Narrower:
             if node.name in self._dynamic or node.op not in MOVES | _SOURCES or not self._is_float(node):
                 continue
             reason = self._policy.why_wide(node)
+            if node.name in self._overflowing:
+                reason = reason or "its values do not fit"
             takers = [
                 (follower, position)
                 for follower, position in self._followers[node.name]

@@ -151,7 +151,21 @@ def _assets(meta: Any, source: Path, flattener: Flattener) -> list[Asset]:
         if ".." in Path(asset.filename).parts or not path.is_file():
             raise SourceError(f"{source}: asset {asset.filename!r} is missing", way_out="export the model again")
         assets.append(Asset(node, path))
+        # TensorFlow 2 has a placeholder where loaders of flat graphs want a constant to feed.
+        if flattener.nodes[node].op == "Placeholder":
+            flattener.nodes[node] = _string_constant(node, asset.filename)
     return assets
+
+
+def _string_constant(name: str, text: str) -> Any:
+    from tensorflow.core.framework import node_def_pb2
+    from tensorflow.python.framework import tensor_util
+
+    node = node_def_pb2.NodeDef(name=name, op="Const")
+    tensor = tensor_util.make_tensor_proto(text)
+    node.attr["dtype"].type = tensor.dtype
+    node.attr["value"].tensor.CopyFrom(tensor)
+    return node
 
 
 def _make_variables_resources(model: ServingModel) -> None:
@@ -211,7 +225,6 @@ def _meta_graph(model: ServingModel) -> Any:
         entry.tensor_info.name = f"{asset.node}:0"
     if model.init_node:
         meta.collection_def["saved_model_main_op"].node_list.value.append(model.init_node)
-        meta.signature_def[INIT_SIGNATURE].outputs[INIT_SIGNATURE].name = model.init_node
     return meta
 
 

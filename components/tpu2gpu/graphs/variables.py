@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import GraphError
-from tpu2gpu.graphs.dataflow import OpDefs, data_inputs, split_tensor
+from tpu2gpu.graphs.dataflow import OpDefs, data_inputs, split_tensor, users
 from tpu2gpu.graphs.flattening import Flattener
 from tpu2gpu.graphs.serving_model import ServingModel, Variable
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
@@ -46,6 +46,9 @@ def find_variables(model: ServingModel, meta: Any, prefix: Path) -> None:
     model.bundle = Bundle(prefix)
     known = dict(_from_restore_op(meta, model.ops))
     known.update(_from_object_graph(meta, model.bundle, known))
+    for name in [name for name in handles if name not in known]:
+        if _bypass_local_variable(model, name):
+            del handles[name]
     wrong = []
     for name, node in handles.items():
         about = known.get(name.removesuffix(HANDLE_SUFFIX), known.get(name, _Known()))
@@ -58,6 +61,18 @@ def find_variables(model: ServingModel, meta: Any, prefix: Path) -> None:
     if wrong:
         raise GraphError(f"{prefix}: does not fit the graph", details=wrong, way_out="export the model again")
     _give_names(model, {variable.node: known_name for variable, known_name in _own_names(model, known)})
+
+
+def _bypass_local_variable(model: ServingModel, name: str) -> bool:
+    """Takes out a variable that the initialiser fills, such as TensorFlow 2's path of an asset; no checkpoint has it."""
+    takers = users(model.nodes.values(), name)
+    assigns = [node for node in takers if node.op == "AssignVariableOp"]
+    readers = [node for node in takers if node.op == "ReadVariableOp"]
+    if len(assigns) != 1 or len(takers) != 1 + len(readers):
+        return False
+    value = assigns[0].input[1]
+    model.redirect({node.name: value for node in [*assigns, *readers]})
+    return True
 
 
 def _mismatch(handle: Any, key: str, bundle: Bundle) -> str:

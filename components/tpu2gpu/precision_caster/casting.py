@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -13,6 +13,9 @@ from tpu2gpu.errors import PrecisionRefusedError
 from tpu2gpu.options import option
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.publishing import describe_source, publish
+
+if TYPE_CHECKING:
+    from tpu2gpu.graphs.serving_model import ServingModel
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 CHECKPOINT_PREFIX = "checkpoint/model.ckpt"
@@ -78,7 +81,8 @@ def cast_model(
         progress: Told which weight is being looked at.
 
     Raises:
-        PrecisionRefusedError: Values do not fit the precision.
+        PrecisionRefusedError: Values do not fit the precision; the report of all stands beside the target.
+        UsageError: An expression of `keep` is malformed.
         SourceError: The source is not a SavedModel.
         CheckpointError: Its variables are damaged.
         GraphError: Its graph contradicts itself.
@@ -88,7 +92,7 @@ def cast_model(
 
     options = options or CastOptions()
     with publish(target, force=force, about=_about(options, source, run_name)) as staging:
-        model, staging.report = _cast_graph(source, options, progress)
+        model = _cast_graph(source, options, staging.report, progress)
         write_saved_model(model, staging.folder)
         read_saved_model(staging.folder)  # what was written can be read
     return _result(Path(target), staging.report)
@@ -114,7 +118,8 @@ def cast_checkpoint(
         progress: Told which tensor is being cast.
 
     Raises:
-        PrecisionRefusedError: Values do not fit the precision.
+        PrecisionRefusedError: Values do not fit the precision; the report of all stands beside the target.
+        UsageError: An expression of `keep` is malformed.
         SourceError: There is no checkpoint.
         CheckpointError: It is damaged.
         OutputExistsError: The target is there already.
@@ -131,8 +136,10 @@ def cast_checkpoint(
     return _result(Path(target), staging.report)
 
 
-def _cast_graph(source: str | os.PathLike[str], options: CastOptions, progress: Progress) -> tuple[Any, dict[str, Any]]:
-    """Rewrites the graph; with `on_overflow=keep` a second time, without the tensors that overflow."""
+def _cast_graph(
+    source: str | os.PathLike[str], options: CastOptions, report: dict[str, Any], progress: Progress
+) -> ServingModel:
+    """Rewrites the graph and reports; with `on_overflow=keep` again, without the tensors that overflow."""
     from tpu2gpu.graphs.precision import DT_BFLOAT16, DT_HALF, narrow, widen
     from tpu2gpu.graphs.saved_model import read_saved_model
     from tpu2gpu.precision_caster.policy import serving_policy
@@ -142,7 +149,8 @@ def _cast_graph(source: str | os.PathLike[str], options: CastOptions, progress: 
     keep_names: set[str] = set()
     while True:
         model = read_saved_model(source)
-        report: dict[str, Any] = {"precision": options.to}
+        report.clear()
+        report["precision"] = options.to
         if options.to == "float32":
             report["changed_nodes"] = widen(model, [DT_HALF, DT_BFLOAT16])
             overflows: dict[str, float] = {}
@@ -165,7 +173,7 @@ def _cast_graph(source: str | os.PathLike[str], options: CastOptions, progress: 
             continue
         report["kept_for_overflow"] = sorted(keep_names)
         _refuse_overflow(overflows, options)
-        return model, report
+        return model
 
 
 def _refuse_overflow(overflows: dict[str, float], options: CastOptions) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.precision import Policy
 
 # Matrix work, where the time goes: GPUs multiply in the narrow type and add up in float32.
@@ -43,6 +44,21 @@ KEPT_OPS = {
 }
 
 
+def compile_keep(keep: Iterable[str]) -> list[re.Pattern[str]]:
+    """Compiles the expressions of `--keep`.
+
+    Raises:
+        UsageError: One is malformed.
+    """
+    patterns = []
+    for text in keep:
+        try:
+            patterns.append(re.compile(text))
+        except re.error as error:
+            raise UsageError(f"--keep {text!r}: not a regular expression ({error})") from error
+    return patterns
+
+
 def serving_policy(keep: Iterable[str] = (), keep_ops: Iterable[str] = (), overflowing: Collection[str] = ()) -> Policy:
     """The policy for serving, with what the user wants kept.
 
@@ -50,8 +66,11 @@ def serving_policy(keep: Iterable[str] = (), keep_ops: Iterable[str] = (), overf
         keep: Regular expressions; nodes and variables whose name one of them finds stay float32.
         keep_ops: Ops that stay float32.
         overflowing: Names of weights that the narrow type cannot hold.
+
+    Raises:
+        UsageError: An expression is malformed.
     """
-    patterns = [re.compile(pattern) for pattern in keep]
+    patterns = compile_keep(keep)
     ops = set(keep_ops)
 
     def why_wide(node: Any) -> str:
@@ -60,8 +79,6 @@ def serving_policy(keep: Iterable[str] = (), keep_ops: Iterable[str] = (), overf
                 return f"asked for: --keep '{pattern.pattern}'"
         if node.op in ops:
             return f"asked for: --keep-op {node.op}"
-        if node.name in overflowing:
-            return "its values do not fit"
         return KEPT_OPS.get(node.op, "")
 
-    return Policy(HEAVY, LIGHT, WIDE_ATTRIBUTES, why_wide)
+    return Policy(HEAVY, LIGHT, WIDE_ATTRIBUTES, why_wide, frozenset(overflowing))

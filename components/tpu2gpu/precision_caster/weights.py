@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import attrs
 
 from tpu2gpu.graphs.serving_model import ServingModel
 from tpu2gpu.precision_caster.casting import CastOptions
+from tpu2gpu.precision_caster.policy import compile_keep
 from tpu2gpu.progress import Progress
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import CastStatistics, cast_chunks, is_float
@@ -62,7 +62,7 @@ def cast_bundle(bundle: Bundle, prefix: Path, options: CastOptions, progress: Pr
         As `weight_report`.
     """
     wanted = format.DTYPE_ENUMS[options.to]
-    keep = [re.compile(pattern) for pattern in options.keep]
+    keep = compile_keep(options.keep)
     weights, overflows, size, cast_size = [], {}, 0, 0
     with BundleWriter(prefix) as writer:
         for position, (key, entry) in enumerate(bundle.entries.items()):

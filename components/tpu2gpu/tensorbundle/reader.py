@@ -104,10 +104,10 @@ class Bundle:
         self.shards = 0
         try:
             for key, value in format.read_table(data):
-                if key:
-                    entries[key.decode()] = format.decode_entry(value)
-                else:
+                if not key:
                     self.shards, little_endian = format.decode_header(value)
+                elif not key.startswith(b"\0"):  # a slice of a partitioned tensor, whose name is another entry
+                    entries[key.decode()] = format.decode_entry(value)
         except ValueError as error:
             raise CheckpointError(f"{self.index_path}: {error}", way_out="fetch the checkpoint again") from error
         if self.shards < 1:

@@ -1,0 +1,67 @@
+"""Options: checked when they are made, with the nearest known word in every message."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from tpu2gpu.errors import UsageError
+from tpu2gpu.options import field_types, flag, from_json, from_mapping, option, to_json
+
+
+@attrs.frozen(kw_only=True)
+class Example:
+    color: str = option("red", "a color", choices=("red", "green"))
+    names: tuple[str, ...] = option((), "names")
+    share: float | None = option(None, "a share", minimum=0)
+    count: int = option(3, "a count", minimum=1)
+    loud: bool = option(False, "speak up")
+
+
+def test_options_travel_as_canonical_json() -> None:
+    options = Example(names=("a", "b"), share=1)
+    text = to_json(options)
+    assert text == '{"color":"red","count":3,"loud":false,"names":["a","b"],"share":1}'
+    assert from_json(Example, text) == options
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"color": "gren"}, r"--color gren: not one of red, green; did you mean 'green'\?"),
+        ({"count": 0}, "--count 0: must be at least 1"),
+        ({"share": -0.5}, r"--share -0\.5: must be at least 0"),
+        ({"count": "3"}, "--count '3': must be int, not str"),
+        ({"count": True}, "--count True: must be int, not bool"),
+        ({"names": (1,)}, "--names 1: must be str, not int"),
+        ({"count": None}, "--count None: must be int, not NoneType"),
+    ],
+)
+def test_values_are_checked_at_construction(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Example(**values)
+
+
+def test_unknown_keys_are_all_named_with_the_nearest_known_ones() -> None:
+    with pytest.raises(UsageError) as caught:
+        from_mapping(Example, {"colour": "red", "zzz": 1}, "settings.yaml")
+    assert caught.value.message == "settings.yaml: unknown options"
+    assert caught.value.details[0] == "colour: did you mean 'color'?"
+    assert caught.value.details[1].startswith("zzz: known are color, count")
+    assert caught.value.exit_code == 2
+
+
+def test_text_that_is_not_json_is_named() -> None:
+    with pytest.raises(UsageError, match="step x: not JSON"):
+        from_json(Example, "{", "step x")
+
+
+def test_flags_and_types_follow_from_the_fields() -> None:
+    assert flag("max_p99_ms") == "--max-p99-ms"
+    assert field_types(Example) == {
+        "color": (str, False),
+        "names": (str, False),
+        "share": (float, True),
+        "count": (int, False),
+        "loud": (bool, False),
+    }

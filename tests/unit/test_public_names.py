@@ -1,0 +1,43 @@
+"""What `import tpu2gpu` offers, and what it costs."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import tpu2gpu
+from tpu2gpu import errors
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in tpu2gpu.__all__:
+        value = getattr(tpu2gpu, name)
+        assert name == "__version__" or inspect.getdoc(value), name
+
+
+def test_importing_the_package_loads_no_heavy_library() -> None:
+    code = "import sys, tpu2gpu; print(*sorted({'tensorflow', 'tfx', 'numpy', 'onnx', 'keras'} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert loaded.strip() == ""
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(tpu2gpu, "convert_everything")
+
+
+def test_every_error_is_drawn_in_the_tree_with_its_exit_code() -> None:
+    lines = (errors.__doc__ or "").splitlines()
+    kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.Tpu2GpuError)]
+    for kind in kinds:
+        line = next(line for line in lines if kind.__name__ in line.split())
+        if "exit" in line:
+            assert f"exit {kind.exit_code} " in line
+
+
+def test_an_error_is_one_line_with_its_way_out_and_one_more_for_each_detail() -> None:
+    error = errors.GraphError("two nodes stand in the way", details=["a (Op)", "b (Op)"], way_out="cut them")
+    assert str(error) == "two nodes stand in the way; cut them\n  - a (Op)\n  - b (Op)"
+    copy = errors.from_json(error.to_json())
+    assert type(copy) is errors.GraphError
+    assert str(copy) == str(error)

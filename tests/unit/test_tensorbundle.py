@@ -1,0 +1,240 @@
+"""Checkpoint files: what TensorFlow writes we read, what we write TensorFlow reads, damage is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
+from tpu2gpu.tensorbundle import format
+from tpu2gpu.tensorbundle.reader import Bundle
+from tpu2gpu.tensorbundle.writer import BundleWriter
+
+NUMERIC = ["float16", "bfloat16", "float32", "float64", "int8", "int32", "int64", "uint8", "bool", "complex64"]
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
+    """An array of any type that a checkpoint holds, 0-d and empty ones among them, with any bits."""
+    dtype = format.numpy_dtype(format.DTYPE_ENUMS[draw(st.sampled_from(NUMERIC))])
+    shape = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
+    size = int(np.prod(shape)) * dtype.itemsize
+    data = draw(st.binary(min_size=size, max_size=size))
+    if dtype.kind == "b":
+        data = bytes(byte & 1 for byte in data)
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def bits(array: Any) -> bytes:
+    return np.ascontiguousarray(array).tobytes()
+
+
+def write_with_tensorflow(prefix: Path, tensors: dict[str, Any]) -> None:
+    import tensorflow as tf
+
+    values = [tf.constant(value) for value in tensors.values()]
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix), tensor_names=list(tensors), shape_and_slices=[""] * len(tensors), tensors=values
+    )
+
+
+judged = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@judged
+@given(tensors=st.dictionaries(NAMES, arrays(), min_size=1, max_size=6))
+def test_what_tensorflow_writes_is_read_bit_for_bit(
+    tensors: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    prefix = tmp_path_factory.mktemp("tf") / "model"
+    write_with_tensorflow(prefix, tensors)
+    bundle = Bundle(prefix)
+    assert sorted(bundle) == sorted(tensors)
+    for name, value in tensors.items():
+        read = bundle.read(name)
+        assert (read.dtype, read.shape, bits(read)) == (value.dtype, value.shape, bits(value))
+
+
+@judged
+@given(tensors=st.dictionaries(NAMES, arrays(), min_size=1, max_size=6), shard_bytes=st.sampled_from([1, 64, 1 << 20]))
+def test_what_is_written_tensorflow_reads_bit_for_bit(
+    tensors: dict[str, Any], shard_bytes: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    import tensorflow as tf
+
+    prefix = tmp_path_factory.mktemp("own") / "model"
+    with BundleWriter(prefix, shard_bytes=shard_bytes) as writer:
+        for name, value in tensors.items():
+            writer.add_array(name, value)
+    reader = tf.train.load_checkpoint(str(prefix))
+    assert sorted(reader.get_variable_to_shape_map()) == sorted(tensors)
+    for name, value in tensors.items():
+        restored = tf.raw_ops.RestoreV2(
+            prefix=str(prefix), tensor_names=[name], shape_and_slices=[""], dtypes=[tf.as_dtype(value.dtype)]
+        )[0].numpy()
+        assert (restored.dtype, restored.shape, bits(restored)) == (value.dtype, value.shape, bits(value))
+        assert bits(reader.get_tensor(name)) == bits(value)
+
+
+def test_strings_are_read_and_copied_verbatim(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    words = np.array([b"one", b"", b"\x00three", b"x" * 300], object).reshape(2, 2)
+    write_with_tensorflow(tmp_path / "tf", {"words": words})
+    bundle = Bundle(tmp_path / "tf")
+    assert np.array_equal(bundle.read("words"), words)
+    entry = bundle.entry("words")
+    with BundleWriter(tmp_path / "own") as writer:
+        writer.add("words", entry.dtype, entry.shape, bundle.chunks("words"), crc32c=entry.crc32c)
+    assert np.array_equal(tf.train.load_checkpoint(str(tmp_path / "own")).get_tensor("words"), words)
+
+
+def test_an_object_checkpoint_copied_entry_by_entry_restores_into_its_objects(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    saved = tf.train.Checkpoint(a=tf.Variable([1.0, 2.0]), name=tf.Variable("words"))
+    bundle = Bundle(saved.write(str(tmp_path / "tf")))
+    with BundleWriter(tmp_path / "own") as writer:
+        for key, entry in bundle.entries.items():
+            crc = entry.crc32c if entry.dtype == format.DT_STRING else None
+            writer.add(key, entry.dtype, entry.shape, bundle.chunks(key), crc32c=crc)
+    a, name = tf.Variable([0.0, 0.0]), tf.Variable("")
+    tf.train.Checkpoint(a=a, name=name).read(str(tmp_path / "own")).assert_existing_objects_matched()
+    assert a.numpy().tolist() == [1.0, 2.0]
+    assert name.numpy() == b"words"
+
+
+def test_thousands_of_names_with_shared_prefixes(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    names = [f"net/block_{i // 10}/conv_{i % 10}/kernel" for i in range(3000)]
+    with BundleWriter(tmp_path / "model") as writer:
+        for number, name in enumerate(names):
+            writer.add_array(name, np.int32(number))
+    assert list(Bundle(tmp_path / "model")) == sorted(names)
+    assert tf.train.load_checkpoint(str(tmp_path / "model")).get_tensor(names[1234]) == 1234
+
+
+@pytest.mark.parametrize("chunk_bytes", [4, 12, 1 << 20])
+def test_chunks_join_to_the_tensor(tmp_path: Path, chunk_bytes: int) -> None:
+    value = np.arange(1000, dtype=np.float32)
+    with BundleWriter(tmp_path / "model") as writer:
+        writer.add_array("before", np.zeros(3, np.int8))  # so that the next tensor is not aligned
+        writer.add_array("value", value)
+    assert b"".join(Bundle(tmp_path / "model").chunks("value", chunk_bytes)) == value.tobytes()
+
+
+def test_a_partitioned_tensor_is_refused_by_name(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "tf"),
+        tensor_names=["table", "table"],
+        shape_and_slices=["4 2 0,2:0,2", "4 2 2,2:0,2"],
+        tensors=[tf.ones([2, 2]), tf.ones([2, 2])],
+    )
+    with pytest.raises(UnsupportedError, match="'table' is partitioned into 2 slices"):
+        Bundle(tmp_path / "tf").read("table")
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    with BundleWriter(tmp_path / "model") as writer:
+        writer.add_array("first", np.arange(10, dtype=np.float32))
+        writer.add_array("second", np.arange(5, dtype=ml_dtypes.bfloat16))
+    return tmp_path / "model"
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def data_file(prefix: Path) -> Path:
+    return format.shard_path(prefix, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda prefix: flip(data_file(prefix), 3), "checksum of tensor 'first'"),
+        (lambda prefix: cut(data_file(prefix), 45), "second: bytes 40 to 50, but the file has 45"),
+        (lambda prefix: data_file(prefix).unlink(), "first: its file .* is missing"),
+        (lambda prefix: flip(format.index_path(prefix), 20), "checksum of the block"),
+        (lambda prefix: cut(format.index_path(prefix), 30), "too few"),
+        (lambda prefix: format.index_path(prefix).write_bytes(b""), "too few"),
+        (lambda prefix: format.index_path(prefix).write_bytes(b"x" * 200), "bad magic number"),
+    ],
+)
+def test_damage_is_one_error_that_names_the_place(sound: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(sound)
+    with pytest.raises(CheckpointError) as caught:
+        for key in Bundle(sound):
+            Bundle(sound).read(key)
+    assert re.search(message, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (format.Entry(1, (3,), 0, 0, 8), r"8 bytes, but float32 \[3\] takes 12"),
+        (format.Entry(1, (3,), 0, -4, 12), "bytes -4 to 8"),
+        (format.Entry(1, (1 << 40,), 0, 0, 1 << 42), "but the file has 50"),
+        (format.Entry(1, (3,), 7, 0, 12), "in shard 7 of 1"),
+    ],
+)
+def test_entries_that_contradict_their_file_are_refused_before_reading(
+    sound: Path, entry: format.Entry, message: str
+) -> None:
+    table = [(b"", format.encode_header(1)), (b"first", format.encode_entry(entry))]
+    format.index_path(sound).write_bytes(format.encode_table(table))
+    with pytest.raises(CheckpointError, match=message):
+        Bundle(sound)
+
+
+def test_unsorted_and_repeated_keys_are_refused(sound: Path) -> None:
+    entry = format.encode_entry(format.Entry(1, (1,), 0, 0, 4))
+    header = (b"", format.encode_header(1))
+    for keys in ([b"b", b"a"], [b"a", b"a"]):
+        format.index_path(sound).write_bytes(format.encode_table([header, *((key, entry) for key in keys)]))
+        with pytest.raises(CheckpointError, match="keys must ascend and be unique"):
+            Bundle(sound)
+
+
+def test_a_missing_checkpoint_and_a_missing_tensor_are_named(sound: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"nothing: no checkpoint there \(nothing.index is missing\)"):
+        Bundle(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="no tensor 'third'"):
+        Bundle(sound).read("third")
+
+
+def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def failing() -> Any:
+        yield b"1234"
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), BundleWriter(tmp_path / "model") as writer:
+        writer.add("a", format.DTYPE_ENUMS["float32"], [2], failing())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_refuses_a_second_tensor_of_a_name_and_wrong_sizes(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="'a' is written twice"), BundleWriter(tmp_path / "model") as writer:
+        writer.add_array("a", np.zeros(1))
+        writer.add_array("a", np.zeros(1))
+    with pytest.raises(CheckpointError, match=r"4 bytes given for 'a'"), BundleWriter(tmp_path / "model") as writer:
+        writer.add("a", format.DTYPE_ENUMS["float32"], [2], [b"1234"])
