@@ -24,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from tpu2gpu.addresses import restart_if_asked
 from tpu2gpu.errors import Tpu2GpuError, WorkerError, from_json
 
 _POLL_S = 0.2
@@ -261,4 +262,5 @@ def _serve(requests: int, replies: int) -> None:
 
 
 if __name__ == "__main__":
+    restart_if_asked([sys.executable, "-m", "tpu2gpu.worker", *sys.argv[1:]])
     _serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,1 @@
+"""LatencyEvaluator: measures a candidate against a baseline on real examples, and blesses or refuses it."""

@@ -1,0 +1,263 @@
+"""The course of an evaluation: open all models, let them answer, time them, judge."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tpu2gpu.errors import ParityRefusedError, SourceError, UsageError
+from tpu2gpu.latency_evaluator.entry import Entry
+from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+from tpu2gpu.latency_evaluator.evaluation import Evaluation
+from tpu2gpu.latency_evaluator.hardware import CpuWatch, available_cores, momentary_state, stable_hardware
+from tpu2gpu.latency_evaluator.load import Load, first_call_ms, measure, warm_up
+from tpu2gpu.latency_evaluator.quality import accuracy, check_labels, differing_specs
+from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
+from tpu2gpu.latency_evaluator.statistics import PERCENTILES, Estimate, block_spread, estimate_percentile, speedup
+from tpu2gpu.latency_evaluator.verdict import Evidence, holds, judge, reached_level
+from tpu2gpu.progress import Progress
+from tpu2gpu.running.arrays import is_text, save_arrays
+from tpu2gpu.running.feeds import Examples, read_examples
+from tpu2gpu.running.parity import OutputParity, compare
+
+Array = npt.NDArray[Any]
+
+BASELINE = "baseline"
+LATENCY_BASELINE = "latency baseline"
+
+
+def compare_models(
+    baseline: str,
+    latency_baseline: str | None,
+    candidates: Sequence[str],
+    examples: Sequence[str],
+    options: EvaluateOptions,
+    progress: Progress,
+) -> Evaluation:
+    """Runs the whole evaluation; see `evaluate_model`."""
+    before = momentary_state()
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluate-")))
+        labels = ["candidate" if len(candidates) == 1 else f"candidate {i + 1}" for i in range(len(candidates))]
+        named = [] if latency_baseline is None else [(latency_baseline, LATENCY_BASELINE)]
+        named += zip(candidates, labels, strict=True)
+        entries = [Entry(baseline, BASELINE, is_baseline=True, timeout_s=options.timeout_s)]
+        entries += [Entry(path, label, is_baseline=False, timeout_s=options.timeout_s) for path, label in named]
+        for entry in entries:
+            stack.callback(entry.close)
+        course = _Course(entries, examples, options, progress, scratch)
+        course.open_models()
+        course.let_answer()
+        watch = CpuWatch([entry.process for entry in entries if entry.runs and entry.process])
+        course.time_models()
+        return course.conclude(before, watch.others_busy_cores())
+
+
+class _Course:
+    """The steps of one evaluation, in order."""
+
+    def __init__(
+        self,
+        entries: list[Entry],
+        examples: Sequence[str],
+        options: EvaluateOptions,
+        progress: Progress,
+        scratch: Path,
+    ) -> None:
+        self._entries, self._baseline = entries, entries[0]
+        self._files, self._options, self._progress, self._scratch = examples, options, progress, scratch
+        self._threads = options.threads or available_cores()
+        self._load = Load(
+            requests=options.requests,
+            block_requests=min(options.block_requests, options.requests),
+            batch_size=options.batch_size,
+            warm_up_requests=options.warm_up_requests,
+            seed=options.seed,
+        )
+        self._differences: dict[str, list[str]] = {entry.label: [] for entry in entries}
+        self._figures: dict[str, dict[str, Any]] = {entry.label: {} for entry in entries}
+        self._parity: dict[str, dict[str, OutputParity]] = {}
+        self._odd_baseline = 0
+
+    def open_models(self) -> None:
+        """Loads all models and gives them the examples, read by the baseline's inputs."""
+        for number, entry in enumerate(self._entries):
+            self._progress(f"loading the {entry.label}", number, len(self._entries))
+            entry.load(self._options.signature, self._threads)
+            if entry is self._baseline:
+                self._examples = self._read_examples()
+            elif entry.runs:
+                self._differences[entry.label] = differing_specs("input", self._baseline.inputs, entry.inputs)
+        feeds = self._scratch / "feeds.npz"
+        save_arrays(feeds, self._examples.feeds)
+        for entry in self._asked():
+            entry.ask("reading the examples", "take_examples", path=str(feeds))
+
+    def let_answer(self) -> None:
+        """Takes the first answer's time, then all answers, and holds the candidates' against the baseline's."""
+        wanted: Mapping[str, Array] = {}
+        for number, entry in enumerate(asked := self._asked()):
+            self._progress(f"comparing the {entry.label}", number, len(asked))
+            self._figures[entry.label]["first_call_ms"] = first_call_ms(entry, self._load)
+            answers = entry.answer_all(self._examples.count, self._load.batch_size, self._scratch)
+            if answers is None:
+                continue
+            if entry is self._baseline:
+                wanted = answers
+                check_labels(answers, self._examples.labels)
+                self._odd_baseline = _not_finite(answers)
+            else:
+                try:
+                    self._parity[entry.label] = compare(wanted, answers)
+                except ParityRefusedError as error:
+                    self._differences[entry.label] += error.details
+            self._figures[entry.label]["accuracy"] = accuracy(answers, self._examples.labels)
+
+    def time_models(self) -> None:
+        """Warms all models up, then times them."""
+        for entry in (asked := self._asked()):
+            self._progress(f"warming up the {entry.label}", 0, 1)
+            self._figures[entry.label]["warm_up"] = warm_up(entry, self._load)
+        self._latency_ns, self._orders = measure(asked, self._load, self._progress)
+
+    def conclude(self, before: dict[str, Any], others_busy_cores: float) -> Evaluation:
+        """Turns what was measured into figures and verdicts."""
+        after = momentary_state()
+        figures = {entry.label: self._figures_of(entry) for entry in self._entries}
+        candidates = [entry for entry in self._entries if entry.label not in (BASELINE, LATENCY_BASELINE)]
+        return Evaluation(
+            baseline=figures[BASELINE],
+            latency_baseline=figures[LATENCY_BASELINE] if self._rival == LATENCY_BASELINE else None,
+            candidates=tuple(self._judge(entry, figures) for entry in candidates),
+            examples=self._examples.count,
+            labelled=self._examples.labels is not None,
+            latency_ns=self._latency_ns,
+            orders=self._orders,
+            load=self._load,
+            threads=self._threads,
+            hardware=stable_hardware(),
+            before=before,
+            after=after,
+            others_busy_cores=others_busy_cores,
+            odd_baseline=self._odd_baseline,
+            remarks=tuple(self._remarks()),
+        )
+
+    @property
+    def _rival(self) -> str:
+        """The label of the model that speed is held against."""
+        return LATENCY_BASELINE if LATENCY_BASELINE in self._latency_ns else BASELINE
+
+    def _remarks(self) -> Iterator[str]:
+        for entry in self._entries:
+            if entry.label == LATENCY_BASELINE and self._rival == BASELINE:
+                why = entry.failure or "; ".join(self._differences[entry.label])
+                yield f"Speed is held against the baseline: the latency baseline {entry.path.name} did not run ({why})."
+
+    def _asked(self) -> list[Entry]:
+        """The models that run and take the examples."""
+        refused = {label for label, found in self._differences.items() if any(one.startswith("input") for one in found)}
+        return [entry for entry in self._entries if entry.runs and entry.label not in refused]
+
+    def _read_examples(self) -> Examples:
+        inputs = self._baseline.inputs
+        if not inputs:
+            raise SourceError("the baseline takes no input", way_out="--signature names another signature")
+        fixed = {spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None}
+        if fixed - {self._options.batch_size}:
+            raise UsageError(
+                f"--batch-size {self._options.batch_size}: the baseline takes batches of {min(fixed)} only",
+                way_out=f"give --batch-size {min(fixed)}",
+            )
+        self._progress("reading the examples", 0, 1)
+        return read_examples(
+            self._files,
+            inputs,
+            features=self._options.features(),
+            label=self._options.label,
+            limit=self._options.max_examples,
+        )
+
+    def _figures_of(self, entry: Entry) -> ModelFigures:
+        peak_rss_bytes = entry.peak_rss_bytes  # before the precision is looked up, which reads the model once more
+        latency_ns = self._latency_ns.get(entry.label)
+        timed: dict[str, Any] = {}
+        if latency_ns is not None:
+            latency_ms = latency_ns.ravel() / 1e6
+            timed = {
+                "latency_ms": _percentiles(latency_ms),
+                "requests": latency_ms.size,
+                "throughput_per_s": float(latency_ms.size * self._load.batch_size / (latency_ms.sum() / 1e3)),
+                "block_spread": block_spread(latency_ns),
+            }
+        return ModelFigures(
+            label=entry.label,
+            name=entry.path.name,
+            digest=entry.digest(),
+            precision=entry.ask("reading its precision", "precision"),
+            runner=entry.description.get("runner", {}),
+            load_s=entry.description.get("load_s"),
+            peak_rss_bytes=peak_rss_bytes,
+            model_bytes=entry.model_bytes(),
+            folder_bytes=entry.folder_bytes(),
+            **self._figures[entry.label],
+            **timed,
+        )
+
+    def _judge(self, entry: Entry, figures: Mapping[str, ModelFigures]) -> CandidateResult:
+        found, baseline = figures[entry.label], figures[BASELINE]
+        parity = self._parity.get(entry.label, {})
+        latency_ns = self._latency_ns.get(entry.label)
+        ratios = self._speedups(latency_ns)
+        level, level_reason = reached_level(entry, ran=latency_ns is not None)
+        checks = judge(
+            self._options,
+            Evidence(
+                failure=entry.failure,
+                differences=self._differences[entry.label],
+                examples=self._examples.count,
+                parity=parity,
+                precisions=(baseline.precision or "float32", found.precision or "float32"),
+                accuracies=(baseline.accuracy, found.accuracy),
+                latency_ms=None if latency_ns is None else latency_ns / 1e6,
+                speedup=ratios.get("p50"),
+                rival=self._rival,
+                level=level,
+                level_reason=level_reason,
+            ),
+        )
+        return CandidateResult(
+            figures=found,
+            parity=parity,
+            speedup=ratios,
+            checks=checks,
+            verified_level=level,
+            level_reason=level_reason,
+            infra_blessed=holds(checks, "infra"),
+            model_blessed=holds(checks, "model"),
+        )
+
+    def _speedups(self, latency_ns: Array | None) -> dict[str, Estimate]:
+        if latency_ns is None:
+            return {}
+        rival = self._latency_ns[self._rival]
+        found = {
+            f"p{percentile:g}": speedup(rival, latency_ns, percentile, seed=self._options.seed)
+            for percentile in (50.0, 99.0)
+        }
+        return {name: ratio for name, ratio in found.items() if ratio is not None}
+
+
+def _percentiles(latency_ms: Array) -> dict[str, Estimate]:
+    found = {f"p{percentile:g}": estimate_percentile(latency_ms, percentile) for percentile in PERCENTILES}
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
+
+
+def _not_finite(outputs: Mapping[str, Array]) -> int:
+    return sum(int(np.sum(~np.isfinite(array.astype(np.float64)))) for array in outputs.values() if not is_text(array))

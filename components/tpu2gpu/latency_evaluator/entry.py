@@ -1,0 +1,169 @@
+"""The parent's side of a measurement: one model's process, its failure where it fails, and its files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tpu2gpu.errors import SourceError, Tpu2GpuError
+from tpu2gpu.publishing import MANIFEST, REPORT, make_manifest, read_manifest, sha256_of
+from tpu2gpu.running.arrays import Array, load_arrays
+from tpu2gpu.running.runners import PLAN, TensorSpec
+from tpu2gpu.worker import Worker
+
+_ANSWERS_AT_ONCE = 64  # requests in one call, each call with the time limit to itself
+_ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # TensorFlow would take the whole GPU away from the candidates
+}
+
+
+class Entry:
+    """A model in its own process.
+
+    A failing baseline raises. A failing candidate notes what happened in `failure`, its process is ended, and
+    nothing more is asked of it.
+
+    Args:
+        path: The model.
+        label: What reports call it.
+        is_baseline: Whether all others are held against it.
+        timeout_s: How long it may take to load, and for every block of requests.
+
+    Raises:
+        SourceError: There is nothing at `path`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], label: str, *, is_baseline: bool, timeout_s: float) -> None:
+        self.path = Path(path)
+        self.label = label
+        self.failure: str | None = None
+        self.inputs: tuple[TensorSpec, ...] = ()
+        self.outputs: tuple[TensorSpec, ...] = ()
+        self.description: dict[str, Any] = {}
+        self._is_baseline = is_baseline
+        self._timeout_s = timeout_s
+        self._worker: Worker | None = None
+        self._peak_rss_bytes: int | None = None
+        if not self.path.exists():
+            raise SourceError(f"{path}: no such file or folder", way_out=f"give the {label}'s folder")
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is loaded and has not failed."""
+        return self._worker is not None and self.failure is None
+
+    def load(self, signature: str, threads: int) -> None:
+        """Starts the process and loads the model there."""
+        arguments = {"path": str(self.path), "signature": signature, "threads": threads}
+        try:
+            self._worker = Worker(
+                "tpu2gpu.latency_evaluator.subject:Subject",
+                arguments,
+                name=self.label,
+                environment=_ENVIRONMENT,
+                timeout_s=self._timeout_s,
+            )
+        except Tpu2GpuError as error:
+            self.fail("loading", error)
+            return
+        self.description = self.ask("loading", "describe") or {}
+        self.inputs = tuple(TensorSpec.from_json(spec) for spec in self.description.get("inputs", ()))
+        self.outputs = tuple(TensorSpec.from_json(spec) for spec in self.description.get("outputs", ()))
+
+    def ask(self, doing: str, method: str, **arguments: Any) -> Any:
+        """Calls a method of the `Subject`; None once the model has failed.
+
+        Raises:
+            SourceError: It is the baseline that failed.
+        """
+        if self._worker is None or self.failure is not None:
+            return None
+        try:
+            result = self._worker.call(method, timeout_s=self._timeout_s, **arguments)
+        except Tpu2GpuError as error:
+            self.fail(doing, error)
+            return None
+        self._peak_rss_bytes = self._worker.peak_rss_bytes
+        return result
+
+    def answer_all(self, count: int, batch_size: int, scratch: Path) -> dict[str, Array] | None:
+        """The answers to all examples, one array an output; None where the model fails."""
+        step = _ANSWERS_AT_ONCE * batch_size
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            self.ask("answering", "answer", start=start, stop=stop, batch_size=batch_size)
+        file = scratch / f"{self.label.replace(' ', '-')}.npz"
+        self.ask("answering", "write_answers", path=str(file), batch_size=batch_size)
+        return load_arrays(file) if self.runs else None
+
+    def fail(self, doing: str, error: Tpu2GpuError) -> None:
+        """Takes note of a failure.
+
+        Raises:
+            SourceError: It is the baseline that failed.
+        """
+        self.close()
+        if self._is_baseline:
+            raise SourceError(
+                f"the baseline failed while {doing}: {error.message}", details=error.details, way_out=error.way_out
+            ) from error
+        # Of the child's log, the last line says most.
+        last = f" ({error.details[-1].strip()})" if error.details and error.details[-1] not in error.message else ""
+        self.failure = f"failed while {doing}: {error.message}{last}"
+
+    @property
+    def process(self) -> int | None:
+        """The number of its process."""
+        return self.description.get("process")
+
+    @property
+    def peak_rss_bytes(self) -> int | None:
+        """The largest resident memory of its process up to its last answer."""
+        return self._peak_rss_bytes
+
+    def digest(self) -> str:
+        """SHA-256 over all its files: that of its manifest where it has one."""
+        if (self.path / MANIFEST).is_file():
+            return str(read_manifest(self.path)["digest"])
+        return str(make_manifest(self.path, {})["digest"]) if self.path.is_dir() else sha256_of(self.path)
+
+    def folder_bytes(self) -> int:
+        """Size of all its files."""
+        return _size(self.path)
+
+    def model_bytes(self) -> int:
+        """Size of the files that were run: of a serving folder the engine or the ONNX file, not what lies beside."""
+        if not (self.path / PLAN).is_file():
+            beside = sum(_size(self.path / name) for name in (MANIFEST, REPORT)) if self.path.is_dir() else 0
+            return _size(self.path) - beside
+        kind = "engine" if self.executes_engine else "onnx"
+        return sum(_size(self.path / part[kind]) for part in self.plan().get("parts", ()) if part.get(kind))
+
+    def plan(self) -> dict[str, Any]:
+        """A serving folder's plan; empty for other kinds, and where it is damaged."""
+        try:
+            plan = json.loads((self.path / PLAN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return plan if isinstance(plan, dict) else {}
+
+    @property
+    def executes_engine(self) -> bool:
+        """Whether it is a TensorRT engine that ran."""
+        runner: dict[str, Any] = self.description.get("runner", {})
+        return bool(runner.get("runs") == "engine")
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir():
+        return path.stat().st_size if path.is_file() else 0
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

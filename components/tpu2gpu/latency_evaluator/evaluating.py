@@ -1,0 +1,134 @@
+"""`evaluate_model`: measures candidates against a baseline on real examples, and blesses or refuses them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from tpu2gpu.errors import UsageError
+from tpu2gpu.latency_evaluator.results import EvaluateResult
+from tpu2gpu.options import flag, option
+from tpu2gpu.progress import Progress, silent
+from tpu2gpu.publishing import check_free, describe_source, publish
+
+_BUDGETS = (
+    "max_relative_error",
+    "min_top1_agreement",
+    "max_accuracy_drop",
+    "max_p99_ms",
+    "min_speedup",
+)
+
+
+@attrs.frozen(kw_only=True)
+class EvaluateOptions:
+    """What to measure, and the budgets."""
+
+    requests: int = option(1000, "requests to time with each model, one at a time", minimum=1)
+    batch_size: int = option(1, "examples in a request", minimum=1)
+    warm_up_requests: int = option(60, "the fewest requests before timing starts", minimum=1)
+    block_requests: int = option(20, "requests to one model before the next model's turn", minimum=1)
+    threads: int | None = option(None, "threads for each model on the CPU (default: one for each core)", minimum=1)
+    seed: int = option(0, "for the order of the models and the bootstrap", minimum=0)
+    signature: str = option("serving_default", "which signature of a SavedModel", metavar="NAME")
+    feature: tuple[str, ...] = option(
+        (), "the feature that feeds an input, where their names differ", metavar="INPUT=FEATURE"
+    )
+    label: str | None = option("label", "the feature with the class number", metavar="FEATURE")
+    max_examples: int | None = option(None, "read no more examples than this", minimum=1)
+    max_p99_ms: float | None = option(None, "99 % of the requests must be answered in that time", minimum=0)
+    min_speedup: float | None = option(None, "p50 of the baseline over p50 of the candidate", minimum=0)
+    max_relative_error: float | None = option(
+        None,
+        "largest error over largest output of the baseline (default: 1e-4 for float32, 2e-2 for float16, "
+        "1e-1 for bfloat16, 2e-1 for int8)",
+        minimum=0,
+    )
+    min_top1_agreement: float | None = option(
+        None, "share of examples with the largest score at the same class (default: 0.99 for classifiers)", minimum=0
+    )
+    max_accuracy_drop: float | None = option(
+        None, "accuracy of the baseline minus that of the candidate (default: 0.01 with labels)", minimum=0
+    )
+    require_level: str | None = option(
+        None, "on what the verdict must be reached", choices=("onnx_cpu", "engine_built", "engine_executed")
+    )
+    allow_undecided: tuple[str, ...] = option(
+        (), "a budget that may stay undecided", choices=_BUDGETS, metavar="BUDGET"
+    )
+    timeout_s: float = option(600.0, "for loading a model, and for a block of its requests", minimum=0)
+
+    def features(self) -> dict[str, str]:
+        """`feature` as a mapping.
+
+        Raises:
+            UsageError: One is not INPUT=FEATURE.
+        """
+        pairs = [(pair, *pair.partition("=")) for pair in self.feature]
+        for pair, name, _, feature in pairs:
+            if not name or not feature:
+                raise UsageError(f"{flag('feature')} {pair}: must be INPUT=FEATURE")
+        return {name: feature for _, name, _, feature in pairs}
+
+
+def evaluate_model(
+    baseline: str | os.PathLike[str],
+    candidates: Sequence[str | os.PathLike[str]],
+    examples: Sequence[str],
+    target: str | os.PathLike[str],
+    options: EvaluateOptions | None = None,
+    *,
+    latency_baseline: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    run_name: str = "",
+    progress: Progress = silent,
+) -> EvaluateResult:
+    """Measures candidates against a baseline on real examples, and blesses or refuses them.
+
+    A candidate that crashes, hangs, answers differently or is too slow is refused, and the reason is the result. Only
+    a baseline that does not run and examples that do not fit raise.
+
+    Args:
+        baseline: The model held to be right: a SavedModel, an ONNX file or a serving folder.
+        candidates: The models in question; with several, the fastest that passes is chosen.
+        examples: TFRecord files of tf.Examples: paths, globs or folders.
+        target: The output folder: report.html, report.md and report.json, summary.json, metrics.json, verdict.json
+            and latencies.npz.
+        options: What to measure, and the budgets.
+        latency_baseline: The model that candidates must beat in speed, such as the one promoted last; the baseline
+            when None, and when this one does not run or takes other inputs, which a warning then says.
+        force: Replace an existing output.
+        run_name: Name of the run, for the manifest.
+        progress: Told how far it is.
+
+    Returns:
+        The verdict and all figures.
+
+    Raises:
+        UsageError: An option does not fit, or the target exists.
+        SourceError: A path is missing, or the baseline does not run.
+        ExamplesError: The examples are missing, damaged or do not fit the baseline.
+    """
+    options = options or EvaluateOptions()
+    paths = [os.fspath(candidate) for candidate in candidates]
+    if not paths:
+        raise UsageError("no candidate was given", way_out="give the folder of at least one")
+    check_free(Path(target), force=force)
+    about = {
+        "step": "evaluate",
+        "options": attrs.asdict(options),
+        "source": describe_source(baseline),
+        "latency_baseline": None if latency_baseline is None else describe_source(latency_baseline),
+        "candidates": [describe_source(path) for path in paths],
+        "run": run_name,
+    }
+    with publish(target, force=force, about=about) as staging:
+        from tpu2gpu.latency_evaluator.comparing import compare_models
+        from tpu2gpu.latency_evaluator.presenting import write_reports
+
+        rival = None if latency_baseline is None else os.fspath(latency_baseline)
+        evaluation = compare_models(os.fspath(baseline), rival, paths, examples, options, progress)
+        return write_reports(evaluation, options, staging, Path(target))

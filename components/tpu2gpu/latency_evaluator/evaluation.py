@@ -1,0 +1,52 @@
+"""All that an evaluation found, before it is written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy.typing as npt
+
+from tpu2gpu.latency_evaluator.load import Load
+from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
+
+Array = npt.NDArray[Any]
+
+
+@attrs.frozen(kw_only=True)
+class Evaluation:
+    """All that an evaluation found, before it is written down.
+
+    Attributes:
+        baseline: The figures of the model that answers are held against.
+        latency_baseline: Those of the model that speed is held against, where it is another one.
+        candidates: Each candidate's.
+        examples: How many examples there were.
+        labelled: Whether they had labels.
+        latency_ns: For each label the latencies in nanoseconds, int64 `[rounds, block]`.
+        orders: The order of the models in each round, int64 `[rounds, models]`.
+        load: How requests were sent.
+        threads: How many threads each model was given.
+        hardware: What stays the same between runs.
+        before: The machine before the measurement.
+        after: The machine after it.
+        others_busy_cores: Cores that other processes kept busy during it.
+        odd_baseline: NaN and Inf in the baseline's own outputs.
+        remarks: What else a reader should bear in mind.
+    """
+
+    baseline: ModelFigures
+    latency_baseline: ModelFigures | None
+    candidates: tuple[CandidateResult, ...]
+    examples: int
+    labelled: bool
+    latency_ns: dict[str, Array] = attrs.field(eq=False, repr=False)
+    orders: Array = attrs.field(eq=False, repr=False)
+    load: Load
+    threads: int
+    hardware: dict[str, Any]
+    before: dict[str, Any]
+    after: dict[str, Any]
+    others_busy_cores: float
+    odd_baseline: int
+    remarks: tuple[str, ...]

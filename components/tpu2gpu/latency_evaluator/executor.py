@@ -1,0 +1,43 @@
+"""Runs a LatencyEvaluator."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tfx.dsl.components.base.base_executor import BaseExecutor
+
+from tpu2gpu.artifacts import bless, examples_folder, model_source, write_metrics, write_report
+from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
+from tpu2gpu.promotion import newest_version
+from tpu2gpu.step import Step, log_progress
+
+
+class Executor(BaseExecutor):
+    """Evaluates with `tpu2gpu.evaluate_model`; a refusal is a published verdict, and the step ends normally."""
+
+    def Do(  # noqa: N802 - TFX's name
+        self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
+    ) -> None:
+        """Runs the step; an error of the tree says why there can be no verdict."""
+        step = Step(self, input_dict, output_dict, exec_properties)
+        candidate = step.input("model")
+        with tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluation-") as scratch:
+            result = evaluate_model(
+                model_source(step.input("baseline")),
+                [model_source(candidate)],
+                [str(examples_folder(step.input("examples"), exec_properties["split"]))],
+                Path(scratch) / "evaluation",
+                step.options(EvaluateOptions),
+                latency_baseline=newest_version(exec_properties["promotion_uri"]),
+                run_name=step.run_name,
+                progress=log_progress,
+            )
+            figures = json.loads((result.target / "metrics.json").read_text(encoding="utf-8"))
+            write_metrics(step.output("metrics"), figures)
+            write_report(step.output("report"), result.target, "report.html")
+        reasons = "\n".join(result.candidate.reasons)
+        bless(step.output("infra_blessing"), result.infra_blessed, candidate=candidate, reasons=reasons)
+        bless(step.output("model_blessing"), result.model_blessed, candidate=candidate, reasons=reasons)

@@ -1,0 +1,115 @@
+"""On what a measurement was made: what stays the same between runs, and how the machine was at the moment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_NVIDIA_SMI_S = 20.0
+_STABLE_GPU = ("name", "memory.total", "driver_version")
+_MOMENTARY_GPU = ("uuid", "clocks.sm", "clocks.mem", "temperature.gpu", "utilization.gpu", "pstate")
+
+
+def stable_hardware() -> dict[str, Any]:
+    """What a blessing is bound to and a cached verdict depends on: CPU, GPUs and driver; no clocks, no load."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": available_cores(),
+        "memory_gib": round(psutil.virtual_memory().total / (1 << 30)),
+        "gpus": [dict(zip(("name", "memory", "driver"), values, strict=True)) for values in _ask_gpus(_STABLE_GPU)],
+    }
+
+
+def fingerprint(hardware: dict[str, Any]) -> str:
+    """A short digest of `stable_hardware`."""
+    return hashlib.sha256(json.dumps(hardware, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def momentary_state() -> dict[str, Any]:
+    """What may be different a minute later: load, clocks, governor, which of several equal GPUs."""
+    return {
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "memory_available_gib": round(psutil.virtual_memory().available / (1 << 30), 1),
+        "cpu_mhz": _cpu_mhz(),
+        "governor": _GOVERNOR.read_text(encoding="ascii").strip() if _GOVERNOR.is_file() else None,
+        "gpus": [dict(zip(_MOMENTARY_GPU, values, strict=True)) for values in _ask_gpus(_MOMENTARY_GPU)],
+    }
+
+
+def available_cores() -> int:
+    """How many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class CpuWatch:
+    """Tells how many cores other processes kept busy while we measured.
+
+    Args:
+        processes: The numbers of our own processes, besides this one.
+    """
+
+    def __init__(self, processes: Iterable[int]) -> None:
+        self._processes = (os.getpid(), *processes)
+        self._start_s, self._all_s = time.monotonic(), _busy_s()
+        self._ours_s = {process: _cpu_time_s(process) or 0.0 for process in self._processes}
+
+    def others_busy_cores(self) -> float:
+        """Busy cores that were not ours, on average since the watch began; time stolen by a hypervisor counts."""
+        elapsed_s = max(time.monotonic() - self._start_s, 1e-3)
+        ours_s = sum((_cpu_time_s(process) or before) - before for process, before in self._ours_s.items())
+        return max((_busy_s() - self._all_s - ours_s) / elapsed_s, 0.0)
+
+
+def _cpu_time_s(process: int) -> float | None:
+    try:
+        times = psutil.Process(process).cpu_times()
+    except psutil.Error:
+        return None
+    return float(times.user + times.system)
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq", "steal")))
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cpu_mhz() -> float | None:
+    frequency: Any = psutil.cpu_freq()  # None on some virtual machines
+    return round(frequency.current) if frequency else None
+
+
+def _ask_gpus(fields: tuple[str, ...]) -> list[list[str]]:
+    """One row per GPU, from nvidia-smi; nothing where there is no driver."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    try:
+        found = subprocess.run(
+            [command, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=_NVIDIA_SMI_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[value.strip() for value in line.split(",")] for line in found.stdout.splitlines()]
+    return [row for row in rows if len(row) == len(fields)]

@@ -1,0 +1,243 @@
+"""What an evaluation found, as plain records that serialise to JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, significant
+
+if TYPE_CHECKING:
+    from tpu2gpu.latency_evaluator.statistics import Estimate
+    from tpu2gpu.running.parity import OutputParity
+
+_ONNX_PROVIDER = "ExecutionProvider"
+
+Verdict = Literal["pass", "fail", "undecided"]
+Gate = Literal["infra", "model", "both"]
+
+
+@attrs.frozen
+class Check:
+    """One budget, and what was found.
+
+    Attributes:
+        name: The option that sets the budget, or what is always asked: `runs`, `same_signature`, `finite_outputs`.
+        found: The figure, or None where there is none.
+        limit: What it is held against.
+        verdict: `undecided` where the figure is missing or the sample too small.
+        reason: The numbers behind the verdict, in words.
+        gate: The blessing that hangs on it.
+        allowed: Whether the options allow it to stay undecided.
+    """
+
+    name: str
+    found: float | str | None
+    limit: float | str | None
+    verdict: Verdict
+    reason: str
+    gate: Gate
+    allowed: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether it stands in nobody's way."""
+        return self.verdict == "pass" or (self.verdict == "undecided" and self.allowed)
+
+    @property
+    def found_text(self) -> str:
+        """What was found, with its unit."""
+        return self._text(self.found)
+
+    @property
+    def limit_text(self) -> str:
+        """The limit, with its unit."""
+        return self._text(self.limit)
+
+    @property
+    def sentence(self) -> str:
+        """Name, figure, limit and reason in one line."""
+        if isinstance(self.found, str) or self.found is None:
+            return f"{self.name}: {self.reason}"
+        word = "undecided, " if self.verdict == "undecided" else ""
+        return f"{self.name}: {word}{self.found_text}, the limit is {self.limit_text} ({self.reason})"
+
+    def _text(self, value: float | str | None) -> str:
+        if value is None or isinstance(value, str):
+            return (value or NONE).replace("_", " ")
+        if self.name.endswith("_ms"):
+            return milliseconds(value)
+        if self.name in ("min_top1_agreement", "max_accuracy_drop"):
+            return percent(value)
+        return ratio(value) if self.name == "min_speedup" else significant(value)
+
+
+@attrs.frozen
+class WarmUp:
+    """How a model was warmed up.
+
+    Attributes:
+        requests: How many requests it took.
+        stable: Whether the last windows agreed.
+        why: What ended it.
+    """
+
+    requests: int
+    stable: bool
+    why: str
+
+
+@attrs.frozen(kw_only=True)
+class ModelFigures:
+    """All that was measured of one model; None is what could not be measured.
+
+    Attributes:
+        label: `baseline`, `latency baseline` or `candidate`, numbered where there are several.
+        name: The model's folder or file.
+        digest: SHA-256 of its files.
+        precision: The coarsest type in which it computes.
+        runner: What ran it: kind, device, provider, threads, versions.
+        load_s: Time to open it, its library's import included.
+        first_call_ms: The first answer's time.
+        warm_up: How it was warmed up.
+        latency_ms: p50, p90, p95 and p99; a percentile that the sample does not bound is missing.
+        requests: How many requests were timed.
+        throughput_per_s: Examples answered per second of a request's time, one request at a time.
+        block_spread: Quartile distance of the blocks' medians over their median.
+        accuracy: Share of the examples whose largest score is at the label.
+        peak_rss_bytes: Largest resident memory of its process on the host.
+        model_bytes: Size of the files that were run.
+        folder_bytes: Size of all its files.
+    """
+
+    label: str
+    name: str
+    digest: str | None = None
+    precision: str | None = None
+    runner: dict[str, Any] = attrs.field(factory=dict)
+    load_s: float | None = None
+    first_call_ms: float | None = None
+    warm_up: WarmUp | None = None
+    latency_ms: dict[str, Estimate] = attrs.field(factory=dict)
+    requests: int = 0
+    throughput_per_s: float | None = None
+    block_spread: float | None = None
+    accuracy: float | None = None
+    peak_rss_bytes: int | None = None
+    model_bytes: int | None = None
+    folder_bytes: int | None = None
+
+    @property
+    def called(self) -> str:
+        """What a sentence calls it: `the candidate`, `candidate 2`."""
+        return self.label if self.label[-1].isdigit() else f"the {self.label}"
+
+    @property
+    def run_by(self) -> str | None:
+        """The library and its device, such as `TensorFlow on CPU:0`; None where it did not load."""
+        return run_by(self.runner) if self.runner else None
+
+
+def run_by(runner: Mapping[str, Any]) -> str:
+    """What a runner's description says of library and device, in words."""
+    provider = str(runner.get("provider"))
+    if provider.endswith(_ONNX_PROVIDER):
+        kind = provider.removesuffix(_ONNX_PROVIDER)
+        provider = "ONNX Runtime" if kind == "CPU" else f"ONNX Runtime with {kind}"
+    return f"{provider} on {runner.get('device')}"
+
+
+@attrs.frozen(kw_only=True)
+class CandidateResult:
+    """One candidate's figures, comparison and verdict.
+
+    Attributes:
+        figures: What was measured of it.
+        parity: Its outputs against the baseline's; empty where they cannot be compared.
+        speedup: The latency baseline's p50 and p99 over the candidate's; missing where the sample does not bound them.
+        checks: Every number beside its limit.
+        verified_level: On what the verdict was reached: `engine_executed`, `engine_built`, `onnx_cpu`, `saved_model`.
+        level_reason: The same in words.
+        infra_blessed: Whether it runs, and is as fast as asked.
+        model_blessed: Whether it answers as the baseline does.
+    """
+
+    figures: ModelFigures
+    parity: dict[str, OutputParity]
+    speedup: dict[str, Estimate]
+    checks: tuple[Check, ...]
+    verified_level: str
+    level_reason: str
+    infra_blessed: bool
+    model_blessed: bool
+
+    @property
+    def blessed(self) -> bool:
+        """Whether it may be promoted."""
+        return self.infra_blessed and self.model_blessed
+
+    @property
+    def relative_error(self) -> float | None:
+        """The largest of all outputs."""
+        return max((one.relative_error for one in self.parity.values()), default=None)
+
+    @property
+    def top1_agreement(self) -> float | None:
+        """The smallest of all outputs that have one."""
+        found = [one.top1_agreement for one in self.parity.values() if one.top1_agreement is not None]
+        return min(found, default=None)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is refused: what each check that does not hold found."""
+        return tuple(check.sentence for check in self.checks if not check.holds)
+
+
+@attrs.frozen(kw_only=True)
+class EvaluateResult:
+    """The verdict, and all figures behind it.
+
+    Attributes:
+        target: The folder with the reports.
+        blessed: Whether a candidate may be promoted.
+        infra_blessed: The latency verdict of the chosen candidate.
+        model_blessed: The parity verdict of the chosen candidate.
+        verified_level: On what the verdict was reached.
+        chosen: Label of the fastest candidate that is blessed, else of the first.
+        baseline: The figures of the model that answers are held against.
+        latency_baseline: Those of the model that speed is held against, where it is another one.
+        candidates: Each candidate's.
+        warnings: What makes the figures less sure.
+        report: What `report.json` holds.
+    """
+
+    target: Path
+    blessed: bool
+    infra_blessed: bool
+    model_blessed: bool
+    verified_level: str
+    chosen: str
+    baseline: ModelFigures
+    latency_baseline: ModelFigures | None
+    candidates: tuple[CandidateResult, ...]
+    warnings: tuple[str, ...]
+    report: dict[str, Any] = attrs.field(eq=False, repr=False)
+
+    @property
+    def models(self) -> tuple[ModelFigures, ...]:
+        """All models' figures: the baseline's, the latency baseline's, the candidates'."""
+        rival = (self.latency_baseline,) if self.latency_baseline else ()
+        return (self.baseline, *rival, *(candidate.figures for candidate in self.candidates))
+
+    @property
+    def rival(self) -> ModelFigures:
+        """The figures of the model that speed is held against."""
+        return self.latency_baseline or self.baseline
+
+    @property
+    def candidate(self) -> CandidateResult:
+        """The chosen candidate."""
+        return next(candidate for candidate in self.candidates if candidate.figures.label == self.chosen)

@@ -1,0 +1,81 @@
+"""The verdict on a terminal: a few lines and one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tpu2gpu.latency_evaluator.results import CandidateResult, EvaluateResult, ModelFigures
+from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, significant, size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def headline(result: EvaluateResult) -> list[str]:
+    """The chosen candidate against the baseline in one sentence; nothing where it did not answer."""
+    chosen, parts = result.candidate, []
+    if speed := chosen.speedup.get("p50"):
+        parts.append(
+            f"p50 {milliseconds(_p(chosen.figures, 'p50'))} against {milliseconds(_p(result.rival, 'p50'))}, "
+            f"{ratio(speed.value)} as fast (95 % interval {ratio(speed.lower)} to {ratio(speed.upper)})"
+        )
+    if chosen.figures.accuracy is not None:
+        parts.append(f"accuracy {percent(chosen.figures.accuracy)} against {percent(result.baseline.accuracy)}")
+    if chosen.parity:
+        parts.append(f"largest relative error {significant(chosen.relative_error, 2)}")
+    return ["; ".join(parts) + "."] if parts else []
+
+
+def summary_lines(result: EvaluateResult) -> list[str]:
+    """The verdict, what it rests on, why it is so, and what to bear in mind."""
+    chosen = result.candidate
+    word = "BLESSED" if result.blessed else "REFUSED"
+    name = chosen.figures.name if len(result.candidates) == 1 else f"{chosen.figures.label}, {chosen.figures.name}"
+    lines = [f"{word}: {name}", chosen.level_reason, *headline(result)]
+    lines += [f"  - {reason}" for reason in chosen.reasons]
+    lines += [f"  ! {warning}" for warning in result.warnings]
+    return lines
+
+
+def summary_rows(result: EvaluateResult) -> list[tuple[str, ...]]:
+    """Accuracy, parity, latency and size: a row of titles, then for each figure its name and each model's."""
+    rows: list[tuple[str, ...]] = [("", *(model.label for model in result.models))]
+    blanks = [NONE] * (len(result.models) - len(result.candidates))
+    for name, figure in _MODEL_ROWS.items():
+        rows.append((name, *(figure(model) for model in result.models)))
+    rows.insert(2, ("relative error", *blanks, *(significant(one.relative_error, 2) for one in result.candidates)))
+    rows.append(("speed-up (p50)", *blanks, *(ratio(_speed(one)) for one in result.candidates)))
+    rows.append(("verdict", *blanks, *("blessed" if one.blessed else "refused" for one in result.candidates)))
+    return rows
+
+
+def summary_table(result: EvaluateResult) -> Table:
+    """`summary_rows` as a table for `rich.print`."""
+    from rich.table import Table
+
+    titles, *rows = summary_rows(result)
+    table = Table(*titles)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _p(figures: ModelFigures, name: str) -> float | None:
+    estimate = figures.latency_ms.get(name)
+    return None if estimate is None else estimate.value
+
+
+def _speed(candidate: CandidateResult) -> float | None:
+    speed = candidate.speedup.get("p50")
+    return None if speed is None else speed.value
+
+
+_MODEL_ROWS: dict[str, Callable[[ModelFigures], str]] = {
+    "accuracy": lambda model: percent(model.accuracy),
+    "p50": lambda model: milliseconds(_p(model, "p50")),
+    "p99": lambda model: milliseconds(_p(model, "p99")),
+    "size": lambda model: size(model.model_bytes),
+}

@@ -1,0 +1,1 @@
+"""Running any kind of model on examples, and comparing two of them."""

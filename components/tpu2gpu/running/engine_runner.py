@@ -1,0 +1,138 @@
+"""Runs a TensorRT-RTX engine on a GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, UnsupportedError
+from tpu2gpu.running.arrays import Array, numpy_dtype
+from tpu2gpu.running.cuda import Buffer, Driver, Stream
+from tpu2gpu.running.rtx import import_rtx, listening_logger
+from tpu2gpu.running.runners import TensorSpec, check_feeds
+
+_DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+}
+
+
+class EngineRunner:
+    """An engine on the GPU, with its own buffers there, for one request at a time.
+
+    An engine is a program: load only one whose digest you have checked.
+
+    Args:
+        path: The engine.
+        gpu: The number of the GPU.
+
+    Raises:
+        EnvironmentLacksError: There is no GPU, no driver or no TensorRT-RTX.
+        SourceError: TensorRT-RTX does not take the engine here.
+    """
+
+    kind = "engine"
+
+    def __init__(self, path: str | os.PathLike[str], *, gpu: int = 0) -> None:
+        self._path = Path(path)
+        self._trt = import_rtx()
+        self._driver = Driver()
+        self._gpu = self._driver.gpu(gpu)
+        self._driver.use(gpu)
+        self._logger = listening_logger(self._trt)
+        self._runtime = self._trt.Runtime(self._logger)
+        self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
+        if self._engine is None:
+            raise SourceError(
+                f"{path}: TensorRT-RTX cannot load it on a {self._gpu.name}",
+                details=self._logger.errors(),
+                way_out="convert the model again with the TensorRT-RTX that is installed here",
+            )
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise EnvironmentLacksError(f"{path}: no memory to run it on the GPU", details=self._logger.errors())
+        self.inputs = self._specs(self._trt.TensorIOMode.INPUT)
+        self.outputs = self._specs(self._trt.TensorIOMode.OUTPUT)
+        self._stream = Stream(self._driver)
+        self._buffers = {spec.name: Buffer(self._driver) for spec in self.inputs + self.outputs}
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Answers one request: copies in, computes, copies out."""
+        arrays = {
+            name: np.ascontiguousarray(array) for name, array in check_feeds(self.inputs, feeds, self._path).items()
+        }
+        for name, array in arrays.items():
+            if not self._context.set_input_shape(name, array.shape):
+                raise self._outside_profile(arrays)
+            self._buffers[name].write(array, self._stream)
+        outputs = {spec.name: self._output(spec) for spec in self.outputs}
+        for name, buffer in self._buffers.items():
+            self._context.set_tensor_address(name, buffer.address)
+        if not self._context.execute_async_v3(self._stream.address):
+            raise EnvironmentLacksError(f"{self._path}: the GPU did not run it", details=self._logger.errors())
+        for name, output in outputs.items():
+            self._buffers[name].read(output, self._stream)
+        self._stream.synchronize()
+        return outputs
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, and on what."""
+        return {
+            "kind": self.kind,
+            "provider": "TensorRT-RTX",
+            "device": f"{self._gpu.name} (compute capability {self._gpu.compute_capability})",
+            "threads": None,
+            "versions": {"tensorrt_rtx": self._trt.__version__, "cuda_driver": self._gpu.driver},
+        }
+
+    def close(self) -> None:
+        """Frees the memory on the GPU."""
+        for buffer in self._buffers.values():
+            buffer.free()
+        self._buffers = {}
+        self._stream.free()
+        self._context = self._engine = self._runtime = None
+
+    def _specs(self, mode: Any) -> tuple[TensorSpec, ...]:
+        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
+        return tuple(
+            TensorSpec(
+                name,
+                _DTYPES[self._engine.get_tensor_dtype(name).name],
+                tuple(None if size < 0 else size for size in self._engine.get_tensor_shape(name)),
+            )
+            for name in sorted(names)
+            if self._engine.get_tensor_mode(name) == mode
+        )
+
+    def _output(self, spec: TensorSpec) -> Array:
+        shape = tuple(self._context.get_tensor_shape(spec.name))
+        if any(size < 0 for size in shape):
+            raise UnsupportedError(
+                f"{self._path}: the shape of {spec.name} depends on the data, which the engine runner does not do",
+                way_out="run model.onnx instead",
+            )
+        output: Array = np.empty(shape, numpy_dtype(spec.dtype))
+        self._buffers[spec.name].reserve(output.nbytes)
+        return output
+
+    def _outside_profile(self, arrays: Mapping[str, Array]) -> SignatureError:
+        details = []
+        for name, array in arrays.items():
+            smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
+            details.append(f"{name}: given {list(array.shape)}, allowed {list(smallest)} to {list(largest)}")
+        return SignatureError(
+            f"{self._path}: shapes outside the engine's profile",
+            details=details,
+            way_out="convert the model again with --profile",
+        )

@@ -1,0 +1,29 @@
+"""`tpu2gpu.load`: a converted model, ready to answer, without TFX."""
+
+from __future__ import annotations
+
+import os
+
+from tpu2gpu.running.runners import Runner, open_runner
+
+
+def load(folder: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None) -> Runner:
+    """Loads a model and gives what runs it.
+
+    >>> model = tpu2gpu.load("serving/digits")  # doctest: +SKIP
+    >>> model.run({"images": images})["probabilities"]  # [batch, classes]  # doctest: +SKIP
+
+    A serving folder's engine runs where a GPU that it was built for is present, and ONNX Runtime elsewhere;
+    `describe()` says which, and why.
+
+    Args:
+        folder: A serving folder, a SavedModel's folder or an ONNX file.
+        signature: Which signature of a SavedModel.
+        threads: How many threads compute; the library's own choice when None.
+
+    Raises:
+        SourceError: There is no model of a known kind there, or it is damaged.
+        SignatureError: The SavedModel has no such signature.
+        EnvironmentLacksError: A library that the model needs is not there.
+    """
+    return open_runner(folder, signature=signature, threads=threads)

@@ -1,0 +1,152 @@
+"""Runners: every kind of model behind one face, so that two of them can be compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import numpy as np
+
+from tpu2gpu.errors import SignatureError, SourceError
+from tpu2gpu.running.arrays import Array, is_text
+
+PLAN = "plan.json"
+_ONNX_FIRST_BYTE = b"\x08"  # the key of ir_version, which every writer of ONNX files puts first
+
+
+@attrs.frozen
+class TensorSpec:
+    """An input or output of a model.
+
+    Attributes:
+        name: Its name in the signature.
+        dtype: numpy's name of its type (`float32`, `bfloat16`), or `string`.
+        shape: Its dimensions, None where a dimension is unknown.
+        ranked: False where even the number of an output's dimensions is unknown; the shape is empty then.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    ranked: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The specification as plain data; the shape is null where the number of dimensions is unknown."""
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape) if self.ranked else None}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
+        """Reads `to_json`'s form back."""
+        return cls(data["name"], data["dtype"], tuple(data["shape"] or ()), data["shape"] is not None)
+
+    def __str__(self) -> str:
+        """`images: float32 [?, 8, 8, 1]`."""
+        dimensions = ", ".join("?" if size is None else str(size) for size in self.shape)
+        return f"{self.name}: {self.dtype} [{dimensions if self.ranked else '...'}]"
+
+
+class Runner(Protocol):
+    """A model that is ready to answer.
+
+    Attributes:
+        kind: `saved_model`, `onnx`, `engine` or `serving`.
+        inputs: What `run` takes, sorted by name.
+        outputs: What `run` gives, sorted by name.
+    """
+
+    kind: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Answers one request.
+
+        Raises:
+            SignatureError: The feeds do not fit the inputs; every misfit is listed.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What runs and on what: kind, device, provider, threads, versions of the libraries."""
+        ...
+
+    def close(self) -> None:
+        """Gives its memory back."""
+        ...
+
+
+def open_runner(
+    path: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None
+) -> Runner:
+    """Opens a model of any kind; what it is, its content tells.
+
+    Args:
+        path: A SavedModel's folder, an ONNX file, or a serving folder that the converter wrote.
+        signature: The SavedModel's signature; the other kinds have just one.
+        threads: How many threads compute; the library's own choice when None.
+
+    Raises:
+        SourceError: There is no model of a known kind there, or it is damaged.
+        SignatureError: The SavedModel has no such signature.
+        EnvironmentLacksError: A library that the model needs is not there.
+    """
+    path = Path(path)
+    if (path / PLAN).is_file():
+        from tpu2gpu.running.serving_runner import ServingRunner
+
+        return ServingRunner(path, threads=threads)
+    if (path / "saved_model.pb").is_file():
+        from tpu2gpu.running.saved_model_runner import SavedModelRunner
+
+        return SavedModelRunner(path, signature=signature, threads=threads)
+    if path.is_file() and _starts_with(path, _ONNX_FIRST_BYTE):
+        from tpu2gpu.running.onnx_runner import OnnxRunner
+
+        return OnnxRunner(path, threads=threads)
+    raise SourceError(
+        f"{path}: {'not a model' if path.exists() else 'no such file or folder'}",
+        way_out="give a SavedModel's folder (saved_model.pb), a serving folder (plan.json) or an ONNX file",
+    )
+
+
+def check_feeds(
+    inputs: Sequence[TensorSpec], feeds: Mapping[str, Array], model: str | os.PathLike[str]
+) -> dict[str, Array]:
+    """Checks feeds against a model's inputs.
+
+    Returns:
+        The feeds as arrays, in the order of the inputs.
+
+    Raises:
+        SignatureError: Names, types or shapes do not fit; every misfit is listed.
+    """
+    known = {spec.name for spec in inputs}
+    wrong = [f"{name}: the model has no such input" for name in feeds if name not in known]
+    arrays: dict[str, Array] = {}
+    for spec in inputs:
+        if spec.name not in feeds:
+            wrong.append(f"{spec}: missing")
+            continue
+        array = arrays[spec.name] = np.asarray(feeds[spec.name])
+        if (dtype := dtype_name(array.dtype)) != spec.dtype or not _fits(array.shape, spec.shape):
+            wrong.append(f"{spec}: given {dtype} {list(array.shape)}")
+    if wrong:
+        raise SignatureError(f"{model}: the feeds do not fit the model's inputs", details=wrong)
+    return arrays
+
+
+def dtype_name(dtype: Any) -> str:
+    """numpy's name of a type, and `string` for every type that holds text or bytes."""
+    return "string" if is_text(np.empty(0, dtype)) else str(np.dtype(dtype).name)
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(want in (None, size) for size, want in zip(shape, expected, strict=True))
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
