@@ -29,6 +29,7 @@ def convnet(folder: Path, *, policy: str = "float32", compiled: bool = False) ->
         x = keras.layers.Dropout(0.3)(keras.layers.ReLU()(x))
         x = keras.layers.Conv2D(16, 3, strides=2, padding="same", name="conv2d_1")(x)
         x = keras.layers.ReLU()(keras.layers.BatchNormalization(name="batch_normalization_1")(x))
+        x = keras.layers.MaxPooling2D()(x)
         x = keras.layers.Dense(10, name="dense")(keras.layers.GlobalAveragePooling2D()(x))
         model = keras.Model(image, keras.layers.Activation("linear", dtype="float32", name="logits")(x))
     finally:

@@ -76,6 +76,14 @@ class OpDefs:
         op = self.find(node.op)
         return None if op is None else list(_slots(op.output_arg, node))
 
+    def complete(self, node: Any) -> None:
+        """Writes out the types that a node leaves to its op's defaults, as SavedModels do (MaxPool's `T`, say)."""
+        op = self.find(node.op)
+        for attribute in op.attr if op is not None else ():
+            default = attribute.default_value
+            if attribute.name not in node.attr and default.WhichOneof("value") == "type":
+                node.attr[attribute.name].type = default.type
+
     def output_index(self, node: Any, argument: str, position: int) -> int:
         """The flat index of one tensor of a named output argument.
 

@@ -60,6 +60,9 @@ class Flattener:
     def __init__(self, graph: Any, ops: OpDefs) -> None:
         self._functions = {function.signature.name: function for function in graph.library.function}
         self._ops = ops
+        for function in self._functions.values():
+            for node in function.node_def:
+                ops.complete(node)
         self._top = _Frame({node.name: node for node in graph.node})
         self._names: dict[tuple[str, str], str] = {}
         self._taken: set[str] = set(self._top.nodes)
@@ -162,6 +165,7 @@ class Flattener:
         node.name, node.device = flat, ""
         for attribute in [attribute for attribute in node.attr if attribute.startswith("_")]:
             del node.attr[attribute]
+        self._ops.complete(node)
         del node.input[:]
         control: dict[str, None] = {}
         for reference in frame.nodes[name].input:

@@ -80,6 +80,24 @@ def read_saved_model(source: str | os.PathLike[str]) -> ServingModel:
     """
     source = Path(source)
     meta = choose_meta_graph(parse_saved_model(source), source)
+    return read_meta_graph(meta, source, source / VARIABLES_PREFIX)
+
+
+def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.PathLike[str]) -> ServingModel:
+    """Reads a MetaGraphDef with signatures, and the checkpoint of its variables.
+
+    Args:
+        meta: The MetaGraphDef.
+        source: What errors call it; the folder in which its assets lie.
+        prefix: The checkpoint.
+
+    Raises:
+        SourceError: There is no checkpoint.
+        CheckpointError: The checkpoint is damaged.
+        GraphError: The graph contradicts itself, or a signature writes to variables.
+        SignatureError: It has no signature that serves.
+    """
+    source = Path(source)
     ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
     signatures = {
         name: signature
@@ -114,7 +132,7 @@ def read_saved_model(source: str | os.PathLike[str]) -> ServingModel:
         dropped_effects=flattener.dropped_effects,
     )
     _make_variables_resources(model)
-    find_variables(model, meta, source / VARIABLES_PREFIX)
+    find_variables(model, meta, Path(prefix))
     model.prune()
     return model
 
@@ -198,13 +216,14 @@ def write_saved_model(model: ServingModel, folder: str | os.PathLike[str]) -> No
     meta = _meta_graph(model)
     if model.variables:
         add_saver(meta, model.variables)
+    pieces = _saved_model_pieces(model, meta)
+    check_size(pieces, SAVED_MODEL_FILE, constant_sizes(model))
+    if model.variables:
         _write_variables(model, folder)
     if model.assets:
         (folder / ASSETS_FOLDER).mkdir()
     for asset in model.assets:
         shutil.copyfile(asset.path, folder / ASSETS_FOLDER / asset.path.name)
-    pieces = _saved_model_pieces(model, meta)
-    check_size(pieces, SAVED_MODEL_FILE, constant_sizes(model))
     with (folder / SAVED_MODEL_FILE).open("wb") as file:
         write_pieces(file, pieces)
 

@@ -1,0 +1,92 @@
+"""Takes away the training loop around a network: old-style loops (Enter, Merge, Switch, Exit) and the TPU's wrapping.
+
+Loops of the network itself stay as they are. Source: TensorFlow's white paper "Implementation of Control Flow", 2017.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from tpu2gpu.graphs.dataflow import data_inputs, is_control, producer, split_tensor
+from tpu2gpu.graphs.inlining import LOOP_CARRIED
+from tpu2gpu.graphs.training_graph import TrainingGraph
+
+_ENTERS = ("Enter", "RefEnter")
+_EXITS = ("Exit", "RefExit")
+_BACK = ("NextIteration", "RefNextIteration")
+# Each core gets one part of what goes in, and computes the same.
+_WRAPPERS = ("TPUReplicatedInput", "TPUReplicatedOutput", "TPUPartitionedInput", "TPUPartitionedOutput")
+
+Frame = tuple[str, ...]
+
+
+def frames_of(graph: TrainingGraph) -> dict[str, Frame]:
+    """For each node in a loop: the loops around it, outermost first."""
+    followers: dict[str, list[str]] = {}
+    for node in graph.nodes.values():
+        for reference in node.input:
+            followers.setdefault(producer(reference), []).append(node.name)
+    frames: dict[str, Frame] = {}
+    waiting: deque[tuple[str, Frame]] = deque()
+    for node in graph.nodes.values():
+        if node.op in _ENTERS and not any(producer(it) in frames for it in node.input):
+            waiting.append((node.name, ()))
+    while waiting:
+        name, outer = waiting.popleft()
+        if name not in graph.nodes:
+            continue
+        node = graph.nodes[name]
+        frame = outer
+        if node.op in _ENTERS:
+            frame = (*outer, node.attr["frame_name"].s.decode())
+        if len(frames.get(name, ())) >= len(frame):
+            continue
+        frames[name] = frame
+        passed = frame[:-1] if node.op in _EXITS else frame
+        if passed:
+            waiting.extend((follower, passed) for follower in followers.get(name, ()) if node.op not in _BACK)
+    return frames
+
+
+def unwrap(graph: TrainingGraph, tensors: Iterable[str]) -> None:
+    """Leads tensors past the training loops that the outputs lie in, and past the TPU's wrapping.
+
+    Args:
+        graph: The graph.
+        tensors: The outputs.
+    """
+    frames = frames_of(graph)
+    training = {frame for tensor in tensors for frame in frames.get(split_tensor(tensor)[0], ())}
+    for node in list(graph.nodes.values()):
+        if node.op in _WRAPPERS:
+            for index in range(max(1, node.attr["num_replicas"].i)):
+                graph.replace(f"{node.name}:{index}", data_inputs(node)[0])
+            continue
+        frame = frames.get(node.name, ())
+        if not frame or frame[-1] not in training:
+            continue
+        del node.input[[is_control(it) for it in [*node.input, "^"]].index(True) :]
+        if node.op in (*_ENTERS, *_EXITS, *_BACK):
+            graph.replace(node.name, node.input[0])
+        elif node.op == "Switch" and graph.nodes[producer(node.input[1])].op == "LoopCond":
+            graph.replace(node.name, node.input[0])
+            graph.replace(f"{node.name}:1", node.input[0])
+        elif node.op == "Merge" and any(graph.nodes[producer(it)].op in _BACK for it in node.input):
+            _enter(graph, node.name)
+    if training:
+        graph.note("training_loops", ", ".join(sorted(training)))
+
+
+def _enter(graph: TrainingGraph, merge: str) -> None:
+    """A value that no round changes is the one that went in; another one is marked."""
+    node = graph.nodes[merge]
+    back = next(it for it in node.input if graph.nodes[producer(it)].op in _BACK)
+    start = next(it for it in node.input if it != back)
+    source = graph.nodes[producer(back)]
+    while source.op in ("NextIteration", "RefNextIteration", "Identity", "Switch") and source.input:
+        source = graph.nodes[producer(source.input[0])]
+    if source.name == merge:
+        graph.replace(merge, start)
+        return
+    graph.replace(merge, graph.add(f"{merge}/carried", LOOP_CARRIED, [start], T=node.attr["T"].type).name)
