@@ -61,6 +61,7 @@ class EngineRunner:
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise EnvironmentLacksError(f"{path}: no memory to run it on the GPU", details=self._logger.errors())
+        self._refuse_shape_inputs()
         self.inputs = self._specs(self._trt.TensorIOMode.INPUT)
         self.outputs = self._specs(self._trt.TensorIOMode.OUTPUT)
         self._stream = Stream(self._driver)
@@ -114,6 +115,14 @@ class EngineRunner:
             for name in sorted(names)
             if self._engine.get_tensor_mode(name) == mode
         )
+
+    def _refuse_shape_inputs(self) -> None:
+        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
+        if shapes := [name for name in names if self._engine.is_shape_inference_io(name)]:
+            raise UnsupportedError(
+                f"{self._path}: the values of {', '.join(shapes)} are shapes, which the engine runner does not do",
+                way_out="run model.onnx instead",
+            )
 
     def _output(self, spec: TensorSpec) -> Array:
         shape = tuple(self._context.get_tensor_shape(spec.name))

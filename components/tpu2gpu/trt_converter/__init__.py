@@ -1,0 +1,1 @@
+"""SavedModel -> ONNX -> TensorRT engine -> a folder that a server loads."""

@@ -1,0 +1,147 @@
+"""`convert_model`: a SavedModel becomes a folder that a server loads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import SourceError
+from tpu2gpu.options import option
+from tpu2gpu.progress import Progress, silent
+
+_CAPABILITIES = ("75", "80", "86", "89", "120", "121")
+
+
+@attrs.frozen(kw_only=True)
+class ConvertOptions:
+    """How to convert. Every field is a flag of `tpu2gpu convert`."""
+
+    backend: str = option(
+        "auto",
+        "what to build: `onnx` alone, or an engine as well; `auto` takes the best engine builder that is here",
+        choices=("auto", "onnx", "tensorrt_rtx", "tensorrt", "tf_trt"),
+    )
+    signature: str = option("serving_default", "which signature of the SavedModel")
+    opset: int = option(17, "version of ONNX's operations", minimum=17)
+    profile: tuple[str, ...] = option(
+        (), "shapes that the engine takes: batch sizes (1:8:32) or whole shapes", metavar="INPUT=MIN:OPT:MAX"
+    )
+    compute_capability: tuple[str, ...] = option(
+        (), "GPUs to build for, 89 for 8.9; all but 75 when not given", choices=_CAPABILITIES
+    )
+    layout: str = option("triton", "what to put around the files", choices=("triton", "tf_serving", "plain"))
+    triton_backend: str = option(
+        "onnxruntime", "what runs the model in Triton", choices=("onnxruntime", "tensorrt", "python")
+    )
+    name: str = option("model", "the model's name in the Triton repository")
+    tolerance: float | None = option(
+        None,
+        "largest allowed difference from the source, relative to the largest value; by precision when not given: "
+        "0.002 for float32, 0.03 for float16",
+        minimum=0,
+    )
+    examples: tuple[str, ...] = option(
+        (), "TFRecord files of examples to compare on; made-up inputs when not given", metavar="FILES"
+    )
+    feature: tuple[str, ...] = option((), "feature of the examples for an input", metavar="INPUT=FEATURE")
+    int8: bool = option(False, "quantise to 8-bit whole numbers")
+    timeout_s: float = option(3600.0, "seconds that each back end may take", minimum=1)
+    memory_limit_mib: int | None = option(None, "MiB of memory that each back end may take", minimum=1)
+
+
+@attrs.frozen
+class ConvertResult:
+    """What a conversion made.
+
+    Attributes:
+        target: The serving folder.
+        backend: `tensorrt_rtx` where there is an engine, `onnx` otherwise.
+        backend_version: Of TensorRT-RTX, or of ONNX Runtime.
+        precision: What most of the weights are.
+        verified_level: `onnx_cpu`, `engine_built` or `engine_executed`.
+        engine_coverage: Share of the model's operations that an engine runs, 0 to 1.
+        relative_error: Largest difference from the source, relative to the largest value.
+        tolerance: How much of it was allowed.
+        onnx_size_bytes: Size of the ONNX file.
+        engine_size_bytes: Size of the engine; 0 without one.
+        build_s: Seconds that building the engine took; 0 without one.
+        peak_rss_bytes: Largest resident memory of a back end's process.
+        metrics: Flat numbers with their units in the keys.
+        report: What report.json holds.
+    """
+
+    target: Path
+    backend: str
+    backend_version: str
+    precision: str
+    verified_level: str
+    engine_coverage: float
+    relative_error: float
+    tolerance: float
+    onnx_size_bytes: int
+    engine_size_bytes: int
+    build_s: float
+    peak_rss_bytes: int
+    metrics: dict[str, float]
+    report: dict[str, Any]
+
+
+def convert_model(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    options: ConvertOptions | None = None,
+    *,
+    force: bool = False,
+    run_name: str = "",
+    progress: Progress = silent,
+) -> ConvertResult:
+    """Converts a SavedModel to ONNX, and to a TensorRT engine where one can be built, and lays them out for a server.
+
+    Nothing is written that does not answer as the source does: every operation is known, the ONNX file is sound, ONNX
+    Runtime runs it, and its answers on examples stay within the tolerance of TensorFlow's.
+
+    Args:
+        source: The SavedModel's folder; frozen or with variables, of TensorFlow 1 or 2.
+        target: The serving folder to write.
+        options: How to convert.
+        force: Replace an existing target.
+        run_name: The run that this belongs to, for the manifest.
+        progress: Told what is being done.
+
+    Raises:
+        SourceError: The source is no sound SavedModel.
+        SignatureError: It has no such signature.
+        OutputExistsError: The target is there already.
+        UsageError: An option contradicts another, or the model.
+        ConversionError: A back end does not take the model; operations are listed.
+        ParityRefusedError: The converted model answers differently.
+        ExamplesError: The examples do not fit the model.
+        UnsupportedError: A case that this version does not do.
+        EnvironmentLacksError: The asked back end is not here, or a process of it died, hung or outgrew its limit.
+    """
+    from tpu2gpu.publishing import check_free, describe_source, publish
+    from tpu2gpu.trt_converter.backends import choose_backend
+    from tpu2gpu.trt_converter.steps import Request, convert_into
+
+    options = options or ConvertOptions()
+    source, target = Path(source), Path(target)
+    _check_source(source)
+    check_free(target, force=force)
+    request = Request.of(source, options, choose_backend(options))
+    about = {"step": "convert", "options": attrs.asdict(options), "source": describe_source(source), "run": run_name}
+    with publish(target, force=force, about=about) as staging:
+        findings = convert_into(staging, request, progress)
+    return ConvertResult(target=target, report=staging.report, **findings)
+
+
+def _check_source(source: Path) -> None:
+    """What can be said of a source without loading TensorFlow."""
+    if not source.exists():
+        raise SourceError(f"{source}: no such folder", way_out="give a SavedModel's folder")
+    if not (source / "saved_model.pb").is_file():
+        inner = next((path.parent for path in sorted(source.glob("*/saved_model.pb"))), None)
+        hint = f"did you mean {inner}?" if inner else "give the folder that holds saved_model.pb"
+        raise SourceError(f"{source}: not a SavedModel (saved_model.pb is missing)", way_out=hint)

@@ -1,0 +1,116 @@
+"""The serving folder's README: what each file is, and which server loads what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tpu2gpu.running.runners import TensorSpec
+from tpu2gpu.trt_converter.triton import REPOSITORY, TritonModel
+
+_LEVELS = {
+    "onnx_cpu": "model.onnx was executed in ONNX Runtime on a CPU and compared with the source.",
+    "engine_built": "An engine was built but **not executed**: no GPU that it is for was present. "
+    "model.onnx was executed in ONNX Runtime on a CPU and compared with the source.",
+    "engine_executed": "The engine was executed on a GPU, and so was model.onnx on a CPU; both were compared with "
+    "the source.",
+}
+
+_PYTHON = """```python
+import tpu2gpu
+
+model = tpu2gpu.load("this/folder")
+answers = model.run(feeds)  # arrays by name
+print(model.describe())  # what runs, and why
+```"""
+
+
+def glance(plan: Mapping[str, Any], engine: Mapping[str, Any] | None, why_no_engine: str) -> list[str]:
+    """The first lines of the report: what was made, and how far it was verified."""
+    lines = [_LEVELS[plan["verified_level"]].replace("**", "")]
+    lines.append(
+        f"Largest difference from the source: {plan['relative_error']:.2g} of the largest value, on "
+        f"{plan['compared_on']}; {plan['tolerance']:g} is allowed at {plan['precision']}."
+    )
+    if engine is not None:
+        capabilities = ", ".join(f"{name[:-1]}.{name[-1]}" for name in engine["compute_capabilities"])
+        lines.append(f"The engine is for GPUs of compute capability {capabilities}; others run model.onnx.")
+    elif why_no_engine:
+        lines.append(f"No engine: {why_no_engine}.")
+    return lines
+
+
+def write_readme(folder: Path, plan: Mapping[str, Any], lines: Sequence[str], triton: TritonModel | None) -> None:
+    """Writes README.md.
+
+    Args:
+        folder: The serving folder.
+        plan: What plan.json holds.
+        lines: What `glance` says.
+        triton: What a Triton server is told; None without a model repository.
+    """
+    (part,) = plan["parts"]
+    rows = ["| file | what it is | what loads it |", "|---|---|---|"]
+    rows.append("| `model.onnx` | the model, weights included | ONNX Runtime on CPUs and on every NVIDIA GPU |")
+    if part["engine"]:
+        version = plan["versions"]["tensorrt_rtx"]
+        rows.append(
+            f"| `{part['engine']}` | TensorRT-RTX engine | TensorRT-RTX {version} on the GPUs named above; "
+            "not Triton, not data-center TensorRT |"
+        )
+    if triton is not None:
+        home = f"{REPOSITORY}/{triton.name}/"
+        rows.append(f"| `{home}` | Triton model, back end `{triton.backend}` | Triton Inference Server |")
+    rows.append("| `plan.json` | which part runs where, what was verified | `tpu2gpu.load` |")
+    rows.append("| `report.json` | figures of the conversion | people and dashboards |")
+    rows.append("| `manifest.json` | SHA-256 of every file | `tpu2gpu verify` |")
+    sections = [
+        "# A model to serve",
+        " ".join(lines),
+        "\n".join(rows),
+        "## Signature",
+        "\n".join([*_tensors("Input", plan["inputs"], part), *_tensors("Output", plan["outputs"], part)]),
+        "## In Python",
+        _PYTHON,
+    ]
+    if triton is not None:
+        sections += ["## In Triton", _triton(triton)]
+    (folder / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _tensors(what: str, specs: Sequence[Mapping[str, Any]], part: Mapping[str, Any]) -> list[str]:
+    names = part["onnx_names"][f"{what.lower()}s"]
+    lines = []
+    for spec in specs:
+        other = names[spec["name"]]
+        note = "" if other == spec["name"] else f" (named `{other}` in ONNX and Triton)"
+        lines.append(f"- {what} `{TensorSpec.from_json(spec)}`{note}")
+    return lines
+
+
+def _triton(model: TritonModel) -> str:
+    paragraphs = [f"```\ntritonserver --model-repository=this/folder/{REPOSITORY}\n```"]
+    if single := model.single_numbers:
+        paragraphs.append(
+            f"Triton has no empty shapes: {', '.join(f'`{name}`' for name in single)}, one number for each example, is "
+            "[?, 1] for its clients."
+        )
+    if model.backend == "python":
+        paragraphs.append(
+            "The back end `python` runs `1/model.py`, which needs `numpy` and `onnxruntime` in the server's Python. "
+            "Every Triton has this back end."
+        )
+        return "\n\n".join(paragraphs)
+    paragraphs.append(
+        "The back end `onnxruntime` is part of NVIDIA's Triton containers. On a GPU it lets TensorRT build an engine "
+        "for that very GPU when the first request comes, which takes from seconds to minutes, and keeps it in "
+        f"`{model.engine_cache}`: mount a volume there, so that it outlives the server. The name holds the digest of "
+        "model.onnx, so that new weights never meet an old engine. On a CPU it runs as it is."
+    )
+    if model.precision == "float16":
+        paragraphs.append(
+            "The precision is in model.onnx. The configuration says `precision_mode: FP16` as well, because TensorRT "
+            "up to version 10 refuses a float16 model otherwise; version 11 has no such mode any more."
+        )
+    return "\n\n".join(paragraphs)

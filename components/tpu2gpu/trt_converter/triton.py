@@ -1,0 +1,204 @@
+"""A model repository for Triton Inference Server, whose configuration is made of Triton's own protobuf messages."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from tpu2gpu.errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from tpu2gpu.running.runners import TensorSpec
+    from tpu2gpu.trt_converter.profiles import Bounds
+
+REPOSITORY = "model_repository"
+_CACHE = "/tmp/tensorrt-{digest}"  # noqa: S108 - on the server; the folder's README says to mount a volume there
+_DIGITS = 16
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_QUEUE_DELAY_US = 100
+_WORKSPACE_BYTES = 1 << 30
+_TYPES = {
+    "bool": "TYPE_BOOL",
+    "uint8": "TYPE_UINT8",
+    "uint16": "TYPE_UINT16",
+    "uint32": "TYPE_UINT32",
+    "uint64": "TYPE_UINT64",
+    "int8": "TYPE_INT8",
+    "int16": "TYPE_INT16",
+    "int32": "TYPE_INT32",
+    "int64": "TYPE_INT64",
+    "float16": "TYPE_FP16",
+    "float32": "TYPE_FP32",
+    "float64": "TYPE_FP64",
+    "bfloat16": "TYPE_BF16",
+    "string": "TYPE_STRING",
+}
+
+
+@attrs.frozen
+class TritonModel:
+    """What a server is told of a model.
+
+    Attributes:
+        name: Its name in the repository.
+        backend: `onnxruntime`, or `python` (a model.py that runs ONNX Runtime) for servers that lack it.
+        inputs: Under their ONNX names.
+        outputs: Under their ONNX names.
+        precision: What most of the weights are.
+        max_batch: The largest batch; 0 where the first dimension is no batch.
+        profile: For each input, by ONNX name, its smallest, usual and largest shape, where all are known.
+        digest: SHA-256 of the ONNX file.
+    """
+
+    name: str
+    backend: str
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+    precision: str
+    max_batch: int
+    profile: Mapping[str, Bounds]
+    digest: str
+
+    @property
+    def engine_cache(self) -> str:
+        """Where a server's TensorRT keeps its engines.
+
+        Its name holds the model's digest, because ONNX Runtime takes an old engine for new weights of the same graph;
+        and it is one folder deep, because ONNX Runtime makes no parents.
+        """
+        return _CACHE.format(digest=self.digest[:_DIGITS])
+
+    @property
+    def single_numbers(self) -> list[str]:
+        """Inputs and outputs that have no dimensions beside the batch."""
+        return [spec.name for spec in [*self.inputs, *self.outputs] if self.max_batch and len(spec.shape) == 1]
+
+
+def check_name(name: str) -> None:
+    """Checks that a name can be a model's.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"--name {name}: a model's name consists of letters, digits, '_', '-' and '.'")
+
+
+def write_repository(folder: Path, model: TritonModel, onnx: Path) -> Path:
+    """Writes `model_repository/<name>/{config.pbtxt,1/...}`.
+
+    Args:
+        folder: The serving folder.
+        model: What to tell the server.
+        onnx: The ONNX file.
+
+    Returns:
+        The configuration's path.
+
+    Raises:
+        UnsupportedError: Triton has no such type, or its back end cannot take it.
+    """
+    home = folder / REPOSITORY / model.name
+    version = home / "1"
+    version.mkdir(parents=True)
+    _link(onnx, version / "model.onnx")
+    if model.backend == "python":
+        template = Path(__file__).with_name("triton_model.py")
+        (version / "model.py").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    path = home / "config.pbtxt"
+    path.write_text(config_text(configuration(model)), encoding="utf-8")
+    return path
+
+
+def config_text(config: Any) -> str:
+    """A configuration as text, read back to be sure."""
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    text = str(text_format.MessageToString(config))
+    assert text_format.Parse(text, model_config_pb2.ModelConfig()) == config
+    return text
+
+
+def configuration(model: TritonModel) -> Any:
+    """The ModelConfig message of a model.
+
+    Source: https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_configuration.html
+
+    Raises:
+        UnsupportedError: Triton has no such type, or its back end cannot take it.
+    """
+    from tritonclient.grpc import model_config_pb2 as messages
+
+    config = messages.ModelConfig(name=model.name, backend=model.backend, max_batch_size=model.max_batch)
+    for spec in model.inputs:
+        _describe(config.input.add(), spec, model)
+    for spec in model.outputs:
+        _describe(config.output.add(), spec, model)
+    if model.max_batch:
+        config.dynamic_batching.max_queue_delay_microseconds = _QUEUE_DELAY_US
+    config.instance_group.add(kind=messages.ModelInstanceGroup.KIND_AUTO, count=1)
+    if model.backend == "onnxruntime":
+        accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="tensorrt")
+        for key, value in _accelerator_options(model).items():
+            accelerator.parameters[key] = value
+    return config
+
+
+def _describe(tensor: Any, spec: TensorSpec, model: TritonModel) -> None:
+    from tritonclient.grpc import model_config_pb2 as messages
+
+    if spec.dtype not in _TYPES or not spec.ranked:
+        raise UnsupportedError(
+            f"{spec}: Triton cannot be told of it", way_out="convert with --layout plain, without a model repository"
+        )
+    if model.backend == "python" and spec.dtype == "bfloat16":
+        raise UnsupportedError(
+            f"{spec}: Triton's python back end has no bfloat16 arrays",
+            way_out="cast the signature to float32, or choose --triton-backend onnxruntime",
+        )
+    tensor.name = spec.name
+    tensor.data_type = messages.DataType.Value(_TYPES[spec.dtype])
+    sizes = [-1 if size is None else size for size in spec.shape]
+    if model.max_batch:
+        sizes = sizes[1:]
+    tensor.dims.extend(sizes or [1])
+    if not sizes:  # Triton has no empty dimensions: one number a request is told as [1], and reshaped
+        tensor.reshape.SetInParent()
+
+
+def _accelerator_options(model: TritonModel) -> dict[str, str]:
+    """The options of ONNX Runtime's TensorRT provider, as Triton spells them.
+
+    Source: https://github.com/triton-inference-server/onnxruntime_backend (README, table of parameters)
+    """
+    options = {
+        "max_workspace_size_bytes": str(_WORKSPACE_BYTES),
+        "trt_engine_cache_enable": "true",
+        "trt_engine_cache_path": model.engine_cache,
+    }
+    if model.precision == "float16":
+        # This decides nothing about a graph that is float16 already, but up to TensorRT 10 it is refused without:
+        # "fp16 precision has been set for a layer ..., but fp16 is not configured in the builder".
+        options["precision_mode"] = "FP16"
+    for position, bound in enumerate(("min", "opt", "max")):
+        shapes = {name: bounds[position] for name, bounds in model.profile.items() if bounds[position]}
+        if shapes:
+            options[f"trt_profile_{bound}_shapes"] = ",".join(
+                f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items()
+            )
+    return options
+
+
+def _link(source: Path, target: Path) -> None:
+    """One file under two names where the file system can, a copy elsewhere."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,65 @@
+"""Runs model.onnx in ONNX Runtime inside Triton's python back end. Needs numpy and onnxruntime, nothing else.
+
+It is copied into model repositories as it stands. Requests that Triton has batched are computed in one go.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found, unused-ignore]
+
+
+class TritonPythonModel:
+    """What Triton calls."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Opens the model that lies beside this file."""
+        config = json.loads(args["model_config"])
+        self.batched = config["max_batch_size"] > 0
+        self.inputs = [tensor["name"] for tensor in config["input"]]
+        self.outputs = [tensor["name"] for tensor in config["output"]]
+        options = ort.SessionOptions()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        wanted = ["CUDAExecutionProvider"] if args["model_instance_kind"] == "GPU" else []
+        providers = [name for name in [*wanted, "CPUExecutionProvider"] if name in ort.get_available_providers()]
+        path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        self.session = ort.InferenceSession(str(path), options, providers=providers)
+        self.texts = {output.name for output in self.session.get_outputs() if output.type == "tensor(string)"}
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answers requests, in their order."""
+        feeds = [self._feed(request) for request in requests]
+        forms = {tuple(feed[name].shape[1:] for name in self.inputs) for feed in feeds}
+        if not self.batched or len(forms) > 1:
+            return [self._response(self.session.run(self.outputs, feed)) for feed in feeds]
+        joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in self.inputs}
+        ends = np.cumsum([len(feed[self.inputs[0]]) for feed in feeds])
+        parts = [np.split(output, ends[:-1]) for output in self.session.run(self.outputs, joined)]
+        return [self._response(answer) for answer in zip(*parts, strict=True)]
+
+    def finalize(self) -> None:
+        """Lets go of the model."""
+        self.session = None
+
+    def _feed(self, request: Any) -> dict[str, Any]:
+        arrays = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs}
+        return {name: _decoded(array) if array.dtype == object else array for name, array in arrays.items()}
+
+    def _response(self, answer: Any) -> Any:
+        named = zip(self.outputs, answer, strict=True)
+        tensors = [pb_utils.Tensor(name, _encoded(value) if name in self.texts else value) for name, value in named]
+        return pb_utils.InferenceResponse(output_tensors=tensors)
+
+
+def _decoded(array: Any) -> Any:
+    texts = [value.decode() if isinstance(value, bytes) else str(value) for value in array.ravel()]
+    return np.asarray(texts, object).reshape(array.shape)
+
+
+def _encoded(array: Any) -> Any:
+    return np.asarray([str(value).encode() for value in array.ravel()], object).reshape(array.shape)

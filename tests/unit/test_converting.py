@@ -1,0 +1,280 @@
+"""`convert_model`: a SavedModel becomes a folder that a server loads, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+
+from tests.models.networks import convnet
+from tpu2gpu.errors import (
+    ConversionError,
+    EnvironmentLacksError,
+    ManifestError,
+    OutputExistsError,
+    ParityRefusedError,
+    SourceError,
+    UnsupportedError,
+    UsageError,
+    WorkerError,
+)
+from tpu2gpu.publishing import verify_model
+from tpu2gpu.running.loading import load
+from tpu2gpu.running.parity import compare
+from tpu2gpu.running.runners import open_runner
+from tpu2gpu.trt_converter.backends import choose_backend
+from tpu2gpu.trt_converter.converting import ConvertOptions, ConvertResult, convert_model
+from tpu2gpu.trt_converter.probing import Availability, probe
+from tpu2gpu.trt_converter.steps import refuse_float64
+
+Built = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def half(built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ConvertResult, list[str]]:
+    """A float16 network, converted with the default options: its source, the result, what progress told."""
+    told: list[str] = []
+    source = built(convnet, policy="float16")
+    target = tmp_path_factory.mktemp("converted") / "serving"
+    return source, convert_model(source, target, run_name="run 7", progress=lambda what, *_: told.append(what)), told
+
+
+@pytest.mark.engine
+def test_the_folder_holds_what_the_plan_says(half: tuple[Path, ConvertResult, list[str]]) -> None:
+    _, result, _ = half
+    plan = json.loads((result.target / "plan.json").read_text())
+    assert plan["backend"] == "tensorrt_rtx"
+    assert plan["precision"] == "float16"
+    assert plan["verified_level"] in ("engine_built", "engine_executed")
+    assert plan["engine_coverage"] == 1.0
+    (part,) = plan["parts"]
+    assert (result.target / part["engine"]).stat().st_size == result.engine_size_bytes > 0
+    assert (result.target / part["onnx"]).stat().st_size == result.onnx_size_bytes > 0
+    assert part["compute_capabilities"] == ["80", "86", "89", "120", "121"]
+    assert 0 < plan["relative_error"] < plan["tolerance"] == 0.03
+    manifest = verify_model(result.target)
+    assert manifest["step"] == "convert"
+    assert manifest["run"] == "run 7"
+
+
+@pytest.mark.engine
+def test_the_weights_are_float16_in_the_file(half: tuple[Path, ConvertResult, list[str]]) -> None:
+    import onnx
+
+    model = onnx.load(half[1].target / "model.onnx")
+    sizes = [(weights.data_type, len(weights.raw_data)) for weights in model.graph.initializer]
+    largest, _ = max(sizes, key=lambda size: size[1])
+    assert largest == onnx.TensorProto.FLOAT16
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="the engine is executed where there is a GPU")  # noqa: PTH110
+def test_the_report_begins_with_what_was_not_verified(half: tuple[Path, ConvertResult, list[str]]) -> None:
+    _, result, _ = half
+    text = (result.target / "report.json").read_text()
+    assert "built but not executed" in text[:300]
+    assert result.verified_level == "engine_built"
+    assert "built but not executed" in (result.target / "README.md").read_text()[:300]
+
+
+@pytest.mark.engine
+def test_the_metrics_are_flat_numbers_with_their_units(half: tuple[Path, ConvertResult, list[str]]) -> None:
+    _, result, told = half
+    assert {
+        "onnx_size_bytes",
+        "engine_size_bytes",
+        "build_s",
+        "peak_rss_bytes",
+        "relative_error",
+    } <= result.metrics.keys()
+    assert all(type(value) is float for value in result.metrics.values())
+    assert result.metrics["peak_rss_bytes"] > 100 << 20
+    assert told == [
+        "converting to ONNX and comparing",
+        "building the engine",
+        "writing the serving folder",
+        "done",
+    ]
+    json.dumps(attrs.asdict(result), default=str)
+
+
+@pytest.mark.engine
+def test_the_folder_loads_and_answers_as_the_source(half: tuple[Path, ConvertResult, list[str]]) -> None:
+    source, result, _ = half
+    feeds = {"image": np.random.default_rng(5).random((3, 8, 8, 1), np.float32)}
+    model = load(result.target, threads=1)
+    (parity,) = compare(open_runner(source).run(feeds), model.run(feeds)).values()
+    assert parity.relative_error < 0.03
+    described = model.describe()
+    assert described["kind"] == "serving"
+    assert described["runs"] in ("onnx", "engine")
+    assert described["why"]
+    model.close()
+
+
+@pytest.mark.engine
+def test_triton_is_told_of_the_model(half: tuple[Path, ConvertResult, list[str]]) -> None:
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    _, result, _ = half
+    home = result.target / "model_repository" / "model"
+    config = text_format.Parse((home / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    assert (config.name, config.backend, config.max_batch_size) == ("model", "onnxruntime", 32)
+    assert [(tensor.name, list(tensor.dims)) for tensor in config.input] == [("image", [8, 8, 1])]
+    assert (home / "1" / "model.onnx").read_bytes() == (result.target / "model.onnx").read_bytes()
+    assert not list((result.target / "model_repository").rglob("*.engine"))
+
+
+@pytest.mark.engine
+def test_two_conversions_of_one_model_give_the_same_bytes(
+    half: tuple[Path, ConvertResult, list[str]], tmp_path: Path
+) -> None:
+    source, first, _ = half
+    second = convert_model(source, tmp_path / "a folder of another name")
+    for name in ("model.onnx", "engines/model.engine", "model_repository/model/config.pbtxt", "plan.json", "README.md"):
+        assert (first.target / name).read_bytes() == (second.target / name).read_bytes(), name
+
+
+@pytest.mark.engine
+def test_a_changed_engine_is_not_loaded(
+    half: tuple[Path, ConvertResult, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from tpu2gpu.running.cuda import Gpu
+
+    shutil.copytree(half[1].target, tmp_path / "serving")
+    with (tmp_path / "serving" / "engines" / "model.engine").open("ab") as file:
+        file.write(b"x")
+    ada = Gpu(0, "NVIDIA L4", "89", "12.9")
+    monkeypatch.setattr("tpu2gpu.running.serving_runner.find_gpus", lambda: (ada,))
+    with pytest.raises(ManifestError, match=r"model.engine: differs from the manifest"):
+        load(tmp_path / "serving")
+
+
+@pytest.mark.engine
+def test_a_gpu_that_the_engine_is_not_for_leaves_the_model_to_onnx_runtime(
+    half: tuple[Path, ConvertResult, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tpu2gpu.running.cuda import Gpu
+
+    hopper = Gpu(0, "NVIDIA H200", "90", "12.9")
+    monkeypatch.setattr("tpu2gpu.running.serving_runner.find_gpus", lambda: (hopper,))
+    described = load(half[1].target).describe()
+    assert described["runs"] == "onnx"
+    assert described["why"].endswith("the NVIDIA H200 has 90")
+
+
+def test_a_refusal_leaves_its_report_and_nothing_half_written(built: Built, tmp_path: Path) -> None:
+    with pytest.raises(ParityRefusedError, match="by more than 0 of the largest value"):
+        convert_model(built(convnet), tmp_path / "serving", ConvertOptions(backend="onnx", tolerance=0))
+    assert [path.name for path in tmp_path.iterdir()] == ["serving.report.json"]
+    report = json.loads((tmp_path / "serving.report.json").read_text())
+    assert report["refused"]["error"] == "ParityRefusedError"
+    assert report["onnx"]["ops"]["Conv"] == 2
+
+
+@pytest.mark.parametrize(("dtype", "weights"), [("float64", "float32"), ("float32", "float64")])
+def test_float64_is_no_engine(dtype: str, weights: str) -> None:
+    found = {"inputs": [{"dtype": dtype}], "outputs": [], "weights_size_bytes": {weights: 8}}
+    with pytest.raises(ConversionError, match="computes in float64"):
+        refuse_float64(found)
+
+
+def test_a_time_limit_is_kept(built: Built, tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="the conversion to ONNX: no answer within 1 s"):
+        convert_model(built(convnet), tmp_path / "serving", ConvertOptions(backend="onnx", timeout_s=1))
+
+
+def test_a_memory_limit_is_kept(built: Built, tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match=r"took \d+ MiB of memory, the limit is 40 MiB"):
+        convert_model(built(convnet), tmp_path / "serving", ConvertOptions(backend="onnx", memory_limit_mib=40))
+
+
+def test_a_source_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such folder"):
+        convert_model(tmp_path / "nowhere", tmp_path / "serving")
+    (tmp_path / "artifact" / "Format-Serving").mkdir(parents=True)
+    with pytest.raises(SourceError, match=r"saved_model.pb is missing"):
+        convert_model(tmp_path / "artifact", tmp_path / "serving")
+    (tmp_path / "artifact" / "Format-Serving" / "saved_model.pb").touch()
+    with pytest.raises(SourceError, match=r"did you mean .*Format-Serving\?"):
+        convert_model(tmp_path / "artifact", tmp_path / "serving")
+
+
+def test_an_existing_target_is_not_touched(built: Built, tmp_path: Path) -> None:
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "precious").touch()
+    with pytest.raises(OutputExistsError, match="exists already"):
+        convert_model(built(convnet), tmp_path / "serving")
+    assert (tmp_path / "serving" / "precious").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"int8": True}, "--int8: this version does not quantise"),
+        ({"layout": "tf_serving"}, "TensorFlow Serving loads SavedModels"),
+        ({"triton_backend": "tensorrt"}, "data-center TensorRT"),
+    ],
+)
+def test_what_this_version_does_not_do_is_said(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message) as caught:
+        choose_backend(ConvertOptions(**options))
+    assert caught.value.way_out
+
+
+def test_a_back_end_that_is_not_here_says_why() -> None:
+    for backend, availability in probe().items():
+        if not availability.available:
+            with pytest.raises(EnvironmentLacksError, match=f"the back end {backend} cannot be used here") as caught:
+                choose_backend(ConvertOptions(backend=backend))
+            assert availability.reason in str(caught.value)
+
+
+def test_auto_without_tensorrt_rtx_makes_onnx_alone_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = Availability("tensorrt_rtx", False, "", "its library is not installed")
+    monkeypatch.setattr("tpu2gpu.trt_converter.backends.probe", lambda: {"tensorrt_rtx": missing})
+    backend = choose_backend(ConvertOptions())
+    assert not backend.builds_engine
+    assert backend.why_not == "TensorRT-RTX cannot be used here: its library is not installed"
+
+
+def test_every_back_end_has_an_answer() -> None:
+    found = probe()
+    assert list(found) == ["onnx", "tf_trt", "tensorrt", "tensorrt_rtx"]
+    assert found["onnx"].available
+    assert all(availability.reason for availability in found.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "../model"}, "--name ../model"),
+        ({"profile": ("x=1:2",)}, "--profile"),
+        ({"feature": ("x",)}, "--feature x: not of the form"),
+        ({"compute_capability": ("75", "80")}, "an engine of its own"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_at_once(
+    built: Built, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        convert_model(built(convnet), tmp_path / "serving", ConvertOptions(**options))
+
+
+def test_options_need_no_tensorflow() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from tpu2gpu.trt_converter.converting import ConvertOptions; ConvertOptions();"
+        "print([name for name in ('numpy', 'tensorflow', 'onnx') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,57 @@
+"""Optimisation profiles: read from the command line, completed from the signature."""
+
+from __future__ import annotations
+
+import pytest
+
+from tpu2gpu.errors import UsageError
+from tpu2gpu.running.runners import TensorSpec
+from tpu2gpu.trt_converter.profiles import fit_profiles, parse_profiles
+
+IMAGES = TensorSpec("images", "float32", (None, 8, 8, 1))
+IDS = TensorSpec("ids", "int32", (None, None))
+
+
+def test_bounds_are_batches_or_whole_shapes() -> None:
+    assert parse_profiles(["images=1:4:16", "ids=1x8:4x16:8x64"]) == {
+        "images": ((1,), (4,), (16,)),
+        "ids": ((1, 8), (4, 16), (8, 64)),
+    }
+
+
+def test_what_is_wrong_is_listed_all_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_profiles(["images", "x=1:2", "a=4:2:8", "b=1x2:2:4", "c=1:2:3", "c=1:2:3", "d=1xx2:1:1"])
+    assert len(caught.value.details) == 6
+    assert any("wanted 0 < MIN <= OPT <= MAX" in detail for detail in caught.value.details)
+
+
+def test_the_default_is_batches_of_1_8_and_32() -> None:
+    assert fit_profiles([IMAGES], {}) == {"images": ((1, 8, 8, 1), (8, 8, 8, 1), (32, 8, 8, 1))}
+
+
+def test_a_fixed_batch_stays_fixed() -> None:
+    fixed = TensorSpec("x", "float32", (2, 3))
+    assert fit_profiles([fixed], {}) == {"x": ((2, 3), (2, 3), (2, 3))}
+    with pytest.raises(UsageError) as caught:
+        fit_profiles([fixed], parse_profiles(["x=1:2:4"]))
+    assert caught.value.details == ("x: float32 [2, 3]: the profile has 1, 2, 4",)
+
+
+def test_vectors_and_single_numbers_have_profiles_too() -> None:
+    vector, number = TensorSpec("v", "float32", (None,)), TensorSpec("n", "float32", ())
+    assert fit_profiles([vector, number], {}) == {"v": ((1,), (8,), (32,)), "n": ((), (), ())}
+
+
+def test_an_unknown_dimension_beside_the_batch_needs_a_whole_shape() -> None:
+    with pytest.raises(UsageError, match="does not fit") as caught:
+        fit_profiles([IMAGES, IDS], {})
+    assert caught.value.details == ("ids: int32 [?, ?]: a dimension beside the batch is unknown",)
+    assert "--profile INPUT=MIN:OPT:MAX" in str(caught.value)
+    assert fit_profiles([IDS], parse_profiles(["ids=1x8:4x16:8x64"]))["ids"] == ((1, 8), (4, 16), (8, 64))
+
+
+def test_a_profile_for_no_input_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        fit_profiles([IMAGES], parse_profiles(["image=1:2:3"]))
+    assert "image: the model has no such input; did you mean 'images'?" in caught.value.details

@@ -1,0 +1,131 @@
+"""ONNX -> TensorRT-RTX engine, without a GPU; and an engine on a GPU where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tpu2gpu.errors import ConversionError, EnvironmentLacksError
+from tpu2gpu.publishing import sha256_of
+from tpu2gpu.running.cuda import Buffer, Driver, Stream, find_gpus
+from tpu2gpu.trt_converter import tensorrt
+from tpu2gpu.worker import run_in_child
+
+pytestmark = pytest.mark.engine
+PROFILE = {"x": [[1, 4], [8, 4], [32, 4]]}
+
+
+def onnx_file(path: Path, *nodes: Any, weights: np.ndarray | None = None, dtype: int = TensorProto.FLOAT) -> Path:
+    x = helper.make_tensor_value_info("x", dtype, ["batch", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    constants = [] if weights is None else [numpy_helper.from_array(weights, "w")]
+    graph = helper.make_graph(list(nodes), "g", [x], [y], constants)
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    )
+    return path
+
+
+def dense(path: Path) -> Path:
+    weights = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    return onnx_file(path, helper.make_node("MatMul", ["x", "w"], ["y"], name="dense/MatMul"), weights=weights)
+
+
+def built(onnx: Path, engine: Path, capabilities: tuple[str, ...] = tensorrt.COMPUTE_CAPABILITIES) -> dict[str, Any]:
+    arguments = {
+        "onnx_path": str(onnx),
+        "engine_path": str(engine),
+        "profile": PROFILE,
+        "compute_capabilities": list(capabilities),
+    }
+    found, _ = run_in_child(
+        "tpu2gpu.trt_converter.tensorrt:build_engine", arguments, name="TensorRT-RTX", environment=tensorrt.ENVIRONMENT
+    )
+    return dict(found)
+
+
+def test_an_engine_is_built_and_described(tmp_path: Path) -> None:
+    found = built(dense(tmp_path / "m.onnx"), tmp_path / "m.engine")
+    assert found["compute_capabilities"] == ["80", "86", "89", "120", "121"]
+    assert found["inputs"] == [{"name": "x", "dtype": "float", "shape": [-1, 4]}]
+    assert found["profile"] == PROFILE
+    assert found["size_bytes"] == (tmp_path / "m.engine").stat().st_size > 10_000
+    assert found["sha256"] == sha256_of(tmp_path / "m.engine")
+    assert found["build_s"] > 0
+    assert (tmp_path / "m.engine").read_bytes()[:4] == b"\x76\x74\x72\x74"  # the magic number of an engine, "vtrt"
+
+
+def test_the_same_file_gives_the_same_engine(tmp_path: Path) -> None:
+    first = built(dense(tmp_path / "m.onnx"), tmp_path / "m.engine")
+    second = built(tmp_path / "m.onnx", tmp_path / "an_engine_under_a_longer_name.engine")
+    assert first["same_bytes_again"], "this machine does not let a process choose steady addresses"
+    assert first["sha256"] == second["sha256"]
+
+
+def test_what_the_parser_refuses_is_named_with_its_node(tmp_path: Path) -> None:
+    onnx = onnx_file(tmp_path / "m.onnx", helper.make_node("Erfc", ["x"], ["y"], name="gelu/Erfc"))
+    with pytest.raises(ConversionError, match="does not take the model") as caught:
+        built(onnx, tmp_path / "m.engine")
+    assert any(detail.startswith("Erfc gelu/Erfc: ") for detail in caught.value.details)
+    assert "--backend onnx" in str(caught.value)
+    assert not (tmp_path / "m.engine").exists()
+
+
+def test_what_the_builder_refuses_comes_with_its_own_words(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="cannot build the engine") as caught:
+        built(dense(tmp_path / "m.onnx"), tmp_path / "m.engine", ("75",))
+    assert "FP32 GEMM is not supported" in str(caught.value)
+    assert "dense/MatMul" in str(caught.value)
+
+
+def test_strings_are_refused(tmp_path: Path) -> None:
+    onnx = onnx_file(tmp_path / "m.onnx", helper.make_node("Identity", ["x"], ["y"]), dtype=TensorProto.STRING)
+    with pytest.raises(ConversionError, match="does not take the model"):
+        built(onnx, tmp_path / "m.engine")
+
+
+def test_a_compute_capability_that_the_library_does_not_know_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentLacksError, match="does not know compute capability 90"):
+        built(dense(tmp_path / "m.onnx"), tmp_path / "m.engine", ("80", "90"))
+
+
+@pytest.mark.gpu
+def test_memory_on_the_gpu_gives_back_what_was_written() -> None:
+    driver = Driver()
+    driver.use(0)
+    stream, buffer = Stream(driver), Buffer(driver)
+    values = np.random.default_rng(1).random((1000, 7), np.float32)
+    buffer.write(values, stream)
+    back = np.empty_like(values)
+    buffer.read(back, stream)
+    stream.synchronize()
+    np.testing.assert_array_equal(back, values)
+    buffer.free()
+    stream.free()
+
+
+@pytest.mark.gpu
+def test_an_engine_answers_as_onnx_runtime_does(tmp_path: Path) -> None:
+    from tpu2gpu.running.engine_runner import EngineRunner
+    from tpu2gpu.running.onnx_runner import OnnxRunner
+
+    if find_gpus()[0].compute_capability not in tensorrt.COMPUTE_CAPABILITIES:
+        pytest.skip(f"TensorRT-RTX has no engines for compute capability {find_gpus()[0].compute_capability}")
+    onnx = dense(tmp_path / "m.onnx")
+    built(onnx, tmp_path / "m.engine")
+    runner = EngineRunner(tmp_path / "m.engine")
+    for batch in (1, 8, 32, 3):
+        feeds = {"x": np.random.default_rng(batch).random((batch, 4), np.float32)}
+        np.testing.assert_allclose(runner.run(feeds)["y"], OnnxRunner(onnx).run(feeds)["y"], rtol=2e-3)
+    runner.close()
+
+
+def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tpu2gpu.running.cuda._LIBRARY", "libcuda_of_nobody.so.1")
+    find_gpus.cache_clear()
+    assert find_gpus() == ()
+    find_gpus.cache_clear()

@@ -1,0 +1,146 @@
+"""Triton model repositories: the configuration says what the model is, and model.py runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tpu2gpu.errors import UnsupportedError, UsageError
+from tpu2gpu.running.runners import TensorSpec
+from tpu2gpu.trt_converter.triton import TritonModel, check_name, config_text, configuration, write_repository
+
+DIGEST = "0123456789abcdef" * 4
+
+
+def model(**changes: Any) -> TritonModel:
+    fields: dict[str, Any] = {
+        "name": "digits",
+        "backend": "onnxruntime",
+        "inputs": [TensorSpec("images", "float32", (None, 8, 8, 1)), TensorSpec("scale", "float16", (None,))],
+        "outputs": [TensorSpec("label", "int64", (None,)), TensorSpec("names", "string", (None, None))],
+        "precision": "float32",
+        "max_batch": 32,
+        "profile": {"images": ((1, 8, 8, 1), (8, 8, 8, 1), (32, 8, 8, 1))},
+        "digest": DIGEST,
+        **changes,
+    }
+    return TritonModel(**fields)
+
+
+def test_dimensions_leave_the_batch_out_and_single_numbers_are_reshaped() -> None:
+    config = configuration(model())
+    assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in config.input] == [
+        ("images", 11, [8, 8, 1]),  # TYPE_FP32
+        ("scale", 10, [1]),  # TYPE_FP16
+    ]
+    assert config.input[1].HasField("reshape") and not config.input[0].HasField("reshape")
+    assert list(config.output[1].dims) == [-1]
+    assert model().single_numbers == ["scale", "label"]
+    assert config.max_batch_size == 32
+    assert config.HasField("dynamic_batching")
+
+
+def test_without_a_batch_all_dimensions_are_told() -> None:
+    config = configuration(model(max_batch=0))
+    assert list(config.input[0].dims) == [-1, 8, 8, 1]
+    assert not config.HasField("dynamic_batching")
+
+
+def accelerator(config: Any) -> dict[str, str]:
+    (found,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert found.name == "tensorrt"
+    return dict(found.parameters)
+
+
+def test_tensorrt_gets_its_profile_and_a_cache_for_this_very_model() -> None:
+    options = accelerator(configuration(model()))
+    assert options["trt_profile_opt_shapes"] == "images:8x8x8x1"
+    assert options["trt_engine_cache_path"].endswith(DIGEST[:16])
+    assert "precision_mode" not in options
+
+
+def test_a_float16_graph_may_run_in_float16() -> None:
+    assert accelerator(configuration(model(precision="float16")))["precision_mode"] == "FP16"
+
+
+def test_the_text_is_the_same_every_time_and_reads_back() -> None:
+    assert config_text(configuration(model())) == config_text(configuration(model()))
+
+
+def test_what_triton_cannot_be_told_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="Triton cannot be told"):
+        configuration(model(outputs=[TensorSpec("y", "complex64", (None,))]))
+    with pytest.raises(UnsupportedError, match="Triton cannot be told"):
+        configuration(model(outputs=[TensorSpec("y", "float32", (), ranked=False)]))
+    with pytest.raises(UnsupportedError, match="no bfloat16"):
+        configuration(model(backend="python", outputs=[TensorSpec("y", "bfloat16", (None,))]))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "ä"])
+def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="a model's name"):
+        check_name(name)
+
+
+class Tensor:
+    """What Triton's python back end hands over, as far as model.py uses it."""
+
+    def __init__(self, name: str, value: np.ndarray) -> None:
+        self.name, self.value = name, value
+
+    def as_numpy(self) -> np.ndarray:
+        return self.value
+
+
+def triton_stub() -> types.ModuleType:
+    stub = types.ModuleType("triton_python_backend_utils")
+    stub.Tensor = Tensor  # type: ignore[attr-defined]
+    stub.InferenceResponse = lambda output_tensors: {t.name: t.value for t in output_tensors}  # type: ignore[attr-defined]
+    stub.get_input_tensor_by_name = lambda request, name: Tensor(name, request[name])  # type: ignore[attr-defined]
+    return stub
+
+
+@pytest.mark.parametrize("max_batch", [8, 0])
+def test_model_py_answers_each_request_with_its_own_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_batch: int
+) -> None:
+    from onnx import TensorProto, helper
+
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])
+    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    onnx = helper.make_model(
+        helper.make_graph([node], "g", [x], [y], [axes]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    (tmp_path / "model.onnx").write_bytes(onnx.SerializeToString())
+    inputs, outputs = [TensorSpec("x", "float32", (None, 2))], [TensorSpec("y", "float32", (None,))]
+    described = model(backend="python", inputs=inputs, outputs=outputs, max_batch=max_batch, profile={})
+    config = write_repository(tmp_path, described, tmp_path / "model.onnx")
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton_stub())
+    spec = importlib.util.spec_from_file_location("emitted", config.parent / "1" / "model.py")
+    assert spec is not None and spec.loader is not None
+    emitted = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(emitted)
+    served = emitted.TritonPythonModel()
+    served.initialize(
+        {
+            "model_config": json.dumps(
+                {"max_batch_size": max_batch, "input": [{"name": "x"}], "output": [{"name": "y"}]}
+            ),
+            "model_repository": str(config.parent),
+            "model_version": "1",
+            "model_instance_kind": "CPU",
+        }
+    )
+    requests = [{"x": np.full((rows, 2), rows, np.float32)} for rows in (1, 3, 2)]
+    answers = [answer["y"].tolist() for answer in served.execute(requests)]
+    assert answers == [[2.0], [6.0, 6.0, 6.0], [4.0, 4.0]]
+    served.finalize()
