@@ -13,7 +13,6 @@ from hypothesis import settings
 settings.register_profile("calm", deadline=None)  # the first example may import TensorFlow
 settings.load_profile("calm")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one way of rounding, so that bits can be compared
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,22 @@ def _move(folder: Path, target: Path) -> None:
     shutil.rmtree(replaced)
 
 
+def plain(value: Any) -> Any:
+    """Records, paths and numbers as JSON knows them; NaN and infinities, which it does not know, as words."""
+    if attrs.has(type(value)):
+        return {field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return str(value) if isinstance(value, Path) else value
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes JSON that a person can read and a diff can compare."""
-    path.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(plain(data), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:
@@ -170,10 +184,16 @@ def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
     return manifest
 
 
+def name_of(path: str | os.PathLike[str]) -> str:
+    """What people call a model: its folder's name; that of a TFX artifact says nothing, so the step that made it."""
+    path = Path(path)
+    return "/".join(path.parts[-4:-1]) if path.name == "Format-Serving" and len(path.parts) >= 4 else path.name
+
+
 def describe_source(source: str | os.PathLike[str]) -> dict[str, Any]:
     """What a manifest says of the model it was made from: its path, and its digest where it has one."""
     path = Path(source)
-    return {"path": path.name, "digest": read_manifest(path)["digest"] if (path / MANIFEST).exists() else None}
+    return {"path": name_of(path), "digest": read_manifest(path)["digest"] if (path / MANIFEST).exists() else None}
 
 
 def _files(folder: Path) -> Iterator[Path]:

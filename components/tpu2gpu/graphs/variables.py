@@ -64,7 +64,7 @@ def find_variables(model: ServingModel, meta: Any, prefix: Path) -> None:
 
 
 def _bypass_local_variable(model: ServingModel, name: str) -> bool:
-    """Takes out a variable that the initialiser fills, such as TensorFlow 2's path of an asset; no checkpoint has it."""
+    """Takes out a variable that the initialiser fills, such as the path of an asset; no checkpoint has it."""
     takers = users(model.nodes.values(), name)
     assigns = [node for node in takers if node.op == "AssignVariableOp"]
     readers = [node for node in takers if node.op == "ReadVariableOp"]

@@ -22,6 +22,7 @@ from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
 from tpu2gpu.latency_evaluator.statistics import PERCENTILES, Estimate, block_spread, estimate_percentile, speedup
 from tpu2gpu.latency_evaluator.verdict import Evidence, holds, judge, reached_level
 from tpu2gpu.progress import Progress
+from tpu2gpu.publishing import name_of
 from tpu2gpu.running.arrays import is_text, save_arrays
 from tpu2gpu.running.feeds import Examples, read_examples
 from tpu2gpu.running.parity import OutputParity, compare
@@ -198,7 +199,7 @@ class _Course:
             }
         return ModelFigures(
             label=entry.label,
-            name=entry.path.name,
+            name=name_of(entry.path),
             digest=entry.digest(),
             precision=entry.ask("reading its precision", "precision"),
             runner=entry.description.get("runner", {}),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 
 from tpu2gpu import __version__
@@ -18,7 +16,7 @@ from tpu2gpu.latency_evaluator.hardware import fingerprint
 from tpu2gpu.latency_evaluator.report_blocks import blocks
 from tpu2gpu.latency_evaluator.results import CandidateResult, EvaluateResult, ModelFigures
 from tpu2gpu.latency_evaluator.summary import headline, summary_lines, summary_rows
-from tpu2gpu.publishing import Staging, write_json
+from tpu2gpu.publishing import Staging, plain, write_json
 from tpu2gpu.reporting.report import Report, Tone, to_html, to_markdown
 
 
@@ -62,7 +60,7 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
         report=staging.report,
     )
     report = _report(result, evaluation, options)
-    write_json(staging.folder / "verdict.json", plain(verdict))
+    write_json(staging.folder / "verdict.json", verdict)
     write_json(staging.folder / "metrics.json", metrics(result))
     write_json(staging.folder / "summary.json", {"lines": summary_lines(result), "rows": summary_rows(result)})
     (staging.folder / "report.html").write_text(to_html(report), encoding="utf-8")
@@ -70,21 +68,6 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
     arrays = {label.replace(" ", "_"): blocks for label, blocks in evaluation.latency_ns.items()}
     np.savez_compressed(staging.folder / "latencies.npz", order=evaluation.orders, **arrays)  # type: ignore[arg-type, unused-ignore]
     return result
-
-
-def plain(value: Any) -> Any:
-    """Records, paths and numbers as JSON knows them; NaN and infinities, which it does not know, as words."""
-    if attrs.has(type(value)):
-        return {name: plain(item) for name, item in attrs.asdict(value, recurse=False).items()}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
 
 
 def metrics(result: EvaluateResult) -> dict[str, float]:

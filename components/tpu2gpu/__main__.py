@@ -1,0 +1,8 @@
+"""`python -m tpu2gpu` is `tpu2gpu`."""
+
+import sys
+
+from tpu2gpu.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

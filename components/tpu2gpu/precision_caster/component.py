@@ -1,0 +1,54 @@
+"""The PrecisionCaster component."""
+
+from __future__ import annotations
+
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.types.channel import BaseChannel, Channel
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+from tfx.types.standard_artifacts import Model
+
+from tpu2gpu import options as option_forms
+from tpu2gpu.artifacts import Metrics
+from tpu2gpu.precision_caster.casting import CastOptions
+from tpu2gpu.precision_caster.executor import Executor
+
+FORMAT_VERSION = 1  # one more whenever the same options give another output: former results are not served again then
+
+
+class PrecisionCasterSpec(ComponentSpec):
+    """What goes in and out."""
+
+    PARAMETERS = {
+        "options": ExecutionParameter(type=str),
+        "format_version": ExecutionParameter(type=int),
+    }
+    INPUTS = {"source_model": ChannelParameter(type=Model)}
+    OUTPUTS = {
+        "model": ChannelParameter(type=Model),
+        "metrics": ChannelParameter(type=Metrics),
+    }
+
+
+class PrecisionCaster(BaseComponent):
+    """Casts a model, weights and graph together, to another precision; its signatures stay as they are.
+
+    Outputs: `model` (the cast SavedModel), `metrics` (sizes, largest error).
+
+    Args:
+        model: The SavedModel to cast.
+        options: The precision, and what keeps its own.
+    """
+
+    SPEC_CLASS = PrecisionCasterSpec
+    EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+
+    def __init__(self, model: BaseChannel, options: CastOptions | None = None) -> None:
+        spec = PrecisionCasterSpec(
+            source_model=model,
+            options=option_forms.to_json(options or CastOptions()),
+            format_version=FORMAT_VERSION,
+            model=Channel(type=Model),
+            metrics=Channel(type=Metrics),
+        )
+        super().__init__(spec=spec)

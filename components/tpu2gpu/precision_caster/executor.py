@@ -1,0 +1,30 @@
+"""Runs a PrecisionCaster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfx.dsl.components.base.base_executor import BaseExecutor
+
+from tpu2gpu.artifacts import model_source, model_target, write_metrics
+from tpu2gpu.precision_caster.casting import CastOptions, cast_model
+from tpu2gpu.step import Step, figures, log_progress
+
+
+class Executor(BaseExecutor):
+    """Casts with `tpu2gpu.cast_model`."""
+
+    def Do(  # noqa: N802 - TFX's name
+        self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
+    ) -> None:
+        """Runs the step; an error of the tree says why it cannot."""
+        step = Step(self, input_dict, output_dict, exec_properties)
+        result = cast_model(
+            model_source(step.input("source_model")),
+            model_target(step.output("model")),
+            step.options(CastOptions),
+            force=True,
+            run_name=step.run_name,
+            progress=log_progress,
+        )
+        write_metrics(step.output("metrics"), figures(result))

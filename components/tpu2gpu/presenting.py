@@ -1,0 +1,71 @@
+"""Results of the functions as lines for a reader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from tpu2gpu.reporting.numbers import milliseconds, seconds, significant, size
+from tpu2gpu.terminal import columns
+
+if TYPE_CHECKING:
+    from tpu2gpu.checkpoint_importer.inspecting import Inspection
+
+_UNITS = {"_bytes": size, "_ms": milliseconds, "_s": seconds}
+_MOST = 12
+
+
+def describe_result(result: Any) -> list[str]:
+    """Where a step's output stands, and its named figures."""
+    rows = []
+    for field in attrs.fields(type(result)):
+        value = getattr(result, field.name)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            rows.append(_label_and_text(field.name, value))
+    return [f"wrote {result.target}", *(f"  {line}" for line in columns(rows))]
+
+
+def describe_inspection(found: Inspection) -> list[str]:
+    """What a model or checkpoint holds, with the longest lists cut short; `--json` has all of it."""
+    report = found.report
+    lines = [f"{found.source}: {found.kind}", found.verdict]
+    for name, signature in report.get("signatures", {}).items():
+        lines += ["", f"signature {name}"]
+        sides = [("in", signature["inputs"]), ("out", signature["outputs"])]
+        rows = [(key, side, *_type_and_shape(tensor)) for side, tensors in sides for key, tensor in tensors.items()]
+        lines += [f"  {line}" for line in columns(rows)]
+    if variables := report.get("variables"):
+        lines += ["", f"{len(variables)} variables, {size(report['variables_size_bytes'])}", *_tensors(variables)]
+    if tensors := report.get("tensors"):
+        lines += ["", f"{len(tensors)} tensors, {size(report['size_bytes'])}", *_tensors(tensors)]
+    if checkpoints := report.get("checkpoints"):
+        lines += ["", "checkpoints", *(f"  {found.source / name}" for name in checkpoints)]
+    if ops := report.get("ops"):
+        most = sorted(ops.items(), key=lambda item: (-item[1], item[0]))
+        named = ", ".join(f"{count} {op}" for op, count in most[:_MOST])
+        more = f" and {len(most) - _MOST} other kinds" if len(most) > _MOST else ""
+        lines += ["", f"{sum(ops.values())} ops: {named}{more}"]
+    if unknown := report.get("unknown_ops"):
+        lines += [f"unknown to this TensorFlow: {', '.join(unknown)}"]
+    return lines
+
+
+def _tensors(tensors: list[dict[str, Any]]) -> list[str]:
+    largest = sorted(tensors, key=lambda tensor: (-tensor["size_bytes"], tensor["name"]))
+    rows = [(tensor["name"], *_type_and_shape(tensor), size(tensor["size_bytes"])) for tensor in largest[:_MOST]]
+    more = [f"  and {len(tensors) - _MOST} smaller ones"] if len(tensors) > _MOST else []
+    return [*(f"  {line}" for line in columns(rows)), *more]
+
+
+def _type_and_shape(tensor: dict[str, Any]) -> tuple[str, str]:
+    shape = tensor["shape"]
+    sizes = "of unknown rank" if shape is None else f"[{', '.join('?' if n is None else str(n) for n in shape)}]"
+    return tensor["dtype"], sizes
+
+
+def _label_and_text(name: str, value: str | float) -> tuple[str, str]:
+    for suffix, as_text in _UNITS.items():
+        if name.endswith(suffix) and not isinstance(value, str):
+            return name.removesuffix(suffix).replace("_", " "), as_text(value)
+    return name.replace("_", " "), significant(value) if isinstance(value, float) else str(value)

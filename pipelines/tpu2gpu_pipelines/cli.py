@@ -1,0 +1,103 @@
+"""`tpu2gpu run`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from tpu2gpu.command import make_command
+from tpu2gpu.errors import SourceError
+from tpu2gpu.terminal import Terminal, columns
+from tpu2gpu_pipelines.local import DEFAULT_PIPELINE, find_pipeline, log_path, new_run_name, run_pipeline
+from tpu2gpu_pipelines.outcome import RunResult, StepTime
+from tpu2gpu_pipelines.settings import Settings, load_settings
+
+REFUSED = 1
+
+
+def run_command(summary: str) -> click.Command:
+    """The command that runs a pipeline here.
+
+    Args:
+        summary: What its help says.
+    """
+    return make_command(
+        "run",
+        f"{summary} A second run takes over what has not changed; with --force every step runs.",
+        [
+            click.Option(["--settings"], metavar="FILE", help="settings in YAML  [default: the demo's]"),
+            click.Option(
+                ["--root"], metavar="DIR", help="folder of everything that runs leave behind  [default: demo]"
+            ),
+            click.Option(
+                ["--pipeline"],
+                metavar="MODULE:FUNCTION",
+                default=DEFAULT_PIPELINE,
+                help="makes the TFX pipeline of the settings  [default: the main one]",
+            ),
+            click.Option(
+                ["--verbose"], is_flag=True, help="show what the libraries print, which else goes to a log file"
+            ),
+        ],
+        _run,
+    )
+
+
+def _run(terminal: Terminal, given: dict[str, Any]) -> int:
+    chosen = load_settings(given["settings"]) if given["settings"] else Settings()
+    chosen = attrs.evolve(chosen, root=given["root"] or chosen.root, cache=chosen.cache and not given["force"])
+    sys.path.insert(0, str(Path.cwd()))  # a command's search path lacks it, and a pipeline of one's own may be there
+    run_name = new_run_name()
+    log = log_path(Path(chosen.root), run_name)
+    terminal.debug = terminal.debug or given["verbose"]
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceError(
+            f"{chosen.root}: cannot be written ({error.strerror})", way_out="choose another --root"
+        ) from error
+    terminal.say(f"run {run_name} in {Path(chosen.root).resolve()}; the libraries' own words go to {log}")
+    terminal.activity("loading TFX")
+    with terminal.quiet(log):
+        create = find_pipeline(given["pipeline"])
+        result = run_pipeline(
+            chosen,
+            create,
+            run_name=run_name,
+            step_done=lambda step: terminal.say(describe_step(step)),
+            step_progress=lambda step, doing: terminal.activity(f"{step}: {doing}" if doing else step),
+            verbose=terminal.debug,
+        )
+    terminal.result(result, describe_run(result))
+    return REFUSED if result.blessed is False else 0
+
+
+def describe_step(step: StepTime) -> str:
+    """One line about a step that has ended."""
+    return f"{step.id:<20}{'cached' if step.cached else f'{step.step_s:.1f} s':>8}"
+
+
+def describe_run(result: RunResult) -> list[str]:
+    """What a run came to, for a reader."""
+    executed = sum(not step.cached for step in result.steps)
+    lines = [f"{len(result.steps)} steps, {executed} executed, in {result.seconds:.1f} s"]
+    if (accuracy := result.training.get("held_out_accuracy")) is not None:
+        parameters = result.training.get("parameters", 0)
+        lines += [f"training: held-out accuracy {accuracy:.2%}, {parameters:,} parameters"]
+    lines += ["", *result.summary.get("lines", [])] if result.summary else []
+    if rows := result.summary.get("rows"):
+        lines += ["", *columns(rows)]
+    elif result.reasons:
+        lines += ["refused:", *(f"  - {reason}" for reason in result.reasons)]
+    lines += [""]
+    if result.promoted:
+        gone = "" if result.promoted.is_dir() else " (not there any more: --force makes it again)"
+        lines += [f"promoted model: {result.promoted}{gone}"]
+    elif result.blessed is not None:
+        lines += ["promoted model: none"]
+    lines += [f"report:         {result.report}"] if result.report else []
+    return lines

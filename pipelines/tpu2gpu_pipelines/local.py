@@ -1,0 +1,207 @@
+"""Runs a pipeline on this machine: TFX's LocalDagRunner, with its metadata in one SQLite file.
+
+{root}/metadata.sqlite   what ran, with what, and what came out
+{root}/pipeline/         the steps' outputs
+{root}/promoted/         the promoted models
+{root}/report/           the newest report: index.html and its twins
+{root}/logs/             what the libraries said, one file for each run
+"""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import importlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import SourceError, Tpu2GpuError, UsageError
+from tpu2gpu_pipelines.history import CACHED, fail_running, read_run
+from tpu2gpu_pipelines.outcome import RunResult, StepTime, conclude
+from tpu2gpu_pipelines.runlog import logging_to
+from tpu2gpu_pipelines.settings import Settings
+
+DEFAULT_PIPELINE = "tpu2gpu_pipelines.tpu_to_gpu:create_pipeline"
+METADATA = "metadata.sqlite"
+_LONGEST = 500
+
+CreatePipeline = Callable[[Settings], Any]
+
+
+def run_pipeline(
+    settings: Settings,
+    create: CreatePipeline | None = None,
+    *,
+    run_name: str = "",
+    step_done: Callable[[StepTime], None] | None = None,
+    step_progress: Callable[[str, str], None] | None = None,
+    verbose: bool = False,
+) -> RunResult:
+    """Runs a pipeline here and now.
+
+    Args:
+        settings: What it is told; relative folders are taken from the current one.
+        create: Makes the pipeline of the settings; the main one when not given.
+        run_name: The run's name, for the manifests; by the time of day when not given.
+        step_done: Told of each step as it ends.
+        step_progress: Told which step runs, and what it is doing.
+        verbose: Log to standard error too.
+
+    Raises:
+        UsageError: Another run is going on in the same folder.
+        Tpu2GpuError: A step failed.
+    """
+    run_name = run_name or new_run_name()
+    settings = _here(settings)
+    root = Path(settings.root)
+    log = log_path(root, run_name)
+    steps = _Steps(root / METADATA, run_name, step_done, step_progress)
+    with _alone(root), logging_to(log, steps.tell, verbose=verbose):
+        try:
+            plan = _plan(settings, create or find_pipeline(DEFAULT_PIPELINE), run_name)
+            started = time.monotonic()
+            for node in plan.nodes:
+                steps.run(plan, node.pipeline_node.node_info.id)
+            seconds = round(time.monotonic() - started, 1)
+        except Tpu2GpuError as error:
+            where = f"{steps.current}: " if steps.current else ""
+            raise type(error)(f"{where}{error.message}", details=error.details, way_out=error.way_out) from error
+        except Exception as error:
+            where = steps.current or "the pipeline"
+            logging.getLogger("tpu2gpu").exception("%s failed", where)
+            said = " ".join(str(error).split())[:_LONGEST]
+            raise Tpu2GpuError(f"{where}: {type(error).__name__}: {said}", way_out=f"{log} says more") from error
+        except BaseException:  # an interrupt, which TFX does not clean up after
+            _drop_unfinished(settings, steps.current, run_name)
+            raise
+    return conclude(
+        read_run(root / METADATA, run_name),
+        run=run_name,
+        root=root,
+        log=log,
+        steps=tuple(steps.done),
+        seconds=seconds,
+    )
+
+
+def find_pipeline(path: str) -> CreatePipeline:
+    """The function that makes a pipeline.
+
+    Args:
+        path: `MODULE:FUNCTION`; the function takes `Settings` and returns a TFX pipeline.
+
+    Raises:
+        UsageError: The path has another form.
+        SourceError: There is no such module or function.
+    """
+    module, _, function = path.partition(":")
+    if not module or not function:
+        raise UsageError(f"--pipeline {path}: must be MODULE:FUNCTION")
+    try:
+        found: CreatePipeline = getattr(importlib.import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise SourceError(f"--pipeline {path}: {error}") from error
+    return found
+
+
+def new_run_name() -> str:
+    """A name for a run: the time of day."""
+    return datetime.now().isoformat(timespec="milliseconds")
+
+
+def log_path(root: Path, run_name: str) -> Path:
+    """Where a run's log stands."""
+    return root.resolve() / "logs" / f"{run_name.replace(':', '')}.log"
+
+
+def _here(settings: Settings) -> Settings:
+    """The settings with whole paths, and with the names of this machine's hardware."""
+    from tpu2gpu.latency_evaluator.hardware import stable_hardware
+
+    return attrs.evolve(
+        settings,
+        root=str(Path(settings.root).resolve()),
+        promotion_uri=str(Path(settings.promotion_folder).resolve()),
+        hardware=settings.hardware or json.dumps(stable_hardware(), sort_keys=True),
+    )
+
+
+def _plan(settings: Settings, create: CreatePipeline, run_name: str) -> Any:
+    """The pipeline as TFX's intermediate representation, with the run's name in it."""
+    from tfx.dsl.compiler import compiler, constants
+    from tfx.orchestration.metadata import sqlite_metadata_connection_config
+    from tfx.orchestration.portable import runtime_parameter_utils
+
+    pipeline = create(settings)
+    pipeline.metadata_connection_config = sqlite_metadata_connection_config(str(Path(settings.root) / METADATA))
+    plan = compiler.Compiler().compile(pipeline)
+    # The runner would give the run a name that nobody else learns.
+    runtime_parameter_utils.substitute_runtime_parameter(plan, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_name})
+    return plan
+
+
+def _drop_unfinished(settings: Settings, step: str, run_name: str) -> None:
+    """Takes away the outputs of a step that was broken off, and has the metadata store say that it failed."""
+    for execution in fail_running(Path(settings.root) / METADATA, run_name):
+        for folder in Path(settings.pipeline_root, step).glob(f"*/{execution}"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Steps:
+    """Has the runner take one step at a time, and skip the others: so we know which one it is at, and for how long."""
+
+    def __init__(
+        self,
+        metadata: Path,
+        run_name: str,
+        step_done: Callable[[StepTime], None] | None,
+        step_progress: Callable[[str, str], None] | None,
+    ) -> None:
+        self.current = ""
+        self.done: list[StepTime] = []
+        self._metadata, self._run_name = metadata, run_name
+        self._step_done, self._step_progress = step_done, step_progress
+
+    def run(self, plan: Any, step: str) -> None:
+        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
+        self.current, started = step, time.monotonic()
+        self.tell("")
+        one_step = copy.deepcopy(plan)
+        for node in one_step.nodes:
+            if node.pipeline_node.node_info.id != step:
+                node.pipeline_node.execution_options.skip.SetInParent()
+        LocalDagRunner().run_with_ir(one_step)
+        states = {record.id: record.state for record in read_run(self._metadata, self._run_name)}
+        self.done.append(StepTime(step, states.get(step) == CACHED, round(time.monotonic() - started, 1)))
+        self.current = ""
+        if self._step_done:
+            self._step_done(self.done[-1])
+
+    def tell(self, doing: str) -> None:
+        """Passes on what the current step says of itself."""
+        if self._step_progress and self.current:
+            self._step_progress(self.current, doing)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Keeps a second run out of the folder: two would write one metadata store."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(
+                f"{root}: another run is going on there", way_out="wait for its end, or choose another root"
+            ) from error
+        yield

@@ -1,0 +1,196 @@
+"""Everything that one run of the pipeline may be told, from one YAML file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.checkpoint_importer.importing import ImportOptions
+from tpu2gpu.errors import SourceError, UsageError
+from tpu2gpu.freezer.freezing import FreezeOptions
+from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+from tpu2gpu.options import did_you_mean, field_types, flag, option
+from tpu2gpu.precision_caster.casting import CastOptions
+from tpu2gpu.trt_converter.converting import ConvertOptions
+from tpu2gpu_pipelines.datasets import DigitsOptions
+
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_DIGITS = "tpu2gpu_pipelines.trainers.digits.run_fn"
+_P99_MS = 100.0  # generous: the demo runs on any machine, busy ones too
+
+
+@attrs.frozen(kw_only=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+        run_fn: Path of the function that TFX's Trainer calls.
+        steps: Batches.
+        batch_size: Examples in each, over all replicas.
+        learning_rate: At the start.
+        seed: For weights, order and dropout.
+    """
+
+    run_fn: str = option(_DIGITS, "the function that trains", metavar="PACKAGE.MODULE.FUNCTION")
+    steps: int = option(240, "batches to train on", minimum=1)
+    batch_size: int = option(64, "examples in a batch, over all replicas", minimum=1)
+    learning_rate: float = option(0.002, "at the start", minimum=0)
+    seed: int = option(7, "for weights, order and dropout", minimum=0)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What a run is told; each field is a key or a section of the YAML file, and each has a default.
+
+    Attributes:
+        name: The pipeline's name. Former results are kept by it.
+        root: Folder of everything that runs leave behind.
+        promotion_uri: Folder of promoted models; `promoted` in `root` when empty.
+        cache: Take a former result where a step would do the same again.
+        hardware: What measures, for the cache; a local run fills it in.
+        data: Section of `DigitsOptions`.
+        training: Section of `TrainingOptions`.
+        import_: Section `import` of `ImportOptions`.
+        cast: Section of `CastOptions`.
+        freeze: Section of `FreezeOptions`.
+        convert: Section of `ConvertOptions`.
+        evaluate: Section of `EvaluateOptions`.
+    """
+
+    name: str = option("tpu2gpu-digits", "the pipeline's name")
+    root: str = option("demo", "folder of everything that runs leave behind")
+    promotion_uri: str = option("", "folder of promoted models (default: `promoted` in the root)")
+    cache: bool = option(True, "take a former result where a step would do the same again")
+    hardware: str = option("", "what measures; a local run fills it in")
+    data: DigitsOptions = attrs.field(factory=DigitsOptions)
+    training: TrainingOptions = attrs.field(factory=TrainingOptions)
+    import_: ImportOptions = attrs.field(factory=ImportOptions)
+    cast: CastOptions = attrs.field(factory=CastOptions)
+    freeze: FreezeOptions = attrs.field(factory=FreezeOptions)
+    convert: ConvertOptions = attrs.field(factory=ConvertOptions)
+    evaluate: EvaluateOptions = attrs.field(factory=lambda: EvaluateOptions(max_p99_ms=_P99_MS))
+
+    def __attrs_post_init__(self) -> None:
+        """Checks the name.
+
+        Raises:
+            UsageError: Kubeflow would refuse it.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(f"--name {self.name}: must be small letters, digits and -, at most 63, a letter first")
+
+    @property
+    def pipeline_root(self) -> str:
+        """Folder of the steps' outputs."""
+        return f"{self.root}/pipeline"
+
+    @property
+    def promotion_folder(self) -> str:
+        """Folder of the promoted models."""
+        return self.promotion_uri or f"{self.root}/promoted"
+
+
+def load_settings(path: str | os.PathLike[str]) -> Settings:
+    """Reads a settings file.
+
+    Raises:
+        SourceError: The file is missing, or not YAML.
+        UsageError: It holds unknown keys or values that are not allowed; all are listed with their path.
+    """
+    import yaml
+
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            values = yaml.load(file, _make_loader())  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    return make_settings(values or {}, str(path))
+
+
+def make_settings(values: Any, where: str) -> Settings:
+    """Makes settings of plain data.
+
+    Args:
+        values: Keys and values, sections as mappings.
+        where: What they came from, for messages.
+
+    Raises:
+        UsageError: There are unknown keys or values that are not allowed; all are listed with their path.
+    """
+    wrong: list[str] = []
+    settings: Settings | None = _make(Settings(), values, "", wrong)
+    if settings is None:
+        raise UsageError(f"{where}: cannot be used as settings", details=wrong)
+    return settings
+
+
+def _make(default: Any, values: Any, path: str, wrong: list[str]) -> Any:
+    """The default options with these values, or None where something is wrong with one or in a section below."""
+    cls = type(default)
+    if not isinstance(values, Mapping):
+        wrong.append(f"{path.rstrip('.') or 'the file'}: must be keys and values, not {type(values).__name__}")
+        return None
+    fields = {field.name.rstrip("_"): field for field in attrs.fields(cls)}
+    types = field_types(cls)
+    before = len(wrong)
+    arguments = {}
+    for key, value in values.items():
+        if key not in fields:
+            hint = did_you_mean(str(key), fields) or f"known are {', '.join(sorted(fields))}"
+            wrong.append(f"{path}{key}: no such key; {hint}")
+            continue
+        name = fields[key].name
+        expected, _ = types[name]
+        if attrs.has(expected):
+            arguments[name] = _make(getattr(default, name), {} if value is None else value, f"{path}{key}.", wrong)
+        else:
+            arguments[name] = _as(expected, value, repeatable=isinstance(fields[key].default, tuple))
+            # Field by field, so that all wrong ones are told at once. The type check asks for the class alone.
+            _try(partial(fields[key].validator, object.__new__(cls), fields[key], arguments[name]), path, key, wrong)
+    return None if len(wrong) > before else _try(partial(attrs.evolve, default, **arguments), path, "", wrong)
+
+
+def _try(make: Callable[[], Any], path: str, key: str, wrong: list[str]) -> Any:
+    try:
+        return make()
+    except UsageError as error:
+        # A message begins with the flag; in a file it is a key.
+        found = error.message.removeprefix(f"{flag(key)} ") if key else error.message
+        where = f"{path}{key}".rstrip(".")
+        wrong.append("; ".join(filter(None, [f"{where}: {found}" if where else found, error.way_out])))
+        return None
+
+
+def _as(expected: type, value: Any, *, repeatable: bool) -> Any:
+    """A list as a tuple, one value where a list may stand as a list of one, and 1e-3, text to YAML, as a number."""
+    if repeatable:
+        items = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(_as(expected, item, repeatable=False) for item in items)
+    if expected is float and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _make_loader() -> Any:
+    """A SafeLoader that does not let the second of two equal keys win in silence."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            if twice := next((key for key in keys if keys.count(key) > 1), None):
+                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: the key '{twice}' stands there twice")
+            return super().construct_mapping(node, deep)
+
+    return Loader

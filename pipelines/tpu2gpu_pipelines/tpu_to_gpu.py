@@ -1,0 +1,105 @@
+"""The pipeline: a model is trained, imported, cast, frozen, converted, judged, and promoted if it is blessed."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from tfx.components import Pusher, Trainer
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, trainer_pb2
+
+from tpu2gpu.checkpoint_importer.component import CheckpointImporter
+from tpu2gpu.errors import SourceError
+from tpu2gpu.freezer.component import Freezer
+from tpu2gpu.latency_evaluator.component import LatencyEvaluator
+from tpu2gpu.precision_caster.component import PrecisionCaster
+from tpu2gpu.trt_converter.component import TRTConverter
+from tpu2gpu_pipelines.examples import DigitExamples
+from tpu2gpu_pipelines.settings import Settings, TrainingOptions
+
+
+def create_pipeline(settings: Settings) -> Pipeline:
+    """Makes the pipeline; the same settings make the same one.
+
+    There is no condition in it, which Kubeflow would not evaluate: the Pusher looks at the blessings itself.
+
+    Args:
+        settings: What the steps are told.
+
+    Raises:
+        SourceError: There is no such training function.
+    """
+    examples = DigitExamples(settings.data)
+    trainer = make_trainer(examples.outputs["examples"], settings.training)
+    importer = CheckpointImporter(model=trainer.outputs["model"], options=settings.import_)
+    caster = PrecisionCaster(model=importer.outputs["model"], options=settings.cast)
+    freezer = Freezer(model=caster.outputs["model"], options=settings.freeze)
+    converter = TRTConverter(model=freezer.outputs["model"], options=settings.convert)
+    evaluator = LatencyEvaluator(
+        model=converter.outputs["model"],
+        baseline=importer.outputs["model"],
+        examples=examples.outputs["examples"],
+        promotion_uri=settings.promotion_folder,
+        options=settings.evaluate,
+        hardware=settings.hardware,
+    )
+    pusher = Pusher(
+        model=converter.outputs["model"],
+        model_blessing=evaluator.outputs["model_blessing"],
+        infra_blessing=evaluator.outputs["infra_blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=settings.promotion_folder)
+        ),
+    )
+    return Pipeline(
+        pipeline_name=settings.name,
+        pipeline_root=settings.pipeline_root,
+        components=[examples, trainer, importer, caster, freezer, converter, evaluator, pusher],
+        enable_cache=settings.cache,
+    )
+
+
+def make_trainer(examples: object, training: TrainingOptions) -> Trainer:
+    """TFX's stock Trainer. It gets its function by path, and a digest of the source, so that a changed one runs anew.
+
+    Raises:
+        SourceError: There is no such training function.
+    """
+    config = {
+        "batch_size": training.batch_size,
+        "learning_rate": training.learning_rate,
+        "seed": training.seed,
+        "source_sha256": source_digest(training.run_fn),
+    }
+    return Trainer(
+        examples=examples,
+        run_fn=training.run_fn,
+        train_args=trainer_pb2.TrainArgs(splits=["train"], num_steps=training.steps),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        custom_config=config,
+    )
+
+
+def source_digest(function: str) -> str:
+    """SHA-256 of the source that a function is defined in, without importing it.
+
+    Args:
+        function: Its path, `package.module.function`. The modules beside its own in the package count too.
+
+    Raises:
+        SourceError: There is no such module.
+    """
+    module = function.rpartition(".")[0]
+    try:
+        spec = find_spec(module) if module else None
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise SourceError(f"training.run_fn {function}: there is no module '{module}'", way_out="give a module's path")
+    source = Path(spec.origin)
+    digest = hashlib.sha256()
+    for file in sorted(source.parent.glob("*.py")) if "." in module else [source]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Training functions for TFX's stock Trainer, which is given their module path."""

@@ -1,0 +1,183 @@
+"""Trains a small residual network on the handwritten digits: on TPU where one answers, on what there is otherwise.
+
+TFX's stock Trainer calls `run_fn`. What it found stands in `training.json` beside the TensorBoard log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tpu2gpu.publishing import write_json
+from tpu2gpu_pipelines.datasets import CLASSES, IMAGE_SHAPE
+from tpu2gpu_pipelines.trainers.strategies import choose_strategy, compiles_better
+
+SUMMARY = "training.json"
+_POLICY = "mixed_bfloat16"
+_STAGES = ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2))
+_MOMENTUM = 0.9  # Keras's 0.99 has not caught up with the weights after so few steps
+_DROPOUT = 0.3
+_EPOCHS = 6  # only how often we look: each is a share of the steps
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains, measures on the held-out images, and exports.
+
+    Args:
+        fn_args: TFX's `FnArgs`: `train_files`, `eval_files` and `train_steps`, where to write, and in `custom_config`
+            the `batch_size`, `learning_rate` and `seed`.
+    """
+    import keras
+
+    config = fn_args.custom_config
+    keras.utils.set_random_seed(config["seed"])
+    strategy = choose_strategy()
+    started = time.monotonic()
+    with _policy(_POLICY):
+        with strategy.scope():
+            model = build_model()
+            _compile(model, fn_args.train_steps, config["learning_rate"], jit_compile=compiles_better(strategy))
+        train = read_images(fn_args.train_files, config["batch_size"], shuffle_seed=config["seed"])
+        held_out = read_images(fn_args.eval_files, config["batch_size"])
+        steps = max(fn_args.train_steps // _EPOCHS, 1)
+        model.fit(
+            train,
+            steps_per_epoch=steps,
+            epochs=fn_args.train_steps // steps,
+            validation_data=held_out,
+            callbacks=[keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False)],
+            verbose=2,
+        )
+        loss, accuracy = model.evaluate(held_out, verbose=0)
+        _export(model, fn_args.serving_model_dir)
+    summary = {
+        "held_out_accuracy": float(accuracy),
+        "held_out_loss": float(loss),
+        "parameters": model.count_params(),
+        "steps": fn_args.train_steps // steps * steps,
+        "train_s": round(time.monotonic() - started, 1),
+        "strategy": type(strategy).__name__,
+        "replicas": strategy.num_replicas_in_sync,
+        "policy": _POLICY,
+    }
+    write_json(Path(fn_args.model_run_dir) / SUMMARY, summary)
+
+
+def build_model() -> Any:
+    """A residual network for images `[batch, 8, 8, 1]`; its logits `[batch, 10]` are float32 under any policy."""
+    import keras
+
+    image = keras.Input(IMAGE_SHAPE, name="image")
+    values = _convolve(image, "stem", 32, kernel=3, activate=True)
+    for number, (channels, stride) in enumerate(_STAGES, 1):
+        values = _residual(values, f"block{number}", channels, stride)
+    values = keras.layers.GlobalAveragePooling2D()(values)
+    values = keras.layers.Dropout(_DROPOUT)(values)
+    logits = keras.layers.Dense(CLASSES, dtype="float32", name="logits")(values)
+    return keras.Model(image, logits, name="digits")
+
+
+def _residual(values: Any, name: str, channels: int, stride: int) -> Any:
+    from keras import layers
+
+    shortcut = values
+    if stride != 1 or values.shape[-1] != channels:
+        shortcut = _convolve(values, f"{name}_shortcut", channels, kernel=1, stride=stride)
+    values = _convolve(values, f"{name}_conv1", channels, kernel=3, stride=stride, activate=True)
+    values = _convolve(values, f"{name}_conv2", channels, kernel=3)
+    return layers.ReLU()(layers.Add()([values, shortcut]))
+
+
+def _convolve(values: Any, name: str, channels: int, *, kernel: int, stride: int = 1, activate: bool = False) -> Any:
+    from keras import layers
+
+    values = layers.Conv2D(channels, kernel, strides=stride, padding="same", use_bias=False, name=name)(values)
+    values = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_norm")(values)
+    return layers.ReLU()(values) if activate else values
+
+
+def _compile(model: Any, steps: int, learning_rate: float, *, jit_compile: bool) -> None:
+    import keras
+
+    model.compile(
+        optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=jit_compile,
+    )
+
+
+def read_images(files: Sequence[str], batch_size: int, *, shuffle_seed: int | None = None) -> Any:
+    """A `tf.data` pipeline of images `[batch, 8, 8, 1]` and labels `[batch]` from compressed TFRecord files.
+
+    Args:
+        files: Patterns.
+        batch_size: Images per batch, over all replicas.
+        shuffle_seed: For training: endless, shuffled, each image shifted by up to one pixel, whole batches only (a TPU
+            wants one shape). Without it each image comes once, in order.
+    """
+    import tensorflow as tf
+
+    training = shuffle_seed is not None
+    records = tf.data.TFRecordDataset(tf.data.Dataset.list_files(list(files), shuffle=False), compression_type="GZIP")
+    records = records.cache()
+    if training:
+        records = records.shuffle(4096, seed=shuffle_seed).repeat()
+    batches = records.batch(batch_size, drop_remainder=training).map(_parse, num_parallel_calls=tf.data.AUTOTUNE)
+    if training:
+        batches = batches.map(lambda images, labels: (_shift(images, batch_size, shuffle_seed), labels))
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _parse(records: Any) -> tuple[Any, Any]:
+    import tensorflow as tf
+
+    features = {
+        "image": tf.io.FixedLenFeature(IMAGE_SHAPE, tf.float32),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    parsed = tf.io.parse_example(records, features)
+    return parsed["image"], parsed["label"]
+
+
+def _shift(images: Any, batch_size: int, seed: int | None) -> Any:
+    import tensorflow as tf
+
+    padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    return tf.image.random_crop(padded, (batch_size, *IMAGE_SHAPE), seed=seed)
+
+
+def _export(model: Any, folder: str) -> None:
+    """Writes a SavedModel with `serving_default`: `image` `[batch, 8, 8, 1]` to `logits` `[batch, 10]`, both float32.
+
+    The weights go into a fresh model outside the strategy first, so that nothing of a TPU is exported.
+    """
+    import keras
+    import tensorflow as tf
+
+    serving = build_model()
+    serving.set_weights(model.get_weights())
+    archive = keras.export.ExportArchive()
+    archive.track(serving)
+    archive.add_endpoint(
+        name="serving_default",
+        fn=lambda image: {"logits": serving(image, training=False)},
+        input_signature=[tf.TensorSpec((None, *IMAGE_SHAPE), tf.float32, name="image")],
+    )
+    archive.write_out(folder, verbose=False)
+
+
+@contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Sets Keras's global dtype policy, and puts the former one back: the next step may run in this process too."""
+    import keras
+
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(former)
