@@ -21,7 +21,7 @@ from tpu2gpu.errors import ManifestError, OutputExistsError, SourceError, Tpu2Gp
 MANIFEST = "manifest.json"
 REPORT = "report.json"
 _FORMAT = 1
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @attrs.define

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.reader import Bundle
+from tpu2gpu.tensorbundle.slices import Box, whole
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
 NUMERIC = ["float16", "bfloat16", "float32", "float64", "int8", "int32", "int64", "uint8", "bool", "complex64"]
@@ -133,7 +135,67 @@ def test_chunks_join_to_the_tensor(tmp_path: Path, chunk_bytes: int) -> None:
     assert b"".join(Bundle(tmp_path / "model").chunks("value", chunk_bytes)) == value.tobytes()
 
 
-def test_a_partitioned_tensor_is_refused_by_name(tmp_path: Path) -> None:
+@st.composite
+def partitions(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], list[tuple[list[int], list[int]]]]:
+    """A tensor, and boxes that cover it once: starts and sizes in each dimension."""
+    dtype = draw(st.sampled_from(["float32", "bfloat16", "int32", "float64"]))
+    shape = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
+    shape[0] = draw(st.integers(1, 200))
+    cuts = [sorted({0, size, *draw(st.lists(st.integers(1, size), max_size=3))}) for size in shape]
+    ranges = [[(start, end - start) for start, end in itertools.pairwise(cut)] for cut in cuts]
+    value = np.arange(np.prod(shape)).reshape(shape).astype(format.numpy_dtype(format.DTYPE_ENUMS[dtype]))
+    return value, [([start for start, _ in box], [size for _, size in box]) for box in itertools.product(*ranges)]
+
+
+@judged
+@given(partition=partitions(), chunk_bytes=st.sampled_from([1, 100, 1 << 20]))
+def test_partitioned_tensors_are_assembled(
+    partition: tuple[Any, list[tuple[list[int], list[int]]]],
+    chunk_bytes: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    import tensorflow as tf
+
+    value, boxes = partition
+    prefix = tmp_path_factory.mktemp("parts") / "model"
+    sizes = " ".join(map(str, value.shape))
+    parts = [value[tuple(slice(a, a + n) for a, n in zip(*box, strict=True))] for box in boxes]
+    specs = [f"{sizes} " + ":".join(f"{a},{n}" for a, n in zip(*box, strict=True)) for box in boxes]
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=["table"] * len(boxes),
+        shape_and_slices=specs,
+        tensors=list(map(tf.constant, parts)),
+    )
+    bundle = Bundle(prefix)
+    assert np.array_equal(bundle.read("table"), value)
+    assert b"".join(bundle.chunks("table", chunk_bytes)) == value.tobytes()
+    for (starts, lengths), part in zip(boxes, parts, strict=True):
+        assert b"".join(bundle.chunks("table", box=Box(tuple(starts), tuple(lengths)))) == part.tobytes()
+    inner = Box(tuple(n // 3 for n in value.shape), tuple(n - n // 3 for n in value.shape))
+    assert (
+        b"".join(bundle.chunks("table", chunk_bytes, box=inner))
+        == np.ascontiguousarray(value[inner.within(whole(value.shape))]).tobytes()
+    )
+
+
+@pytest.mark.parametrize("size", [63, 64, 8191, 8192, 1 << 20, 1 << 27])
+def test_keys_of_large_slices_are_tensorflows(tmp_path: Path, size: int) -> None:
+    import tensorflow as tf
+
+    name = "n\u00e9t/\xff"
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "tf"),
+        tensor_names=[name],
+        shape_and_slices=[f"{2 * size + 3} {size},3"],
+        tensors=[tf.ones([3])],
+    )
+    with pytest.raises(CheckpointError, match=rf"its 1 slices leave {2 * size} elements"):
+        Bundle(tmp_path / "tf")
+
+
+@pytest.fixture
+def parted(tmp_path: Path) -> Path:
     import tensorflow as tf
 
     tf.raw_ops.SaveV2(
@@ -142,8 +204,37 @@ def test_a_partitioned_tensor_is_refused_by_name(tmp_path: Path) -> None:
         shape_and_slices=["4 2 0,2:0,2", "4 2 2,2:0,2"],
         tensors=[tf.ones([2, 2]), tf.ones([2, 2])],
     )
-    with pytest.raises(UnsupportedError, match="'table' is partitioned into 2 slices"):
-        Bundle(tmp_path / "tf").read("table")
+    return tmp_path / "tf"
+
+
+def test_damage_in_a_slice_is_named(parted: Path) -> None:
+    flip(data_file(parted), 20)
+    with pytest.raises(CheckpointError, match="checksum of tensor 'table'"):
+        Bundle(parted).read("table")
+    with pytest.raises(CheckpointError, match="checksum of tensor 'table'"):
+        list(Bundle(parted).chunks("table", box=Box((1, 0), (2, 1))))
+    cut(data_file(parted), 20)
+    with pytest.raises(
+        CheckpointError, match=r"table: its slice \[\(2, 2\), \(0, 2\)\]: bytes 16 to 32, but the file has 20"
+    ):
+        Bundle(parted)
+
+
+def test_a_box_that_leaves_its_tensor_is_refused(parted: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"in tensor 'table' of shape \[4, 2\]"):
+        list(Bundle(parted).chunks("table", box=Box((3, 0), (2, 2))))
+
+
+def test_files_of_other_file_systems_are_read_by_ranges(sound: Path) -> None:
+    import tensorflow as tf
+
+    for path in sound.parent.glob("model.*"):
+        tf.io.gfile.copy(str(path), f"ram://bundle/{path.name}", overwrite=True)
+    bundle = Bundle("ram://bundle/model")
+    assert bundle.read("first").tolist() == list(range(10))
+    assert [len(chunk) for chunk in bundle.chunks("first", 16)] == [16, 16, 8]
+    with pytest.raises(SourceError, match=r"other.index is missing"):
+        Bundle("ram://bundle/other")
 
 
 @pytest.fixture
@@ -195,6 +286,8 @@ def test_damage_is_one_error_that_names_the_place(sound: Path, damage: Callable[
         (format.Entry(1, (3,), 0, -4, 12), "bytes -4 to 8"),
         (format.Entry(1, (1 << 40,), 0, 0, 1 << 42), "but the file has 50"),
         (format.Entry(1, (3,), 7, 0, 12), "in shard 7 of 1"),
+        (format.Entry(1, (-3,), 0, 0, 12), r"its shape is \[-3\]"),
+        (format.Entry(7, (1 << 60,), 0, 0, 12), "12 bytes for 1152921504606846976 strings"),
     ],
 )
 def test_entries_that_contradict_their_file_are_refused_before_reading(
@@ -204,6 +297,39 @@ def test_entries_that_contradict_their_file_are_refused_before_reading(
     format.index_path(sound).write_bytes(format.encode_table(table))
     with pytest.raises(CheckpointError, match=message):
         Bundle(sound)
+
+
+def test_tensors_that_share_bytes_are_refused(sound: Path) -> None:
+    entries = {b"a": format.Entry(1, (3,), 0, 0, 12), b"b": format.Entry(1, (3,), 0, 8, 12)}
+    items = [(key, format.encode_entry(entry)) for key, entry in entries.items()]
+    format.index_path(sound).write_bytes(format.encode_table([(b"", format.encode_header(1)), *items]))
+    with pytest.raises(CheckpointError, match=r"b: begins at byte 8, where a has not ended \(12\)"):
+        Bundle(sound)
+
+
+def test_a_tensor_of_a_type_that_numpy_lacks_is_copied_but_not_read(sound: Path) -> None:
+    entry = format.Entry(99, (3,), 0, 0, 40, Bundle(sound).entry("first").crc32c)
+    table = [(b"", format.encode_header(1)), (b"a", format.encode_entry(entry))]
+    format.index_path(sound).write_bytes(format.encode_table(table))
+    assert len(b"".join(Bundle(sound).chunks("a"))) == 40
+    with pytest.raises(UnsupportedError, match="'a' is of DataType 99"):
+        Bundle(sound).read("a")
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damaged_byte_gives_the_tensors_or_one_error(parted: Path, data: st.DataObject) -> None:
+    index = format.index_path(parted)
+    before = index.read_bytes()
+    damaged = bytearray(before)
+    damaged[data.draw(st.integers(0, len(before) - 1))] = data.draw(st.integers(0, 255))
+    index.write_bytes(damaged[: data.draw(st.integers(1, len(before)))])
+    try:
+        assert Bundle(parted).read("table").tolist() == [[1, 1]] * 4
+    except (CheckpointError, UnsupportedError):
+        pass
+    finally:
+        index.write_bytes(before)
 
 
 def test_unsorted_and_repeated_keys_are_refused(sound: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,8 +12,11 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
+from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
 from tpu2gpu.tensorbundle import format
+from tpu2gpu.tensorbundle.files import RangeFile, beside, is_remote, open_ranges
+from tpu2gpu.tensorbundle.slices import Box, assemble, check_parts, decode_slice, slice_key, whole
 
 CHUNK_BYTES = 8 << 20
 
@@ -22,7 +25,7 @@ class Bundle:
     """An open tensor bundle.
 
     Args:
-        prefix: The checkpoint's path without `.index`.
+        prefix: The checkpoint's path without `.index`, on this machine or in a file system with a scheme (`gs://`).
 
     Raises:
         SourceError: There is no such checkpoint.
@@ -31,46 +34,46 @@ class Bundle:
     """
 
     def __init__(self, prefix: str | os.PathLike[str]) -> None:
-        self.prefix = Path(prefix)
-        self.index_path = format.index_path(prefix)
-        self._maps: dict[int, mmap.mmap] = {}
-        entries = self._read_index()
+        self.prefix = os.fspath(prefix) if is_remote(prefix) else Path(prefix)
+        self._index = beside(prefix, ".index")
+        self._files: dict[int, RangeFile | None] = {}
+        self._parts: dict[str, list[tuple[Box, format.Entry]]] = {}
+        entries, stored = self._read_index()
         self.entries: Mapping[str, format.Entry] = MappingProxyType(entries)
-        self._check_entries()
+        self._check(stored)
 
-    def chunks(self, key: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[memoryview]:
-        """The stored bytes of a tensor, piece by piece, checked against the checksum at the end.
+    def chunks(self, key: str, chunk_bytes: int = CHUNK_BYTES, *, box: Box | None = None) -> Iterator[memoryview]:
+        """The bytes of a tensor, piece by piece, checked against the checksum at the end.
+
+        Args:
+            key: The tensor; its parts are put together when it is partitioned.
+            chunk_bytes: How long a piece is; whole elements.
+            box: Only this part of it.
 
         Raises:
-            CheckpointError: There is no such tensor, or its checksum does not match.
-            UnsupportedError: The tensor is partitioned.
+            CheckpointError: There is no such tensor, its checksum does not match, or the box leaves it.
         """
         entry = self.entry(key)
-        if entry.slices:
-            raise UnsupportedError(
-                f"{self.prefix}: tensor {key!r} is partitioned into {len(entry.slices)} slices",
-                way_out="save it unpartitioned first: tf.train.load_checkpoint reads it",
-            )
-        data = self._shard(entry.shard) if entry.size_bytes else memoryview(b"")
-        crc = 0
-        for start in range(entry.offset, entry.offset + entry.size_bytes, chunk_bytes):
-            chunk = data[start : min(start + chunk_bytes, entry.offset + entry.size_bytes)]
-            crc = google_crc32c.extend(crc, np.frombuffer(chunk, np.uint8))
-            yield chunk
-        # A string tensor's checksum covers its lengths in another form than they are stored in.
-        if entry.dtype != format.DT_STRING and format.mask(crc) != entry.crc32c:
-            raise CheckpointError(
-                f"{self._shard_path(entry.shard)}: the checksum of tensor {key!r} does not match its bytes",
-                way_out="the file is damaged; fetch it again",
-            )
+        parts = self._parts.get(key, [(whole(entry.shape), entry)])
+        if box is not None and (len(box.sizes) != len(entry.shape) or whole(entry.shape).overlap(box) != box):
+            raise CheckpointError(f"{self.prefix}: no {box} in tensor {key!r} of shape {list(entry.shape)}")
+        wanted = box or whole(entry.shape)
+        alone = [stored for part, stored in parts if part == wanted]
+        if alone or not wanted.sizes or (box is None and not entry.slices):
+            yield from self._stored(key, (alone or [entry])[0], chunk_bytes)
+        elif wanted.count:
+            yield from self._assembled(key, wanted, parts, chunk_bytes)
 
     def read(self, key: str) -> np.ndarray[Any, Any]:
         """A whole tensor as an array of its own; strings as an array of bytes objects.
 
         Raises:
             CheckpointError: There is no such tensor, or it is damaged.
+            UnsupportedError: numpy has no such type.
         """
         entry = self.entry(key)
+        if entry.dtype not in format.DTYPE_NAMES:
+            raise UnsupportedError(f"{self.prefix}: tensor {key!r} is of {entry.dtype_name}, which numpy lacks")
         data = b"".join(self.chunks(key))
         if entry.dtype == format.DT_STRING:
             return self._decode_strings(key, entry, data)
@@ -83,7 +86,7 @@ class Bundle:
             CheckpointError: There is no such tensor.
         """
         if key not in self.entries:
-            raise CheckpointError(f"{self.index_path}: no tensor {key!r}")
+            raise CheckpointError(f"{self._index}: no tensor {key!r}")
         return self.entries[key]
 
     def __contains__(self, key: str) -> bool:
@@ -92,60 +95,128 @@ class Bundle:
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
 
-    def _read_index(self) -> dict[str, format.Entry]:
+    def size_bytes(self, key: str) -> int:
+        """How many bytes a tensor has in the files, all its parts together."""
+        if key in self._parts:
+            return sum(part.size_bytes for _, part in self._parts[key])
+        return self.entry(key).size_bytes
+
+    def _stored(self, key: str, entry: format.Entry, chunk_bytes: int) -> Iterator[memoryview]:
+        file = self._file(entry.shard) if entry.size_bytes else None
+        crc, end = 0, entry.offset + entry.size_bytes
+        for start in range(entry.offset, end, chunk_bytes):
+            chunk = file.read(start, min(chunk_bytes, end - start)) if file else memoryview(b"")
+            crc = google_crc32c.extend(crc, np.frombuffer(chunk, np.uint8))
+            yield chunk
+        # A string tensor's checksum covers its lengths in another form than they are stored in.
+        if entry.dtype != format.DT_STRING and format.mask(crc) != entry.crc32c:
+            raise self._wrong_checksum(key, entry)
+
+    def _assembled(
+        self, key: str, wanted: Box, parts: list[tuple[Box, format.Entry]], chunk_bytes: int
+    ) -> Iterator[memoryview]:
+        dtype = format.numpy_dtype(self.entry(key).dtype)
+        if self.entry(key).dtype == format.DT_STRING:
+            raise UnsupportedError(
+                f"{self.prefix}: the string tensor {key!r} is partitioned", way_out="save it unpartitioned"
+            )
+        # Rows are read in order, each once, so that the checksum can be taken as they pass.
+        checks = [_Rows(self, box, stored, dtype.itemsize) for box, stored in parts if box.overlap(wanted)]
+        yield from assemble(wanted, [(check.box, check.read) for check in checks], dtype, chunk_bytes)
+        for check in checks:
+            if not check.matches():
+                raise self._wrong_checksum(key, check.entry)
+
+    def _wrong_checksum(self, key: str, entry: format.Entry) -> CheckpointError:
+        return CheckpointError(
+            f"{self._shard_path(entry.shard)}: the checksum of tensor {key!r} does not match its bytes",
+            way_out="the file is damaged; fetch it again",
+        )
+
+    def _read_index(self) -> tuple[dict[str, format.Entry], dict[bytes, format.Entry]]:
         try:
-            data = self.index_path.read_bytes()
-        except FileNotFoundError as error:
+            file = open_ranges(self._index)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise SourceError(
-                f"{self.prefix}: no checkpoint there ({self.index_path.name} is missing)",
+                f"{self.prefix}: no checkpoint there ({os.path.basename(self._index)} is missing)",  # noqa: PTH119
                 way_out="give the path before '.index'",
             ) from error
+        data = bytes(file.read(0, file.size_bytes))
         entries: dict[str, format.Entry] = {}
+        stored: dict[bytes, format.Entry] = {}
         self.shards = 0
         try:
             for key, value in format.read_table(data):
                 if not key:
                     self.shards, little_endian = format.decode_header(value)
-                elif not key.startswith(b"\0"):  # a slice of a partitioned tensor, whose name is another entry
+                elif key.startswith(b"\0"):  # a part of a partitioned tensor, whose name is another entry
+                    stored[key] = format.decode_entry(value)
+                else:
                     entries[key.decode()] = format.decode_entry(value)
         except ValueError as error:
-            raise CheckpointError(f"{self.index_path}: {error}", way_out="fetch the checkpoint again") from error
+            raise CheckpointError(f"{self._index}: {error}", way_out="fetch the checkpoint again") from error
         if self.shards < 1:
-            raise CheckpointError(f"{self.index_path}: no header, so the number of shards is unknown")
+            raise CheckpointError(f"{self._index}: no header, so the number of shards is unknown")
         if not little_endian:
-            raise UnsupportedError(f"{self.index_path}: written on a big-endian machine")
-        return entries
+            raise UnsupportedError(f"{self._index}: written on a big-endian machine")
+        return entries, stored
 
-    def _check_entries(self) -> None:
-        """Checks that each tensor's place lies in its file and has the size that its shape asks for."""
-        sizes: dict[int, int] = {}
+    def _check(self, stored: Mapping[bytes, format.Entry]) -> None:
+        """Checks that each tensor's place lies in its file, is its own, and has the size that its shape asks for."""
         wrong = []
+        places: list[tuple[int, int, int, str]] = []
         for key, entry in self.entries.items():
             if entry.slices:
-                continue
-            if not 0 <= entry.shard < self.shards:
-                wrong.append(f"{key}: in shard {entry.shard} of {self.shards}")
-                continue
-            if entry.shard not in sizes:
-                path = self._shard_path(entry.shard)
-                sizes[entry.shard] = path.stat().st_size if path.exists() else -1
-            found = sizes[entry.shard]
-            if found < 0:
-                wrong.append(f"{key}: its file {self._shard_path(entry.shard).name} is missing")
-            elif entry.offset < 0 or entry.size_bytes < 0 or entry.offset + entry.size_bytes > found:
-                last = entry.offset + entry.size_bytes
-                wrong.append(f"{key}: bytes {entry.offset} to {last}, but the file has {found}")
-            elif (expected := _expected_bytes(entry)) is not None and expected != entry.size_bytes:
-                shape = list(entry.shape)
-                wrong.append(f"{key}: {entry.size_bytes} bytes, but {entry.dtype_name} {shape} takes {expected}")
+                found = self._check_slices(key, entry, stored)
+                places += [(it.shard, it.offset, it.offset + it.size_bytes, key) for _, it in self._parts.get(key, [])]
+            else:
+                found = self._check_place(entry)
+                places.append((entry.shard, entry.offset, entry.offset + entry.size_bytes, key))
+            if found:
+                wrong.append(f"{key}: {found}")
+        if not wrong:
+            wrong = _overlaps(places)
         if wrong:
             raise CheckpointError(
                 f"{self.prefix}: the index and the data disagree", details=wrong, way_out="fetch the checkpoint again"
             )
 
-    def _decode_strings(self, key: str, entry: format.Entry, data: bytes) -> np.ndarray[Any, Any]:
-        from tpu2gpu import wire
+    def _check_place(self, entry: format.Entry) -> str:
+        if not 0 <= entry.shard < self.shards:
+            return f"in shard {entry.shard} of {self.shards}"
+        if min(entry.shape, default=0) < 0:
+            return f"its shape is {list(entry.shape)}"
+        file = self._file(entry.shard)
+        if file is None:
+            return f"its file {self._shard_path(entry.shard).name} is missing"
+        if entry.offset < 0 or entry.size_bytes < 0 or entry.offset + entry.size_bytes > file.size_bytes:
+            return f"bytes {entry.offset} to {entry.offset + entry.size_bytes}, but the file has {file.size_bytes}"
+        expected = _expected_bytes(entry)
+        if expected is not None and expected != entry.size_bytes:
+            return f"{entry.size_bytes} bytes, but {entry.dtype_name} {list(entry.shape)} takes {expected}"
+        if entry.dtype == format.DT_STRING and entry.size_bytes < entry.count:
+            return f"{entry.size_bytes} bytes for {entry.count} strings"
+        return ""
 
+    def _check_slices(self, key: str, entry: format.Entry, stored: Mapping[bytes, format.Entry]) -> str:
+        parts = []
+        try:
+            for encoded in entry.slices:
+                box, extents = decode_slice(encoded, entry.shape)
+                part = stored.get(slice_key(key, extents))
+                if part is None:
+                    return f"its slice {list(extents)} is missing"
+                if (part.dtype, part.shape) != (entry.dtype, box.sizes):
+                    return f"its slice {list(extents)} is {part.dtype_name} {list(part.shape)}"
+                if found := self._check_place(part):
+                    return f"its slice {list(extents)}: {found}"
+                parts.append((box, part))
+        except ValueError as error:
+            return str(error)
+        self._parts[key] = parts
+        return check_parts(entry.shape, [box for box, _ in parts])
+
+    def _decode_strings(self, key: str, entry: format.Entry, data: bytes) -> np.ndarray[Any, Any]:
         try:
             lengths, position = [], 0
             for _ in range(entry.count):
@@ -162,18 +233,63 @@ class Bundle:
             raise CheckpointError(f"{self.prefix}: string tensor {key!r} is damaged ({error})") from error
         return strings.reshape(entry.shape)
 
-    def _shard(self, shard: int) -> memoryview:
-        if shard not in self._maps:
-            with self._shard_path(shard).open("rb") as file:
-                self._maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                self._maps[shard].madvise(mmap.MADV_SEQUENTIAL)
-        return memoryview(self._maps[shard])
+    def _file(self, shard: int) -> RangeFile | None:
+        if shard not in self._files:
+            try:
+                self._files[shard] = open_ranges(self._shard_name(shard))
+            except FileNotFoundError:
+                self._files[shard] = None
+        return self._files[shard]
+
+    def _shard_name(self, shard: int) -> str:
+        return beside(self.prefix, f".data-{shard:05d}-of-{self.shards:05d}")
 
     def _shard_path(self, shard: int) -> Path:
-        return format.shard_path(self.prefix, shard, self.shards)
+        return Path(self._shard_name(shard))
+
+
+class _Rows:
+    """A part whose rows are read in order, with the checksum of what has passed."""
+
+    def __init__(self, bundle: Bundle, box: Box, entry: format.Entry, item_bytes: int) -> None:
+        self.box, self.entry = box, entry
+        self._file = bundle._file(entry.shard)
+        self._row_bytes = entry.size_bytes // max(1, box.sizes[0])
+        self._passed, self._crc = 0, 0
+
+    def read(self, first: int, rows: int) -> memoryview:
+        if self._file is None:
+            return memoryview(b"")
+        self._pass(first * self._row_bytes)
+        data = self._file.read(self.entry.offset + first * self._row_bytes, rows * self._row_bytes)
+        if first * self._row_bytes == self._passed:
+            self._crc = google_crc32c.extend(self._crc, np.frombuffer(data, np.uint8))
+            self._passed += len(data)
+        return data
+
+    def matches(self) -> bool:
+        self._pass(self.entry.size_bytes)
+        return format.mask(self._crc) == self.entry.crc32c
+
+    def _pass(self, end: int) -> None:
+        """Takes the rows that nobody asked for into the checksum."""
+        while self._file is not None and self._passed < end:
+            data = self._file.read(self.entry.offset + self._passed, min(CHUNK_BYTES, end - self._passed))
+            self._crc = google_crc32c.extend(self._crc, np.frombuffer(data, np.uint8))
+            self._passed += len(data)
+
+
+def _overlaps(places: list[tuple[int, int, int, str]]) -> list[str]:
+    """Tensors that share bytes with the one before them."""
+    ordered = sorted(place for place in places if place[2] > place[1])
+    return [
+        f"{after[3]}: begins at byte {after[1]}, where {before[3]} has not ended ({before[2]})"
+        for before, after in itertools.pairwise(ordered)
+        if before[0] == after[0] and after[1] < before[2]
+    ]
 
 
 def _expected_bytes(entry: format.Entry) -> int | None:
-    if entry.dtype == format.DT_STRING or entry.dtype not in format.DTYPE_NAMES or min(entry.shape, default=0) < 0:
+    if entry.dtype == format.DT_STRING or entry.dtype not in format.DTYPE_NAMES:
         return None
     return entry.count * format.numpy_dtype(entry.dtype).itemsize

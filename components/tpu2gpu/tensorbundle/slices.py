@@ -1,0 +1,170 @@
+"""The parts of partitioned tensors: where each lies in the whole, under which key, and how the whole is put together.
+
+A part's key is the tensor's name and the part's place in an encoding that keeps order.
+Source: tensorflow/core/util/saved_tensor_slice_util.cc and tensorflow/core/lib/strings/ordered_code.cc
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from tpu2gpu import wire
+from tpu2gpu.errors import CheckpointError
+
+_FULL = -1
+_ESCAPES = {0: b"\0\xff", 255: b"\xff\0"}
+_HEADER_BITS = ((0, 0), (0x80, 0), (0xC0, 0), (0xE0, 0), (0xF0, 0), (0xF8, 0), (0xFC, 0), (0xFE, 0), (0xFF, 0))
+
+
+@attrs.frozen
+class Box:
+    """A box of a tensor: in each dimension where it starts and how long it is.
+
+    Attributes:
+        starts: First index in each dimension.
+        sizes: Number of indices in each dimension.
+    """
+
+    starts: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return math.prod(self.sizes)
+
+    def overlap(self, other: Box) -> Box | None:
+        """What two boxes share, None when that is nothing."""
+        starts = tuple(max(pair) for pair in zip(self.starts, other.starts, strict=True))
+        ends = [
+            min(a + n, b + m) for a, n, b, m in zip(self.starts, self.sizes, other.starts, other.sizes, strict=True)
+        ]
+        sizes = tuple(end - start for start, end in zip(starts, ends, strict=True))
+        return Box(starts, sizes) if min(sizes, default=1) > 0 else None
+
+    def within(self, outer: Box) -> tuple[slice, ...]:
+        """The indices of this box in an array that holds an outer one."""
+        return tuple(
+            slice(start - base, start - base + size)
+            for start, size, base in zip(self.starts, self.sizes, outer.starts, strict=True)
+        )
+
+
+def whole(shape: Iterable[int]) -> Box:
+    """The box that a whole tensor is."""
+    sizes = tuple(shape)
+    return Box((0,) * len(sizes), sizes)
+
+
+def decode_slice(data: bytes, shape: Sequence[int]) -> tuple[Box, list[tuple[int, int]]]:
+    """Reads a TensorSliceProto: its box, and its extents as keys have them (-1 for a whole dimension).
+
+    Raises:
+        ValueError: It is damaged, or leaves the tensor.
+    """
+    extents = []
+    for field, value in wire.fields(data):
+        if field == 1 and isinstance(value, bytes):
+            numbers = {number: wire.signed(it) for number, it in wire.fields(value) if isinstance(it, int)}
+            extents.append((numbers.get(1, 0), numbers.get(2, _FULL)))
+    if len(extents) != len(shape):
+        raise ValueError(f"a slice of {len(extents)} dimensions of a tensor with {len(shape)}")
+    sizes = tuple(dim if size == _FULL else size for (_, size), dim in zip(extents, shape, strict=True))
+    starts = tuple(start for start, _ in extents)
+    if any(start < 0 or size < 0 or start + size > dim for start, size, dim in zip(starts, sizes, shape, strict=True)):
+        raise ValueError(f"a slice {list(extents)} leaves its tensor {list(shape)}")
+    return Box(starts, sizes), extents
+
+
+def slice_key(name: str, extents: Iterable[tuple[int, int]]) -> bytes:
+    """The key under which a part of a tensor stands."""
+    extents = list(extents)
+    text = b"".join(_ESCAPES.get(byte, bytes([byte])) for byte in name.encode())
+    numbers = b"".join(_signed(start) + _signed(size) for start, size in extents)
+    return _unsigned(0) + text + b"\0\1" + _unsigned(len(extents)) + numbers
+
+
+def _unsigned(value: int) -> bytes:
+    data = value.to_bytes((value.bit_length() + 7) // 8, "big")
+    return bytes([len(data)]) + data
+
+
+def _signed(value: int) -> bytes:
+    magnitude = ~value if value < 0 else value
+    length = magnitude.bit_length() // 7 + 1
+    if length == 1:
+        return bytes([0x80 ^ (value & 0xFF)])
+    if length > 8:
+        raise ValueError(f"{value} is no size of a tensor")
+    data = bytearray((value & ((1 << 8 * length) - 1)).to_bytes(length, "big"))
+    data[0] ^= _HEADER_BITS[length][0]
+    return bytes(data)
+
+
+def parse_spec(spec: str) -> tuple[tuple[int, ...], Box] | None:
+    """Reads a saver's `shape_and_slice` text, such as `50 8 0,17:0,8`; None for a whole tensor.
+
+    Raises:
+        CheckpointError: It is malformed.
+    """
+    if not spec:
+        return None
+    *sizes, extents = spec.split(" ")
+    try:
+        shape = tuple(int(size) for size in sizes)
+        texts = zip(extents.split(":"), shape, strict=True)
+        pairs = [(0, dim) if text == "-" else tuple(map(int, text.split(","))) for text, dim in texts]
+        return shape, Box(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"the saver's slice {spec!r} is malformed") from error
+
+
+def check_parts(shape: Sequence[int], boxes: Sequence[Box]) -> str:
+    """What is wrong with the parts of a tensor: nothing when they cover it once."""
+    missing = math.prod(shape) - sum(box.count for box in boxes)
+    if missing:
+        return f"its {len(boxes)} slices leave {missing} elements" if missing > 0 else "its slices overlap"
+    ordered = sorted((box for box in boxes if box.count), key=lambda box: box.starts)
+    for position, box in enumerate(ordered):
+        for other in ordered[position + 1 :]:
+            if other.starts and other.starts[0] >= box.starts[0] + box.sizes[0]:
+                break
+            if box.overlap(other) is not None:
+                return "its slices overlap"
+    return ""
+
+
+def assemble(
+    wanted: Box, parts: Sequence[tuple[Box, Any]], dtype: np.dtype[Any], chunk_bytes: int
+) -> Iterator[memoryview]:
+    """The bytes of a box of a tensor, put together from parts, row-major, some rows at a time.
+
+    Args:
+        wanted: The box.
+        parts: Each part's box, and a callable that gives the bytes of a range of its rows.
+        dtype: Type of the elements.
+        chunk_bytes: About how many bytes are made at once; never less than a row.
+    """
+    if not wanted.sizes:
+        yield memoryview(parts[0][1](0, 1))
+        return
+    row_bytes = max(1, math.prod(wanted.sizes[1:]) * dtype.itemsize)
+    rows = max(1, chunk_bytes // row_bytes)
+    for first in range(0, wanted.sizes[0], rows):
+        count = min(rows, wanted.sizes[0] - first)
+        block = Box((wanted.starts[0] + first, *wanted.starts[1:]), (count, *wanted.sizes[1:]))
+        values = np.empty(block.sizes, dtype)
+        for box, read in parts:
+            shared = box.overlap(block)
+            if shared is None:
+                continue
+            start, size = shared.starts[0] - box.starts[0], shared.sizes[0]
+            piece = np.frombuffer(read(start, size), dtype).reshape(size, *box.sizes[1:])
+            held = Box((shared.starts[0], *box.starts[1:]), (size, *box.sizes[1:]))
+            values[shared.within(block)] = piece[shared.within(held)]
+        yield values.reshape(-1).view(np.uint8).data

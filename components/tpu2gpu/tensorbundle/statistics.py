@@ -1,0 +1,143 @@
+"""What a cast does to the values of a tensor, gathered block by block in the same pass."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@attrs.define
+class CastStatistics:
+    """What a cast did to one tensor, or to a part of one.
+
+    Attributes:
+        minimum: Smallest value before the cast, NaNs aside; infinite for none.
+        maximum: Largest value before the cast, NaNs aside.
+        absmax: Largest finite magnitude before the cast.
+        nan_count: NaNs, before as after.
+        infinity_count: Infinite values before the cast.
+        overflow_count: Finite values that became infinite, or were clamped.
+        flushed_to_zero_count: Values that became zero.
+        subnormal_count: Results too small to have all their digits.
+        max_relative_error: Largest error relative to the value, over the values that stayed finite and nonzero.
+        error_count: How many values that are.
+        squared_error_sum: Sum of their squared relative errors.
+    """
+
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    absmax: float = 0.0
+    nan_count: int = 0
+    infinity_count: int = 0
+    overflow_count: int = 0
+    flushed_to_zero_count: int = 0
+    subnormal_count: int = 0
+    max_relative_error: float = 0.0
+    error_count: int = 0
+    squared_error_sum: float = 0.0
+
+    @property
+    def rms_relative_error(self) -> float:
+        """Root mean square of the relative errors."""
+        return math.sqrt(self.squared_error_sum / self.error_count) if self.error_count else 0.0
+
+    @classmethod
+    def of_values(cls, values: Array, *, thorough: bool = True) -> CastStatistics:
+        """Extremes of float32 or float64 values, [n]; counts NaNs and infinities only where extremes show some."""
+        found = cls()
+        if not values.size:
+            return found
+        low, high = float(values.min()), float(values.max())
+        if math.isfinite(low) and math.isfinite(high):
+            found.minimum, found.maximum, found.absmax = low, high, max(abs(low), abs(high))
+            return found
+        found.nan_count = int(np.count_nonzero(np.isnan(values)))
+        if thorough:
+            found.infinity_count = int(np.count_nonzero(np.isinf(values)))
+        if found.nan_count < values.size:
+            found.minimum, found.maximum = float(np.nanmin(values)), float(np.nanmax(values))
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            found.absmax = float(max(-finite.min(), finite.max()))
+        return found
+
+    def count_subnormals(self, after: Array, unsigned: type, smallest_normal: float) -> None:
+        """Counts subnormal results: bit patterns from 1 to below that of the smallest normal number."""
+        bits: Array = after.view(unsigned)
+        normal: Array = np.array(smallest_normal, after.dtype).view(unsigned)
+        magnitude = bits & unsigned(np.iinfo(unsigned).max >> 1)
+        magnitude -= unsigned(1)  # zero becomes the largest of all
+        self.subnormal_count += int(np.count_nonzero(magnitude < normal - unsigned(1)))
+
+    def count_errors(self, before: Array, back: Array) -> None:
+        """Takes relative errors into account.
+
+        Args:
+            before: Values, [n].
+            back: The same after the cast, in the type that they had before.
+        """
+        errors = np.subtract(back, before)
+        np.divide(errors, before, out=errors)
+        low, high = float(errors.min()), float(errors.max())
+        count = errors.size
+        if not (low > -1 and high < math.inf):  # zeros, infinities and NaNs, or values flushed to zero
+            flushed = errors == -1
+            self.flushed_to_zero_count += int(np.count_nonzero(flushed))
+            left_out = ~np.isfinite(errors) | flushed
+            errors[left_out] = 0
+            count -= int(np.count_nonzero(left_out))
+            low, high = float(errors.min()), float(errors.max())
+        self.max_relative_error = max(self.max_relative_error, -low, high)
+        self.error_count += count
+        np.square(errors, out=errors)
+        self.squared_error_sum += float(errors.sum())
+
+    def merge(self, other: CastStatistics) -> None:
+        """Adds what another part of the tensor gave."""
+        self.minimum = min(self.minimum, other.minimum)
+        for name in ("maximum", "absmax", "max_relative_error"):
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def to_json(self, *, thorough: bool = True) -> dict[str, Any]:
+        """The figures for a report; the smallest and largest value are null where all are NaN, or there are none."""
+        extremes = {"minimum": self.minimum, "maximum": self.maximum}
+        figures: dict[str, Any] = {
+            **{name: _plain(value, empty=self.minimum > self.maximum) for name, value in extremes.items()},
+            "absmax": self.absmax,
+            "nan_count": self.nan_count,
+            "overflow_count": self.overflow_count,
+        }
+        if thorough:
+            figures |= {
+                "infinity_count": self.infinity_count,
+                "flushed_to_zero_count": self.flushed_to_zero_count,
+                "subnormal_count": self.subnormal_count,
+                "max_relative_error": self.max_relative_error,
+                "rms_relative_error": self.rms_relative_error,
+            }
+        return figures
+
+
+_SUMS = (
+    "nan_count",
+    "infinity_count",
+    "overflow_count",
+    "flushed_to_zero_count",
+    "subnormal_count",
+    "error_count",
+    "squared_error_sum",
+)
+
+
+def _plain(value: float, *, empty: bool) -> float | str | None:
+    """A number that JSON can hold: infinities by name."""
+    if empty:
+        return None
+    return value if math.isfinite(value) else str(value)

@@ -1,0 +1,72 @@
+"""Wall time and peak memory of a function in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+
+def measured(function: str, *arguments: str) -> dict[str, float]:
+    """Calls `module:function` with texts in a new process.
+
+    Returns:
+        wall_s: Of the call alone, imports done before.
+        anon_mib: The most anonymous memory that the call held, over what the process held before it.
+        process_s: Of the whole process, imports included.
+    """
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "tests.benchmarks.measuring", function, *arguments]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return {**found, "process_s": time.perf_counter() - begun}
+
+
+def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {key: median(each[key] for each in rounds) for key in rounds[0]}
+
+
+def _anonymous_mib() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _main(function: str, *arguments: str) -> None:
+    import importlib
+
+    module, _, name = function.partition(":")
+    call: Any = getattr(importlib.import_module(module), name)
+    prepare = getattr(importlib.import_module(module), "prepare", None)
+    if prepare is not None:
+        prepare()
+    before = _anonymous_mib()
+    most, stop = before, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not stop.wait(0.002):
+            most = max(most, _anonymous_mib())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    begun = time.perf_counter()
+    call(*arguments)
+    wall_s = time.perf_counter() - begun
+    stop.set()
+    watcher.join()
+    print(json.dumps({"wall_s": wall_s, "anon_mib": most - before}))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
