@@ -38,7 +38,8 @@ def describe_inspection(found: Inspection) -> list[str]:
     if variables := report.get("variables"):
         lines += ["", f"{len(variables)} variables, {size(report['variables_size_bytes'])}", *_tensors(variables)]
     if tensors := report.get("tensors"):
-        lines += ["", f"{len(tensors)} tensors, {size(report['size_bytes'])}", *_tensors(tensors)]
+        kinds = ", ".join(f"{it['tensors']} {kind}" for kind, it in report.get("kinds", {}).items())
+        lines += ["", f"{len(tensors)} tensors, {size(report['size_bytes'])}: {kinds}", *_tensors(tensors)]
     if checkpoints := report.get("checkpoints"):
         lines += ["", "checkpoints", *(f"  {found.source / name}" for name in checkpoints)]
     if ops := report.get("ops"):
@@ -48,7 +49,20 @@ def describe_inspection(found: Inspection) -> list[str]:
         lines += ["", f"{sum(ops.values())} ops: {named}{more}"]
     if unknown := report.get("unknown_ops"):
         lines += [f"unknown to this TensorFlow: {', '.join(unknown)}"]
+    if tpu_ops := report.get("tpu_ops"):
+        lines += [f"of the TPU, in the graph as it was trained: {_counted(tpu_ops)}"]
+    for key, title in (
+        ("possible_inputs", "tensors that could be inputs"),
+        ("possible_outputs", "that could be outputs"),
+    ):
+        if possible := report.get(key):
+            rest = [f"  and {len(possible) - _MOST} more"] if len(possible) > _MOST else []
+            lines += ["", title, *(f"  {tensor}" for tensor in possible[:_MOST]), *rest]
     return lines
+
+
+def _counted(ops: dict[str, int]) -> str:
+    return ", ".join(f"{count} {op}" for op, count in ops.items())
 
 
 def _tensors(tensors: list[dict[str, Any]]) -> list[str]:

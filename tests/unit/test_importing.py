@@ -89,9 +89,10 @@ def test_malformed_rules_are_all_named(built: Built, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ("training", r"training form(.|\n)*FusedBatchNorm\w*\): batch norm in training mode"),
-        ("dropout", r"training form(.|\n)*live dropout"),
-        ("tpu", r"ops of the TPU(.|\n)*TPUReplicatedInput"),
+        (
+            "training",
+            r"cannot serve(.|\n)*FusedBatchNorm\w*\): batch norm in training mode, and no variable is updated",
+        ),
         ("counter", r"writes to variables(.|\n)*AssignAddVariableOp"),
     ],
 )
@@ -101,9 +102,18 @@ def test_what_does_not_serve_is_refused_by_node(form: str, message: str, built: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("form", ["dropout", "tpu"])
+def test_what_only_training_has_is_taken_out(form: str, built: Built, tmp_path: Path) -> None:
+    weight = ((1.0, 2.0), (3.0, 4.0))
+    x = np.array([[1, 2], [3, 4]], np.float32)
+    result = import_model(built(networks.one_weight, weight, form=form), tmp_path / "model")
+    assert np.array_equal(ask(tmp_path / "model", x=x)["y"], x @ np.array(weight, np.float32))
+    assert list(result.report["to_inference"]) == [{"dropout": "dropouts", "tpu": "tpu_wrappers"}[form]]
+
+
 def test_sources_of_other_kinds_are_refused_with_the_way_out(built: Built, tmp_path: Path) -> None:
     checkpoint = built(networks.convnet) / "variables" / "variables"
-    with pytest.raises(UnsupportedError, match=r"a bare checkpoint has no graph.*export a SavedModel"):
+    with pytest.raises(UnsupportedError, match=r"a bare checkpoint has no graph.*give --graph"):
         import_model(checkpoint, tmp_path / "model")
     with pytest.raises(SourceError, match="nothing is there"):
         import_model(tmp_path / "nowhere", tmp_path / "model")

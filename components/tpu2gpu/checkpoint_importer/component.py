@@ -14,7 +14,7 @@ from tpu2gpu.checkpoint_importer.executor import Executor
 from tpu2gpu.checkpoint_importer.importing import ImportOptions
 from tpu2gpu.errors import UsageError
 
-FORMAT_VERSION = 1  # one more whenever the same options give another output: former results are not served again then
+FORMAT_VERSION = 2  # one more whenever the same options give another output: former results are not served again then
 
 
 class CheckpointImporterSpec(ComponentSpec):

@@ -21,13 +21,28 @@ class ImportOptions:
     """What to import, and how.
 
     Attributes:
+        graph: The graph for a checkpoint that has none: a SavedModel, a `.meta` or `.pb` file, or
+            `package.module:function` that builds it.
+        step: The step of training that is wanted from a training folder; the newest when not given.
+        input: Where to cut a training graph, `NAME=TENSOR[:DTYPE[:SHAPE]]`; infeeds and placeholders otherwise.
+        output: What the model returns, `NAME=TENSOR`; the logits before the loss otherwise.
+        batch: Examples in each request, fixed; any number when not given, where the graph allows it.
         signature: The signatures to keep; all when none is named.
         rename: Rules for variables' names, `REGEX=REPLACEMENT`, applied in order.
+        drop: Tensors of the checkpoint that are not wanted, besides optimizer slots, moving averages and steps.
+        use_ema: Take the moving averages of weights as the weights.
         keep_bfloat16: Go on computing in bfloat16 where the source does; otherwise in float32.
     """
 
+    graph: str = option("", "the graph of a bare checkpoint: a model, or package.module:function", metavar="GRAPH")
+    step: int | None = option(None, "the step of training (default: the newest)", minimum=0)
+    input: tuple[str, ...] = option((), "cut a training graph here", metavar="NAME=TENSOR[:DTYPE[:SHAPE]]")
+    output: tuple[str, ...] = option((), "return this tensor", metavar="NAME=TENSOR")
+    batch: int | None = option(None, "fix the number of examples in a request", minimum=1)
     signature: tuple[str, ...] = option((), "keep this signature (default: all)", metavar="NAME")
     rename: tuple[str, ...] = option((), "rename variables, in order", metavar="'REGEX=REPLACEMENT'")
+    drop: tuple[str, ...] = option((), "leave out tensors of the checkpoint", metavar="REGEX")
+    use_ema: bool = option(False, "take the moving averages of weights as the weights")
     keep_bfloat16: bool = option(False, "go on computing in bfloat16 where the source does")
 
 
@@ -59,12 +74,13 @@ def import_model(
     run_name: str = "",
     progress: Progress = silent,
 ) -> ImportResult:
-    """Imports a SavedModel: serving graph alone, no TPU op, no training op, clean names.
+    """Makes a clean SavedModel for serving of what a training run left: no TPU op, no training op, clean names.
 
     The graph is changed as a protocol buffer; no session runs it, and no op needs to be registered.
 
     Args:
-        source: A SavedModel.
+        source: A SavedModel; a checkpoint (its prefix, or the training folder) with a `.meta` file beside it or
+            `options.graph`; a frozen `.pb`; a `.keras` archive; an `.h5` file of weights with `options.graph`.
         target: The SavedModel to write.
         options: What to import, and how.
         force: Replace an existing target.
@@ -72,34 +88,44 @@ def import_model(
         progress: Told what is being done.
 
     Raises:
-        SourceError: The source is not a model.
-        UnsupportedError: The source is of a kind that cannot be imported yet.
-        SignatureError: A named signature is not there.
+        SourceError: The source is not a model, or has no checkpoint of this step.
+        UnsupportedError: The source is of a kind, or holds something, that cannot be imported.
+        UsageError: An option is malformed, or does not go with this source.
+        SignatureError: A named signature, input or output is not there, or they cannot be told.
         CheckpointError: The variables are damaged.
-        GraphError: The graph holds TPU ops or training-mode ops on the way to its outputs, or contradicts itself.
+        GraphError: Something on the way to the outputs cannot serve, or checkpoint and graph do not fit.
         OutputExistsError: The target is there already.
     """
-    from tpu2gpu.checkpoint_importer.renaming import parse_rules, rename_variables
-    from tpu2gpu.checkpoint_importer.sources import require_saved_model
-    from tpu2gpu.graphs.inference import check_inference_form
+    from tpu2gpu.checkpoint_importer.reading import read_source
+    from tpu2gpu.checkpoint_importer.sources import find_source
+    from tpu2gpu.graphs.batch import free_batch
     from tpu2gpu.graphs.precision import DT_BFLOAT16, widen
+    from tpu2gpu.graphs.renaming import check_expressions, parse_rules, rename_variables
     from tpu2gpu.graphs.saved_model import read_saved_model, write_saved_model
 
     options = options or ImportOptions()
     parse_rules(options.rename)
-    require_saved_model(source)
+    check_expressions("drop", options.drop)
+    found_source = find_source(source, options.step)
     about = {"step": "import", "options": attrs.asdict(options), "source": describe_source(source), "run": run_name}
     with publish(target, force=force, about=about) as staging:
         progress("read the graph", 0, 3)
-        model = read_saved_model(source)
+        found = read_source(found_source, options)
+        model = found.model
         if options.signature:
             model.signatures = {name: model.signature(name) for name in options.signature}
             model.prune()
-        check_inference_form(model, source)
         progress("rewrite the graph", 1, 3)
         renamed = rename_variables(model, options.rename)
         widened = 0 if options.keep_bfloat16 else widen(model, [DT_BFLOAT16])
-        staging.report = _report(model, renamed, widened)
+        freed = free_batch(model, found.batch, options.batch)
+        staging.report = {
+            **_report(model, renamed, widened),
+            "source": {"kind": found_source.kind, "name": found_source.path.name, "step": found_source.step},
+            "to_inference": found.done,
+            "checkpoint": attrs.asdict(found.use) if found.use else None,
+            "batch": attrs.asdict(freed),
+        }
         progress("write the SavedModel", 2, 3)
         write_saved_model(model, staging.folder)
         read_saved_model(staging.folder)  # what was written can be read

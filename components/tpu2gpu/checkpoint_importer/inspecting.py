@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.errors import Tpu2GpuError
+from tpu2gpu.errors import CheckpointError, Tpu2GpuError
+
+if TYPE_CHECKING:
+    from tpu2gpu.checkpoint_importer.sources import Source
+    from tpu2gpu.checkpoint_importer.training_graph import Found
 
 
 @attrs.frozen
@@ -17,8 +21,8 @@ class Inspection:
 
     Attributes:
         source: The path.
-        kind: `SavedModel`, `checkpoint`, `keras`, `hdf5` or `graph_def`.
-        importable: Whether `import_model` takes it.
+        kind: `SavedModel`, `checkpoint`, `checkpoint_v1`, `keras`, `hdf5`, `graph_def` or `meta_graph`.
+        importable: Whether `import_model` takes it as it is, without a further option.
         verdict: What an import would do, or why it would not.
         report: Everything that was found, by subject.
     """
@@ -37,72 +41,168 @@ def inspect_model(source: str | os.PathLike[str]) -> Inspection:
         SourceError: Nothing is there, or nothing that we know.
         CheckpointError: A checkpoint is damaged.
     """
-    from tpu2gpu.checkpoint_importer.sources import CHECKPOINT, SAVED_MODEL, kind_of, require_saved_model
+    from tpu2gpu.checkpoint_importer import sources
+    from tpu2gpu.checkpoint_importer.importing import ImportOptions
+    from tpu2gpu.checkpoint_importer.reading import read_source
 
-    kind = kind_of(source)
-    report: dict[str, Any] = {}
-    if kind == CHECKPOINT:
-        report = _checkpoint_report(Path(source))
+    found_source = sources.find_source(source)
+    report: dict[str, Any] = {"name": found_source.path.name, "step": found_source.step}
+    weights = _open_weights(found_source)
+    if weights is not None:
+        report |= _weights_report(weights)
+        if Path(source).is_dir():
+            report["checkpoints"] = [found_source.path.name, *found_source.others]
+    graph = _training_graph(found_source)
+    report |= _graph_report(graph) if graph is not None else {}
     try:
-        require_saved_model(source)
-        report = _saved_model_report(source)
-        verdict = _plan(report)
+        found = read_source(found_source, ImportOptions())
+    except CheckpointError:
+        raise
     except Tpu2GpuError as error:
-        if kind == SAVED_MODEL and not report:
-            report = {"error": error.to_json()}
-        return Inspection(Path(source), kind, importable=False, verdict=str(error), report=report)
-    return Inspection(Path(source), kind, importable=True, verdict=verdict, report=report)
+        report["error"] = error.to_json()
+        return Inspection(Path(source), found_source.kind, importable=False, verdict=str(error), report=report)
+    report |= _model_report(found)
+    return Inspection(Path(source), found_source.kind, importable=True, verdict=_plan(report), report=report)
 
 
-def _saved_model_report(source: str | os.PathLike[str]) -> dict[str, Any]:
+def _open_weights(source: Source) -> Any:
+    from tpu2gpu.checkpoint_importer import sources
+    from tpu2gpu.checkpoint_importer.keras_files import read_weights
+    from tpu2gpu.tensorbundle.reader import Bundle
+    from tpu2gpu.tensorbundle.version1 import read_version1
+
+    if source.kind == sources.CHECKPOINT:
+        return Bundle(source.path)
+    if source.kind == sources.CHECKPOINT_V1:
+        return read_version1(source.path)
+    return read_weights(source.path) if source.kind in (sources.KERAS, sources.HDF5) else None
+
+
+def _training_graph(source: Source) -> Any:
+    """The graph beside a checkpoint as it was trained, None where there is none."""
+    from tpu2gpu.checkpoint_importer import sources
+    from tpu2gpu.checkpoint_importer.training_graph import parse_meta_graph
+
+    if source.kind in (sources.CHECKPOINT, sources.CHECKPOINT_V1) and source.meta.is_file():
+        return parse_meta_graph(source.meta)
+    return parse_meta_graph(source.path) if source.kind == sources.META_GRAPH else None
+
+
+def _weights_report(weights: Any) -> dict[str, Any]:
+    from tpu2gpu.graphs.restoring import kind_of_tensor
+    from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
+
+    tensors = [
+        {
+            "name": key,
+            "dtype": weights.entry(key).dtype_name,
+            "shape": list(weights.entry(key).shape),
+            "size_bytes": weights.size_bytes(key),
+            "kind": kind_of_tensor(key, weights) or "weights",
+            "slices": len(weights.entry(key).slices),
+        }
+        for key in weights
+        if key != OBJECT_GRAPH_KEY
+    ]
+    kinds: dict[str, dict[str, int]] = {}
+    for tensor in tensors:
+        kind = kinds.setdefault(str(tensor["kind"]), {"tensors": 0, "size_bytes": 0})
+        kind["tensors"] += 1
+        kind["size_bytes"] += int(tensor["size_bytes"])
+    return {
+        "tensors": tensors,
+        "size_bytes": sum(weights.size_bytes(key) for key in weights),
+        "kinds": kinds,
+        "shards": weights.shards,
+        "object_based": OBJECT_GRAPH_KEY in weights,
+    }
+
+
+def _graph_report(meta: Any) -> dict[str, Any]:
+    """What stands in a training graph: TPU ops, unknown ops, tensors that could be inputs or outputs."""
+    from tpu2gpu.graphs.dataflow import OpDefs
+    from tpu2gpu.graphs.inference import TPU_OPS
+    from tpu2gpu.graphs.inference_form import candidate_outputs
+
+    nodes = [*meta.graph_def.node, *(node for it in meta.graph_def.library.function for node in it.node_def)]
+    ops = OpDefs()
+    counts: dict[str, int] = {}
+    for node in nodes:
+        counts[node.op] = counts.get(node.op, 0) + 1
+    functions = {function.signature.name for function in meta.graph_def.library.function}
+    return {
+        "tensorflow_version": meta.meta_info_def.tensorflow_version,
+        "training_nodes": len(nodes),
+        "tpu_ops": {op: count for op, count in sorted(counts.items()) if TPU_OPS.fullmatch(op)},
+        "unknown_ops": sorted(op for op in counts if op not in functions and ops.find(op) is None),
+        "possible_inputs": [f"{node.name} ({node.op})" for node in sorted(nodes, key=_not_infeed) if _may_feed(node)],
+        "possible_outputs": candidate_outputs(nodes),
+    }
+
+
+def _may_feed(node: Any) -> bool:
+    """Whether a node may bring examples in; savers have placeholders too."""
+    from tpu2gpu.graphs.inference_form import FEEDS
+
+    saver = node.name.split("/")[0].startswith("save") and node.op.startswith("Placeholder")
+    return node.op in FEEDS and not saver
+
+
+def _not_infeed(node: Any) -> bool:
+    return not str(node.op).startswith("Infeed")
+
+
+def _model_report(found: Found) -> dict[str, Any]:
+    from tpu2gpu.graphs.batch import free_batch
     from tpu2gpu.graphs.describing import describe_signatures, describe_variables, dtype_name, variables_size_bytes
-    from tpu2gpu.graphs.inference import check_inference_form
-    from tpu2gpu.graphs.saved_model import read_saved_model
 
-    model = read_saved_model(source)
-    check_inference_form(model, source)
+    model = found.model
+    freed = free_batch(model, found.batch, None)
     types: dict[str, int] = {}
     for node in model.nodes.values():
         for slot in model.ops.outputs(node) or []:
             name = dtype_name(slot.type_of(node))
             types[name] = types.get(name, 0) + 1
+    unknown = sorted({node.op for node in model.nodes.values() if model.ops.find(node.op) is None})
     return {
         "tensorflow_version": model.tensorflow_version,
         "signatures": describe_signatures(model),
         "variables": describe_variables(model),
         "variables_size_bytes": variables_size_bytes(model),
         "ops": model.op_counts(),
-        "unknown_ops": sorted({node.op for node in model.nodes.values() if model.ops.find(node.op) is None}),
+        "serving_unknown_ops": unknown,
         "tensors_by_type": dict(sorted(types.items())),
         "dropped_side_effects": [{"node": node, "op": op} for node, op in sorted(model.dropped_effects.items())],
+        "to_inference": found.done,
+        "dropped": found.use.dropped if found.use else {},
+        "unused": found.use.unused if found.use else [],
+        "batch": attrs.asdict(freed),
     }
 
 
 def _plan(report: dict[str, Any]) -> str:
     narrow = report["tensors_by_type"].get("bfloat16", 0)
     parts = [f"import keeps {len(report['signatures'])} signatures and {len(report['variables'])} variables"]
-    parts += [f"makes {narrow} bfloat16 tensors float32"] if narrow else []
-    dropped = len(report["dropped_side_effects"])
-    parts += [f"drops {dropped} side effects"] if dropped else []
-    return ", ".join(parts)
-
-
-def _checkpoint_report(source: Path) -> dict[str, Any]:
-    from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
-    from tpu2gpu.tensorbundle.reader import Bundle
-
-    if source.is_dir():
-        indexes = sorted(path.name.removesuffix(".index") for path in source.glob("*.index"))
-        return {"checkpoints": indexes}
-    bundle = Bundle(source)
-    tensors = [
-        {"name": key, "dtype": entry.dtype_name, "shape": list(entry.shape), "size_bytes": entry.size_bytes}
-        for key, entry in bundle.entries.items()
-        if key != OBJECT_GRAPH_KEY
-    ]
-    return {
-        "tensors": tensors,
-        "size_bytes": sum(entry.size_bytes for entry in bundle.entries.values()),
-        "shards": bundle.shards,
-        "object_based": OBJECT_GRAPH_KEY in bundle,
+    words = {
+        "training_loops": "leaves the training loop",
+        "batch_norms": "makes {} batch norms read moving statistics",
+        "batch_norms_unfused": "makes {} statistics of batches moving ones",
+        "dropouts": "removes {} dropouts",
+        "phases_folded": "folds {} training-phase placeholders",
     }
+    parts += [
+        text.format(len(report["to_inference"][it])) for it, text in words.items() if it in report["to_inference"]
+    ]
+    parts += [f"drops {len(names)} {kind}" for kind, names in report["dropped"].items()]
+    parts += [f"leaves {len(report['unused'])} tensors unused"] if report["unused"] else []
+    parts += [f"makes {narrow} bfloat16 tensors float32"] if narrow else []
+    batch = report["batch"]
+    parts += [f"frees {len(batch['constants'])} constants of the batch"] if batch["constants"] else []
+    parts += (
+        [f"keeps the batch of {batch['batch']}, which {next(iter(batch['held_by']))} may hold"]
+        if batch["held_by"]
+        else []
+    )
+    effects = len(report["dropped_side_effects"])
+    parts += [f"drops {effects} side effects"] if effects else []
+    return ", ".join(parts)

@@ -1,63 +1,157 @@
-"""Tells from its content what kind of model or checkpoint a path holds."""
+"""Tells from its content what kind of model or checkpoint a path holds, and finds the checkpoint that is meant."""
 
 from __future__ import annotations
 
 import os
+import re
+import struct
 import zipfile
 from pathlib import Path
 
-from tpu2gpu.errors import SourceError, UnsupportedError
+import attrs
+
+from tpu2gpu.errors import CheckpointError, SourceError
 
 SAVED_MODEL = "SavedModel"
 CHECKPOINT = "checkpoint"
-_LATER = {
-    "checkpoint": "a bare checkpoint has no graph",
-    "keras": "a .keras archive holds no TensorFlow graph",
-    "graph_def": "a frozen GraphDef says nothing of its inputs and outputs",
-}
+CHECKPOINT_V1 = "checkpoint_v1"
+KERAS = "keras"
+HDF5 = "hdf5"
+GRAPH_DEF = "graph_def"
+META_GRAPH = "meta_graph"
+
+STATE_FILE = "checkpoint"
+_TABLE_MAGIC = 0xDB4775248B80FB57
+_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+_STEP = re.compile(r"-(\d+)$")
+_STATE_LINE = re.compile(r'^(all_)?model_checkpoint_paths?: *"(.*)"', re.MULTILINE)
+
+
+@attrs.frozen
+class Source:
+    """What a path holds.
+
+    Attributes:
+        kind: `SavedModel`, `checkpoint`, `checkpoint_v1`, `keras`, `hdf5` or `graph_def`.
+        path: The folder, file or checkpoint prefix that is meant.
+        step: The step of training in a checkpoint's name.
+        others: Other checkpoints of the same folder.
+    """
+
+    kind: str
+    path: Path
+    step: int | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def meta(self) -> Path:
+        """The MetaGraphDef beside a checkpoint, whether there is one or not."""
+        return Path(f"{self.path}.meta")
 
 
 def kind_of(source: str | os.PathLike[str]) -> str:
-    """What a path holds: `SavedModel`, `checkpoint`, `keras`, `hdf5` or `graph_def`.
+    """What a path holds: `SavedModel`, `checkpoint`, `checkpoint_v1`, `keras`, `hdf5` or `graph_def`.
 
     Raises:
         SourceError: Nothing is there, or nothing that we know.
+    """
+    return find_source(source).kind
+
+
+def find_source(source: str | os.PathLike[str], step: int | None = None) -> Source:
+    """What a path holds, and which checkpoint of a training folder is meant.
+
+    Args:
+        source: A folder, a file, or a checkpoint's prefix.
+        step: The step of training that is wanted; the newest when not given.
+
+    Raises:
+        SourceError: Nothing is there, nothing that we know, or no checkpoint of this step.
     """
     path = Path(source)
     if (path / "saved_model.pb").is_file():
-        return SAVED_MODEL
-    if Path(f"{path}.index").is_file() or any(path.glob("*.index")):
-        return CHECKPOINT
-    if not path.exists():
-        raise SourceError(f"{source}: nothing is there", way_out="check the path")
+        return Source(SAVED_MODEL, path)
+    if path.name == "saved_model.pb" and path.is_file():
+        return Source(SAVED_MODEL, path.parent)
+    prefix = Path(_PART.sub("", str(path)))
+    if Path(f"{prefix}.index").is_file():
+        return _one(prefix, CHECKPOINT, step)
+    if path.name == STATE_FILE and path.is_file() and b"model_checkpoint_path" in path.read_bytes()[:4096]:
+        return _of_folder(path.parent, step)
     if path.is_dir():
-        found = ", ".join(sorted(entry.name for entry in path.iterdir())[:6]) or "nothing"
-        raise SourceError(
-            f"{source}: neither a SavedModel nor a checkpoint, it holds {found}",
-            way_out="give the folder that holds saved_model.pb",
-        )
+        return _of_folder(path, step)
+    if not path.exists():
+        if Path(f"{prefix}.meta").is_file():
+            raise SourceError(f"{source}: {prefix.name}.index is missing", way_out="fetch the whole checkpoint")
+        raise SourceError(f"{source}: nothing is there", way_out="check the path")
+    return Source(_kind_of_file(path), path)
+
+
+def _kind_of_file(path: Path) -> str:
     if zipfile.is_zipfile(path):
-        return "keras"
+        return KERAS
     with path.open("rb") as file:
         head = file.read(8)
+        file.seek(max(0, path.stat().st_size - 8))
+        tail = file.read(8)
     if head == b"\x89HDF\r\n\x1a\n":
-        return "hdf5"
-    if path.suffix in (".pb", ".pbtxt"):
-        return "graph_def"
-    raise SourceError(f"{source}: not a model or checkpoint that we know", way_out="give a SavedModel's folder")
+        return HDF5
+    if len(tail) == 8 and struct.unpack("<Q", tail)[0] == _TABLE_MAGIC:
+        return CHECKPOINT_V1
+    if path.suffix == ".meta":
+        return META_GRAPH
+    if path.suffix in (".pb", ".pbtxt", ".pbtext"):
+        return GRAPH_DEF
+    raise SourceError(f"{path}: not a model or checkpoint that we know", way_out="give a SavedModel's folder")
 
 
-def require_saved_model(source: str | os.PathLike[str]) -> None:
-    """Checks that a path holds a SavedModel.
+def _one(prefix: Path, kind: str, step: int | None) -> Source:
+    found = _step_of(prefix.name)
+    if step is not None and found != step:
+        raise SourceError(f"{prefix}: not a checkpoint of step {step}", way_out="give the training folder")
+    return Source(kind, prefix, found)
 
-    Raises:
-        SourceError: Nothing is there, or nothing that we know.
-        UnsupportedError: It holds another kind of model.
-    """
-    kind = kind_of(source)
-    if kind != SAVED_MODEL:
-        reason = _LATER.get(kind, f"a {kind} file holds weights alone")
-        raise UnsupportedError(
-            f"{source}: {reason}, and this version imports SavedModels only",
-            way_out="export a SavedModel from the training code (tf.saved_model.save, or Keras' model.export)",
+
+def _of_folder(folder: Path, step: int | None) -> Source:
+    """The checkpoint of a training folder: the one of a step, or the newest."""
+    prefixes = {path.name.removesuffix(".index"): CHECKPOINT for path in folder.glob("*.index")}
+    listed = [name for _, name in _STATE_LINE.findall(_read_state(folder))]
+    for name in listed:
+        path = folder / Path(name).name
+        if path.name not in prefixes and path.is_file():
+            prefixes[path.name] = CHECKPOINT_V1
+    if not prefixes:
+        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
+        raise SourceError(
+            f"{folder}: neither a SavedModel nor a checkpoint, it holds {found}",
+            way_out="give the folder that holds saved_model.pb, or a training folder",
         )
+    steps = {name: _step_of(name) for name in prefixes}
+    if step is not None:
+        named = [name for name, found in steps.items() if found == step]
+        if not named:
+            known = sorted(found for found in steps.values() if found is not None)
+            raise SourceError(
+                f"{folder}: no checkpoint of step {step}", way_out=f"there are {', '.join(map(str, known))}"
+            )
+        chosen = sorted(named)[0]
+    else:
+        newest = [Path(name).name for name in listed[:1] if Path(name).name in prefixes]
+        chosen = newest[0] if newest else max(prefixes, key=lambda name: (steps[name] or -1, name))
+    others = tuple(sorted(name for name in prefixes if name != chosen))
+    return Source(prefixes[chosen], folder / chosen, steps[chosen], others)
+
+
+def _read_state(folder: Path) -> str:
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: damaged ({error})", way_out="give the checkpoint's prefix") from error
+
+
+def _step_of(name: str) -> int | None:
+    found = _STEP.search(name)
+    return int(found.group(1)) if found else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tpu2gpu.graphs.serving_model import ServingModel, Variable
+from tpu2gpu.graphs.serving_model import ServingModel, Variable, tensor_names
 from tpu2gpu.tensorbundle import format
 
 
@@ -30,6 +30,8 @@ def describe_signatures(model: ServingModel) -> dict[str, Any]:
 
 
 def _describe_tensor(info: Any) -> dict[str, Any]:
+    if not info.name:  # a sparse or ragged one
+        return {"dtype": dtype_name(info.dtype) if info.dtype else None, "shape": None, "parts": tensor_names(info)}
     shape = info.tensor_shape
     sizes = None if shape.unknown_rank else [None if dim.size < 0 else dim.size for dim in shape.dim]
     return {"dtype": dtype_name(info.dtype), "shape": sizes, "tensor": info.name}

@@ -37,13 +37,17 @@ class _Frame:
     call: Any | None = None
     parent: _Frame | None = None
     children: dict[str, _Frame] = attrs.field(factory=dict)
+    positions: dict[str, int] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        arguments = self.function.signature.input_arg if self.function is not None else ()
+        self.positions = {argument.name: position for position, argument in enumerate(arguments)}
 
     def argument(self, name: str) -> str | None:
         """What the caller gives for an argument, None when there is no such argument."""
-        if self.function is None or self.call is None:
+        if self.call is None or name not in self.positions:
             return None
-        names = [argument.name for argument in self.function.signature.input_arg]
-        return str(self.call.input[names.index(name)]) if name in names else None
+        return str(self.call.input[self.positions[name]])
 
 
 _Place = tuple[_Frame, str]

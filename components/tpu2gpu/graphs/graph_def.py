@@ -13,7 +13,8 @@ from tpu2gpu.errors import SignatureError, SourceError
 from tpu2gpu.graphs.constants import Payload, Piece, check_size, graph_pieces, write_pieces
 from tpu2gpu.graphs.dataflow import OpDefs, consumers
 from tpu2gpu.graphs.describing import size_bytes
-from tpu2gpu.graphs.serving_model import DEFAULT_SIGNATURE, ServingModel
+from tpu2gpu.graphs.large_constants import read_graph_file
+from tpu2gpu.graphs.serving_model import DEFAULT_SIGNATURE, ServingModel, tensor_names
 
 FROZEN_GRAPH_FILE = "frozen_graph.pb"
 SIGNATURE_FILE = "signature.json"
@@ -35,8 +36,8 @@ def write_graph_def(model: ServingModel, folder: str | os.PathLike[str]) -> None
     check_size(pieces, FROZEN_GRAPH_FILE, constant_sizes(model))
     signatures = {
         name: {
-            "inputs": {key: info.name for key, info in sorted(signature.inputs.items())},
-            "outputs": {key: info.name for key, info in sorted(signature.outputs.items())},
+            "inputs": _dense_tensors(signature.inputs),
+            "outputs": _dense_tensors(signature.outputs),
         }
         for name, signature in model.signatures.items()
     }
@@ -46,7 +47,7 @@ def write_graph_def(model: ServingModel, folder: str | os.PathLike[str]) -> None
     (Path(folder) / SIGNATURE_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def read_graph_def(path: str | os.PathLike[str]) -> ServingModel:
+def read_graph_def(path: str | os.PathLike[str], *, light: bool = False) -> ServingModel:
     """Reads a frozen GraphDef.
 
     Its inputs and outputs come from the `signature.json` beside it; without one, placeholders are the inputs, and
@@ -54,6 +55,7 @@ def read_graph_def(path: str | os.PathLike[str]) -> ServingModel:
 
     Args:
         path: The file.
+        light: Leave large constants in the file: they are in the model's `constants`, and have no value in its nodes.
 
     Raises:
         SourceError: It cannot be parsed, or its `signature.json` is damaged.
@@ -62,10 +64,14 @@ def read_graph_def(path: str | os.PathLike[str]) -> ServingModel:
     from google.protobuf.message import DecodeError
     from tensorflow.core.framework import graph_pb2
 
-    path = Path(path)
+    path, graph = Path(path), graph_pb2.GraphDef()
     try:
-        graph = graph_pb2.GraphDef.FromString(path.read_bytes())
-    except DecodeError as error:
+        constants = read_graph_file(path, graph) if light else {}
+        if not light:
+            graph.ParseFromString(path.read_bytes())
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such file") from error
+    except (DecodeError, ValueError) as error:
         raise SourceError(f"{path}: damaged, it cannot be parsed", way_out="freeze the model again") from error
     nodes = {node.name: node for node in graph.node}
     model = ServingModel(
@@ -79,6 +85,7 @@ def read_graph_def(path: str | os.PathLike[str]) -> ServingModel:
         assets=[],
         versions=graph.versions,
         tensorflow_version="",
+        constants=constants,
     )
     beside = path.with_name(SIGNATURE_FILE)
     named = _read_signatures(beside) if beside.exists() else {DEFAULT_SIGNATURE: _by_structure(nodes, path)}
@@ -104,6 +111,20 @@ def model_graph_pieces(model: ServingModel, nodes: Iterable[Any]) -> list[Piece]
 def constant_sizes(model: ServingModel) -> list[tuple[str, int]]:
     """Names and sizes in bytes of the constants that are streamed."""
     return [(name, size_bytes(variable)) for name, variable in model.constants.items()]
+
+
+def _dense_tensors(infos: Any) -> dict[str, str]:
+    """The tensors of one side of a signature; a graph knows sparse and ragged ones by their parts only."""
+    tensors = {}
+    for key, info in sorted(infos.items()):
+        if info.WhichOneof("encoding") == "coo_sparse":
+            parts = zip(("values", "indices", "dense_shape"), tensor_names(info), strict=True)
+            tensors.update({f"{key}/{part}": name for part, name in parts})
+        elif info.WhichOneof("encoding") == "composite_tensor":
+            tensors.update({f"{key}/{number}": name for number, name in enumerate(tensor_names(info))})
+        else:
+            tensors[key] = info.name
+    return tensors
 
 
 def _read_signatures(path: Path) -> dict[str, Any]:

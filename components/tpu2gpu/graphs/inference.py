@@ -15,7 +15,7 @@ TPU_OPS = re.compile(
     r".*TPU.*|Infeed.*|Outfeed.*|CrossReplicaSum|CollectivePermute|AllToAll|XlaHostCompute.*|_Xla(Send|Recv).*"
 )
 _BATCH_NORMS = re.compile(r"FusedBatchNorm(V2|V3)?|_FusedBatchNormEx")
-_RANDOM = re.compile(r"(Stateless)?Random(Uniform|StandardNormal)(V2|Full.*)?|StatefulUniform|StatelessRandomUniformV2")
+RANDOM = re.compile(r"(Stateless)?Random(Uniform|StandardNormal)(V2|Full.*)?|StatefulUniform|StatelessRandomUniformV2")
 _MASKS = ("GreaterEqual", "Greater", "Less", "LessEqual", "Floor")
 _BETWEEN = ("Mul", "Add", "AddV2", "Sub", "Cast", "Identity")
 
@@ -50,7 +50,7 @@ def training_form(nodes: Mapping[str, Any]) -> list[str]:
     return found + [
         f"{node.name} ({node.op}): live dropout"
         for node in nodes.values()
-        if _RANDOM.fullmatch(node.op) and _feeds_mask(node, followers)
+        if RANDOM.fullmatch(node.op) and _feeds_mask(node, followers)
     ]
 
 

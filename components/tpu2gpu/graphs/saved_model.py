@@ -131,7 +131,7 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
         tensorflow_version=meta.meta_info_def.tensorflow_version,
         dropped_effects=flattener.dropped_effects,
     )
-    _make_variables_resources(model)
+    make_variables_resources(model)
     find_variables(model, meta, Path(prefix))
     model.prune()
     return model
@@ -186,7 +186,7 @@ def _string_constant(name: str, text: str) -> Any:
     return node
 
 
-def _make_variables_resources(model: ServingModel) -> None:
+def make_variables_resources(model: ServingModel) -> None:
     """Turns TF1 reference variables into resource variables; the reader keeps the old name."""
     for name in [name for name, node in model.nodes.items() if node.op in _REF_VARIABLES]:
         old = model.nodes[name]
@@ -201,12 +201,13 @@ def _make_variables_resources(model: ServingModel) -> None:
         model.nodes[handle.name], model.nodes[name] = handle, read
 
 
-def write_saved_model(model: ServingModel, folder: str | os.PathLike[str]) -> None:
+def write_saved_model(model: ServingModel, folder: str | os.PathLike[str], *, write_variables: bool = True) -> None:
     """Writes a model as a SavedModel: one flat graph, variables keyed by their names, assets beside it.
 
     Args:
         model: What to write.
-        folder: An existing, empty folder.
+        folder: An existing folder; empty, but for variables that stand already.
+        write_variables: Write the variables too; otherwise they stand in the folder already.
 
     Raises:
         CheckpointError: A value of the source is damaged.
@@ -218,7 +219,7 @@ def write_saved_model(model: ServingModel, folder: str | os.PathLike[str]) -> No
         add_saver(meta, model.variables)
     pieces = _saved_model_pieces(model, meta)
     check_size(pieces, SAVED_MODEL_FILE, constant_sizes(model))
-    if model.variables:
+    if model.variables and write_variables:
         _write_variables(model, folder)
     if model.assets:
         (folder / ASSETS_FOLDER).mkdir()

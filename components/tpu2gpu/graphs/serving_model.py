@@ -22,6 +22,7 @@ from tpu2gpu.graphs.dataflow import (
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.tensorbundle.casting import cast_chunks
 from tpu2gpu.tensorbundle.reader import Bundle
+from tpu2gpu.tensorbundle.slices import Box
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -38,6 +39,7 @@ class Variable:
         trainable: Whether training changes it by gradients.
         clamp: Whether values too large for `dtype` become the largest that it holds, instead of infinite.
         value: Its value where no checkpoint holds it.
+        box: The part of the checkpoint's tensor that it is, for a part of a partitioned variable.
     """
 
     node: str
@@ -47,6 +49,7 @@ class Variable:
     trainable: bool = True
     clamp: bool = False
     value: np.ndarray[Any, Any] | None = None
+    box: Box | None = None
 
 
 @attrs.define
@@ -151,7 +154,9 @@ class ServingModel:
         if self.bundle is None:
             raise CheckpointError(f"variable {variable.node} has no checkpoint")
         stored = self.bundle.entry(variable.key).dtype
-        return cast_chunks(self.bundle.chunks(variable.key), stored, variable.dtype, clamp=variable.clamp)
+        return cast_chunks(
+            self.bundle.chunks(variable.key, box=variable.box), stored, variable.dtype, clamp=variable.clamp
+        )
 
     def free_name(self, wanted: str) -> str:
         """A node name that is not taken: the wanted one, or with a number behind."""

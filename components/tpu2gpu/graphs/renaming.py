@@ -11,6 +11,8 @@ from tpu2gpu.graphs.serving_model import ServingModel
 # What training on TPU leaves in names: TF 1's bfloat16 scope, and scopes that were opened twice.
 DEFAULT_RULES = (("^bfloat16/", ""), ("//+", "/"))
 
+_DEFAULTS = [(re.compile(pattern), new) for pattern, new in DEFAULT_RULES]
+
 
 def parse_rules(rules: Iterable[str]) -> list[tuple[re.Pattern[str], str]]:
     """Reads `REGEX=REPLACEMENT` rules.
@@ -32,12 +34,40 @@ def parse_rules(rules: Iterable[str]) -> list[tuple[re.Pattern[str], str]]:
     return parsed
 
 
-def rename_variables(model: ServingModel, rules: Iterable[str]) -> dict[str, str]:
+def check_expressions(option: str, expressions: Iterable[str]) -> None:
+    """Checks that regular expressions are well-formed.
+
+    Raises:
+        UsageError: Some are not; all are listed.
+    """
+    wrong = []
+    for expression in expressions:
+        try:
+            re.compile(expression)
+        except re.error as error:
+            wrong.append(f"{expression!r}: {error}")
+    if wrong:
+        raise UsageError(f"--{option}: not a regular expression", details=wrong)
+
+
+def new_name(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    """A name after the default rules and the given ones."""
+    return _applied(name, [*_DEFAULTS, *rules])
+
+
+def _applied(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    for pattern, replacement in rules:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def rename_variables(model: ServingModel, rules: Iterable[str], *, defaults: bool = True) -> dict[str, str]:
     """Renames a model's variables, first by the default rules, then by the given ones in their order.
 
     Args:
         model: The model, changed in place.
         rules: `REGEX=REPLACEMENT`, applied with `re.sub`.
+        defaults: Apply the default rules.
 
     Returns:
         The new names of those that changed, by the old ones.
@@ -45,13 +75,10 @@ def rename_variables(model: ServingModel, rules: Iterable[str]) -> dict[str, str
     Raises:
         UsageError: A rule is malformed, or two variables would have one name.
     """
-    parsed = [*((re.compile(pattern), new) for pattern, new in DEFAULT_RULES), *parse_rules(rules)]
+    parsed = [*(_DEFAULTS if defaults else ()), *parse_rules(rules)]
     wanted: dict[str, list[str]] = {}
     for name in model.variables:
-        new = name
-        for pattern, replacement in parsed:
-            new = pattern.sub(replacement, new)
-        wanted.setdefault(new, []).append(name)
+        wanted.setdefault(_applied(name, parsed), []).append(name)
     clashes = [f"{new!r}: from {', '.join(old)}" for new, old in wanted.items() if len(old) > 1]
     clashes += [f"{new!r}: a node has this name" for new, old in wanted.items() if new in model.nodes and old != [new]]
     if clashes:

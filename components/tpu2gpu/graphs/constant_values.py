@@ -1,0 +1,66 @@
+"""Values of a model's constants as arrays, wherever they are: in the graph, in its checkpoint, or made."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from tpu2gpu.graphs.serving_model import ServingModel, Variable
+from tpu2gpu.tensorbundle import format
+
+_STREAMED_BYTES = 1 << 10
+
+
+def constant_value(model: ServingModel, name: str) -> np.ndarray[Any, Any]:
+    """The value of a Const node.
+
+    Raises:
+        CheckpointError: Its value is damaged.
+    """
+    from tensorflow.python.framework import tensor_util
+
+    variable = model.constants.get(name)
+    if variable is None:
+        value: np.ndarray[Any, Any] = tensor_util.MakeNdarray(model.nodes[name].attr["value"].tensor)
+        return value
+    if variable.value is not None:
+        return variable.value
+    data = b"".join(bytes(chunk) for chunk in model.value_chunks(variable))
+    return np.frombuffer(data, format.numpy_dtype(variable.dtype)).reshape(variable.shape)
+
+
+def put_constant(
+    model: ServingModel, wanted: str, value: np.ndarray[Any, Any], known: dict[Any, str] | None = None
+) -> str:
+    """Adds a constant to a model's flat graph.
+
+    Args:
+        model: The model, changed in place.
+        wanted: Its name, unless that is taken.
+        value: Its value.
+        known: What was added before; an equal value is not added again.
+
+    Returns:
+        Its name.
+    """
+    import tensorflow as tf
+    from tensorflow.core.framework import node_def_pb2
+    from tensorflow.python.framework import tensor_util
+
+    value = np.asarray(value)
+    key = (value.dtype.name, value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest())
+    if known is not None and key in known:
+        return known[key]
+    name = model.free_name(wanted)
+    if known is not None:
+        known[key] = name
+    node = node_def_pb2.NodeDef(name=name, op="Const")
+    node.attr["dtype"].type = dtype = tf.as_dtype(value.dtype).as_datatype_enum
+    model.nodes[name] = node
+    if value.nbytes > _STREAMED_BYTES:
+        model.constants[name] = Variable(name, "", dtype, value.shape, value=value)
+    else:
+        node.attr["value"].tensor.CopyFrom(tensor_util.make_tensor_proto(value))
+    return name
