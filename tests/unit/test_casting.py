@@ -51,7 +51,7 @@ def test_heavy_ops_compute_in_the_narrow_type_and_batch_norm_statistics_stay(bui
     heavy = [node for node in model.nodes.values() if node.op in ("Conv2D", "MatMul")]
     assert len(heavy) == 6  # two signatures of three
     assert all(node.attr["T"].type == F16 for node in heavy)
-    assert all(node.attr["T"].type == F32 for node in model.nodes.values() if node.op in ("Rsqrt", "Mean"))
+    assert all(node.attr["T"].type == F32 for node in model.nodes.values() if node.op == "Rsqrt")
 
 
 def test_casts_stand_only_where_types_meet(built: Built, tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_casts_stand_only_where_types_meet(built: Built, tmp_path: Path) -> None
     model = read_saved_model(tmp_path / "model")
     casts = [node for node in model.nodes.values() if node.op == "Cast"]
     assert len({(data_inputs(node)[0], node.attr["DstT"].type) for node in casts}) == len(casts)
-    # For each signature: the image, batch norm's scale and shift twice, into and out of the mean, the answer.
-    assert len(casts) == 2 * 8
+    # For each signature: the image, batch norm's scale and shift twice, the answer; the mean is of 16 values only.
+    assert len(casts) == 2 * 6
 
 
 def test_a_tiny_epsilon_keeps_its_layer_norm_in_float32(built: Built, tmp_path: Path) -> None:
@@ -74,12 +74,17 @@ def test_a_tiny_epsilon_keeps_its_layer_norm_in_float32(built: Built, tmp_path: 
     assert model.variables["table"].dtype == model.variables["kernel"].dtype == F16
 
 
-def test_a_variable_in_a_loop_stays_float32(built: Built, tmp_path: Path) -> None:
+def test_a_loop_multiplies_in_the_narrow_type_and_hands_its_state_on_in_float32(built: Built, tmp_path: Path) -> None:
     x = np.array([[1, 2]], np.float32)
     source = built(networks.loop_with_weight)
     cast_model(source, tmp_path / "model")
-    assert read_saved_model(tmp_path / "model").variables["kernel"].dtype == F32
-    assert np.allclose(ask(tmp_path / "model", x=x)["y"], ask(source, x=x)["y"], rtol=1e-6, atol=0)
+    model = read_saved_model(tmp_path / "model")
+    assert model.variables["kernel"].dtype == F16
+    (body,) = [it for it in model.functions.values() if any(node.op == "MatMul" for node in it.node_def)]
+    assert [node.attr["T"].type for node in body.node_def if node.op == "MatMul"] == [F16]
+    assert F16 not in {argument.type for argument in body.signature.output_arg if argument.name != "kernel"}
+    wanted, found = ask(source, x=x)["y"], ask(tmp_path / "model", x=x)["y"]
+    assert np.abs(found - wanted).max() <= 2e-3 * np.abs(wanted).max()
 
 
 def test_tables_and_assets_survive(built: Built, tmp_path: Path) -> None:

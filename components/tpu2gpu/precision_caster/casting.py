@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.errors import PrecisionRefusedError
+from tpu2gpu.errors import PrecisionRefusedError, UsageError
 from tpu2gpu.options import option
+from tpu2gpu.precision_caster.rules import PRESETS
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.publishing import describe_source, publish
 
 if TYPE_CHECKING:
+    from tpu2gpu.graphs.precision import Narrowing
     from tpu2gpu.graphs.serving_model import ServingModel
+    from tpu2gpu.tensorbundle.statistics import CastStatistics
 
-PRECISIONS = ("float32", "float16", "bfloat16")
+PRECISIONS = ("float32", "float16", "bfloat16", "float64")
 CHECKPOINT_PREFIX = "checkpoint/model.ckpt"
 
 
@@ -26,18 +30,49 @@ class CastOptions:
     """How to cast.
 
     Attributes:
-        to: The precision to compute and store weights in.
-        keep: Nodes, variables and tensors that keep their precision, by regular expression.
+        to: The precision to compute and store weights in; that of the preset when not given, else float16.
+        preset: A whole policy by name.
+        rule: `REGEX=TYPE` or `REGEX=keep` for names of weights and nodes; the first that finds something decides.
+        keep: Nodes, variables and tensors that keep their precision, by regular expression; looked at before `rule`.
         keep_op: Ops that keep float32.
+        slots: Cast an optimizer's slots too; otherwise they stay as they are.
         on_overflow: What to do with tensors whose values the precision cannot hold.
         cast_signature: Cast the inputs and outputs too; otherwise they stay as they are.
+        statistics: Gather all statistics of what the cast does; otherwise extremes and overflows only.
+        threads: How many threads cast weights; as many as there are cores when not given.
+        shard_mib: Size of the data files that the weights are written to, in MiB; a tensor is never cut.
+        runner: Cast weights on this Beam runner instead of in this process.
+        beam: Arguments for the Beam runner.
     """
 
-    to: str = option("float16", "precision to compute and store weights in", choices=PRECISIONS)
+    to: str | None = option(None, "precision to compute and store weights in  [default: float16]", choices=PRECISIONS)
+    preset: str | None = option(None, "a whole policy by name", choices=PRESETS)
+    rule: tuple[str, ...] = option(
+        (), "give weights that the expression finds this type, or keep theirs", metavar="REGEX=TYPE|keep"
+    )
     keep: tuple[str, ...] = option((), "keep what this regular expression finds in names", metavar="REGEX")
     keep_op: tuple[str, ...] = option((), "keep this op in float32", metavar="OP")
+    slots: bool = option(False, "cast an optimizer's slots too")
     on_overflow: str = option("refuse", "what to do with tensors that do not fit", choices=("refuse", "keep", "clamp"))
     cast_signature: bool = option(False, "cast the signature's inputs and outputs too")
+    statistics: bool = option(True, "gather all statistics of what the cast does, not only extremes and overflows")
+    threads: int | None = option(None, "threads that cast weights  [default: all cores]", minimum=1)
+    shard_mib: int = option(256, "size of the data files of weights, in MiB", minimum=1)
+    runner: str | None = option(None, "cast weights on this Beam runner", metavar="BEAM_RUNNER")
+    beam: tuple[str, ...] = option(
+        (), "argument for the Beam runner, such as --beam=--parallelism=4", metavar="ARGUMENT"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.preset and self.to not in (None, PRESETS[self.preset].to):
+            raise UsageError(f"--to {self.to} contradicts --preset {self.preset}, which is {PRESETS[self.preset].to}")
+        if self.beam and not self.runner:
+            raise UsageError("--beam without --runner", way_out="name the Beam runner too")
+
+    @property
+    def precision(self) -> str:
+        """The precision that is asked for, by `to`, by the preset, or by neither."""
+        return self.to or (PRESETS[self.preset].to if self.preset else "float16")
 
 
 @attrs.frozen
@@ -49,7 +84,8 @@ class CastResult:
         size_bytes: Bytes of weights before.
         cast_size_bytes: Bytes of weights after.
         cast_tensors: How many weights changed their type.
-        max_relative_error: Largest relative error among the weights that stayed finite and nonzero.
+        max_relative_error: Largest relative error among the weights that stayed finite and nonzero; None where not
+            measured.
         report: What `report.json` holds.
     """
 
@@ -57,7 +93,7 @@ class CastResult:
     size_bytes: int
     cast_size_bytes: int
     cast_tensors: int
-    max_relative_error: float
+    max_relative_error: float | None
     report: dict[str, Any]
 
 
@@ -82,18 +118,21 @@ def cast_model(
 
     Raises:
         PrecisionRefusedError: Values do not fit the precision; the report of all stands beside the target.
-        UsageError: An expression of `keep` is malformed.
+        UsageError: A rule is malformed, or contradicts another option.
         SourceError: The source is not a SavedModel.
         CheckpointError: Its variables are damaged.
         GraphError: Its graph contradicts itself.
+        RemoteRunError: The Beam runner failed.
         OutputExistsError: The target is there already.
     """
     from tpu2gpu.graphs.saved_model import read_saved_model, write_saved_model
 
     options = options or CastOptions()
+    if options.precision == "float64":
+        raise UsageError("--to float64: a graph computes in float32 at most", way_out="give a checkpoint instead")
     with publish(target, force=force, about=_about(options, source, run_name)) as staging:
-        model = _cast_graph(source, options, staging.report, progress)
-        write_saved_model(model, staging.folder)
+        model = _cast(source, staging.folder, options, staging.report, progress)
+        write_saved_model(model, staging.folder, write_variables=False)
         read_saved_model(staging.folder)  # what was written can be read
     return _result(Path(target), staging.report)
 
@@ -119,88 +158,137 @@ def cast_checkpoint(
 
     Raises:
         PrecisionRefusedError: Values do not fit the precision; the report of all stands beside the target.
-        UsageError: An expression of `keep` is malformed.
+        UsageError: A rule is malformed, or contradicts another option.
         SourceError: There is no checkpoint.
         CheckpointError: It is damaged.
+        RemoteRunError: The Beam runner failed.
         OutputExistsError: The target is there already.
     """
-    from tpu2gpu.precision_caster.weights import cast_bundle
+    from tpu2gpu.precision_caster.weights import cast_weights, choose_types
     from tpu2gpu.tensorbundle.reader import Bundle
 
     options = options or CastOptions()
     with publish(target, force=force, about=_about(options, source, run_name)) as staging:
-        bundle = Bundle(source)
-        weights = cast_bundle(bundle, staging.folder / CHECKPOINT_PREFIX, options, progress)
-        staging.report = {"precision": options.to, **weights}
-        _refuse_overflow(staging.report["overflows"], options)
+        bundle, overflowing = Bundle(source), dict[str, "CastStatistics"]()
+        while True:
+            wanted, kept = choose_types(bundle, options, overflowing)
+            weights = cast_weights(bundle, wanted, staging.folder / CHECKPOINT_PREFIX, options, progress)
+            if options.on_overflow != "keep" or not weights.overflows:
+                break
+            overflowing |= weights.overflows
+        staging.report |= {
+            "precision": options.precision,
+            **weights.report,
+            **_about_overflows({**overflowing, **weights.overflows}, overflowing, options),
+            "kept": [{"tensor": key, "reason": reason} for key, reason in sorted(kept.items())],
+        }
+        _refuse_overflow(weights.overflows, options)
     return _result(Path(target), staging.report)
 
 
-def _cast_graph(
-    source: str | os.PathLike[str], options: CastOptions, report: dict[str, Any], progress: Progress
+def _cast(
+    source: str | os.PathLike[str],
+    folder: Path,
+    options: CastOptions,
+    report: dict[str, Any],
+    progress: Progress,
 ) -> ServingModel:
-    """Rewrites the graph and reports; with `on_overflow=keep` again, without the tensors that overflow."""
-    from tpu2gpu.graphs.precision import DT_BFLOAT16, DT_HALF, narrow, widen
-    from tpu2gpu.graphs.saved_model import read_saved_model
-    from tpu2gpu.precision_caster.policy import serving_policy
-    from tpu2gpu.precision_caster.weights import weight_report
+    """Rewrites the graph, writes the weights, and reports; with `on_overflow=keep` again, without what overflows."""
+    from tpu2gpu.graphs.saved_model import VARIABLES_PREFIX, read_saved_model
+    from tpu2gpu.precision_caster.weights import CastWeights, cast_weights, describe_weight
     from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
+    from tpu2gpu.tensorbundle.streaming import Wanted
 
-    keep_names: set[str] = set()
+    overflowing: dict[str, CastStatistics] = {}
     while True:
         model = read_saved_model(source)
-        report.clear()
-        report["precision"] = options.to
-        if options.to == "float32":
-            report["changed_nodes"] = widen(model, [DT_HALF, DT_BFLOAT16])
-            overflows: dict[str, float] = {}
-        else:
-            # One narrow type at a time: what computes in the other one goes through float32.
-            widen(model, {DT_HALF, DT_BFLOAT16} - {DTYPE_ENUMS[options.to]})
-            policy = serving_policy(options.keep, options.keep_op, keep_names)
-            result = narrow(model, DTYPE_ENUMS[options.to], policy, cast_signature=options.cast_signature)
-            overflows = result.overflows
-            report |= {
-                "changed_nodes": len(result.narrowed),
-                "inserted_casts": len(result.casts),
-                "kept": [{"node": node, "reason": reason} for node, reason in sorted(result.kept.items())],
-            }
-        report |= weight_report(model, clamp=options.on_overflow == "clamp", progress=progress)
-        overflows = {**overflows, **report["overflows"]}
-        report["overflows"] = overflows
-        if options.on_overflow == "keep" and overflows.keys() - keep_names:
-            keep_names |= overflows.keys()
-            continue
-        report["kept_for_overflow"] = sorted(keep_names)
-        _refuse_overflow(overflows, options)
-        return model
+        graph = _cast_graph(model, options, overflowing)
+        weights = CastWeights({"weights": [], "size_bytes": 0, "cast_size_bytes": 0}, {})
+        if model.bundle is not None:
+            clamp = options.on_overflow == "clamp"
+            wanted = [Wanted(name, it.key, it.dtype, clamp, it.box) for name, it in model.variables.items()]
+            weights = cast_weights(model.bundle, wanted, folder / VARIABLES_PREFIX, options, progress)
+        overflows = {**graph.overflows, **weights.overflows}
+        if options.on_overflow != "keep" or not overflows.keys() - overflowing.keys():
+            break
+        overflowing |= overflows
+        shutil.rmtree((folder / VARIABLES_PREFIX).parent, ignore_errors=True)
+    report |= {
+        "precision": options.precision,
+        **weights.report,
+        "constants": [
+            describe_weight(name, it.source, DTYPE_ENUMS[options.precision], it.shape, it.statistics, options)
+            for name, it in sorted(graph.constants.items())
+        ],
+        "changed_nodes": graph.widened + len(graph.narrowed),
+        "inserted_casts": len(graph.casts),
+        "kept": [{"node": node, "reason": reason} for node, reason in sorted(graph.kept.items())],
+        **_about_overflows({**overflowing, **overflows}, overflowing, options),
+    }
+    _refuse_overflow(overflows, options)
+    return model
 
 
-def _refuse_overflow(overflows: dict[str, float], options: CastOptions) -> None:
+def _cast_graph(model: ServingModel, options: CastOptions, overflowing: Mapping[str, CastStatistics]) -> Narrowing:
+    from tpu2gpu.graphs.precision import DT_BFLOAT16, DT_HALF, Narrowing, narrow, widen
+    from tpu2gpu.precision_caster.policy import serving_policy
+    from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
+
+    if options.precision == "float32":
+        sources = PRESETS[options.preset].sources if options.preset else None
+        types = {DT_HALF, DT_BFLOAT16} if sources is None else {DTYPE_ENUMS[name] for name in sources}
+        return Narrowing(widened=widen(model, types, keep_signature=not options.cast_signature))
+    wanted = DTYPE_ENUMS[options.precision]
+    # One narrow type at a time: what computes in the other one goes through float32.
+    widened = widen(model, {DT_HALF, DT_BFLOAT16} - {wanted}, keep_signature=not options.cast_signature)
+    policy = serving_policy(
+        options.precision, options.keep, options.keep_op, overflowing, rules=options.rule, preset=options.preset
+    )
+    clamp = options.on_overflow == "clamp"
+    result = narrow(model, wanted, policy, cast_signature=options.cast_signature, clamp=clamp)
+    result.widened = widened
+    return result
+
+
+def _about_overflows(
+    overflows: Mapping[str, CastStatistics], kept: Mapping[str, CastStatistics], options: CastOptions
+) -> dict[str, Any]:
+    clamped = sorted(overflows) if options.on_overflow == "clamp" else []
+    return {
+        "overflows": {name: it.absmax for name, it in sorted(overflows.items())},
+        "kept_for_overflow": sorted(kept),
+        "clamped": clamped,
+    }
+
+
+def _refuse_overflow(overflows: Mapping[str, CastStatistics], options: CastOptions) -> None:
     if overflows and options.on_overflow == "refuse":
         raise PrecisionRefusedError(
-            f"{len(overflows)} tensors hold values that {options.to} cannot",
-            details=[f"{name}: largest magnitude {absmax:g}" for name, absmax in sorted(overflows.items())],
+            f"{len(overflows)} tensors hold values that {options.precision} cannot",
+            details=[
+                f"{name}: largest magnitude {it.absmax:g}; from {it.minimum:g} to {it.maximum:g}, "
+                f"{it.overflow_count} values overflow"
+                for name, it in sorted(overflows.items())
+            ],
             way_out="give --on-overflow keep (they stay as they are) or --on-overflow clamp",
         )
 
 
+_HOW = ("threads", "runner", "beam")  # how the work is done changes nothing in what is written
+
+
 def _about(options: CastOptions, source: str | os.PathLike[str], run_name: str) -> dict[str, Any]:
-    return {
-        "step": "cast",
-        "options": attrs.asdict(options),
-        "source": describe_source(source),
-        "run": run_name,
-    }
+    chosen = {name: value for name, value in attrs.asdict(options).items() if name not in _HOW}
+    return {"step": "cast", "options": chosen, "source": describe_source(source), "run": run_name}
 
 
 def _result(target: Path, report: dict[str, Any]) -> CastResult:
-    errors: Iterator[float] = (weight["max_relative_error"] for weight in report["weights"])
+    errors = [it["max_relative_error"] for it in report["weights"] if "max_relative_error" in it]
     return CastResult(
         target=target,
         size_bytes=report["size_bytes"],
         cast_size_bytes=report["cast_size_bytes"],
         cast_tensors=len(report["weights"]),
-        max_relative_error=max(errors, default=0.0),
+        max_relative_error=max(errors, default=None if report["weights"] else 0.0),
         report=report,
     )

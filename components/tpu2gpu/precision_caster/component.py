@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.types.standard_artifacts import Model
@@ -13,7 +13,7 @@ from tpu2gpu.artifacts import Metrics
 from tpu2gpu.precision_caster.casting import CastOptions
 from tpu2gpu.precision_caster.executor import Executor
 
-FORMAT_VERSION = 1  # one more whenever the same options give another output: former results are not served again then
+FORMAT_VERSION = 2  # one more whenever the same options give another output: former results are not served again then
 
 
 class PrecisionCasterSpec(ComponentSpec):
@@ -30,8 +30,10 @@ class PrecisionCasterSpec(ComponentSpec):
     }
 
 
-class PrecisionCaster(BaseComponent):
+class PrecisionCaster(BaseBeamComponent):
     """Casts a model, weights and graph together, to another precision; its signatures stay as they are.
+
+    Weights are cast on Beam where the pipeline's `beam_pipeline_args` name a `--runner`, else in the step's process.
 
     Outputs: `model` (the cast SavedModel), `metrics` (sizes, largest error).
 
@@ -41,7 +43,7 @@ class PrecisionCaster(BaseComponent):
     """
 
     SPEC_CLASS = PrecisionCasterSpec
-    EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+    EXECUTOR_SPEC = BeamExecutorSpec(Executor)
 
     def __init__(self, model: BaseChannel, options: CastOptions | None = None) -> None:
         spec = PrecisionCasterSpec(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfx.dsl.components.base.base_executor import BaseExecutor
+import attrs
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 
 from tpu2gpu.artifacts import model_source, model_target, write_metrics
 from tpu2gpu.precision_caster.casting import CastOptions, cast_model
 from tpu2gpu.step import Step, figures, log_progress
 
+_RUNNER = "--runner="
 
-class Executor(BaseExecutor):
-    """Casts with `tpu2gpu.cast_model`."""
+
+class Executor(BaseBeamExecutor):
+    """Casts with `tpu2gpu.cast_model`; on Beam where the pipeline's Beam arguments name a runner."""
 
     def Do(  # noqa: N802 - TFX's name
         self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
@@ -22,9 +25,18 @@ class Executor(BaseExecutor):
         result = cast_model(
             model_source(step.input("source_model")),
             model_target(step.output("model")),
-            step.options(CastOptions),
+            on_runner(step.options(CastOptions), self._beam_pipeline_args),
             force=True,
             run_name=step.run_name,
             progress=log_progress,
         )
         write_metrics(step.output("metrics"), figures(result))
+
+
+def on_runner(options: CastOptions, arguments: list[str]) -> CastOptions:
+    """The options with a pipeline's Beam arguments, where those name a runner and the options do not."""
+    runners = [it.removeprefix(_RUNNER) for it in arguments if it.startswith(_RUNNER)]
+    if options.runner or not runners:
+        return options
+    rest = tuple(it for it in arguments if not it.startswith(_RUNNER))
+    return attrs.evolve(options, runner=runners[-1], beam=rest)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.precision import Policy
+from tpu2gpu.precision_caster.rules import KEEP, compile_rules, decide
 
 # Matrix work, where the time goes: GPUs multiply in the narrow type and add up in float32.
 HEAVY = frozenset(
@@ -26,59 +26,77 @@ LIGHT = frozenset(
     """.split()
 )
 
+# Light, but heavy where they look something up in a weight, such as an embedding: tables are large.
+LOOKUPS = frozenset({"Gather", "GatherNd", "GatherV2"})
+
 # These may be narrow in one argument only.
 WIDE_ATTRIBUTES = {"FusedBatchNormV2": frozenset({"U"}), "FusedBatchNormV3": frozenset({"U"})}
 
-_LARGE_SUM = "adds up many values: a narrow sum loses the small ones"
+# These add up along axes. Where the number of values is known to be small they are light; the rounding of a sum of n
+# values grows like sqrt(n) units of the last place, and a narrow type has few places.
+SUMS = {
+    "Mean": "adds up many values: a narrow sum loses the small ones",
+    "Sum": "adds up many values: a narrow sum loses the small ones",
+    "Softmax": "adds up many exponentials: a narrow sum loses the small ones",
+}
+LARGE_AXIS = {"float16": 64, "bfloat16": 8}
+
+_LARGE_SUM = SUMS["Sum"]
 _RANGE = "its result leaves the narrow range, or loses its digits there"
 _BOXES = "box coordinates need more digits than a narrow type has"
 
+_STATE = "carries a loop's state: rounding would add up from step to step"
+
 # What stays float32 although it could be cast, and why.
 KEPT_OPS = {
-    **dict.fromkeys(["Mean", "Sum", "Prod", "Cumsum", "L2Loss", "EuclideanNorm"], _LARGE_SUM),
-    **dict.fromkeys(["Softmax", "LogSoftmax", "SparseSoftmaxCrossEntropyWithLogits"], _LARGE_SUM),
+    **dict.fromkeys(["Prod", "Cumsum", "L2Loss", "EuclideanNorm", "SegmentSum", "UnsortedSegmentSum"], _LARGE_SUM),
+    **dict.fromkeys(["LogSoftmax", "SparseSoftmaxCrossEntropyWithLogits"], _LARGE_SUM),
     **dict.fromkeys(["Exp", "Expm1", "Log", "Log1p", "Pow", "Square", "SquaredDifference"], _RANGE),
     **dict.fromkeys(["Rsqrt", "Sqrt", "Reciprocal", "RealDiv", "Div", "DivNoNan", "Inv"], _RANGE),
-    **dict.fromkeys(["NonMaxSuppressionV3", "NonMaxSuppressionV5", "CombinedNonMaxSuppression"], _BOXES),
+    **dict.fromkeys(["NonMaxSuppressionV2", "NonMaxSuppressionV3", "NonMaxSuppressionV4"], _BOXES),
+    **dict.fromkeys(["NonMaxSuppressionV5", "CombinedNonMaxSuppression"], _BOXES),
+    **dict.fromkeys(["Merge", "Switch", "NextIteration", "Exit"], _STATE),
     **dict.fromkeys(["CropAndResize", "ResizeBilinear", "ResizeNearestNeighbor"], _BOXES),
 }
 
 
-def compile_keep(keep: Iterable[str]) -> list[re.Pattern[str]]:
-    """Compiles the expressions of `--keep`.
-
-    Raises:
-        UsageError: One is malformed.
-    """
-    patterns = []
-    for text in keep:
-        try:
-            patterns.append(re.compile(text))
-        except re.error as error:
-            raise UsageError(f"--keep {text!r}: not a regular expression ({error})") from error
-    return patterns
-
-
-def serving_policy(keep: Iterable[str] = (), keep_ops: Iterable[str] = (), overflowing: Collection[str] = ()) -> Policy:
+def serving_policy(
+    precision: str,
+    keep: Iterable[str] = (),
+    keep_ops: Iterable[str] = (),
+    overflowing: Collection[str] = (),
+    *,
+    rules: Iterable[str] = (),
+    preset: str | None = None,
+) -> Policy:
     """The policy for serving, with what the user wants kept.
 
     Args:
+        precision: The narrow type, by numpy's name.
         keep: Regular expressions; nodes and variables whose name one of them finds stay float32.
         keep_ops: Ops that stay float32.
         overflowing: Names of weights that the narrow type cannot hold.
+        rules: `REGEX=TYPE` or `REGEX=keep`, tried after `keep`.
+        preset: Name of a preset, whose rules are tried last.
 
     Raises:
-        UsageError: An expression is malformed.
+        UsageError: A rule is malformed, or gives a type that a graph cannot mix in.
     """
-    patterns = compile_keep(keep)
+    compiled = compile_rules(keep, rules, preset)
+    for rule in compiled:
+        if rule.dtype not in (KEEP, "float32", precision):
+            raise UsageError(
+                f"{rule.flag}: a graph that is cast to {precision} holds {precision} and float32 only",
+                way_out="cast its checkpoint alone, or choose one of these types",
+            )
     ops = set(keep_ops)
 
     def why_wide(node: Any) -> str:
-        for pattern in patterns:
-            if pattern.search(node.name):
-                return f"asked for: --keep '{pattern.pattern}'"
+        rule = decide(compiled, node.name)
+        if rule is not None and rule.dtype != precision:
+            return f"asked for: {rule.flag}"
         if node.op in ops:
             return f"asked for: --keep-op {node.op}"
         return KEPT_OPS.get(node.op, "")
 
-    return Policy(HEAVY, LIGHT, WIDE_ATTRIBUTES, why_wide, frozenset(overflowing))
+    return Policy(HEAVY, LIGHT, WIDE_ATTRIBUTES, why_wide, frozenset(overflowing), LOOKUPS, SUMS, LARGE_AXIS[precision])

@@ -1,104 +1,173 @@
-"""Casts weights, and tells what that does to their values."""
+"""Casts weights from bundle to bundle, and tells what that did to their values."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.graphs.serving_model import ServingModel
-from tpu2gpu.precision_caster.casting import CastOptions
-from tpu2gpu.precision_caster.policy import compile_keep
+from tpu2gpu.precision_caster.rules import KEEP, OPTIMIZER_SLOT, PRESETS, compile_rules, decide
 from tpu2gpu.progress import Progress
 from tpu2gpu.tensorbundle import format
-from tpu2gpu.tensorbundle.casting import CastStatistics, cast_chunks, is_float
+from tpu2gpu.tensorbundle.casting import is_float
 from tpu2gpu.tensorbundle.reader import Bundle
-from tpu2gpu.tensorbundle.writer import BundleWriter
+from tpu2gpu.tensorbundle.statistics import CastStatistics
+from tpu2gpu.tensorbundle.streaming import CastPlan, CastTensor, Wanted, cast_shard, plan_cast, write_index
+
+if TYPE_CHECKING:
+    from tpu2gpu.precision_caster.casting import CastOptions
 
 
-def weight_report(model: ServingModel, *, clamp: bool, progress: Progress) -> dict[str, Any]:
-    """Looks at every weight that will be cast when the model is written.
+@attrs.frozen
+class CastWeights:
+    """What became of the weights.
+
+    Attributes:
+        report: `weights` (one entry a cast tensor), `size_bytes` and `cast_size_bytes`, and who cast which shard.
+        overflows: Statistics of the tensors whose values do not fit, by name.
+    """
+
+    report: dict[str, Any]
+    overflows: dict[str, CastStatistics]
+
+
+def choose_types(
+    bundle: Bundle, options: CastOptions, overflowing: Collection[str]
+) -> tuple[list[Wanted], dict[str, str]]:
+    """Decides about each tensor of a checkpoint.
 
     Args:
-        model: A model whose variables have their new types already.
-        clamp: Mark weights that overflow to be clamped.
-        progress: Told which weight is being looked at.
+        bundle: The checkpoint.
+        options: How to cast.
+        overflowing: Tensors that must stay.
 
     Returns:
-        `weights` (one entry a cast weight), `overflows` (largest magnitude by name), and the sizes before and after.
+        The tensors of the output, and why floating ones stay although the default would cast them.
+
+    Raises:
+        UsageError: A rule is malformed.
     """
-    held = sorted({**model.variables, **model.constants}.items())
-    weights, overflows, size, cast_size = [], {}, 0, 0
-    for position, (name, variable) in enumerate(held):
-        progress(name, position, len(held))
-        if model.bundle is None:
+    rules = compile_rules(options.keep, options.rule, options.preset)
+    sources = PRESETS[options.preset].sources if options.preset else None
+    wanted, kept = [], {}
+    for key, entry in bundle.entries.items():
+        if not is_float(entry.dtype):
+            wanted.append(Wanted(key, key, entry.dtype))
             continue
-        entry = model.bundle.entry(variable.key)
-        size += entry.size_bytes
-        cast_size += entry.count * format.numpy_dtype(variable.dtype).itemsize
-        if entry.dtype == variable.dtype:
-            continue
-        statistics = CastStatistics()
-        for _ in cast_chunks(model.bundle.chunks(variable.key), entry.dtype, variable.dtype, statistics):
-            pass
-        weights.append(_describe(name, entry, variable.dtype, statistics))
-        if statistics.overflow_count:
-            overflows[name] = statistics.absmax
-            variable.clamp = clamp
-    return {"weights": weights, "overflows": overflows, "size_bytes": size, "cast_size_bytes": cast_size}
+        rule = decide(rules, key)
+        dtype, reason = options.precision, ""
+        if key in overflowing:
+            dtype, reason = KEEP, "its values do not fit"
+        elif rule is not None:
+            dtype, reason = rule.dtype, f"asked for: {rule.flag}"
+        elif not options.slots and OPTIMIZER_SLOT.search(key):
+            dtype, reason = KEEP, "an optimizer's slot; --slots casts it"
+        elif sources is not None and entry.dtype_name not in sources:
+            dtype, reason = KEEP, f"--preset {options.preset} leaves {entry.dtype_name} as it is"
+        if dtype == KEEP and entry.dtype_name != options.precision:
+            kept[key] = reason
+        clamp = options.on_overflow == "clamp"
+        wanted.append(Wanted(key, key, entry.dtype if dtype == KEEP else format.DTYPE_ENUMS[dtype], clamp))
+    return wanted, kept
 
 
-def cast_bundle(bundle: Bundle, prefix: Path, options: CastOptions, progress: Progress) -> dict[str, Any]:
-    """Casts a checkpoint tensor by tensor.
+def cast_weights(
+    bundle: Bundle, wanted: Iterable[Wanted], prefix: Path, options: CastOptions, progress: Progress
+) -> CastWeights:
+    """Casts tensors and writes them, on the threads of this process or on a Beam runner.
 
     Args:
         bundle: The source.
-        prefix: Where to write.
+        wanted: The tensors of the output.
+        prefix: The checkpoint to write; what lies in its folder is removed.
         options: How to cast.
-        progress: Told which tensor is being cast.
+        progress: Told which tensor is done.
 
-    Returns:
-        As `weight_report`.
+    Raises:
+        CheckpointError: The source is damaged.
+        UnsupportedError: Something that is no floating number should be cast.
+        RemoteRunError: The Beam runner failed.
     """
-    wanted = format.DTYPE_ENUMS[options.to]
-    keep = compile_keep(options.keep)
-    weights, overflows, size, cast_size = [], {}, 0, 0
-    with BundleWriter(prefix) as writer:
-        for position, (key, entry) in enumerate(bundle.entries.items()):
-            progress(key, position, len(bundle.entries))
-            size += entry.size_bytes
-            cast_size += entry.size_bytes
-            kept = not is_float(entry.dtype) or entry.dtype == wanted or any(it.search(key) for it in keep)
-            if kept:
-                crc = entry.crc32c if entry.dtype == format.DT_STRING else None
-                writer.add(key, entry.dtype, entry.shape, bundle.chunks(key), crc32c=crc)
-                continue
-            statistics = _statistics(bundle, key, wanted)
-            weights.append(_describe(key, entry, wanted, statistics))
-            if statistics.overflow_count:
-                overflows[key] = statistics.absmax
-                if options.on_overflow == "keep":
-                    writer.add(key, entry.dtype, entry.shape, bundle.chunks(key))
-                    continue
-            cast_size += entry.count * format.numpy_dtype(wanted).itemsize - entry.size_bytes
-            chunks = cast_chunks(bundle.chunks(key), entry.dtype, wanted, clamp=options.on_overflow == "clamp")
-            writer.add(key, wanted, entry.shape, chunks)
-    return {"weights": weights, "overflows": overflows, "size_bytes": size, "cast_size_bytes": cast_size}
+    wanted = list(wanted)
+    plan = plan_cast(bundle, wanted, options.shard_mib << 20)
+    shutil.rmtree(prefix.parent, ignore_errors=True)
+    prefix.parent.mkdir(parents=True)
+    workers: list[dict[str, Any]] = []
+    if options.runner:
+        from tpu2gpu.precision_caster.beam import cast_on_beam
+
+        tensors, workers = cast_on_beam(bundle, wanted, prefix, options)
+    else:
+        tensors = _cast_here(bundle, plan, prefix, options, progress)
+    write_index(prefix, tensors, len(plan.shards))
+    return _judge(plan, tensors, workers, options)
 
 
-def _statistics(bundle: Bundle, key: str, wanted: int) -> CastStatistics:
-    statistics = CastStatistics()
-    for _ in cast_chunks(bundle.chunks(key), bundle.entry(key).dtype, wanted, statistics):
-        pass
-    return statistics
+def available_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
-def _describe(name: str, entry: format.Entry, wanted: int, statistics: CastStatistics) -> dict[str, Any]:
+def _cast_here(
+    bundle: Bundle, plan: CastPlan, prefix: Path, options: CastOptions, progress: Progress
+) -> list[CastTensor]:
+    total = sum(len(shard) for shard in plan.shards)
+    tensors: list[CastTensor] = []
+    tell: Callable[[str, int, int], None]
+    for shard in range(len(plan.shards)):
+        before = len(tensors)
+
+        def tell(key: str, done: int, _: int, before: int = before) -> None:
+            progress(key, before + done, total)
+
+        tensors += cast_shard(
+            bundle,
+            plan,
+            shard,
+            format.shard_path(prefix, shard, len(plan.shards)),
+            threads=options.threads or available_cores(),
+            thorough=options.statistics,
+            progress=tell,
+        )
+    return tensors
+
+
+def _judge(
+    plan: CastPlan, tensors: Iterable[CastTensor], workers: list[dict[str, Any]], options: CastOptions
+) -> CastWeights:
+    statistics = {tensor.key: tensor.statistics for tensor in tensors}
+    planned = [it for shard in plan.shards for it in shard]
+    weights, overflows = [], {}
+    for it in sorted(planned, key=lambda it: it.wanted.key):
+        name = it.wanted.key
+        found = statistics[name]
+        if found is None:
+            continue
+        weights.append(describe_weight(name, it.source.dtype, it.place.dtype, it.source.shape, found, options))
+        if found.overflow_count:
+            overflows[name] = found
+    report: dict[str, Any] = {
+        "weights": weights,
+        "size_bytes": sum(it.source.size_bytes for it in planned),
+        "cast_size_bytes": sum(it.place.size_bytes for it in planned),
+    }
+    if workers:
+        report["shards"] = workers
+    return CastWeights(report, overflows)
+
+
+def describe_weight(
+    name: str, source: int, target: int, shape: Iterable[int], statistics: CastStatistics, options: CastOptions
+) -> dict[str, Any]:
+    """What a report says of one cast tensor."""
     return {
         "name": name,
-        "from": entry.dtype_name,
-        "to": format.DTYPE_NAMES[wanted],
-        "shape": list(entry.shape),
-        **attrs.asdict(statistics),
+        "from": format.DTYPE_NAMES[source],
+        "to": format.DTYPE_NAMES[target],
+        "shape": list(shape),
+        **statistics.to_json(thorough=options.statistics),
     }
