@@ -13,7 +13,7 @@ import pytest
 from tests.models import networks
 from tests.models.answers import ask, images
 from tpu2gpu.errors import GraphError, SourceError, UnsupportedError, UsageError
-from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
+from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model, freeze_variables
 from tpu2gpu.graphs.constants import MAX_PROTO_BYTES, Payload, check_size
 from tpu2gpu.graphs.saved_model import read_saved_model
 from tpu2gpu.precision_caster.casting import cast_model
@@ -95,16 +95,36 @@ def test_a_frozen_graph_def_runs_by_the_names_beside_it(built: Built, tmp_path: 
     assert np.abs(found - wanted).max() <= 2e-6 * np.abs(wanted).max()
 
 
-def test_variables_in_control_flow_are_refused_by_name(built: Built, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match=r"control flow captures variables(.|\n)*kernel: taken by .*While"):
-        freeze_model(built(networks.loop_with_weight), tmp_path / "frozen")
-    assert not list(tmp_path.iterdir())
+def test_a_variable_taken_in_another_way_is_refused_by_name(built: Built, tmp_path: Path) -> None:
+    model = read_saved_model(built(networks.one_weight, ((1.0, 2.0),)))
+    reader = next(node for node in model.nodes.values() if node.op == "ReadVariableOp")
+    reader.op = "CustomRead"
+    with pytest.raises(UnsupportedError, match=r"take variables in a way(.|\n)*kernel: taken by .* \(CustomRead\)"):
+        freeze_variables(model)
 
 
 @pytest.mark.parametrize("form", ["training", "dropout", "counter"])
 def test_what_does_not_serve_is_not_frozen(form: str, built: Built, tmp_path: Path) -> None:
     with pytest.raises(GraphError):
         freeze_model(built(networks.one_weight, ((1.0, 2.0), (3.0, 4.0)), form=form), tmp_path / "frozen")
+
+
+def test_training_form_is_refused_with_its_nodes_or_fixed_when_asked(built: Built, tmp_path: Path) -> None:
+    source = built(networks.one_weight, ((1.0, 2.0), (3.0, 4.0)), form="dropout")
+    with pytest.raises(GraphError, match=r"in training form; let --to-inference bring it(.|\n)*live dropout"):
+        freeze_model(source, tmp_path / "frozen")
+    result = freeze_model(source, tmp_path / "served", FreezeOptions(to_inference=True))
+    assert result.report["to_inference"]
+    answer = ask(tmp_path / "served", x=np.eye(2, dtype=np.float32))["y"]
+    assert np.array_equal(answer, np.array([[1, 2], [3, 4]], np.float32))
+    again = freeze_model(built(networks.convnet), tmp_path / "already", FreezeOptions(to_inference=True))
+    assert again.report["to_inference"] == {}
+
+
+def test_training_form_that_nothing_can_fix_is_refused(built: Built, tmp_path: Path) -> None:
+    source = built(networks.one_weight, ((1.0, 2.0), (3.0, 4.0)), form="training")
+    with pytest.raises(GraphError, match="batch norm in training mode"):
+        freeze_model(source, tmp_path / "frozen", FreezeOptions(to_inference=True))
 
 
 def test_the_limit_of_a_proto_is_checked_before_anything_is_made() -> None:

@@ -1,14 +1,15 @@
-"""Freezes a SavedModel: variables become constants, everything else stays."""
+"""Freezes a model: variables become constants, everything else stays."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.errors import GraphError, UsageError
 from tpu2gpu.options import option
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.publishing import describe_source, publish
@@ -17,19 +18,49 @@ if TYPE_CHECKING:
     from tpu2gpu.graphs.serving_model import ServingModel
 
 FORMATS = ("saved_model", "graph_def", "both")
+# A protocol buffer larger than this cannot be parsed.
+MAX_GRAPH_BYTES = (1 << 31) - 1
+_SMALLEST_GRAPH_BYTES = 1 << 14
 
 
 @attrs.frozen(kw_only=True)
 class FreezeOptions:
-    """What to write.
+    """What to take, what to do, and what to write.
 
     Attributes:
+        checkpoint: The checkpoint of a `.meta` or `.pb` source, without `.index`.
+        output: What such a source's signature returns: `NODE`, `NODE:INDEX` or `KEY=NODE:INDEX`.
         format: A SavedModel, a GraphDef (`frozen_graph.pb` with `signature.json`), or both in one folder.
         signature: The signatures to keep; all when none is named.
+        to_inference: Bring a graph in training form to the form for serving, instead of refusing it.
+        clean: Take out identities and control dependencies that change nothing; answers keep their bits.
+        fold_constants: Compute what depends on constants alone; answers keep their bits, weights do not stay by name.
+        fold_batch_norm: Multiply batch norms into the convolutions before them; answers change in their last bits.
+        split_weights: Keep the largest weights as variables where the graph would be too large.
+        max_graph_bytes: How large the graph may be.
     """
 
+    checkpoint: str = option("", "checkpoint of a .meta or .pb SOURCE, without .index", metavar="PREFIX")
+    output: tuple[str, ...] = option((), "output of a .meta or .pb SOURCE", metavar="[KEY=]NODE[:INDEX]")
     format: str = option("saved_model", "what to write", choices=FORMATS)
     signature: tuple[str, ...] = option((), "keep this signature (default: all)", metavar="NAME")
+    to_inference: bool = option(False, "bring a graph in training form to the form for serving")
+    clean: bool = option(True, "take out identities and control dependencies that change nothing")
+    fold_constants: bool = option(False, "compute what depends on constants alone")
+    fold_batch_norm: bool = option(False, "multiply batch norms into convolutions; changes the last bits of answers")
+    split_weights: bool = option(False, "keep the largest weights as variables where the graph would be too large")
+    max_graph_bytes: int = option(
+        MAX_GRAPH_BYTES, "how large the graph may be", minimum=_SMALLEST_GRAPH_BYTES, metavar="N"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Checks what options say together."""
+        if self.max_graph_bytes > MAX_GRAPH_BYTES:
+            raise UsageError(f"--max-graph-bytes {self.max_graph_bytes}: protobuf allows {MAX_GRAPH_BYTES}")
+        if self.split_weights and self.format != "saved_model":
+            raise UsageError("--split-weights: a GraphDef has no variables", way_out="leave out --format")
+        if self.output and not self.checkpoint:
+            raise UsageError("--output: names outputs of a .meta or .pb SOURCE", way_out="give its --checkpoint too")
 
 
 @attrs.frozen
@@ -39,12 +70,14 @@ class FreezeResult:
     Attributes:
         target: The folder that was written.
         frozen_variables: How many variables became constants.
-        size_bytes: Their bytes.
+        kept_variables: How many stayed variables, because the graph would have been too large.
+        size_bytes: Bytes of the constants that were variables.
         report: What `report.json` holds.
     """
 
     target: Path
     frozen_variables: int
+    kept_variables: int
     size_bytes: int
     report: dict[str, Any]
 
@@ -58,117 +91,162 @@ def freeze_model(
     run_name: str = "",
     progress: Progress = silent,
 ) -> FreezeResult:
-    """Freezes a SavedModel; signatures, assets and tables stay, and outputs are equal bit for bit.
+    """Freezes a model; signatures, assets and tables stay, and outputs are equal bit for bit.
 
     Weights go from the checkpoint to the graph's file as bytes, without a session and without a copy in memory.
 
     Args:
-        source: A SavedModel.
+        source: A SavedModel; or a graph (`.meta`, `.pb`, `.pbtxt`) whose checkpoint `options` names.
         target: The folder to write.
-        options: What to write.
+        options: What to take, to do and to write.
         force: Replace an existing target.
         run_name: The pipeline run, for the manifest.
         progress: Told what is being done.
 
     Raises:
-        SourceError: The source is not a SavedModel.
-        SignatureError: A named signature is not there.
+        UsageError: Options contradict each other or the source.
+        SourceError: The source is not a model.
+        SignatureError: A named signature or output is not there.
         CheckpointError: Its variables are damaged.
         GraphError: Its graph is in training form, or writes to its variables.
-        UnsupportedError: Control flow captures a variable, or the graph would exceed 2 GiB.
+        UnsupportedError: An op takes a variable that is neither a read nor control flow, or the graph would be too
+            large.
         OutputExistsError: The target is there already.
     """
+    from tpu2gpu.freezer.sizes import check_graph_size, too_large
     from tpu2gpu.graphs.describing import describe_signatures, size_bytes
     from tpu2gpu.graphs.graph_def import write_graph_def
-    from tpu2gpu.graphs.inference import check_inference_form
-    from tpu2gpu.graphs.saved_model import read_saved_model, write_saved_model
+    from tpu2gpu.graphs.saved_model import write_saved_model
 
     options = options or FreezeOptions()
     about = {"step": "freeze", "options": attrs.asdict(options), "source": describe_source(source), "run": run_name}
     with publish(target, force=force, about=about) as staging:
-        progress("read the graph", 0, 2)
-        model = read_saved_model(source)
+        progress("read the graph", 0, 3)
+        model, brought = _read(source, options)
         if options.signature:
             model.signatures = {name: model.signature(name) for name in options.signature}
             model.prune()
-        check_inference_form(model, source)
-        freeze_variables(model)
+        _check_form(model, source, brought)
+        progress("rewrite the graph", 1, 3)
+        kept = too_large(model, options.max_graph_bytes) if options.split_weights else []
+        rewritten = freeze_variables(model, keep=kept)
         frozen = [{"name": name, "size_bytes": size_bytes(it)} for name, it in sorted(model.constants.items())]
         staging.report = {
-            "signatures": describe_signatures(model),
             "frozen": frozen,
-            "size_bytes": sum(size_bytes(it) for it in model.constants.values()),
+            "kept_variables": [
+                {"name": name, "size_bytes": size_bytes(it)} for name, it in sorted(model.variables.items())
+            ],
+            "size_bytes": sum(item["size_bytes"] for item in frozen),
+            "rewritten_functions": rewritten,
+            "to_inference": brought,
+            "cleanups": _clean_up(model, options),
+            "signatures": describe_signatures(model),
             "ops": model.op_counts(),
             "dropped_side_effects": [{"node": node, "op": op} for node, op in sorted(model.dropped_effects.items())],
         }
-        progress("write the weights", 1, 2)
+        check_graph_size(model, options.max_graph_bytes)
+        progress("write the weights", 2, 3)
         if options.format != "graph_def":
             write_saved_model(model, staging.folder)
         if options.format != "saved_model":
             write_graph_def(model, staging.folder)
-        progress("done", 2, 2)
-    return FreezeResult(Path(target), len(frozen), staging.report["size_bytes"], staging.report)
+        progress("done", 3, 3)
+    report = staging.report
+    return FreezeResult(Path(target), len(frozen), len(report["kept_variables"]), report["size_bytes"], report)
 
 
-def freeze_variables(model: ServingModel) -> None:
+def freeze_variables(model: ServingModel, keep: Collection[str] = ()) -> list[str]:
     """Puts a constant of the same name in the place of each variable, and takes out who read it.
 
     Args:
         model: The model, changed in place.
+        keep: Variables that stay.
+
+    Returns:
+        The functions of control flow that were written anew, because they captured variables.
 
     Raises:
-        UnsupportedError: Something other than a read or a gather takes a variable; all such nodes are listed.
+        UnsupportedError: Something takes a variable that is neither a read nor control flow; all such nodes are
+            listed.
     """
-    from tpu2gpu.graphs.dataflow import consumers
+    from tpu2gpu.freezer.handles import replace_handles
 
-    followers = consumers(model.nodes)
-    takers = [(name, taker) for name in model.variables for taker, _ in followers[name]]
-    captured = [
-        f"{name}: taken by {taker.name} ({taker.op})"
-        for name, taker in takers
-        if taker.op not in ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
-    ]
-    if captured:
-        raise UnsupportedError(
-            "control flow captures variables, and this version cannot freeze those",
-            details=captured,
-            way_out="convert the model without freezing it",
-        )
-    readers = {taker.name: name for name, taker in takers if taker.op == "ReadVariableOp"}
-    for _, taker in takers:
-        if taker.op != "ReadVariableOp":
-            _gather_from_constant(model, taker)
-    for name, variable in model.variables.items():
+    frozen = {name: variable for name, variable in model.variables.items() if name not in keep}
+    reads = {
+        node.name: node.input[0]
+        for node in model.nodes.values()
+        if node.op == "ReadVariableOp" and node.input[0] in frozen and len(node.input) == 1
+    }
+    rewritten = replace_handles(model, frozen)
+    for name, variable in frozen.items():
         constant = type(model.nodes[name])(name=name, op="Const")
         constant.attr["dtype"].type = variable.dtype
         model.nodes[name] = constant
         model.constants[name] = variable
-    model.variables = {}
-    model.redirect(readers)
+        del model.variables[name]
+    model.redirect(reads)
     model.prune()
+    return [name for name in rewritten if name in model.functions]
 
 
-def _gather_from_constant(model: ServingModel, node: Any) -> None:
-    """Turns a gather from a variable into one from a tensor, in place."""
-    params, indices = node.attr["dtype"].type, node.attr["Tindices"].type
-    batch_dims = node.attr["batch_dims"].i
-    if node.op == "ResourceGatherNd":
-        node.op = "GatherNd"
-    else:
-        axis = type(node)(name=model.free_name(f"{node.name}/axis"), op="Const")
-        axis.attr["dtype"].type = axis.attr["value"].tensor.dtype = _DT_INT32
-        axis.attr["value"].tensor.tensor_shape.SetInParent()
-        axis.attr["value"].tensor.int_val.append(batch_dims)
-        model.nodes[axis.name] = axis
-        node.op = "GatherV2"
-        node.input.insert(2, axis.name)
-        node.attr["batch_dims"].i = batch_dims
-        node.attr["Taxis"].type = _DT_INT32
-    for name in [name for name in node.attr if name not in ("batch_dims", "Taxis", "Tindices")]:
-        del node.attr[name]
-    if node.op == "GatherNd":
-        node.attr.pop("batch_dims", None)
-    node.attr["Tparams"].type, node.attr["Tindices"].type = params, indices
+def _read(source: str | os.PathLike[str], options: FreezeOptions) -> tuple[ServingModel, dict[str, list[str]]]:
+    """The model, and what was done to bring it to the form for serving."""
+    from tpu2gpu.graphs.checkpointed_graph import read_bare_graph, read_checkpointed_graph
+    from tpu2gpu.graphs.inference import check_inference_form
+    from tpu2gpu.graphs.saved_model import VARIABLES_PREFIX, choose_meta_graph, parse_saved_model, read_saved_model
+    from tpu2gpu.graphs.serving_form import serve_meta_graph
+
+    bare = bool(options.checkpoint)
+    if bare and (Path(source) / "saved_model.pb").is_file():
+        raise UsageError(f"--checkpoint: {source} is a SavedModel, which has its variables with it")
+    if not bare and Path(source).is_file():
+        raise UsageError(f"{source}: a graph alone", way_out="give its variables with --checkpoint PREFIX")
+    try:
+        model = (
+            read_checkpointed_graph(source, options.checkpoint, options.output) if bare else read_saved_model(source)
+        )
+        if options.to_inference:
+            check_inference_form(model, source)
+        return model, {}
+    except GraphError as refusal:
+        if not options.to_inference:
+            raise
+        meta = read_bare_graph(source, options.output) if bare else choose_meta_graph(parse_saved_model(source), source)
+        prefix = options.checkpoint if bare else Path(source) / VARIABLES_PREFIX
+        served = serve_meta_graph(meta, source, prefix)
+        if not served.done:  # nothing of training was in it: the refusal had another reason
+            raise refusal from None
+        return served.model, served.done
 
 
-_DT_INT32 = 3
+def _check_form(model: ServingModel, source: str | os.PathLike[str], brought: dict[str, list[str]]) -> None:
+    from tpu2gpu.graphs.inference import check_inference_form
+
+    try:
+        check_inference_form(model, source)
+    except GraphError as error:
+        if brought or "training form" not in error.message:
+            raise
+        raise GraphError(
+            error.message, details=error.details, way_out="let --to-inference bring it to the form for serving"
+        ) from error
+
+
+def _clean_up(model: ServingModel, options: FreezeOptions) -> dict[str, Any]:
+    """Does the cleanups that were asked for, and tells what they did."""
+    done: dict[str, Any] = {}
+    if options.clean:
+        from tpu2gpu.freezer.cleaning import clean
+
+        done["clean"] = clean(model)
+    if options.fold_constants or options.fold_batch_norm:
+        from tpu2gpu.freezer.folding import fold_constants
+
+        done["fold_constants"] = fold_constants(model)
+    if options.fold_batch_norm:
+        from tpu2gpu.freezer.batch_norm import fold_batch_norms
+
+        folded = fold_batch_norms(model)
+        worst = max((it.relative_error for it in folded), default=0.0)
+        done["fold_batch_norm"] = {"largest_relative_error": worst, "folded": [attrs.asdict(it) for it in folded]}
+    return done

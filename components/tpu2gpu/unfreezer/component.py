@@ -12,7 +12,7 @@ from tpu2gpu import options as option_forms
 from tpu2gpu.unfreezer.executor import Executor
 from tpu2gpu.unfreezer.unfreezing import UnfreezeOptions
 
-FORMAT_VERSION = 1  # one more whenever the same options give another output: former results are not served again then
+FORMAT_VERSION = 2  # one more whenever the same options give another output: former results are not served again then
 
 
 class UnfreezerSpec(ComponentSpec):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +17,27 @@ from tpu2gpu.publishing import describe_source, publish
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.serving_model import ServingModel
-    from tpu2gpu.unfreezer.weights import Weight
+    from tpu2gpu.graphs.weights import Weight
 
 CHECKPOINT_PREFIX = "checkpoint/model.ckpt"
 
 
 @attrs.frozen(kw_only=True)
 class UnfreezeOptions:
-    """Which constants become variables.
+    """Which constants become variables, what they are called, and whose variables they are to be.
 
     Attributes:
         include: Constants that do although the graph does not show it, by regular expression.
         exclude: Constants that do not although the graph shows it; stronger than `include`.
+        rename: Rules for the variables' names, `REGEX=REPLACEMENT`, applied in order.
+        onto: Model code (`module:function`) or a checkpoint's prefix, for whose variables a checkpoint is written.
     """
 
     include: str = option("", "constants that are weights too", metavar="REGEX")
     exclude: str = option("", "constants that are no weights", metavar="REGEX")
+    rename: tuple[str, ...] = option((), "rename variables, in order", metavar="'REGEX=REPLACEMENT'")
+    onto: str = option("", "write a checkpoint that this code, or readers of this one, restore",
+                       metavar="MODULE:FUNCTION|PREFIX")  # fmt: skip
 
 
 @attrs.frozen
@@ -43,6 +49,9 @@ class UnfreezeResult:
         variables: How many constants became variables.
         trainable_variables: How many of those training would change.
         size_bytes: Their bytes.
+        matched_variables: How many variables of the code of `--onto` got a weight.
+        unmatched_variables: How many did not.
+        unmatched_weights: How many weights found no variable there.
         report: What `report.json` holds.
     """
 
@@ -50,6 +59,9 @@ class UnfreezeResult:
     variables: int
     trainable_variables: int
     size_bytes: int
+    matched_variables: int | None
+    unmatched_variables: int | None
+    unmatched_weights: int | None
     report: dict[str, Any]
 
 
@@ -66,22 +78,28 @@ def unfreeze_model(
 
     Args:
         source: A frozen SavedModel, or a frozen GraphDef (a `.pb` file, or the folder that `freeze` wrote).
-        target: The SavedModel to write, with a checkpoint of the same variables in `checkpoint/`.
-        options: Which constants become variables.
+        target: The SavedModel to write, with a checkpoint of the same variables in `checkpoint/`; with `onto` that
+            checkpoint is the one for the code.
+        options: Which constants become variables, and what they are called.
         force: Replace an existing target.
         run_name: The pipeline run, for the manifest.
         progress: Told what is being done.
 
     Raises:
-        SourceError: The source is no frozen model, or no constant in it is a weight.
+        SourceError: The source is no frozen model, no constant in it is a weight, or none fits the code.
         SignatureError: The source has nothing to give in or to get out.
-        UsageError: A regular expression is malformed.
+        UsageError: A regular expression or a rule is malformed, or there is no such code.
+        WorkerError: The code of `onto` died.
         OutputExistsError: The target is there already.
     """
     from tpu2gpu.graphs.describing import describe_signatures, variables_size_bytes
+    from tpu2gpu.graphs.renaming import parse_rules, rename_variables
     from tpu2gpu.graphs.saved_model import write_saved_model
+    from tpu2gpu.graphs.weight_variables import make_variables
+    from tpu2gpu.graphs.weights import in_graph_order
 
     options = options or UnfreezeOptions()
+    parse_rules(options.rename)
     about = {"step": "unfreeze", "options": attrs.asdict(options), "source": describe_source(source), "run": run_name}
     with publish(target, force=force, about=about) as staging:
         progress("find the weights", 0, 2)
@@ -91,18 +109,41 @@ def unfreeze_model(
                 f"{source}: no constant in it is a weight",
                 way_out="name constants with --include, or give a frozen model",
             )
+        order = in_graph_order(model, weights)
         make_variables(model, weights)
+        renamed = rename_variables(model, options.rename, defaults=False)
         staging.report = {
             "signatures": describe_signatures(model),
             "weights": [attrs.asdict(weight) for _, weight in sorted(weights.items())],
+            "renamed_variables": renamed,
             "size_bytes": variables_size_bytes(model),
         }
         progress("write the variables", 1, 2)
         write_saved_model(model, staging.folder)
-        _write_checkpoint(model, staging.folder / CHECKPOINT_PREFIX)
+        prefix = staging.folder / CHECKPOINT_PREFIX
+        matching = None
+        if options.onto:
+            from tpu2gpu.unfreezer.onto import put_onto
+
+            named = {renamed.get(name, name): weight for name, weight in weights.items()}
+            prefix.parent.mkdir()
+            done = put_onto(
+                options.onto, model, named, [renamed.get(name, name) for name in order], staging.folder, prefix
+            )
+            staging.report["onto"], matching = done.report, done.matching
+        else:
+            _copy_checkpoint(staging.folder, prefix)
         progress("done", 2, 2)
-    trainable = sum(weight.trainable for weight in weights.values())
-    return UnfreezeResult(Path(target), len(weights), trainable, staging.report["size_bytes"], staging.report)
+    return UnfreezeResult(
+        target=Path(target),
+        variables=len(weights),
+        trainable_variables=sum(weight.trainable for weight in weights.values()),
+        size_bytes=staging.report["size_bytes"],
+        matched_variables=None if matching is None else len(matching.matches),
+        unmatched_variables=None if matching is None else len(matching.unmatched_variables),
+        unmatched_weights=None if matching is None else len(matching.unmatched_weights),
+        report=staging.report,
+    )
 
 
 def list_weights(source: str | os.PathLike[str], options: UnfreezeOptions | None = None) -> list[dict[str, Any]]:
@@ -117,44 +158,14 @@ def list_weights(source: str | os.PathLike[str], options: UnfreezeOptions | None
     return [attrs.asdict(weight) for _, weight in sorted(weights.items())]
 
 
-def make_variables(model: ServingModel, weights: dict[str, Weight]) -> None:
-    """Puts a variable of the same name in the place of each weight.
-
-    Args:
-        model: The model, changed in place.
-        weights: The weights, by the constant's name.
-    """
-    from tensorflow.python.framework import tensor_util
-
-    from tpu2gpu.graphs.serving_model import Variable
-
-    readers = {}
-    for name, weight in weights.items():
-        constant = model.nodes[name]
-        dtype = constant.attr["dtype"].type
-        value = tensor_util.MakeNdarray(constant.attr["value"].tensor)
-        handle = type(constant)(name=name, op="VarHandleOp")
-        handle.attr["dtype"].type = dtype
-        handle.attr["shape"].shape.CopyFrom(constant.attr["value"].tensor.tensor_shape)
-        handle.attr["shared_name"].s = name.encode()
-        reader = type(constant)(name=model.free_name(f"{name}/read"), op="ReadVariableOp")
-        reader.attr["dtype"].type = dtype
-        readers[name] = reader
-        model.nodes[name] = handle
-        model.variables[name] = Variable(name, name, dtype, value.shape, weight.trainable, value=value)
-    model.redirect({name: reader.name for name, reader in readers.items()})
-    for name, reader in readers.items():
-        reader.input.append(name)
-        model.nodes[reader.name] = reader
-
-
 def _find(source: str | os.PathLike[str], options: UnfreezeOptions) -> tuple[ServingModel, dict[str, Weight]]:
-    from tpu2gpu.unfreezer.weights import Weight, WeightFinder
+    from tpu2gpu.graphs.frozen import read_frozen
+    from tpu2gpu.graphs.weights import Weight, WeightFinder
 
     include, exclude = (
         _pattern(flag, text) for flag, text in (("include", options.include), ("exclude", options.exclude))
     )
-    model = _read(source)
+    model = read_frozen(source)
     weights = WeightFinder(model).find()
     for name, node in model.nodes.items():
         if node.op == "Const" and include and include.search(name):
@@ -164,18 +175,6 @@ def _find(source: str | os.PathLike[str], options: UnfreezeOptions) -> tuple[Ser
     return model, weights
 
 
-def _read(source: str | os.PathLike[str]) -> ServingModel:
-    from tpu2gpu.graphs.graph_def import FROZEN_GRAPH_FILE, read_graph_def
-    from tpu2gpu.graphs.saved_model import read_saved_model
-
-    path = Path(source)
-    if path.is_file():
-        return read_graph_def(path)
-    if (path / FROZEN_GRAPH_FILE).is_file() and not (path / "saved_model.pb").is_file():
-        return read_graph_def(path / FROZEN_GRAPH_FILE)
-    return read_saved_model(path)
-
-
 def _pattern(name: str, text: str) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
@@ -183,9 +182,11 @@ def _pattern(name: str, text: str) -> re.Pattern[str] | None:
         raise UsageError(f"--{name} {text!r}: not a regular expression ({error})") from error
 
 
-def _write_checkpoint(model: ServingModel, prefix: Path) -> None:
-    from tpu2gpu.tensorbundle.writer import BundleWriter
+def _copy_checkpoint(folder: Path, prefix: Path) -> None:
+    """The SavedModel's variables are under their names already: the same files are a checkpoint."""
+    from tpu2gpu.graphs.saved_model import VARIABLES_PREFIX
 
-    with BundleWriter(prefix) as writer:
-        for name, variable in sorted(model.variables.items()):
-            writer.add(name, variable.dtype, variable.shape, model.value_chunks(variable))
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    variables = folder / VARIABLES_PREFIX
+    for path in sorted(variables.parent.glob(f"{variables.name}.*")):
+        shutil.copyfile(path, prefix.with_name(prefix.name + path.name.removeprefix(variables.name)))

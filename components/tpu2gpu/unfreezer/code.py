@@ -1,0 +1,183 @@
+"""Runs model code in a process of its own: lists its variables, and writes a checkpoint that it restores whole."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import numpy as np
+
+from tpu2gpu.errors import SourceError, UsageError
+from tpu2gpu.tensorbundle.reader import Bundle
+
+
+class ModelCode:
+    """What a function of the user makes: a Keras model, any trackable object of TensorFlow 2, or a TF1 graph.
+
+    Args:
+        function: `module:function`; called without arguments.
+        folder: The folder from which modules are imported besides.
+    """
+
+    def __init__(self, function: str, folder: str) -> None:
+        self._function = function
+        sys.path.insert(0, folder)
+        self._made, self._graph = self._make()
+        self._variables = _variables(self._made, self._graph)
+        if not self._variables:
+            raise SourceError(
+                f"--onto {function}: makes no variables",
+                way_out="return a Keras model or a tf.Module, or make TF1 variables in the default graph",
+            )
+
+    def variables(self) -> list[dict[str, Any]]:
+        """Name, shape, type and trainability of each variable, in the order in which they were made."""
+        return [
+            {
+                "name": name,
+                "shape": [int(size) for size in variable.shape],
+                "dtype": variable.dtype.base_dtype.name if hasattr(variable.dtype, "base_dtype") else variable.dtype,
+                "trainable": bool(variable.trainable),
+            }
+            for name, variable in self._variables.items()
+        ]
+
+    def restore(self, values: str, prefix: str) -> dict[str, Any]:
+        """Gives variables their values, writes a checkpoint, and restores it into a second model made by the code.
+
+        Args:
+            values: A bundle with the values, by the variables' names; those that it lacks keep what the code gave.
+            prefix: The checkpoint to write.
+
+        Returns:
+            How many variables the second model has `restored`; all of them, and from all that is in the checkpoint.
+        """
+        bundle = Bundle(values)
+        given = {name: bundle.read(name) for name in bundle}
+        if self._graph is None:
+            return self._restore_objects(given, prefix)
+        return self._restore_graph(given, prefix)
+
+    def compare(self, model: str, signature: str) -> dict[str, Any]:
+        """Runs the code's Keras model and a SavedModel on the same random input.
+
+        Returns:
+            `relative_error` of the code's model, or `reason` when the two cannot be compared.
+        """
+        import tensorflow as tf
+
+        if not callable(self._made) or not hasattr(self._made, "inputs"):
+            return {"reason": "only Keras models with inputs can be run"}
+        served = tf.saved_model.load(model).signatures[signature]
+        specs = served.structured_input_signature[1]
+        theirs = list(self._made.inputs)
+        if len(specs) != len(theirs) or any(not spec.dtype.is_floating for spec in specs.values()):
+            return {"reason": "the inputs are others, or not all of floating point"}
+        if any(spec.shape.rank is None for spec in specs.values()):
+            return {"reason": "an input has no known rank"}
+        random = np.random.default_rng(0)
+        names = [it.name.split(":")[0] for it in theirs]
+        order = names if set(names) == set(specs) else list(specs)
+        feeds = {}
+        for name, own in zip(order, theirs, strict=True):
+            sizes = [
+                mine if mine is not None else other if other is not None else 2
+                for mine, other in zip(specs[name].shape, own.shape, strict=True)
+            ]
+            feeds[name] = tf.constant(random.random(sizes), specs[name].dtype)
+        wanted = [value.numpy() for value in served(**feeds).values()]
+        answers = self._made([feeds[name] for name in order] if len(order) > 1 else feeds[order[0]], training=False)
+        found = [value.numpy() for value in tf.nest.flatten(answers)]
+        if sorted(it.shape for it in wanted) != sorted(it.shape for it in found) or len(found) != 1:
+            return {"reason": "the outputs are others"}
+        largest = float(np.abs(wanted[0]).max())
+        return {"relative_error": float(np.abs(found[0] - wanted[0]).max()) / largest if largest else 0.0}
+
+    def _restore_objects(self, given: dict[str, Any], prefix: str) -> dict[str, Any]:
+        import tensorflow as tf
+
+        for name, value in given.items():
+            self._variables[name].assign(value)
+        tf.train.Checkpoint(self._made).write(prefix)
+        again, _ = self._make()
+        variables = _variables(again, None)
+        tf.train.Checkpoint(again).read(prefix).assert_consumed()
+        for name, value in given.items():
+            if not np.array_equal(np.asarray(variables[name]), value):
+                raise SourceError(f"--onto {self._function}: {name} was not restored", way_out=_SAME_EACH_TIME)
+        return {"restored": len(variables)}
+
+    def _restore_graph(self, given: dict[str, Any], prefix: str) -> dict[str, Any]:
+        import tensorflow as tf
+
+        v1 = tf.compat.v1
+        with self._graph.as_default(), v1.Session(graph=self._graph) as session:
+            session.run(v1.global_variables_initializer())
+            for name, value in given.items():
+                self._variables[name].load(value, session)
+            v1.train.Saver(list(self._variables.values())).save(
+                session, prefix, write_meta_graph=False, write_state=False
+            )
+        _, graph = self._make()
+        variables = _variables(None, graph)
+        with graph.as_default(), v1.Session(graph=graph) as session:
+            v1.train.Saver(list(variables.values())).restore(session, prefix)
+            left = list(session.run(v1.report_uninitialized_variables()))
+            unused = set(Bundle(prefix)) - set(variables)
+        if left or unused:
+            raise SourceError(f"--onto {self._function}: left over {left} {sorted(unused)}", way_out=_SAME_EACH_TIME)
+        return {"restored": len(variables)}
+
+    def _make(self) -> tuple[Any, Any]:
+        """Calls the user's function; the object it returns, or else the graph that it filled."""
+        import tensorflow as tf
+
+        module, _, name = self._function.partition(":")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(
+                f"--onto {self._function}: {error}", way_out="give MODULE:FUNCTION as Python imports it"
+            ) from error
+        if getattr(sys.modules.get("keras"), "backend", None) is not None:
+            sys.modules["keras"].backend.clear_session()  # so that automatic names start anew
+        graph = tf.Graph()
+        made = _call(function, None)
+        if made is not None and not isinstance(made, tf.Tensor) and _variables(made, None):
+            return made, None
+        with graph.as_default():
+            made = _call(function, graph)
+        return None, graph
+
+
+_SAME_EACH_TIME = "the function must make the same variables each time it is called"
+
+
+def _call(function: Any, graph: Any) -> Any:
+    """Calls the function; code for TF1 graphs fails outside of one, and then there is nothing."""
+    try:
+        return function()
+    except (RuntimeError, ValueError):
+        if graph is not None:
+            raise
+        return None
+
+
+def _variables(made: Any, graph: Any) -> dict[str, Any]:
+    """The variables by their names, as checkpoints and people call them."""
+    import tensorflow as tf
+
+    if graph is not None:
+        with graph.as_default():
+            return {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
+    found: dict[str, Any] = {}
+    weights = getattr(made, "weights", None)
+    for variable in weights if weights is not None else getattr(made, "variables", ()):
+        name = getattr(variable, "path", None) or str(variable.name).removesuffix(":0")
+        unique, number = name, 0
+        while unique in found:
+            number += 1
+            unique = f"{name}_{number}"
+        found[unique] = variable
+    return found

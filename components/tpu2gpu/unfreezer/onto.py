@@ -1,0 +1,156 @@
+"""Puts a frozen graph's weights onto model code that exists, or onto the names of a checkpoint."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import SourceError, UsageError
+from tpu2gpu.graphs.describing import dtype_name
+from tpu2gpu.graphs.serving_model import ServingModel
+from tpu2gpu.graphs.weights import Weight
+from tpu2gpu.tensorbundle import format
+from tpu2gpu.tensorbundle.casting import is_float
+from tpu2gpu.tensorbundle.reader import Bundle
+from tpu2gpu.tensorbundle.writer import BundleWriter
+from tpu2gpu.unfreezer.matching import Candidate, Matching, match, role_of
+from tpu2gpu.worker import Worker
+
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+# TensorFlow 2 keeps slots behind this mark, TensorFlow 1 under the optimizer's name behind the variable's.
+_SLOTS = (".OPTIMIZER_SLOT", "optimizer/", "/Adam", "/Momentum", "/RMSProp", "/Adagrad", "/ExponentialMovingAverage")
+
+
+@attrs.frozen
+class Onto:
+    """What came of it.
+
+    Attributes:
+        matching: Which weight went to which variable, and what is left on both sides.
+        report: The same for `report.json`, with what the code's own run showed.
+        relative_error: How far the code's answers are from the frozen model's, None where they were not compared.
+    """
+
+    matching: Matching
+    report: dict[str, Any]
+    relative_error: float | None
+
+
+def put_onto(
+    onto: str, model: ServingModel, weights: dict[str, Weight], order: list[str], served: Path, prefix: Path
+) -> Onto:
+    """Writes a checkpoint for code.
+
+    Args:
+        onto: `module:function`, or a checkpoint's prefix.
+        model: The model, whose weights are variables already.
+        weights: Its weights, by the variables' names.
+        order: Those names in the graph's order.
+        served: The SavedModel of the same variables, to compare answers with.
+        prefix: The checkpoint to write.
+
+    Raises:
+        UsageError: There is no such function or checkpoint.
+        SourceError: No weight belongs to a variable, or the code makes none.
+        WorkerError: The code died.
+    """
+    candidates = [
+        Candidate(
+            name,
+            model.variables[name].shape,
+            dtype_name(model.variables[name].dtype),
+            weights[name].role,
+            weights[name].trainable,
+        )
+        for name in order
+    ]
+    if Path(f"{onto}.index").is_file():
+        return _onto_checkpoint(onto, model, candidates, prefix)
+    if ":" not in onto:
+        raise UsageError(f"--onto {onto}: neither MODULE:FUNCTION nor a checkpoint's prefix")
+    return _onto_code(onto, model, candidates, served, prefix)
+
+
+def _onto_code(onto: str, model: ServingModel, candidates: list[Candidate], served: Path, prefix: Path) -> Onto:
+    # The code may print, abort, or want another default graph: it runs elsewhere.
+    with (
+        Worker(
+            "tpu2gpu.unfreezer.code:ModelCode",
+            {"function": onto, "folder": str(Path.cwd())},
+            name=f"--onto {onto}",
+            environment={"CUDA_VISIBLE_DEVICES": "-1"},
+        ) as code,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        variables = [
+            Candidate(it["name"], tuple(it["shape"]), it["dtype"], role_of(it["name"]), it["trainable"])
+            for it in code.call("variables")
+        ]
+        matching = _matched(onto, candidates, variables)
+        values = Path(scratch) / "values"
+        with BundleWriter(values) as writer:
+            for pair in matching.matches:
+                variable = model.variables[pair.weight]
+                writer.add(pair.variable, variable.dtype, variable.shape, model.value_chunks(variable))
+        restored = code.call("restore", values=str(values), prefix=str(prefix))
+        compared = code.call("compare", model=str(served), signature=next(iter(model.signatures)))
+    report = {**_report(onto, matching), **restored, "compared": compared}
+    return Onto(matching, report, compared.get("relative_error"))
+
+
+def _onto_checkpoint(onto: str, model: ServingModel, candidates: list[Candidate], prefix: Path) -> Onto:
+    bundle = Bundle(onto)
+    variables = []
+    for key in sorted(bundle, key=_numbers_as_numbers):
+        entry = bundle.entry(key)
+        if is_float(entry.dtype) and not any(mark in key for mark in _SLOTS):
+            name = key.removesuffix(_SUFFIX)
+            variables.append(Candidate(name, entry.shape, format.DTYPE_NAMES[entry.dtype], role_of(name)))
+    matching = _matched(onto, candidates, variables)
+    weight_of = {pair.variable: pair.weight for pair in matching.matches}
+    copied = []
+    with BundleWriter(prefix) as writer:
+        for key in bundle:
+            entry, name = bundle.entry(key), key.removesuffix(_SUFFIX)
+            if name in weight_of and not any(mark in key for mark in _SLOTS):
+                variable = model.variables[weight_of[name]]
+                writer.add(key, variable.dtype, variable.shape, model.value_chunks(variable))
+                continue
+            checksum = entry.crc32c if entry.dtype == format.DT_STRING else None
+            writer.add(key, entry.dtype, entry.shape, bundle.chunks(key), crc32c=checksum)
+            copied.append(key)
+    if Path(f"{onto}.meta").is_file():
+        shutil.copyfile(f"{onto}.meta", f"{prefix}.meta")
+    return Onto(matching, {**_report(onto, matching), "copied_unchanged": copied}, None)
+
+
+def _numbers_as_numbers(key: str) -> list[tuple[int, str]]:
+    """Sorts layer 2 before layer 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]
+
+
+def _matched(onto: str, candidates: list[Candidate], variables: list[Candidate]) -> Matching:
+    matching = match(candidates, variables)
+    if not matching.matches:
+        raise SourceError(
+            f"--onto {onto}: no weight fits a variable",
+            details=[
+                *(f"weight {it.name}: {it.dtype} {list(it.shape)}" for it in candidates[:10]),
+                *(f"variable {it.name}: {it.dtype} {list(it.shape)}" for it in variables[:10]),
+            ],
+        )
+    return matching
+
+
+def _report(onto: str, matching: Matching) -> dict[str, Any]:
+    return {
+        "onto": onto,
+        "matches": [attrs.asdict(it) for it in matching.matches],
+        "unmatched_weights": matching.unmatched_weights,
+        "unmatched_variables": matching.unmatched_variables,
+    }
