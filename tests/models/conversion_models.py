@@ -133,3 +133,51 @@ def noise(folder: Path) -> Path:
 
     tf.saved_model.save(tf.Module(), str(folder), signatures=serve)
     return folder
+
+
+def jpeg_detector(folder: Path, size: int = 32) -> Path:
+    """JPEG files in, boxes out: `files` string [?] -> `boxes` [?, 5, 4], `scores`, `classes` [?, 5], `valid` [?]."""
+    import tensorflow as tf
+
+    cells = size // 8
+    random = tf.random.Generator.from_seed(11)
+    module = tf.Module()
+    module.body = tf.Variable(random.normal([8, 8, 3, 16]) / 8, name="body")
+    module.head = tf.Variable(random.normal([3, 3, 16, 6]) / 6, name="head")
+    y, x = (tf.cast(axis, tf.float32) for axis in tf.meshgrid(tf.range(cells), tf.range(cells), indexing="ij"))
+    centres = tf.reshape(tf.stack([y, x], -1) * 8 + 4, [-1, 2])
+
+    def decode(file: Any) -> Any:
+        picture = tf.io.decode_jpeg(file, channels=3)
+        return tf.image.resize(tf.cast(picture, tf.float32) / 127.5 - 1.0, [size, size])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="files")])
+    def serve(files: Any) -> Any:
+        pictures = tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
+        features = tf.nn.relu(tf.nn.conv2d(pictures, module.body, 8, "VALID"))
+        found = tf.reshape(tf.nn.conv2d(features, module.head, 1, "SAME"), [-1, cells * cells, 6])
+        extent = 8 * tf.exp(tf.tanh(found[..., 2:4]))
+        middle = centres + 4 * tf.tanh(found[..., :2])
+        boxes = tf.concat([middle - extent / 2, middle + extent / 2], -1)
+        kept = tf.image.combined_non_max_suppression(
+            boxes[:, :, None], tf.sigmoid(found[..., 4:]), 5, 5, iou_threshold=0.4, clip_boxes=False
+        )
+        return {"boxes": kept[0], "scores": kept[1], "classes": kept[2], "valid": kept[3]}
+
+    tf.saved_model.save(module, str(folder), signatures=serve)
+    return folder
+
+
+def any_size(folder: Path) -> Path:
+    """Pictures of any size: `image` float32 [?, ?, ?, 3] -> `features` [?, 8]."""
+    import tensorflow as tf
+
+    kernel = tf.random.stateless_normal([3, 3, 3, 8], (7, 8)) / 5
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="image")])
+    def serve(image: Any) -> Any:
+        features = tf.nn.relu(tf.nn.conv2d(image / 127.5 - 1.0, kernel, 2, "SAME"))
+        return {"features": tf.reduce_mean(features, [1, 2])}
+
+    tf.saved_model.save(tf.Module(), str(folder), signatures=serve)
+    return folder

@@ -219,7 +219,6 @@ def test_an_existing_target_is_not_touched(built: Built, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"int8": True}, "--int8: this version does not quantise"),
         ({"layout": "tf_serving"}, "TensorFlow Serving loads SavedModels"),
         ({"triton_backend": "tensorrt"}, "data-center TensorRT"),
     ],
@@ -228,6 +227,21 @@ def test_what_this_version_does_not_do_is_said(options: dict[str, object], messa
     with pytest.raises(UnsupportedError, match=message) as caught:
         choose_backend(ConvertOptions(**options))
     assert caught.value.way_out
+
+
+def test_eight_bits_want_real_data() -> None:
+    with pytest.raises(UsageError, match="--int8: ranges are measured on real data") as caught:
+        choose_backend(ConvertOptions(int8=True))
+    assert "--examples" in str(caught.value)
+
+
+@pytest.mark.engine
+def test_the_cluster_is_told_of_the_model(half: tuple[Path, ConvertResult, list[str]]) -> None:
+    import yaml
+
+    service = yaml.safe_load((half[1].target / "kserve.yaml").read_text())
+    assert service["spec"]["predictor"]["model"]["modelFormat"] == {"name": "triton"}
+    assert service["metadata"]["name"] == "model"
 
 
 def test_a_back_end_that_is_not_here_says_why() -> None:

@@ -1,4 +1,4 @@
-"""Runs a serving folder: its engine where a GPU can, ONNX Runtime elsewhere."""
+"""Runs a serving folder: its engine where a GPU can, ONNX Runtime elsewhere; and the parts around it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import attrs
 
 from tpu2gpu.errors import ManifestError, SourceError, UnsupportedError
 from tpu2gpu.publishing import read_manifest, sha256_of
@@ -41,6 +43,17 @@ def read_plan(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return plan
 
 
+@attrs.frozen
+class _Part:
+    """A part of a model: what it takes and gives, by wire, under its runner's names."""
+
+    name: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    runner: Runner
+    why: str
+
+
 class ServingRunner:
     """The model of a serving folder, under the names of its signature.
 
@@ -58,33 +71,57 @@ class ServingRunner:
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         self._path = Path(path)
         plan = read_plan(self._path)
+        self._signature = str(plan.get("signature"))
         try:
             self.inputs = tuple(TensorSpec.from_json(spec) for spec in plan["inputs"])
             self.outputs = tuple(TensorSpec.from_json(spec) for spec in plan["outputs"])
-            (part,) = plan["parts"]
-            self._names_in, self._names_out = part["onnx_names"]["inputs"], part["onnx_names"]["outputs"]
-            engine, self._why = _choose_engine(part)
+            self._answers: dict[str, str] = plan.get("answers") or {spec.name: spec.name for spec in self.outputs}
+            self._parts = [self._open(part, threads) for part in plan["parts"]]
         except (KeyError, TypeError, ValueError) as error:
             raise SourceError(f"{self._path / PLAN}: damaged ({error!r})", way_out="convert the model again") from error
+
+    def _open(self, part: Mapping[str, Any], threads: int | None) -> _Part:
+        names = part["onnx_names"]
+        if part.get("saved_model"):
+            from tpu2gpu.running.saved_model_runner import SavedModelRunner
+
+            runner: Runner = SavedModelRunner(
+                self._path / part["saved_model"], signature=self._signature, threads=threads
+            )
+            return _Part(part["name"], names["inputs"], names["outputs"], runner, part["in_tensorflow_because"])
+        engine, why = _choose_engine(part)
         if engine is not None:
             _check_digest(self._path, engine)
-            self._runner: Runner = EngineRunner(self._path / engine)
+            runner = EngineRunner(self._path / engine)
         else:
-            self._runner = OnnxRunner(self._path / part["onnx"], threads=threads)
+            on_cpu = ["CPUExecutionProvider"] if part["name"] != "core" else None
+            runner = OnnxRunner(self._path / part["onnx"], threads=threads, providers=on_cpu)
+        return _Part(part["name"], names["inputs"], names["outputs"], runner, why)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answers one request."""
+        """Answers one request, part by part."""
         arrays = check_feeds(self.inputs, feeds, self._path)
-        outputs = self._runner.run({self._names_in[name]: array for name, array in arrays.items()})
-        return {spec.name: outputs[self._names_out[spec.name]] for spec in self.outputs}
+        made: dict[str, Array] = {}
+        for part in self._parts:
+            taken = {name: made[wire] if wire in made else arrays[wire] for wire, name in part.inputs.items()}
+            given = part.runner.run(taken)
+            made.update((wire, given[name]) for wire, name in part.outputs.items())
+        return {spec.name: made[self._answers[spec.name]] for spec in self.outputs}
 
     def describe(self) -> dict[str, Any]:
-        """What runs, on what, and why that."""
-        return {**self._runner.describe(), "kind": self.kind, "runs": self._runner.kind, "why": self._why}
+        """What runs, on what, and why that; of a model in parts, what each of them is."""
+        core = next(part for part in self._parts if part.name == "core")
+        described = {**core.runner.describe(), "kind": self.kind, "runs": core.runner.kind, "why": core.why}
+        if len(self._parts) > 1:
+            described["parts"] = [
+                {**part.runner.describe(), "name": part.name, "why": part.why} for part in self._parts
+            ]
+        return described
 
     def close(self) -> None:
         """Gives the memory back."""
-        self._runner.close()
+        for part in self._parts:
+            part.runner.close()
 
 
 def _choose_engine(part: Mapping[str, Any]) -> tuple[str | None, str]:

@@ -41,7 +41,7 @@ def choose_backend(options: ConvertOptions) -> Backend:
 
     Raises:
         UnsupportedError: This version does not do what is asked.
-        UsageError: Options contradict each other.
+        UsageError: Options contradict each other, or one lacks another.
         EnvironmentLacksError: The asked back end is not here.
     """
     _refuse_what_is_not_done(options)
@@ -67,8 +67,10 @@ def choose_backend(options: ConvertOptions) -> Backend:
 
 
 def _refuse_what_is_not_done(options: ConvertOptions) -> None:
-    if options.int8:
-        raise UnsupportedError("--int8: this version does not quantise", way_out="cast the model to float16 instead")
+    if options.int8 and not options.examples:
+        raise UsageError(
+            "--int8: ranges are measured on real data", way_out="give --examples of the data that it will see"
+        )
     if options.layout == "tf_serving":
         raise UnsupportedError(
             "--layout tf_serving: TensorFlow Serving loads SavedModels, and this version converts to ONNX and engines",

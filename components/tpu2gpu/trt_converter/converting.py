@@ -47,7 +47,13 @@ class ConvertOptions:
         (), "TFRecord files of examples to compare on; made-up inputs when not given", metavar="FILES"
     )
     feature: tuple[str, ...] = option((), "feature of the examples for an input", metavar="INPUT=FEATURE")
-    int8: bool = option(False, "quantise to 8-bit whole numbers")
+    int8: bool = option(False, "quantise to 8-bit whole numbers; wants --examples to calibrate on")
+    int8_examples: int = option(64, "how many of the examples to calibrate and compare on", minimum=1, metavar="N")
+    int8_per_channel: bool = option(True, "a scale for each channel of a weight")
+    int8_exclude: tuple[str, ...] = option(
+        (), "leave these nodes as they are: a kind of operation, or a pattern of names", metavar="OP|REGEX"
+    )
+    int8_method: str = option("minmax", "how ranges are found", choices=("minmax", "entropy", "percentile"))
     timeout_s: float = option(3600.0, "seconds that each back end may take", minimum=1)
     memory_limit_mib: int | None = option(None, "MiB of memory that each back end may take", minimum=1)
 

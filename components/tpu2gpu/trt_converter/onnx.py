@@ -20,7 +20,7 @@ from tpu2gpu.running.saved_model_runner import SavedModelRunner
 from tpu2gpu.trt_converter.frozen import PROTOBUF_LIMIT_BYTES, FrozenGraph, check_types, check_weights, frozen_graph
 from tpu2gpu.trt_converter.gate import check_onnx, describe_onnx
 from tpu2gpu.trt_converter.handlers import register_handlers
-from tpu2gpu.trt_converter.proving import feeds_for, prove
+from tpu2gpu.trt_converter.proving import DEFAULT_EXAMPLES, feeds_for, prove, saved_feeds
 from tpu2gpu.trt_converter.steady import steady_names
 
 ENVIRONMENT = {
@@ -41,6 +41,8 @@ def convert(
     shapes: Mapping[str, list[int]],
     examples: list[str],
     features: Mapping[str, str],
+    limit: int = DEFAULT_EXAMPLES,
+    given: str = "",
     limit_bytes: int = PROTOBUF_LIMIT_BYTES,
 ) -> dict[str, Any]:
     """Converts, gates and compares with TensorFlow; the arguments and the result are plain data.
@@ -55,6 +57,8 @@ def convert(
         shapes: For inputs with unknown dimensions beside the batch, the shape to compare at.
         examples: Files of examples to compare on; made-up inputs when empty.
         features: The examples' feature for an input of another name.
+        limit: Read no more examples than this.
+        given: A folder of feeds to compare on, in place of all those.
         limit_bytes: How large the weights may be.
 
     Raises:
@@ -77,7 +81,13 @@ def convert(
     Path(onnx_path).write_bytes(model.SerializeToString(deterministic=True))
     candidate = _open(onnx_path, reference, names)
     converted = time.perf_counter()
-    feeds = feeds_for(reference.inputs, batches=batches, shapes=shapes, examples=examples, features=features)
+    feeds = (
+        saved_feeds(Path(given))
+        if given
+        else feeds_for(
+            reference.inputs, batches=batches, shapes=shapes, examples=examples, features=features, limit=limit
+        )
+    )
     proof = prove(reference, candidate, names, feeds, Path(proof_folder))
     return {
         "signature": signature,

@@ -17,6 +17,8 @@ _LEVELS = {
     "the source.",
 }
 
+_PLACES = {"pre": "what comes before model.onnx", "post": "what comes after it"}
+
 _PYTHON = """```python
 import tpu2gpu
 
@@ -50,7 +52,7 @@ def write_readme(folder: Path, plan: Mapping[str, Any], lines: Sequence[str], tr
         lines: What `glance` says.
         triton: What a Triton server is told; None without a model repository.
     """
-    (part,) = plan["parts"]
+    part = next(each for each in plan["parts"] if each["name"] == "core")
     rows = ["| file | what it is | what loads it |", "|---|---|---|"]
     rows.append("| `model.onnx` | the model, weights included | ONNX Runtime on CPUs and on every NVIDIA GPU |")
     if part["engine"]:
@@ -59,9 +61,17 @@ def write_readme(folder: Path, plan: Mapping[str, Any], lines: Sequence[str], tr
             f"| `{part['engine']}` | TensorRT-RTX engine | TensorRT-RTX {version} on the GPUs named above; "
             "not Triton, not data-center TensorRT |"
         )
+    for other in plan["parts"]:
+        if other["name"] != "core":
+            how = "ONNX Runtime" if other["onnx"] else "TensorFlow"
+            rows.append(f"| `{other['onnx'] or other['saved_model']}` | {_PLACES[other['name']]} | {how}, on the CPU |")
     if triton is not None:
         home = f"{REPOSITORY}/{triton.name}/"
         rows.append(f"| `{home}` | Triton model, back end `{triton.backend}` | Triton Inference Server |")
+        rows.append("| `kserve.yaml` | an InferenceService that runs it in Triton; fill in `storageUri` | KServe |")
+        if len(plan["parts"]) > 1:
+            whole = triton.name.removesuffix("_core")
+            rows.append(f"| `{REPOSITORY}/{whole}/` | the parts, chained: ask this one | Triton Inference Server |")
     rows.append("| `plan.json` | which part runs where, what was verified | `tpu2gpu.load` |")
     rows.append("| `report.json` | figures of the conversion | people and dashboards |")
     rows.append("| `manifest.json` | SHA-256 of every file | `tpu2gpu verify` |")
@@ -70,31 +80,54 @@ def write_readme(folder: Path, plan: Mapping[str, Any], lines: Sequence[str], tr
         " ".join(lines),
         "\n".join(rows),
         "## Signature",
-        "\n".join([*_tensors("Input", plan["inputs"], part), *_tensors("Output", plan["outputs"], part)]),
+        "\n".join([*_tensors("Input", plan, part), *_tensors("Output", plan, part)]),
         "## In Python",
         _PYTHON,
     ]
+    if len(plan["parts"]) > 1:
+        sections += ["## Parts", _parts(plan)]
     if triton is not None:
-        sections += ["## In Triton", _triton(triton)]
+        sections += ["## In Triton", _triton(triton, [part for part in plan["parts"] if part["name"] != "core"])]
     (folder / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def _tensors(what: str, specs: Sequence[Mapping[str, Any]], part: Mapping[str, Any]) -> list[str]:
-    names = part["onnx_names"][f"{what.lower()}s"]
+def _tensors(what: str, plan: Mapping[str, Any], part: Mapping[str, Any]) -> list[str]:
+    whole = len(plan["parts"]) == 1
+    names = part["onnx_names"][f"{what.lower()}s"] if whole else plan["answers"] if what == "Output" else {}
     lines = []
-    for spec in specs:
-        other = names[spec["name"]]
+    for spec in plan[f"{what.lower()}s"]:
+        other = names.get(spec["name"], spec["name"])
         note = "" if other == spec["name"] else f" (named `{other}` in ONNX and Triton)"
         lines.append(f"- {what} `{TensorSpec.from_json(spec)}`{note}")
     return lines
 
 
-def _triton(model: TritonModel) -> str:
+def _parts(plan: Mapping[str, Any]) -> str:
+    """Which part does what, and what flows between them."""
+    rows = ["| part | operations for one example | why it is no part of model.onnx |", "|---|---|---|"]
+    for part in plan["parts"]:
+        why = "; ".join(part.get("refused", ())) or "model.onnx itself"
+        rows.append(f"| `{part['name']}` | {part['operations_per_example']:,} | {why.replace('|', '/')} |")
+    cuts = [
+        f"- `{cut['wire']}`, from `{cut['from']}` to {' and '.join(f'`{name}`' for name in cut['to'])}: "
+        f"{cut['bytes_per_example']:,} bytes for one example"
+        for cut in plan["cuts"]
+    ]
+    return "\n".join(rows) + "\n\n" + "\n".join(cuts)
+
+
+def _triton(model: TritonModel, others: Sequence[Mapping[str, Any]]) -> str:
     paragraphs = [f"```\ntritonserver --model-repository=this/folder/{REPOSITORY}\n```"]
     if single := model.single_numbers:
         paragraphs.append(
             f"Triton has no empty shapes: {', '.join(f'`{name}`' for name in single)}, one number for each example, is "
             "[?, 1] for its clients."
+        )
+    for part in others:
+        library = "onnxruntime" if part["onnx"] else "tensorflow"
+        paragraphs.append(
+            f"`{part['name']}` runs in the back end `python`, which needs `numpy` and `{library}` in the "
+            "server's Python."
         )
     if model.backend == "python":
         paragraphs.append(
@@ -104,7 +137,7 @@ def _triton(model: TritonModel) -> str:
         return "\n\n".join(paragraphs)
     paragraphs.append(
         "The back end `onnxruntime` is part of NVIDIA's Triton containers. On a GPU it lets TensorRT build an engine "
-        "for that very GPU when the first request comes, which takes from seconds to minutes, and keeps it in "
+        "for that very GPU when it loads the model, which takes from seconds to minutes, and keeps it in "
         f"`{model.engine_cache}`: mount a volume there, so that it outlives the server. The name holds the digest of "
         "model.onnx, so that new weights never meet an old engine. On a CPU it runs as it is."
     )

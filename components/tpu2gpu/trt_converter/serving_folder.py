@@ -11,9 +11,10 @@ import attrs
 from tpu2gpu.publishing import sha256_of, write_json
 from tpu2gpu.running.runners import PLAN, TensorSpec
 from tpu2gpu.running.serving_runner import FORMAT
+from tpu2gpu.trt_converter.kserve import write_inference_service
 from tpu2gpu.trt_converter.profiles import DEFAULT_BATCHES, Bounds
 from tpu2gpu.trt_converter.readme import write_readme
-from tpu2gpu.trt_converter.triton import TritonModel, write_repository
+from tpu2gpu.trt_converter.triton import TritonModel, write_ensemble, write_repository
 
 if TYPE_CHECKING:
     from tpu2gpu.trt_converter.converting import ConvertOptions
@@ -36,32 +37,45 @@ def make_plan(
     versions = dict(converted["versions"])
     if engine is not None:
         versions["tensorrt_rtx"] = engine["version"]
+    whole = converted.get("split") or {}
     built = "engine_executed" if engine and "executed" in engine else "engine_built"
     return {
         "format": FORMAT,
         "signature": converted["signature"],
-        "inputs": converted["inputs"],
-        "outputs": converted["outputs"],
+        "inputs": whole.get("inputs", converted["inputs"]),
+        "outputs": whole.get("outputs", converted["outputs"]),
+        "answers": whole.get("answers", {spec["name"]: spec["name"] for spec in converted["outputs"]}),
         "backend": "onnx" if engine is None else "tensorrt_rtx",
         "precision": converted["precision"],
         "verified_level": "onnx_cpu" if engine is None else built,
-        "parts": [
-            {
-                "name": "core",
-                "runs_on": "cpu" if engine is None else "gpu",
-                "onnx": ONNX_FILE,
-                "onnx_names": converted["onnx_names"],
-                "engine": None if engine is None else ENGINE_FILE,
-                "ops": converted["ops"],
-                "compute_capabilities": [] if engine is None else engine["compute_capabilities"],
-            }
-        ],
-        "engine_coverage": 0.0 if engine is None else 1.0,
+        "parts": _parts(converted, engine),
+        "cuts": whole.get("cuts", []),
+        "engine_coverage": 0.0 if engine is None else float(whole.get("core_share", 1.0)),
         "tolerance": tolerance,
         "relative_error": error,
         "compared_on": converted["compared_on"],
         "versions": versions,
     }
+
+
+def _parts(converted: Mapping[str, Any], engine: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """What the parts are, in the order in which they run; one part where the model is whole."""
+    core = {
+        "name": "core",
+        "runs_on": "cpu" if engine is None else "gpu",
+        "onnx": ONNX_FILE,
+        "saved_model": None,
+        "inputs": converted["inputs"],
+        "outputs": converted["outputs"],
+        "onnx_names": converted["onnx_names"],
+        "engine": None if engine is None else ENGINE_FILE,
+        "ops": converted["ops"],
+        "compute_capabilities": [] if engine is None else engine["compute_capabilities"],
+    }
+    if not converted.get("split"):
+        return [core]
+    others: dict[str, Any] = {"runs_on": "cpu", "engine": None, "compute_capabilities": []}
+    return [{**part, **(core if part["name"] == "core" else others)} for part in converted["split"]["parts"]]
 
 
 def lay_out(
@@ -86,21 +100,39 @@ def lay_out(
     write_json(folder / PLAN, plan)
     model = None
     if options.layout == "triton":
-        (part,) = plan["parts"]
         largest = next((bounds[2][0] for bounds in profile.values()), DEFAULT_BATCHES[2]) if batched else 0
-        names = part["onnx_names"]
-        model = TritonModel(
-            name=options.name,
-            backend=options.triton_backend,
-            inputs=_renamed(plan["inputs"], names["inputs"]),
-            outputs=_renamed(plan["outputs"], names["outputs"]),
-            precision=plan["precision"],
-            max_batch=largest,
-            profile=profile,
-            digest=sha256_of(folder / ONNX_FILE),
-        )
-        write_repository(folder, model, folder / ONNX_FILE)
+        models = [_triton_model(folder, options, plan, part, profile, largest) for part in plan["parts"]]
+        for part, each in zip(plan["parts"], models, strict=True):
+            write_repository(folder, each, folder / (part["onnx"] or part["saved_model"]))
+        model = next(each for part, each in zip(plan["parts"], models, strict=True) if part["name"] == "core")
+        if len(models) > 1:
+            inputs = [TensorSpec.from_json(spec) for spec in plan["inputs"]]
+            write_ensemble(folder, options.name, inputs, _renamed(plan["outputs"], plan["answers"]), models)
+        write_inference_service(folder, options.name, on_gpu=options.triton_backend != "python")
     write_readme(folder, plan, lines, model)
+
+
+def _triton_model(
+    folder: Path,
+    options: ConvertOptions,
+    plan: Mapping[str, Any],
+    part: Mapping[str, Any],
+    profile: Mapping[str, Bounds],
+    max_batch: int,
+) -> TritonModel:
+    """What Triton is told of one part; what runs beside the accelerator runs in the python back end, on the CPU."""
+    is_core = part["name"] == "core"
+    return TritonModel(
+        name=options.name if len(plan["parts"]) == 1 else f"{options.name}_{part['name']}",
+        backend=options.triton_backend if is_core else "python",
+        inputs=_renamed(part["inputs"], part["onnx_names"]["inputs"]),
+        outputs=_renamed(part["outputs"], part["onnx_names"]["outputs"]),
+        precision=plan["precision"],
+        max_batch=max_batch,
+        profile=profile if is_core else {},
+        digest=sha256_of(folder / part["onnx"]) if part["onnx"] else "",
+        on_cpu=not is_core,
+    )
 
 
 def _renamed(specs: list[dict[str, Any]], names: Mapping[str, str]) -> list[TensorSpec]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from tpu2gpu.running.runners import TensorSpec
 from tpu2gpu.trt_converter import onnx, tensorrt
 from tpu2gpu.trt_converter.backends import Backend
 from tpu2gpu.trt_converter.profiles import DEFAULT_BATCHES, Bounds, fit_profiles, parse_profiles
-from tpu2gpu.trt_converter.proving import TOLERANCES, check_parity
+from tpu2gpu.trt_converter.proving import DEFAULT_EXAMPLES, TOLERANCES, check_parity
 from tpu2gpu.trt_converter.readme import glance
 from tpu2gpu.trt_converter.serving_folder import ENGINE_FILE, ONNX_FILE, findings_of, lay_out, make_plan
 from tpu2gpu.trt_converter.triton import check_name
@@ -90,20 +91,26 @@ def convert_into(staging: Staging, request: Request, progress: Progress) -> dict
     with tempfile.TemporaryDirectory() as proof:
         progress("converting to ONNX and comparing", 0, _STEPS)
         converted, onnx_rss = _to_onnx(staging, request, Path(proof))
+        if request.options.int8:
+            progress("quantising", 0, _STEPS)
+            converted, int8_rss = _to_int8(staging, request, converted, Path(proof))
+            onnx_rss = max(onnx_rss, int8_rss)
         tolerance = _tolerance(request, converted["precision"])
         error = check_parity(converted["parity"], tolerance, f"{ONNX_FILE} in ONNX Runtime")
+        if converted["split"] and not request.options.int8:  # in 8 bits the core alone is compared
+            error = max(error, check_parity(converted["split"]["parity"], tolerance, "the chain of all parts"))
         profile = _profile(request, converted)
-        engine, engine_rss = None, 0
+        engine, engine_rss, why_not = None, 0, backend.why_not
         if backend.builds_engine:
             progress("building the engine", 1, _STEPS)
-            engine, engine_rss = _to_engine(staging, request, converted, profile)
-            executed = _executed(staging, request, converted["onnx_names"], Path(proof))
-            if executed is not None:
+            engine, engine_rss, why_not = _try_engine(staging, request, converted, profile)
+            executed = None if engine is None else _executed(staging, request, converted["onnx_names"], Path(proof))
+            if engine is not None and executed is not None:
                 engine["executed"] = executed
                 error = max(error, check_parity(executed["parity"], tolerance, "the engine"))
     progress("writing the serving folder", 2, _STEPS)
     plan = make_plan(converted, engine, tolerance, error)
-    lines = glance(plan, engine, backend.why_not)
+    lines = glance(plan, engine, why_not)
     lay_out(staging.folder, request.options, plan, profile, batched=converted["batched"], lines=lines)
     findings = findings_of(plan, converted, engine, max(onnx_rss, engine_rss))
     staging.report.update({"at_a_glance": lines, **findings})
@@ -114,7 +121,7 @@ def convert_into(staging: Staging, request: Request, progress: Progress) -> dict
 def _to_onnx(staging: Staging, request: Request, proof: Path) -> tuple[dict[str, Any], int]:
     batches = next((bounds[:2] for bounds in request.profiles.values()), None)
     converted, rss = request.in_child(
-        "tpu2gpu.trt_converter.onnx:convert",
+        "tpu2gpu.trt_converter.parts:convert",
         "the conversion to ONNX",
         onnx.ENVIRONMENT,
         source=str(request.source.resolve()),
@@ -126,9 +133,34 @@ def _to_onnx(staging: Staging, request: Request, proof: Path) -> tuple[dict[str,
         shapes={name: list(usual) for name, (_, usual, _) in request.profiles.items() if len(usual) > 1},
         examples=list(request.options.examples),
         features=request.features,
+        for_engine=request.backend.builds_engine,
+        limit=request.options.int8_examples if request.options.int8 else DEFAULT_EXAMPLES,
     )
     staging.report["onnx"] = {**converted, "peak_rss_bytes": rss}
     return converted, rss
+
+
+def _to_int8(staging: Staging, request: Request, converted: dict[str, Any], proof: Path) -> tuple[dict[str, Any], int]:
+    """Puts a quantised file in the place of the one in float32, which has been compared with the source by then."""
+    if converted["precision"] != "float32":
+        raise UsageError(
+            f"--int8: the model computes in {converted['precision']}", way_out="quantise the model in float32 instead"
+        )
+    check_parity(converted["parity"], TOLERANCES["float32"], f"{ONNX_FILE} in ONNX Runtime, before quantisation,")
+    options = request.options
+    found, rss = request.in_child(
+        "tpu2gpu.trt_converter.calibration:quantise",
+        "the quantisation",
+        onnx.ENVIRONMENT,
+        onnx_path=str(staging.folder / ONNX_FILE),
+        proof_folder=str(proof),
+        names=converted["onnx_names"],
+        per_channel=options.int8_per_channel,
+        exclude=list(options.int8_exclude),
+        ranges_by=options.int8_method,
+    )
+    staging.report["int8"] = {**found, "peak_rss_bytes": rss}
+    return {**converted, **{name: found[name] for name in found if name in converted}}, rss
 
 
 def _tolerance(request: Request, precision: str) -> float:
@@ -166,6 +198,21 @@ def _to_engine(
     )
     staging.report["engine"] = {**engine, "peak_rss_bytes": rss}
     return engine, rss
+
+
+def _try_engine(
+    staging: Staging, request: Request, converted: Mapping[str, Any], profile: Mapping[str, Bounds]
+) -> tuple[dict[str, Any] | None, int, str]:
+    """The engine; or none and why, where the choice was left to us and the builder does not take the model."""
+    try:
+        return *_to_engine(staging, request, converted, profile), ""
+    except ConversionError as error:
+        if request.options.backend != "auto":
+            raise
+        shutil.rmtree(staging.folder / ENGINE_FILE.partition("/")[0], ignore_errors=True)
+        why = ": ".join([error.message, *error.details[:1]])
+        staging.report.update(no_engine_because=why, engine_refused=error.to_json())
+        return None, 0, why
 
 
 def refuse_float64(converted: Mapping[str, Any]) -> None:

@@ -54,6 +54,7 @@ class TritonModel:
         max_batch: The largest batch; 0 where the first dimension is no batch.
         profile: For each input, by ONNX name, its smallest, usual and largest shape, where all are known.
         digest: SHA-256 of the ONNX file.
+        on_cpu: Whether it runs on the CPU wherever the server is.
     """
 
     name: str
@@ -64,6 +65,7 @@ class TritonModel:
     max_batch: int
     profile: Mapping[str, Bounds]
     digest: str
+    on_cpu: bool = False
 
     @property
     def engine_cache(self) -> str:
@@ -90,13 +92,13 @@ def check_name(name: str) -> None:
         raise UsageError(f"--name {name}: a model's name consists of letters, digits, '_', '-' and '.'")
 
 
-def write_repository(folder: Path, model: TritonModel, onnx: Path) -> Path:
+def write_repository(folder: Path, model: TritonModel, source: Path) -> Path:
     """Writes `model_repository/<name>/{config.pbtxt,1/...}`.
 
     Args:
         folder: The serving folder.
         model: What to tell the server.
-        onnx: The ONNX file.
+        source: The ONNX file, or the SavedModel's folder.
 
     Returns:
         The configuration's path.
@@ -107,13 +109,66 @@ def write_repository(folder: Path, model: TritonModel, onnx: Path) -> Path:
     home = folder / REPOSITORY / model.name
     version = home / "1"
     version.mkdir(parents=True)
-    _link(onnx, version / "model.onnx")
+    if source.is_dir():
+        for file in sorted(path for path in source.rglob("*") if path.is_file()):
+            twin = version / "model.savedmodel" / file.relative_to(source)
+            twin.parent.mkdir(parents=True, exist_ok=True)
+            _link(file, twin)
+    else:
+        _link(source, version / "model.onnx")
     if model.backend == "python":
         template = Path(__file__).with_name("triton_model.py")
         (version / "model.py").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     path = home / "config.pbtxt"
     path.write_text(config_text(configuration(model)), encoding="utf-8")
     return path
+
+
+def write_ensemble(
+    folder: Path, name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], models: Sequence[TritonModel]
+) -> Path:
+    """Writes the configuration that chains the parts of a model: `model_repository/<name>/config.pbtxt`.
+
+    Args:
+        folder: The serving folder.
+        name: The whole model's name.
+        inputs: What it takes.
+        outputs: What it gives.
+        models: Its parts, in the order in which they run; tensors of one name are one.
+
+    Returns:
+        The configuration's path.
+
+    Raises:
+        UnsupportedError: Triton has no such type.
+    """
+    home = folder / REPOSITORY / name
+    (home / "1").mkdir(parents=True)  # Triton wants a version, be it empty
+    (home / "1" / ".keep").touch()  # and copies of folders leave empty ones out
+    path = home / "config.pbtxt"
+    path.write_text(config_text(ensemble(name, inputs, outputs, models)), encoding="utf-8")
+    return path
+
+
+def ensemble(
+    name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], models: Sequence[TritonModel]
+) -> Any:
+    """The ModelConfig message of `write_ensemble`."""
+    from tritonclient.grpc import model_config_pb2 as messages
+
+    config = messages.ModelConfig(name=name, platform="ensemble", max_batch_size=models[0].max_batch)
+    for specs, target in ((inputs, config.input), (outputs, config.output)):
+        for spec in specs:
+            tensor = target.add()
+            _describe(tensor, spec, models[0])
+            tensor.ClearField("reshape")  # the parts do that
+    for model in models:
+        step = config.ensemble_scheduling.step.add(model_name=model.name, model_version=-1)
+        for spec in model.inputs:
+            step.input_map[spec.name] = spec.name
+        for spec in model.outputs:
+            step.output_map[spec.name] = spec.name
+    return config
 
 
 def config_text(config: Any) -> str:
@@ -143,12 +198,27 @@ def configuration(model: TritonModel) -> Any:
         _describe(config.output.add(), spec, model)
     if model.max_batch:
         config.dynamic_batching.max_queue_delay_microseconds = _QUEUE_DELAY_US
-    config.instance_group.add(kind=messages.ModelInstanceGroup.KIND_AUTO, count=1)
+    kinds = messages.ModelInstanceGroup
+    config.instance_group.add(kind=kinds.KIND_CPU if model.on_cpu else kinds.KIND_AUTO, count=1)
+    _warm_up(config, model)
     if model.backend == "onnxruntime":
         accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="tensorrt")
         for key, value in _accelerator_options(model).items():
             accelerator.parameters[key] = value
     return config
+
+
+def _warm_up(config: Any, model: TritonModel) -> None:
+    """One request of zeros before the server calls the model ready, where all shapes are known."""
+    if model.on_cpu or any(size < 0 for tensor in config.input for size in tensor.dims):
+        return
+    if any(spec.dtype == "string" for spec in model.inputs):  # an empty text is none that a model must take
+        return
+    request = config.model_warmup.add(name="zeros", batch_size=1 if model.max_batch else 0)
+    for tensor in config.input:
+        fed = request.inputs[tensor.name]
+        fed.data_type, fed.zero_data = tensor.data_type, True
+        fed.dims.extend(tensor.dims)
 
 
 def _describe(tensor: Any, spec: TensorSpec, model: TritonModel) -> None:

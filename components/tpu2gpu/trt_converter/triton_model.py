@@ -1,6 +1,7 @@
-"""Runs model.onnx in ONNX Runtime inside Triton's python back end. Needs numpy and onnxruntime, nothing else.
+"""Runs what lies beside it inside Triton's python back end: model.onnx in ONNX Runtime, a SavedModel in TensorFlow.
 
-It is copied into model repositories as it stands. Requests that Triton has batched are computed in one go.
+It is copied into model repositories as it stands, and needs numpy, and onnxruntime or tensorflow. Requests that Triton
+has batched are computed in one go.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found, unused-ignore]
 
 
@@ -23,37 +23,69 @@ class TritonPythonModel:
         self.batched = config["max_batch_size"] > 0
         self.inputs = [tensor["name"] for tensor in config["input"]]
         self.outputs = [tensor["name"] for tensor in config["output"]]
-        options = ort.SessionOptions()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        wanted = ["CUDAExecutionProvider"] if args["model_instance_kind"] == "GPU" else []
-        providers = [name for name in [*wanted, "CPUExecutionProvider"] if name in ort.get_available_providers()]
-        path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
-        self.session = ort.InferenceSession(str(path), options, providers=providers)
-        self.texts = {output.name for output in self.session.get_outputs() if output.type == "tensor(string)"}
+        version = Path(args["model_repository"]) / args["model_version"]
+        if (version / "model.onnx").is_file():
+            self.model: Any = _Onnx(version / "model.onnx", on_gpu=args["model_instance_kind"] == "GPU")
+        else:
+            self.model = _SavedModel(version / "model.savedmodel")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers requests, in their order."""
         feeds = [self._feed(request) for request in requests]
         forms = {tuple(feed[name].shape[1:] for name in self.inputs) for feed in feeds}
         if not self.batched or len(forms) > 1:
-            return [self._response(self.session.run(self.outputs, feed)) for feed in feeds]
+            return [self._response(self.model.run(self.outputs, feed)) for feed in feeds]
         joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in self.inputs}
         ends = np.cumsum([len(feed[self.inputs[0]]) for feed in feeds])
-        parts = [np.split(output, ends[:-1]) for output in self.session.run(self.outputs, joined)]
+        parts = [np.split(output, ends[:-1]) for output in self.model.run(self.outputs, joined)]
         return [self._response(answer) for answer in zip(*parts, strict=True)]
 
     def finalize(self) -> None:
         """Lets go of the model."""
-        self.session = None
+        self.model = None
 
     def _feed(self, request: Any) -> dict[str, Any]:
-        arrays = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs}
-        return {name: _decoded(array) if array.dtype == object else array for name, array in arrays.items()}
+        return {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs}
 
     def _response(self, answer: Any) -> Any:
         named = zip(self.outputs, answer, strict=True)
-        tensors = [pb_utils.Tensor(name, _encoded(value) if name in self.texts else value) for name, value in named]
+        tensors = [pb_utils.Tensor(name, value) for name, value in named]
         return pb_utils.InferenceResponse(output_tensors=tensors)
+
+
+class _Onnx:
+    """An ONNX file in ONNX Runtime."""
+
+    def __init__(self, path: Path, *, on_gpu: bool) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        wanted = ["CUDAExecutionProvider"] * on_gpu + ["CPUExecutionProvider"]
+        providers = [name for name in wanted if name in ort.get_available_providers()]
+        self.session = ort.InferenceSession(str(path), options, providers=providers)
+        self.texts = {output.name for output in self.session.get_outputs() if output.type == "tensor(string)"}
+
+    def run(self, outputs: list[str], feed: dict[str, Any]) -> list[Any]:
+        given = {name: _decoded(array) if array.dtype == object else array for name, array in feed.items()}
+        found = zip(outputs, self.session.run(outputs, given), strict=True)
+        return [_encoded(value) if name in self.texts else value for name, value in found]
+
+
+class _SavedModel:
+    """The only signature of a SavedModel in TensorFlow, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")
+        self.loaded = tf.saved_model.load(str(path))
+        (self.function,) = self.loaded.signatures.values()
+        self.constant = tf.constant
+
+    def run(self, outputs: list[str], feed: dict[str, Any]) -> list[Any]:
+        found = self.function(**{name: self.constant(array) for name, array in feed.items()})
+        return [found[name].numpy() for name in outputs]
 
 
 def _decoded(array: Any) -> Any:

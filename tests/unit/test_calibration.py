@@ -1,0 +1,127 @@
+"""INT8: quantised on real examples, compared with the source, and ranked by what it costs each layer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models import zoo
+from tests.models.conversion_models import product
+from tpu2gpu.errors import ConversionError, UsageError
+from tpu2gpu.running.loading import load
+from tpu2gpu.running.parity import compare
+from tpu2gpu.running.runners import open_runner
+from tpu2gpu.trt_converter.calibration import quantise
+from tpu2gpu.trt_converter.converting import ConvertOptions, ConvertResult, convert_model
+
+Built = Callable[..., Path]
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import tensorflow as tf
+
+    path = tmp_path_factory.mktemp("examples") / "photographs.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for photograph in zoo.photographs(24, SIZE):
+            feature = tf.train.Feature(float_list=tf.train.FloatList(value=photograph.ravel()))
+            writer.write(tf.train.Example(features=tf.train.Features(feature={"image": feature})).SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8(
+    built: Built, examples: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, ConvertResult, dict[str, Any]]:
+    """RetinaNet's convolutions on photographs, in 8 bits but for the boxes' last layer; with an engine."""
+    source = built(zoo.retinanet, SIZE, nms=False)
+    options = ConvertOptions(int8=True, examples=(str(examples),), int8_examples=16, int8_exclude=("box_offsets",))
+    result = convert_model(source, tmp_path_factory.mktemp("int8") / "serving", options)
+    return source, result, result.report["int8"]
+
+
+@pytest.mark.engine
+def test_the_file_holds_8_bit_weights_and_the_engine_is_built_of_it(
+    int8: tuple[Path, ConvertResult, dict[str, Any]],
+) -> None:
+    import onnx
+
+    _, result, found = int8
+    assert result.precision == "int8"
+    assert result.verified_level in ("engine_built", "engine_executed")
+    assert found["calibrated_on"] == 16
+    model = onnx.load(result.target / "model.onnx")
+    types = {weights.data_type for weights in model.graph.initializer if len(weights.dims) == 4}
+    assert onnx.TensorProto.INT8 in types
+    assert {node.op_type for node in model.graph.node} >= {"QuantizeLinear", "DequantizeLinear", "Conv"}
+    assert 0 < result.relative_error < 0.25
+    json.dumps(found)
+
+
+@pytest.mark.engine
+def test_what_was_excluded_stays_and_the_worst_layers_come_first(
+    int8: tuple[Path, ConvertResult, dict[str, Any]],
+) -> None:
+    _, _, found = int8
+    assert found["excluded"] and all("box_offsets" in name for name in found["excluded"])
+    assert not set(found["excluded"]) & set(found["quantised"])
+    noise = [each["in_the_model_db"] for each in found["sensitivity"]]
+    assert len(noise) > 5
+    assert noise == sorted(noise)
+
+
+@pytest.mark.engine
+def test_photographs_that_it_was_not_calibrated_on_get_similar_answers(
+    int8: tuple[Path, ConvertResult, dict[str, Any]],
+) -> None:
+    source, result, _ = int8
+    feeds = {"image": zoo.photographs(32, SIZE)[24:]}
+    parities = compare(open_runner(source).run(feeds), load(result.target).run(feeds))
+    assert all(0 < parity.relative_error < 0.3 for parity in parities.values())
+    assert all((parity.cosine or 0) > 0.97 for parity in parities.values())
+
+
+def test_a_model_in_another_precision_is_not_quantised(built: Built, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    path = tmp_path / "some.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        feature = tf.train.Feature(float_list=tf.train.FloatList(value=[1.0, 2.0, 3.0]))
+        writer.write(tf.train.Example(features=tf.train.Features(feature={"x": feature})).SerializeToString())
+    options = ConvertOptions(backend="onnx", int8=True, examples=(str(path),))
+    with pytest.raises(UsageError, match="--int8: the model computes in float64"):
+        convert_model(built(product, "float64"), tmp_path / "serving", options)
+
+
+@pytest.mark.parametrize(
+    ("exclude", "error", "message"),
+    [(["nobody"], UsageError, "nobody: fits no node"), (["MatMul"], ConversionError, "none of Conv")],
+)
+def test_patterns_must_fit_and_leave_something(tmp_path: Path, exclude: list[str], error: Any, message: str) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    from tpu2gpu.trt_converter.proving import save_proof
+
+    weights = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"], name="dense")], "g", [x], [y], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    feeds = {"x": np.ones((2, 4), np.float32)}
+    save_proof(tmp_path, 0, feeds, {"y": feeds["x"]})
+    with pytest.raises(error) as caught:
+        quantise(
+            onnx_path=str(tmp_path / "m.onnx"),
+            proof_folder=str(tmp_path),
+            names={"inputs": {"x": "x"}, "outputs": {"y": "y"}},
+            per_channel=True,
+            exclude=exclude,
+            ranges_by="minmax",
+        )
+    assert message in str(caught.value)
