@@ -47,12 +47,18 @@ def frozen_by_tensorflow(source: Path, **feeds: Any) -> Answers:
         loaded = tf.saved_model.load(str(source))
         signature = loaded.signatures["serving_default"]
         frozen = convert_variables_to_constants_v2(signature)
-        given = [tf.constant(feeds[name]) for name in signature.structured_input_signature[1]]
-        answers = frozen(*given)
+        # A frozen function takes its inputs by position, in the order of the placeholders and not of the names.
+        places = [tensor.op.name for tensor in signature.inputs]
+        names = sorted(signature.structured_input_signature[1], key=lambda name: _place(name, places))
+        answers = frozen(*(tf.constant(feeds[name]) for name in names))
     finally:
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
     flat = answers if isinstance(answers, list) else [answers]
     return {name: value.numpy() for name, value in zip(sorted(signature.structured_outputs), flat, strict=True)}
+
+
+def _place(name: str, places: list[str]) -> int:
+    return next(i for i, place in enumerate(places) if place == name or place.endswith(f"_{name}"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
