@@ -9,22 +9,15 @@ from pathlib import Path
 import attrs
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.latency_evaluator.budgets import Budgets
 from tpu2gpu.latency_evaluator.results import EvaluateResult
 from tpu2gpu.options import flag, option
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.publishing import check_free, describe_source, publish
 
-_BUDGETS = (
-    "max_relative_error",
-    "min_top1_agreement",
-    "max_accuracy_drop",
-    "max_p99_ms",
-    "min_speedup",
-)
-
 
 @attrs.frozen(kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(Budgets):
     """What to measure, and the budgets."""
 
     requests: int = option(1000, "requests to time with each model, one at a time", minimum=1)
@@ -39,26 +32,6 @@ class EvaluateOptions:
     )
     label: str | None = option("label", "the feature with the class number", metavar="FEATURE")
     max_examples: int | None = option(None, "read no more examples than this", minimum=1)
-    max_p99_ms: float | None = option(None, "99 % of the requests must be answered in that time", minimum=0)
-    min_speedup: float | None = option(None, "p50 of the baseline over p50 of the candidate", minimum=0)
-    max_relative_error: float | None = option(
-        None,
-        "largest error over largest output of the baseline (default: 1e-4 for float32, 2e-2 for float16, "
-        "1e-1 for bfloat16, 2e-1 for int8)",
-        minimum=0,
-    )
-    min_top1_agreement: float | None = option(
-        None, "share of examples with the largest score at the same class (default: 0.99 for classifiers)", minimum=0
-    )
-    max_accuracy_drop: float | None = option(
-        None, "accuracy of the baseline minus that of the candidate (default: 0.01 with labels)", minimum=0
-    )
-    require_level: str | None = option(
-        None, "on what the verdict must be reached", choices=("onnx_cpu", "engine_built", "engine_executed")
-    )
-    allow_undecided: tuple[str, ...] = option(
-        (), "a budget that may stay undecided", choices=_BUDGETS, metavar="BUDGET"
-    )
     timeout_s: float = option(600.0, "for loading a model, and for a block of its requests", minimum=0)
 
     def features(self) -> dict[str, str]:
