@@ -131,6 +131,7 @@ def _here(settings: Settings) -> Settings:
         settings,
         root=str(Path(settings.root).resolve()),
         promotion_uri=str(Path(settings.promotion_folder).resolve()),
+        checkpoint=settings.checkpoint and str(Path(settings.checkpoint).resolve()),
         hardware=settings.hardware or json.dumps(stable_hardware(), sort_keys=True),
     )
 

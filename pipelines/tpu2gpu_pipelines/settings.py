@@ -52,6 +52,9 @@ class Settings:
         name: The pipeline's name. Former results are kept by it.
         root: Folder of everything that runs leave behind.
         promotion_uri: Folder of promoted models; `promoted` in `root` when empty.
+        checkpoint: What a training run elsewhere left behind, in any form that `tpu2gpu.import_model` reads: it is
+            imported, and nothing is trained. A folder, file or checkpoint prefix, or a URI where the pipeline runs on
+            Kubeflow. Kubeflow takes a checkpoint that changed at the same URI for the same one.
         cache: Take a former result where a step would do the same again.
         hardware: What measures, for the cache; a local run fills it in.
         data: Section of `DigitsOptions`.
@@ -66,6 +69,7 @@ class Settings:
     name: str = option("tpu2gpu-digits", "the pipeline's name")
     root: str = option("demo", "folder of everything that runs leave behind")
     promotion_uri: str = option("", "folder of promoted models (default: `promoted` in the root)")
+    checkpoint: str = option("", "what was trained elsewhere, to import it instead of training", metavar="URI")
     cache: bool = option(True, "take a former result where a step would do the same again")
     hardware: str = option("", "what measures; a local run fills it in")
     data: DigitsOptions = attrs.field(factory=DigitsOptions)

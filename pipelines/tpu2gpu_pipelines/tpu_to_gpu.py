@@ -1,15 +1,18 @@
-"""The pipeline: a model is trained, imported, cast, frozen, converted, judged, and promoted if it is blessed."""
+"""The pipeline: a model is trained or given, imported, cast, frozen, converted, judged, promoted if it is blessed."""
 
 from __future__ import annotations
 
 import hashlib
+from glob import escape
 from importlib.util import find_spec
 from pathlib import Path
 
 from tfx.components import Pusher, Trainer
+from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
 
+from tpu2gpu.artifacts import Checkpoint
 from tpu2gpu.checkpoint_importer.component import CheckpointImporter
 from tpu2gpu.errors import SourceError
 from tpu2gpu.freezer.component import Freezer
@@ -23,6 +26,8 @@ from tpu2gpu_pipelines.settings import Settings, TrainingOptions
 def create_pipeline(settings: Settings) -> Pipeline:
     """Makes the pipeline; the same settings make the same one.
 
+    Where the settings name a checkpoint, an importer node with that URI stands in the Trainer's place.
+
     There is no condition in it, which Kubeflow would not evaluate: the Pusher looks at the blessings itself.
 
     Args:
@@ -32,8 +37,12 @@ def create_pipeline(settings: Settings) -> Pipeline:
         SourceError: There is no such training function.
     """
     examples = DigitExamples(settings.data)
-    trainer = make_trainer(examples.outputs["examples"], settings.training)
-    importer = CheckpointImporter(model=trainer.outputs["model"], options=settings.import_)
+    if settings.checkpoint:
+        trained = make_checkpoint(settings.checkpoint)
+        importer = CheckpointImporter(checkpoint=trained.outputs["result"], options=settings.import_)
+    else:
+        trained = make_trainer(examples.outputs["examples"], settings.training)
+        importer = CheckpointImporter(model=trained.outputs["model"], options=settings.import_)
     caster = PrecisionCaster(model=importer.outputs["model"], options=settings.cast)
     freezer = Freezer(model=caster.outputs["model"], options=settings.freeze)
     converter = TRTConverter(model=freezer.outputs["model"], options=settings.convert)
@@ -56,7 +65,7 @@ def create_pipeline(settings: Settings) -> Pipeline:
     return Pipeline(
         pipeline_name=settings.name,
         pipeline_root=settings.pipeline_root,
-        components=[examples, trainer, importer, caster, freezer, converter, evaluator, pusher],
+        components=[examples, trained, importer, caster, freezer, converter, evaluator, pusher],
         enable_cache=settings.cache,
     )
 
@@ -80,6 +89,33 @@ def make_trainer(examples: object, training: TrainingOptions) -> Trainer:
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
         custom_config=config,
     )
+
+
+def make_checkpoint(uri: str) -> Importer:
+    """An importer node for what was trained elsewhere.
+
+    Where its files can be seen from here, their state is on the artifact, so that what changed in its place is
+    imported anew.
+
+    Args:
+        uri: A folder, file or checkpoint prefix, or a URI.
+    """
+    state = files_state(uri)
+    return Importer(
+        source_uri=uri, artifact_type=Checkpoint, custom_properties={"files_state": state} if state else {}
+    ).with_id("Checkpoint")
+
+
+def files_state(uri: str) -> str:
+    """SHA-256 of the names, sizes and times of change of a local checkpoint's files; nothing where there are none.
+
+    Args:
+        uri: A folder, or the prefix that its files' names share.
+    """
+    path = Path(uri)
+    files = path.rglob("*") if path.is_dir() else path.parent.glob(f"{escape(path.name)}*")
+    states = sorted((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
+    return hashlib.sha256(repr(states).encode()).hexdigest() if states else ""
 
 
 def source_digest(function: str) -> str:

@@ -1,0 +1,72 @@
+"""What was trained elsewhere enters the pipeline in the Trainer's place, by one setting."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models.networks import convnet
+from tpu2gpu.checkpoint_importer.component import CheckpointImporter
+from tpu2gpu.errors import SourceError
+from tpu2gpu.publishing import verify_model
+from tpu2gpu_pipelines.history import read_run
+from tpu2gpu_pipelines.local import METADATA, run_pipeline
+from tpu2gpu_pipelines.settings import Settings
+from tpu2gpu_pipelines.tpu_to_gpu import create_pipeline, files_state, make_checkpoint
+
+
+def only_the_import(settings: Settings) -> Any:
+    """The main pipeline's beginning, as far as the imported model."""
+    from tfx.orchestration.pipeline import Pipeline
+
+    checkpoint = make_checkpoint(settings.checkpoint)
+    importer = CheckpointImporter(checkpoint=checkpoint.outputs["result"])
+    return Pipeline(settings.name, settings.pipeline_root, components=[checkpoint, importer], enable_cache=True)
+
+
+def test_a_checkpoint_takes_the_trainers_place() -> None:
+    trained = [step.id for step in create_pipeline(Settings()).components]
+    given = [step.id for step in create_pipeline(Settings(checkpoint="gs://bucket/run/model.ckpt-100")).components]
+    assert "Trainer" in trained
+    assert set(given) == {step if step != "Trainer" else "Checkpoint" for step in trained}
+
+
+def test_a_checkpoint_is_imported_and_again_only_when_its_files_changed(
+    tmp_path: Path, built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(built(convnet), tmp_path / "trained")
+    monkeypatch.chdir(tmp_path)  # relative paths are taken from the current folder
+    settings = Settings(root="runs", checkpoint="trained")
+    states = []
+    for change in (False, False, True):
+        if change:
+            (tmp_path / "trained" / "fingerprint.pb").touch()
+        result = run_pipeline(settings, only_the_import)
+        _, step = read_run(tmp_path / "runs" / METADATA, result.run)
+        states.append(step.state)
+    assert states == ["COMPLETE", "CACHED", "COMPLETE"]
+    (model,) = step.outputs["model"]
+    assert verify_model(Path(model.uri) / "Format-Serving")["run"] == result.run
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+    settings = Settings(root=str(tmp_path / "runs"), checkpoint=str(tmp_path / "nowhere"))
+    with pytest.raises(SourceError, match=f"CheckpointImporter: {tmp_path}/nowhere"):
+        run_pipeline(settings, only_the_import)
+
+
+def test_the_state_of_a_prefix_is_that_of_its_files(tmp_path: Path) -> None:
+    prefix = tmp_path / "model.ckpt-1[0]"  # no pattern
+    states = [files_state(str(prefix))]
+    for name in ("model.ckpt-1[0].index", "model.ckpt-1[0].data-00000-of-00001"):
+        (tmp_path / name).write_text("written")
+        states.append(files_state(str(prefix)))
+    (tmp_path / "model.ckpt-10.index").write_text("another")
+    assert states[0] == ""
+    assert len(set(states)) == 3
+    assert files_state(str(prefix)) == states[-1]
+    assert files_state("gs://bucket/model.ckpt-100") == ""
