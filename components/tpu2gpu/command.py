@@ -70,17 +70,39 @@ def _flag(field: attrs.Attribute[Any], kind: type) -> click.Option:
     choices = "{" + ",".join(map(str, metadata["choices"] or ())) + "}" if metadata["choices"] else None
     says = metadata["help"]
     if field.default not in (None, "", ()) and kind is not bool:
-        says += f"  [default: {field.default}]"
+        says += f"  [default: {', '.join(field.default) if repeatable else field.default}]"
     if kind is bool:
         name = f"{flag(field.name)}/--no-{flag(field.name)[2:]}" if field.default else flag(field.name)
         return click.Option([name, field.name], is_flag=True, default=bool(field.default), help=says)
+    by_comma = repeatable and (kind in (int, float) or metadata["choices"] is not None)
     return click.Option(
         [flag(field.name), field.name],
-        type=kind,
+        type=_ByComma(kind) if by_comma else kind,
         multiple=repeatable,
+        callback=_joined if by_comma else None,
         metavar=metadata["metavar"] or choices or {int: "N", float: "X"}.get(kind, "TEXT"),
-        help=f"{says}; may be repeated" if repeatable else says,
+        help=f"{says}; {'several by comma' if by_comma else 'may be repeated'}" if repeatable else says,
     )
+
+
+class _ByComma(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Values with commas between them.
+
+    Args:
+        kind: What one of them is.
+    """
+
+    def __init__(self, kind: type) -> None:
+        self.name = kind.__name__
+        self._one = click.types.convert_type(kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        return tuple(self._one.convert(part.strip(), param, ctx) for part in str(value).split(","))
+
+
+def _joined(context: click.Context, parameter: click.Parameter, given: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
+    """What was given in one flag and in several is one list."""
+    return tuple(value for values in given for value in values)
 
 
 class Commands(click.Group):

@@ -25,7 +25,7 @@ from tpu2gpu.latency_evaluator.results import CandidateResult, Check
 from tpu2gpu.latency_evaluator.summary import summary_lines, summary_rows, summary_table
 from tpu2gpu.publishing import verify_model
 
-QUICK = {"requests": 400, "warm_up_requests": 20, "max_accuracy_drop": 0.02, "timeout_s": 120.0}
+QUICK = {"requests": 400, "max_requests": 400, "warm_up_requests": 20, "max_accuracy_drop": 0.02, "timeout_s": 120.0}
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def refused(models, tmp_path_factory):
     """One candidate for each fault, measured together."""
     names = [f"{fault}.onnx" for fault in FAULTS if fault != "hangs"] + ["damaged.onnx"]
     target = tmp_path_factory.mktemp("refused") / "out"
-    result = evaluate(models, names, target, requests=300, max_p99_ms=2.0, min_speedup=0.2)
+    result = evaluate(models, names, target, requests=300, max_requests=300, max_p99_ms=2.0, min_speedup=0.2)
     return result, dict(zip((name.removesuffix(".onnx") for name in names), result.candidates, strict=True))
 
 

@@ -15,11 +15,12 @@ from tpu2gpu.errors import ParityRefusedError, SourceError, UsageError
 from tpu2gpu.latency_evaluator.entry import Entry
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
-from tpu2gpu.latency_evaluator.hardware import CpuWatch, available_cores, momentary_state, stable_hardware
-from tpu2gpu.latency_evaluator.load import Load, first_call_ms, measure, warm_up
+from tpu2gpu.latency_evaluator.hardware import CpuWatch, choose_cpus, momentary_state, stable_hardware
+from tpu2gpu.latency_evaluator.load import Load, first_call_ms, warm_up
 from tpu2gpu.latency_evaluator.quality import accuracy, check_labels, differing_specs
 from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
-from tpu2gpu.latency_evaluator.statistics import PERCENTILES, Estimate, block_spread, estimate_percentile, speedup
+from tpu2gpu.latency_evaluator.statistics import Estimate, block_spread, speedup
+from tpu2gpu.latency_evaluator.timing import time_scenarios
 from tpu2gpu.latency_evaluator.verdict import Evidence, holds, judge, reached_level
 from tpu2gpu.progress import Progress
 from tpu2gpu.publishing import name_of
@@ -31,6 +32,7 @@ Array = npt.NDArray[Any]
 
 BASELINE = "baseline"
 LATENCY_BASELINE = "latency baseline"
+_LIMIT_OF_REQUESTS = 3  # times those asked for, while the windows still differ
 
 
 def compare_models(
@@ -73,12 +75,15 @@ class _Course:
     ) -> None:
         self._entries, self._baseline = entries, entries[0]
         self._files, self._options, self._progress, self._scratch = examples, options, progress, scratch
-        self._threads = options.threads or available_cores()
+        self._cpus = choose_cpus(options.cpus)
+        self._threads = options.threads or len(self._cpus)
         self._load = Load(
             requests=options.requests,
+            max_requests=max(options.max_requests or _LIMIT_OF_REQUESTS * options.requests, options.requests),
             block_requests=min(options.block_requests, options.requests),
             batch_size=options.batch_size,
             warm_up_requests=options.warm_up_requests,
+            percentile=50.0 if options.max_p99_ms is None else 99.0,
             seed=options.seed,
         )
         self._differences: dict[str, list[str]] = {entry.label: [] for entry in entries}
@@ -90,7 +95,7 @@ class _Course:
         """Loads all models and gives them the examples, read by the baseline's inputs."""
         for number, entry in enumerate(self._entries):
             self._progress(f"loading the {entry.label}", number, len(self._entries))
-            entry.load(self._options.signature, self._threads)
+            entry.load(self._options.signature, self._threads, self._cpus)
             if entry is self._baseline:
                 self._examples = self._read_examples()
             elif entry.runs:
@@ -125,7 +130,7 @@ class _Course:
         for entry in (asked := self._asked()):
             self._progress(f"warming up the {entry.label}", 0, 1)
             self._figures[entry.label]["warm_up"] = warm_up(entry, self._load)
-        self._latency_ns, self._orders = measure(asked, self._load, self._progress)
+        self._timed = time_scenarios(asked, self._load, self._options, self._progress)
 
     def conclude(self, before: dict[str, Any], others_busy_cores: float) -> Evaluation:
         """Turns what was measured into figures and verdicts."""
@@ -138,8 +143,9 @@ class _Course:
             candidates=tuple(self._judge(entry, figures) for entry in candidates),
             examples=self._examples.count,
             labelled=self._examples.labels is not None,
-            latency_ns=self._latency_ns,
-            orders=self._orders,
+            latency_ns=self._timed.single_stream.latency_ns,
+            orders=self._timed.single_stream.orders,
+            scenario_ns=self._timed.other_latencies(),
             load=self._load,
             threads=self._threads,
             hardware=stable_hardware(),
@@ -153,7 +159,7 @@ class _Course:
     @property
     def _rival(self) -> str:
         """The label of the model that speed is held against."""
-        return LATENCY_BASELINE if LATENCY_BASELINE in self._latency_ns else BASELINE
+        return LATENCY_BASELINE if LATENCY_BASELINE in self._timed.single_stream.latency_ns else BASELINE
 
     def _remarks(self) -> Iterator[str]:
         for entry in self._entries:
@@ -171,9 +177,11 @@ class _Course:
         if not inputs:
             raise SourceError("the baseline takes no input", way_out="--signature names another signature")
         fixed = {spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None}
-        if fixed - {self._options.batch_size}:
+        asked = {self._options.batch_size, *self._options.batch_sizes}
+        if fixed and fixed != asked:
+            wrong = ", ".join(map(str, sorted(asked - fixed)))
             raise UsageError(
-                f"--batch-size {self._options.batch_size}: the baseline takes batches of {min(fixed)} only",
+                f"--batch-size {wrong}: the baseline takes batches of {min(fixed)} only",
                 way_out=f"give --batch-size {min(fixed)}",
             )
         self._progress("reading the examples", 0, 1)
@@ -187,15 +195,16 @@ class _Course:
 
     def _figures_of(self, entry: Entry) -> ModelFigures:
         peak_rss_bytes = entry.peak_rss_bytes  # before the precision is looked up, which reads the model once more
-        latency_ns = self._latency_ns.get(entry.label)
         timed: dict[str, Any] = {}
-        if latency_ns is not None:
-            latency_ms = latency_ns.ravel() / 1e6
+        if scenarios := self._timed.scenarios(entry.label):
+            single = scenarios["single_stream"]
             timed = {
-                "latency_ms": _percentiles(latency_ms),
-                "requests": latency_ms.size,
-                "throughput_per_s": float(latency_ms.size * self._load.batch_size / (latency_ms.sum() / 1e3)),
-                "block_spread": block_spread(latency_ns),
+                "latency_ms": single.latency_ms,
+                "requests": single.requests,
+                "throughput_per_s": single.throughput_per_s,
+                "block_spread": block_spread(self._timed.single_stream.latency_ns[entry.label]),
+                "scenarios": scenarios,
+                "batch_sweep": self._timed.batch_sweep(entry.label),
             }
         return ModelFigures(
             label=entry.label,
@@ -214,7 +223,7 @@ class _Course:
     def _judge(self, entry: Entry, figures: Mapping[str, ModelFigures]) -> CandidateResult:
         found, baseline = figures[entry.label], figures[BASELINE]
         parity = self._parity.get(entry.label, {})
-        latency_ns = self._latency_ns.get(entry.label)
+        latency_ns = self._timed.single_stream.latency_ns.get(entry.label)
         ratios = self._speedups(latency_ns)
         level, level_reason = reached_level(entry, ran=latency_ns is not None)
         checks = judge(
@@ -247,17 +256,12 @@ class _Course:
     def _speedups(self, latency_ns: Array | None) -> dict[str, Estimate]:
         if latency_ns is None:
             return {}
-        rival = self._latency_ns[self._rival]
+        rival = self._timed.single_stream.latency_ns[self._rival]
         found = {
             f"p{percentile:g}": speedup(rival, latency_ns, percentile, seed=self._options.seed)
             for percentile in (50.0, 99.0)
         }
         return {name: ratio for name, ratio in found.items() if ratio is not None}
-
-
-def _percentiles(latency_ms: Array) -> dict[str, Estimate]:
-    found = {f"p{percentile:g}": estimate_percentile(latency_ms, percentile) for percentile in PERCENTILES}
-    return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
 def _not_finite(outputs: Mapping[str, Array]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tpu2gpu.running.runners import PLAN, TensorSpec
 from tpu2gpu.worker import Worker
 
 _ANSWERS_AT_ONCE = 64  # requests in one call, each call with the time limit to itself
+_REQUEST_SHARE = 0.9  # of the time limit, after which a client itself says that its server hangs
 _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # TensorFlow would take the whole GPU away from the candidates
@@ -55,9 +57,15 @@ class Entry:
         """Whether it is loaded and has not failed."""
         return self._worker is not None and self.failure is None
 
-    def load(self, signature: str, threads: int) -> None:
-        """Starts the process and loads the model there."""
-        arguments = {"path": str(self.path), "signature": signature, "threads": threads}
+    def load(self, signature: str, threads: int, cpus: Sequence[int]) -> None:
+        """Starts the process on some CPU cores and loads the model there."""
+        arguments = {
+            "path": str(self.path),
+            "signature": signature,
+            "threads": threads,
+            "cpus": list(cpus),
+            "timeout_s": _REQUEST_SHARE * self._timeout_s,
+        }
         try:
             self._worker = Worker(
                 "tpu2gpu.latency_evaluator.subject:Subject",

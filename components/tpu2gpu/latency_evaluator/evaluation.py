@@ -25,6 +25,8 @@ class Evaluation:
         labelled: Whether they had labels.
         latency_ns: For each label the latencies in nanoseconds, int64 `[rounds, block]`.
         orders: The order of the models in each round, int64 `[rounds, models]`.
+        scenario_ns: The other measurements' latencies by name (`server`, `offline`, `batch_8`), for each label int64
+            `[windows, requests]`; of `server` and `offline` from the intended time of sending.
         load: How requests were sent.
         threads: How many threads each model was given.
         hardware: What stays the same between runs.
@@ -42,6 +44,7 @@ class Evaluation:
     labelled: bool
     latency_ns: dict[str, Array] = attrs.field(eq=False, repr=False)
     orders: Array = attrs.field(eq=False, repr=False)
+    scenario_ns: dict[str, dict[str, Array]] = attrs.field(eq=False, repr=False)
     load: Load
     threads: int
     hardware: dict[str, Any]

@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from tpu2gpu.errors import UsageError
+
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _NVIDIA_SMI_S = 20.0
 _STABLE_GPU = ("name", "memory.total", "driver_version")
@@ -50,6 +52,29 @@ def momentary_state() -> dict[str, Any]:
 def available_cores() -> int:
     """How many CPU cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def choose_cpus(cores: str | None) -> list[int]:
+    """The CPU cores that `0-3,8` names; all that this process may use when None.
+
+    Raises:
+        UsageError: It is no such list, or names a core that this process may not use.
+    """
+    there = sorted(os.sched_getaffinity(0))
+    if cores is None:
+        return there
+    chosen: set[int] = set()
+    for part in cores.split(","):
+        first, _, last = part.partition("-")
+        if not first.strip().isdigit() or not (last or first).strip().isdigit():
+            raise UsageError(f"--cpus {cores}: not a list of cores", way_out="give one such as 0-3,8")
+        chosen.update(range(int(first), int(last or first) + 1))
+    if missing := sorted(chosen - set(there)):
+        raise UsageError(
+            f"--cpus {cores}: no core {', '.join(map(str, missing))} for this process, it may use "
+            f"{', '.join(map(str, there))}"
+        )
+    return sorted(chosen)
 
 
 class CpuWatch:

@@ -66,6 +66,8 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
     (staging.folder / "report.html").write_text(to_html(report), encoding="utf-8")
     (staging.folder / "report.md").write_text(to_markdown(report), encoding="utf-8")
     arrays = {label.replace(" ", "_"): blocks for label, blocks in evaluation.latency_ns.items()}
+    for scenario, latencies in evaluation.scenario_ns.items():
+        arrays |= {f"{scenario}_{label}".replace(" ", "_"): windows for label, windows in latencies.items()}
     np.savez_compressed(staging.folder / "latencies.npz", order=evaluation.orders, **arrays)  # type: ignore[arg-type, unused-ignore]
     return result
 
@@ -101,7 +103,20 @@ def _model_metrics(label: str, figures: ModelFigures) -> dict[str, float | None]
         f"{label}_peak_rss_bytes": figures.peak_rss_bytes,
         f"{label}_model_bytes": figures.model_bytes,
         f"{label}_folder_bytes": figures.folder_bytes,
+        **_scenario_metrics(label, figures),
     }
+
+
+def _scenario_metrics(label: str, figures: ModelFigures) -> dict[str, float | None]:
+    """The figures of the scenarios beside single-stream, and of the batch sizes."""
+    flat: dict[str, float | None] = {}
+    named = {name: one for name, one in figures.scenarios.items() if name != "single_stream"}
+    named |= {f"batch_{one.batch_size}": one for one in figures.batch_sweep}
+    for name, one in named.items():
+        flat |= {f"{label}_{name}_{p}_ms": estimate.value for p, estimate in one.latency_ms.items()}
+        flat[f"{label}_{name}_throughput_per_s"] = one.throughput_per_s
+        flat[f"{label}_{name}_achieved_qps"] = one.achieved_qps
+    return flat
 
 
 def _choose(evaluation: Evaluation) -> CandidateResult:
@@ -130,9 +145,9 @@ def _verdict(evaluation: Evaluation, chosen: CandidateResult) -> dict[str, Any]:
 
 def _measurement(evaluation: Evaluation) -> dict[str, Any]:
     return {
-        "scenario": "single_stream",
+        "scenarios": list(evaluation.baseline.scenarios),
         "load": evaluation.load,
-        "rounds": evaluation.load.rounds,
+        "rounds": len(evaluation.orders),
         "threads": evaluation.threads,
         "examples": evaluation.examples,
         "labelled": evaluation.labelled,

@@ -127,13 +127,13 @@ def _parity_table(candidate: CandidateResult, heading: str, examples: int) -> Ta
 
 
 def _measured(result: EvaluateResult, evaluation: Evaluation) -> Facts:
-    load = evaluation.load
+    load, rounds = evaluation.load, len(evaluation.orders)
     sent = (
-        f"single-stream (the next request when the last is answered), {load.rounds * load.block_requests} requests "
+        f"single-stream (the next request when the last is answered), {rounds * load.block_requests} requests "
         f"of batch size {load.batch_size} to each model, timed in its own process"
     )
     order = (
-        f"{load.rounds} rounds of blocks of {load.block_requests} requests, {SETTLE_REQUESTS} untimed before each; "
+        f"{rounds} rounds of blocks of {load.block_requests} requests, {SETTLE_REQUESTS} untimed before each; "
         f"the models' order drawn anew in each round, seed {load.seed}"
     )
     labels = "with" if evaluation.labelled else "without"

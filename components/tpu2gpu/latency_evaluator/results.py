@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tpu2gpu.running.parity import OutputParity
 
 _ONNX_PROVIDER = "ExecutionProvider"
+_KEPT_UP = 0.95  # answered over sent
 
 Verdict = Literal["pass", "fail", "undecided"]
 Gate = Literal["infra", "model", "both"]
@@ -90,6 +91,56 @@ class WarmUp:
     why: str
 
 
+@attrs.frozen
+class Ending:
+    """What ended a measurement.
+
+    Attributes:
+        stable: Whether the last windows agreed.
+        why: The same in words.
+    """
+
+    stable: bool
+    why: str
+
+
+@attrs.frozen(kw_only=True)
+class ScenarioFigures:
+    """What one model did in one scenario, as MLPerf LoadGen names them.
+
+    Attributes:
+        scenario: `single_stream` (the next request when the last is answered), `server` (requests at Poisson times,
+            whatever the answers take) or `offline` (all requests at once).
+        batch_size: Examples in one request.
+        in_flight: Requests that the client has under way at most.
+        requests: How many were timed.
+        throughput_per_s: Examples answered per second; single-stream, per second of a request's time.
+        latency_ms: p50 to p99; of `server` from the intended time of sending, so that a request that had to wait for
+            others counts its waiting. A percentile that the sample does not bound is missing, all of `offline` are.
+        target_qps: Requests per second that were sent; `server` only.
+        achieved_qps: Requests per second that were answered; `server` only.
+        split_ms: The mean time of a request in each part, where the runner can tell: `client`, `network`, `queue`,
+            `compute`, `copy_in`, `copy_out`.
+        ending: What ended the measurement.
+    """
+
+    scenario: str
+    batch_size: int
+    in_flight: int = 1
+    requests: int = 0
+    throughput_per_s: float | None = None
+    latency_ms: dict[str, Estimate] = attrs.field(factory=dict)
+    target_qps: float | None = None
+    achieved_qps: float | None = None
+    split_ms: dict[str, float] = attrs.field(factory=dict)
+    ending: Ending | None = None
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether requests were answered as fast as they came."""
+        return not self.target_qps or (self.achieved_qps or 0.0) >= _KEPT_UP * self.target_qps
+
+
 @attrs.frozen(kw_only=True)
 class ModelFigures:
     """All that was measured of one model; None is what could not be measured.
@@ -103,10 +154,12 @@ class ModelFigures:
         load_s: Time to open it, its library's import included.
         first_call_ms: The first answer's time.
         warm_up: How it was warmed up.
-        latency_ms: p50, p90, p95 and p99; a percentile that the sample does not bound is missing.
+        latency_ms: p50, p90, p95 and p99, single-stream; a percentile that the sample does not bound is missing.
         requests: How many requests were timed.
         throughput_per_s: Examples answered per second of a request's time, one request at a time.
         block_spread: Quartile distance of the blocks' medians over their median.
+        scenarios: Its figures in each scenario that was measured, by the scenario's name.
+        batch_sweep: Its single-stream figures by batch size, the smallest first.
         accuracy: Share of the examples whose largest score is at the label.
         peak_rss_bytes: Largest resident memory of its process on the host.
         model_bytes: Size of the files that were run.
@@ -125,6 +178,8 @@ class ModelFigures:
     requests: int = 0
     throughput_per_s: float | None = None
     block_spread: float | None = None
+    scenarios: dict[str, ScenarioFigures] = attrs.field(factory=dict)
+    batch_sweep: tuple[ScenarioFigures, ...] = ()
     accuracy: float | None = None
     peak_rss_bytes: int | None = None
     model_bytes: int | None = None

@@ -11,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.latency_evaluator.open_loop import poisson_arrivals_ns, send
 from tpu2gpu.latency_evaluator.precision import find_precision
 from tpu2gpu.running.arrays import load_arrays, save_arrays
 from tpu2gpu.running.feeds import Examples
-from tpu2gpu.running.runners import open_runner
+from tpu2gpu.running.runners import SplitRunner, open_runner
 
 Array = npt.NDArray[Any]
 
 SETTLE_REQUESTS = 5  # before each block, untimed: the other models have just used the caches
+_REQUESTS_BYTES = 256 << 20  # of feeds made before they are sent
 
 
 class Subject:
@@ -28,12 +30,15 @@ class Subject:
         path: The model.
         signature: Which signature of a SavedModel.
         threads: How many threads compute.
+        cpus: The CPU cores that this process, or the server that it starts, may use.
+        timeout_s: How long a server may take to start, and to answer a request.
     """
 
-    def __init__(self, path: str, signature: str, threads: int) -> None:
+    def __init__(self, path: str, signature: str, threads: int, cpus: list[int], timeout_s: float) -> None:
+        os.sched_setaffinity(0, cpus)  # before any library makes its threads
         start = time.perf_counter()
         self._path = path
-        self._runner = open_runner(path, signature=signature, threads=threads)
+        self._runner = open_runner(path, signature=signature, threads=threads, timeout_s=timeout_s)
         self._load_s = time.perf_counter() - start
         self._examples = Examples({}, None, 0)
         self._answers: list[dict[str, Array]] = []
@@ -46,6 +51,7 @@ class Subject:
             "runner": self._runner.describe(),
             "load_s": self._load_s,
             "process": os.getpid(),
+            "cpus": sorted(os.sched_getaffinity(0)),
         }
 
     def precision(self) -> str:
@@ -71,7 +77,7 @@ class Subject:
         """
         for number in range(start, start + settle):
             self._runner.run(self._examples.batch(number * batch_size, batch_size))
-        requests = [self._examples.batch(number * batch_size, batch_size) for number in range(start, start + count)]
+        requests = self._requests(start, count, batch_size)
         latencies_ns = []
         run, clock = self._runner.run, time.perf_counter_ns
         gc.disable()  # a collection is the harness's pause, not the model's
@@ -83,6 +89,43 @@ class Subject:
         finally:
             gc.enable()
         return latencies_ns
+
+    def time_arrivals(
+        self, start: int, count: int, batch_size: int, qps: float | None, seed: int, settle: int
+    ) -> dict[str, Any]:
+        """Sends requests at Poisson times, or all at once, whatever the answers take.
+
+        Args:
+            start: The first request's number; its examples follow from it.
+            count: How many requests.
+            batch_size: Examples in each.
+            qps: Requests per second; None sends all at once.
+            seed: For the times of arrival.
+            settle: How many requests to send before at the same rate, not counted; none where all are sent at once.
+
+        Returns:
+            `latencies_ns` from the intended times of sending, `elapsed_ns` from the first of these times to the last
+            answer, `in_flight` requests at most.
+        """
+        settle = settle if qps else 0
+        arrivals_ns = poisson_arrivals_ns(settle + count, qps, seed) if qps else np.zeros(count, np.int64)
+        requests = self._requests(start, count, batch_size)
+        in_flight = self._runner.in_flight
+        gc.disable()
+        try:
+            latencies_ns, last_ns = send(self._runner.run, requests, arrivals_ns, in_flight=in_flight)
+        finally:
+            gc.enable()
+        elapsed_ns = last_ns - int(arrivals_ns[settle])
+        return {"latencies_ns": latencies_ns[settle:].tolist(), "elapsed_ns": elapsed_ns, "in_flight": in_flight}
+
+    def take_split_ms(self) -> dict[str, float]:
+        """The mean time of a request in each part since this was last asked; empty where the runner cannot tell."""
+        return self._runner.take_split_ms() if isinstance(self._runner, SplitRunner) else {}
+
+    def close(self) -> None:
+        """Gives everything back; stops the server where one was started."""
+        self._runner.close()
 
     def answer(self, start: int, stop: int, batch_size: int) -> None:
         """Answers the examples from number `start` to before `stop`, and keeps the answers."""
@@ -98,6 +141,13 @@ class Subject:
         names = list(self._answers[0])
         save_arrays(path, {name: self._joined(name, batch_size) for name in names})
         self._answers = []
+
+    def _requests(self, start: int, count: int, batch_size: int) -> list[dict[str, Array]]:
+        """Feeds of `count` requests; the same ones again once they would fill too much memory."""
+        one = self._examples.batch(start * batch_size, batch_size)
+        most = max(_REQUESTS_BYTES // max(sum(array.nbytes for array in one.values()), 1), 1)
+        made = [one, *(self._examples.batch((start + i) * batch_size, batch_size) for i in range(1, min(count, most)))]
+        return [made[number % len(made)] for number in range(count)]
 
     def _joined(self, name: str, batch_size: int) -> Array:
         parts = [np.asarray(answer[name]) for answer in self._answers]

@@ -42,6 +42,7 @@ class EngineRunner:
     """
 
     kind = "engine"
+    in_flight = 1
 
     def __init__(self, path: str | os.PathLike[str], *, gpu: int = 0) -> None:
         self._path = Path(path)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 import numpy as np
 
 from tpu2gpu.errors import SignatureError, SourceError
+from tpu2gpu.graphs.graph_def import FROZEN_GRAPH_FILE
 from tpu2gpu.running.arrays import Array, is_text
 
 PLAN = "plan.json"
 _ONNX_FIRST_BYTE = b"\x08"  # the key of ir_version, which every writer of ONNX files puts first
+_GRAPH_DEF_FIRST_BYTE = b"\x0a"  # the key of the first node
 
 
 @attrs.frozen
@@ -52,12 +54,14 @@ class Runner(Protocol):
     """A model that is ready to answer.
 
     Attributes:
-        kind: `saved_model`, `onnx`, `engine` or `serving`.
+        kind: `saved_model`, `graph_def`, `onnx`, `engine`, `serving` or `server`.
+        in_flight: How many requests it takes at once, from as many threads.
         inputs: What `run` takes, sorted by name.
         outputs: What `run` gives, sorted by name.
     """
 
     kind: str
+    in_flight: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -78,15 +82,30 @@ class Runner(Protocol):
         ...
 
 
+@runtime_checkable
+class SplitRunner(Protocol):
+    """A runner that can tell where a request's time goes."""
+
+    def take_split_ms(self) -> dict[str, float]:
+        """The mean time of a request in each part since this was last asked."""
+        ...
+
+
 def open_runner(
-    path: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    signature: str = "serving_default",
+    threads: int | None = None,
+    timeout_s: float = 600.0,
 ) -> Runner:
     """Opens a model of any kind; what it is, its content tells.
 
     Args:
-        path: A SavedModel's folder, an ONNX file, or a serving folder that the converter wrote.
-        signature: The SavedModel's signature; the other kinds have just one.
+        path: A SavedModel's folder, a frozen GraphDef or its folder, an ONNX file, or a serving folder that the
+            converter wrote.
+        signature: The signature of a SavedModel or a GraphDef; the other kinds have just one.
         threads: How many threads compute; the library's own choice when None.
+        timeout_s: How long a server may take to start, and to answer a request.
 
     Raises:
         SourceError: There is no model of a known kind there, or it is damaged.
@@ -102,14 +121,25 @@ def open_runner(
         from tpu2gpu.running.saved_model_runner import SavedModelRunner
 
         return SavedModelRunner(path, signature=signature, threads=threads)
+    if (graph := graph_def_file(path)) is not None:
+        from tpu2gpu.running.graph_def_runner import GraphDefRunner
+
+        return GraphDefRunner(graph, signature=signature, threads=threads)
     if path.is_file() and _starts_with(path, _ONNX_FIRST_BYTE):
         from tpu2gpu.running.onnx_runner import OnnxRunner
 
         return OnnxRunner(path, threads=threads)
     raise SourceError(
         f"{path}: {'not a model' if path.exists() else 'no such file or folder'}",
-        way_out="give a SavedModel's folder (saved_model.pb), a serving folder (plan.json) or an ONNX file",
+        way_out="give a SavedModel's folder (saved_model.pb), a frozen GraphDef, a serving folder (plan.json) or an "
+        "ONNX file",
     )
+
+
+def graph_def_file(path: str | os.PathLike[str]) -> Path | None:
+    """The file of a frozen GraphDef, where `path` is one or the folder of one."""
+    file = Path(path) / FROZEN_GRAPH_FILE if Path(path).is_dir() else Path(path)
+    return file if file.is_file() and _starts_with(file, _GRAPH_DEF_FIRST_BYTE) else None
 
 
 def check_feeds(

@@ -33,6 +33,7 @@ class SavedModelRunner:
     """
 
     kind = "saved_model"
+    in_flight = 1
 
     def __init__(
         self, path: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None
@@ -41,7 +42,7 @@ class SavedModelRunner:
         meta = choose_meta_graph(parse_saved_model(self._path), self._path)
         import tensorflow as tf
 
-        _set_threads(threads)
+        set_threads(threads)
         try:
             self._loaded = tf.saved_model.load(str(path), tags=sorted(meta.meta_info_def.tags))
         except Exception as error:  # TensorFlow raises errors of every kind for damaged models
@@ -74,20 +75,25 @@ class SavedModelRunner:
 
     def describe(self) -> dict[str, Any]:
         """What runs, and on what."""
-        import tensorflow as tf
-
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return {
-            "kind": self.kind,
-            "provider": "TensorFlow",
-            "device": devices[0].name.removeprefix("/device:"),
-            "threads": tf.config.threading.get_intra_op_parallelism_threads() or None,
-            "versions": {"tensorflow": tf.__version__},
-        }
+        return describe_tensorflow(self.kind)
 
     def close(self) -> None:
         """Lets go of the model; TensorFlow frees its variables."""
         self._loaded = self.function = None
+
+
+def describe_tensorflow(kind: str) -> dict[str, Any]:
+    """A runner's description of TensorFlow in this process."""
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return {
+        "kind": kind,
+        "provider": "TensorFlow",
+        "device": devices[0].name.removeprefix("/device:"),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or None,
+        "versions": {"tensorflow": tf.__version__},
+    }
 
 
 def _specs(structure: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
@@ -97,7 +103,12 @@ def _specs(structure: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     )
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
+    """Sets TensorFlow's threads inside one operation and across operations; its own choice when None.
+
+    Raises:
+        UsageError: TensorFlow runs already in this process, with another number of threads.
+    """
     import tensorflow as tf
 
     if threads is None:

@@ -67,6 +67,7 @@ class ServingRunner:
     """
 
     kind = "serving"
+    in_flight = 1
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         self._path = Path(path)
