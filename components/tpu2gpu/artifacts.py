@@ -103,7 +103,9 @@ def write_report(artifact: Any, folder: Path, page: str) -> None:
     shutil.copyfile(folder / page, path)
 
 
-def bless(artifact: Any, blessed: bool, *, candidate: Any, reasons: str) -> None:
+def bless(
+    artifact: Any, blessed: bool, *, candidate: Any, reasons: str, bound_to: Mapping[str, str] | None = None
+) -> None:
     """Publishes a verdict in the form that the stock Pusher asks for.
 
     Args:
@@ -111,6 +113,7 @@ def bless(artifact: Any, blessed: bool, *, candidate: Any, reasons: str) -> None
         blessed: The verdict.
         candidate: The model artifact that was judged.
         reasons: Why it was refused.
+        bound_to: What the verdict holds for: digests, hardware, the level that was reached.
     """
     mark = ("" if blessed else "NOT_") + "BLESSED"
     folder = Path(artifact.uri)
@@ -120,6 +123,8 @@ def bless(artifact: Any, blessed: bool, *, candidate: Any, reasons: str) -> None
     artifact.set_string_custom_property("current_model", candidate.uri)
     artifact.set_int_custom_property("current_model_id", candidate.id)
     artifact.set_string_custom_property("reasons", reasons)
+    for name, value in (bound_to or {}).items():
+        artifact.set_string_custom_property(name, value)
 
 
 def _one_file(artifact: Any, name: str) -> Path:

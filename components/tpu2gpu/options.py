@@ -55,6 +55,24 @@ def flag(name: str) -> str:
     return "--" + name.rstrip("_").replace("_", "-")
 
 
+def as_mapping(name: str, pairs: Iterable[str], form: str) -> dict[str, str]:
+    """The values of a repeatable option, each `NAME=VALUE`, as a mapping.
+
+    Args:
+        name: The option's field.
+        pairs: What was given.
+        form: What a value must look like, for the message.
+
+    Raises:
+        UsageError: One lacks its name, its value or the sign between.
+    """
+    parted = [(pair, *pair.partition("=")) for pair in pairs]
+    for pair, key, _, value in parted:
+        if not key or not value:
+            raise UsageError(f"{flag(name)} {pair}: must be {form}")
+    return {key: value for _, key, _, value in parted}
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` for the nearest known word, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)

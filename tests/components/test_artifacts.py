@@ -88,3 +88,17 @@ def test_our_types_are_those_that_kubeflow_can_find_or_show() -> None:
     assert names == {"tpu2gpu.Checkpoint", "system.Metrics", "system.HTML"}
     assert tpu2gpu.Checkpoint is Checkpoint
     assert not any(kind.PROPERTIES for kind in (Checkpoint, Metrics, Report))
+
+
+def test_a_blessing_says_what_it_holds_for(tmp_path: Path) -> None:
+    from tfx.types.standard_artifacts import InfraBlessing, Model
+
+    from tpu2gpu.artifacts import bless
+
+    candidate, blessing = Model(), InfraBlessing()
+    candidate.uri, blessing.uri = str(tmp_path / "model"), str(tmp_path / "blessing")
+    bound_to = {"candidate_digest": "sha256:1", "hardware_fingerprint": "ab", "verified_level": "engine_executed"}
+    bless(blessing, False, candidate=candidate, reasons="too slow", bound_to=bound_to)
+    assert [path.name for path in (tmp_path / "blessing").iterdir()] == ["INFRA_NOT_BLESSED"]
+    assert {name: blessing.get_string_custom_property(name) for name in bound_to} == bound_to
+    assert blessing.get_string_custom_property("reasons") == "too slow"

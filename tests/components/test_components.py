@@ -174,6 +174,9 @@ def test_each_verdict_is_published_in_the_form_of_the_stock_components(
         blessing = output(steps, f"{name}Evaluator", key)
         assert (blessing.type, blessing.properties["blessed"]) == (kind, expected)
         assert blessing.properties["current_model"] == output(steps, "TRTConverter").uri
+        assert blessing.properties["candidate_digest"] == read_manifest(model_of(steps, "TRTConverter"))["digest"]
+        assert blessing.properties["verified_level"] == "onnx_cpu"
+        assert blessing.properties["hardware_fingerprint"]
         files = [path.name for path in Path(blessing.uri).iterdir()]
         assert files == [f"{mark}{'' if expected else 'NOT_'}BLESSED"]
 

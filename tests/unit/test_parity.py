@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
+import attrs
 import ml_dtypes
 import numpy as np
 import pytest
 
 from tpu2gpu.errors import ParityRefusedError
+from tpu2gpu.running import error_sketch
+from tpu2gpu.running.error_sketch import ErrorSketch, sketch_errors
 from tpu2gpu.running.parity import OutputParity, compare
 
 
@@ -124,3 +129,58 @@ def test_swapped_outputs_show_as_errors():
     left, right = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
     parity = compare({"a": left, "b": right}, {"a": right, "b": left})
     assert min(output.relative_error for output in parity.values()) > 0.1
+
+
+def test_top5_agreement_is_the_share_of_the_five_best_classes_that_stay():
+    reference = np.asarray([[6.0, 5, 4, 3, 2, 1, 0]] * 2)
+    candidate = np.asarray([[2.0, 3, 4, 5, 6, 1, 0], [6.0, 5, 4, 3, 0, 1, 2]])
+    parity = one(reference, candidate)
+    assert (parity.top1_agreement, parity.top5_agreement) == (0.5, 0.9)
+    assert one(np.eye(5), np.eye(5)).top5_agreement is None
+
+
+def outputs_of_all_kinds() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(2)
+    scores = rng.normal(size=(40, 12)).astype(np.float32)
+    holes = scores + rng.normal(scale=1e-3, size=scores.shape).astype(np.float32)
+    holes[7, 3], holes[30, 1] = np.nan, np.inf
+    words = np.asarray([b"cat", b"dog"], object)[rng.integers(2, size=(40, 2))]
+    return {
+        "scores": (scores, scores + rng.normal(scale=1e-2, size=scores.shape).astype(np.float32)),
+        "holes": (scores, holes),
+        "pixels": (rng.normal(size=(40, 3, 5)), rng.normal(size=(40, 3, 5))),
+        "classes": (rng.integers(2**62, size=(40,)), rng.integers(2**62, size=(40,))),
+        "waves": (scores + 1j, scores - 1j),
+        "words": (words, words[::-1].copy()),
+        "half": (scores.astype(ml_dtypes.bfloat16), holes.astype(ml_dtypes.bfloat16)),
+    }
+
+
+@pytest.mark.parametrize("name", outputs_of_all_kinds())
+def test_sketches_of_parts_add_up_to_the_sketch_of_all(name):
+    reference, candidate = outputs_of_all_kinds()[name]
+    whole = OutputParity.of(sketch_errors(reference, candidate))
+    rng = np.random.default_rng(3)
+    for _ in range(10):
+        bounds = [0, *sorted(rng.choice(np.arange(1, 40), size=4, replace=False).tolist()), 40]
+        parts = [
+            sketch_errors(reference[first:last], candidate[first:last], first)
+            for first, last in itertools.pairwise(bounds)
+        ]
+        rng.shuffle(parts)
+        merged = OutputParity.of(sum(parts, start=ErrorSketch()))
+        for field in attrs.fields(OutputParity):
+            found, wanted = getattr(merged, field.name), getattr(whole, field.name)
+            if field.name in ("mean_abs_error", "cosine", "top5_agreement") and wanted is not None:
+                assert found == pytest.approx(wanted, rel=1e-12), field.name
+            else:
+                assert found == wanted, field.name
+
+
+def test_large_outputs_are_compared_in_pieces_with_the_same_result(monkeypatch):
+    reference, candidate = outputs_of_all_kinds()["pixels"]
+    whole = compare({"y": reference}, {"y": candidate})["y"]
+    monkeypatch.setattr(error_sketch, "_ELEMENTS_AT_ONCE", 31)
+    pieces = compare({"y": reference}, {"y": candidate})["y"]
+    assert pieces.cosine == pytest.approx(whole.cosine, rel=1e-12)
+    assert attrs.evolve(pieces, cosine=None, mean_abs_error=0.0) == attrs.evolve(whole, cosine=None, mean_abs_error=0.0)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from tpu2gpu.latency_evaluator.statistics import (
     block_spread,
     estimate_percentile,
     interval_ranks,
+    judge_minimum,
     judge_percentile,
-    judge_speedup,
     needed_requests,
     percentile_of,
     speedup,
+    throughput,
 )
+
+RECORDED = Path(__file__).parents[1] / "models" / "recorded" / "copies.npz"
 
 
 def exact_cdf(successes: int, trials: int, rate: Fraction) -> Fraction:
@@ -156,7 +161,7 @@ def test_two_copies_of_a_model_are_rarely_called_faster():
 def test_a_slower_model_is_found_out():
     rng = np.random.default_rng(4)
     ratios = [speedup(*drifting(rng, times=1.3), 50) for _ in range(20)]
-    assert all(judge_speedup(ratio, 1.0) == "fail" for ratio in ratios)
+    assert all(judge_minimum(ratio, 1.0) == "fail" for ratio in ratios)
     assert sum(ratio.lower <= 1 / 1.3 <= ratio.upper for ratio in ratios) >= 17
 
 
@@ -177,9 +182,64 @@ def test_a_ratio_passes_fails_or_stays_undecided():
     pair = drifting(np.random.default_rng(7), times=0.5)
     ratio = speedup(*pair, 50)
     assert ratio.lower < ratio.value < ratio.upper
-    assert judge_speedup(ratio, 1.5) == "pass"
-    assert judge_speedup(ratio, ratio.value) == "undecided"
-    assert judge_speedup(ratio, 3.0) == "fail"
+    assert judge_minimum(ratio, 1.5) == "pass"
+    assert judge_minimum(ratio, ratio.value) == "undecided"
+    assert judge_minimum(ratio, 3.0) == "fail"
+
+
+def recorded_copies() -> tuple[np.ndarray, np.ndarray]:
+    """Latencies of two copies of one model in microseconds, `[trials, rounds, block]` each; see record_copies.py."""
+    with np.load(RECORDED, allow_pickle=False) as arrays:
+        return arrays["first"].astype(float), arrays["second"].astype(float)
+
+
+def test_two_copies_of_a_model_are_rarely_called_faster_on_recorded_latencies():
+    first, second = recorded_copies()
+    faster = 0
+    for seed in range(100):
+        pair = first[seed % len(first)], second[seed % len(second)]
+        # Of two copies in one round, it is chance which one is called the baseline.
+        swapped = np.random.default_rng(seed).integers(2, size=(len(pair[0]), 1), dtype=bool)
+        baseline, candidate = np.where(swapped, *pair), np.where(swapped, *pair[::-1])
+        faster += speedup(baseline, candidate, 50, seed=seed, confidence=0.9).lower > 1
+    assert faster <= 8  # one-sided, 5 % promised
+
+
+def test_a_candidate_made_30_percent_slower_is_refused_on_recorded_latencies():
+    first, second = recorded_copies()
+    verdicts = [judge_minimum(speedup(*pair, 50), 1.0) for pair in zip(first, 1.3 * second, strict=True)]
+    assert verdicts.count("fail") >= 0.9 * len(verdicts)
+    assert "pass" not in verdicts
+
+
+def dependent(rng: np.random.Generator, count: int, memory: float) -> np.ndarray:
+    """Standard normal numbers, each correlated with the one before."""
+    steps = rng.normal(scale=np.sqrt(1 - memory**2), size=count)
+    steps[0] = rng.normal()
+    return lfilter([1.0], [1.0, -memory], steps)
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.3])
+def test_intervals_of_a_ratio_cover_the_truth_at_the_promised_rate(memory):
+    rng = np.random.default_rng(8)
+    covered = 0
+    for _ in range(150):
+        drift = 0.2 * dependent(rng, 50, 0.95)
+        blocks = [drift + 0.1 * dependent(rng, 50, memory) for _ in range(2)]
+        pair = [np.exp(block)[:, None] * rng.lognormal(0, 0.1, size=(50, 10)) for block in blocks]
+        ratio = speedup(*pair, 50)
+        covered += ratio.lower <= 1 <= ratio.upper
+    assert covered >= 150 * 0.95 - 3 * np.sqrt(150 * 0.95 * 0.05)
+
+
+def test_throughput_is_examples_over_time_with_an_interval_that_covers_the_truth():
+    rng = np.random.default_rng(9)
+    found = [throughput(rng.gamma(20, 0.01, size=50), 4) for _ in range(1000)]
+    covered = sum(one.lower <= 20 <= one.upper for one in found)
+    assert 1000 * 0.95 - 3 * np.sqrt(1000 * 0.95 * 0.05) <= covered <= 985
+    steady = throughput(np.full(20, 0.5), 8)
+    assert (steady.lower, steady.value, steady.upper) == (16, 16, 16)
+    assert throughput(np.full(2, 0.5), 8) is None
 
 
 def test_the_spread_of_blocks():

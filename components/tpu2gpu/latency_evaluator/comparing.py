@@ -8,31 +8,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from tpu2gpu.errors import ParityRefusedError, SourceError, UsageError
+from tpu2gpu.errors import SourceError, UsageError
+from tpu2gpu.latency_evaluator.agreement import Agreement, compare_answers
+from tpu2gpu.latency_evaluator.average_precision import mean_average_precision
 from tpu2gpu.latency_evaluator.entry import Entry
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
+from tpu2gpu.latency_evaluator.gpu_memory import gpu_memory_bytes
 from tpu2gpu.latency_evaluator.hardware import CpuWatch, choose_cpus, momentary_state, stable_hardware
+from tpu2gpu.latency_evaluator.levels import reached_level
 from tpu2gpu.latency_evaluator.load import Load, first_call_ms, warm_up
-from tpu2gpu.latency_evaluator.quality import accuracy, check_labels, differing_specs
+from tpu2gpu.latency_evaluator.quality import differing_specs
 from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
 from tpu2gpu.latency_evaluator.statistics import Estimate, block_spread, speedup
 from tpu2gpu.latency_evaluator.timing import time_scenarios
-from tpu2gpu.latency_evaluator.verdict import Evidence, holds, judge, reached_level
+from tpu2gpu.latency_evaluator.verdict import Evidence, holds, judge
 from tpu2gpu.progress import Progress
 from tpu2gpu.publishing import name_of
-from tpu2gpu.running.arrays import is_text, save_arrays
+from tpu2gpu.running.arrays import save_arrays
+from tpu2gpu.running.box_labels import box_features
+from tpu2gpu.running.detections import find_detections, read_detections
 from tpu2gpu.running.feeds import Examples, read_examples
-from tpu2gpu.running.parity import OutputParity, compare
 
 Array = npt.NDArray[Any]
 
 BASELINE = "baseline"
 LATENCY_BASELINE = "latency baseline"
 _LIMIT_OF_REQUESTS = 3  # times those asked for, while the windows still differ
+_TIMED_EXAMPLES = 1000  # of those that are compared on Beam, unless an option says otherwise
 
 
 def compare_models(
@@ -42,8 +47,9 @@ def compare_models(
     examples: Sequence[str],
     options: EvaluateOptions,
     progress: Progress,
+    beside: Path,
 ) -> Evaluation:
-    """Runs the whole evaluation; see `evaluate_model`."""
+    """Runs the whole evaluation; see `evaluate_model`. Beam's workers leave their results in the folder `beside`."""
     before = momentary_state()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluate-")))
@@ -57,6 +63,9 @@ def compare_models(
         course = _Course(entries, examples, options, progress, scratch)
         course.open_models()
         course.let_answer()
+        if options.runner:
+            shared = stack.enter_context(tempfile.TemporaryDirectory(prefix=".tpu2gpu-compare-", dir=beside))
+            course.compare_on_beam(Path(shared))
         watch = CpuWatch([entry.process for entry in entries if entry.runs and entry.process])
         course.time_models()
         return course.conclude(before, watch.others_busy_cores())
@@ -88,8 +97,7 @@ class _Course:
         )
         self._differences: dict[str, list[str]] = {entry.label: [] for entry in entries}
         self._figures: dict[str, dict[str, Any]] = {entry.label: {} for entry in entries}
-        self._parity: dict[str, dict[str, OutputParity]] = {}
-        self._odd_baseline = 0
+        self._agreements: dict[str, Agreement] = {}
 
     def open_models(self) -> None:
         """Loads all models and gives them the examples, read by the baseline's inputs."""
@@ -111,19 +119,39 @@ class _Course:
         for number, entry in enumerate(asked := self._asked()):
             self._progress(f"comparing the {entry.label}", number, len(asked))
             self._figures[entry.label]["first_call_ms"] = first_call_ms(entry, self._load)
+            if self._options.runner:
+                continue
             answers = entry.answer_all(self._examples.count, self._load.batch_size, self._scratch)
             if answers is None:
                 continue
-            if entry is self._baseline:
-                wanted = answers
-                check_labels(answers, self._examples.labels)
-                self._odd_baseline = _not_finite(answers)
-            else:
-                try:
-                    self._parity[entry.label] = compare(wanted, answers)
-                except ParityRefusedError as error:
-                    self._differences[entry.label] += error.details
-            self._figures[entry.label]["accuracy"] = accuracy(answers, self._examples.labels)
+            wanted = wanted or answers  # the baseline is the first
+            self._note(entry, compare_answers(wanted, answers, self._examples.labels, self._options))
+            names = find_detections(wanted, self._options.named_detections())
+            if names is not None and self._examples.boxes is not None and self._agreements[entry.label].parity:
+                found = read_detections(answers, names, self._options.box_form)
+                precision = mean_average_precision(found, self._examples.boxes, self._options.box_form)
+                self._figures[entry.label]["mean_average_precision"] = precision
+
+    def compare_on_beam(self, shared: Path) -> None:
+        """Compares the answers to all examples on a Beam runner, whose workers leave their results in `shared`."""
+        from tpu2gpu.latency_evaluator.beam import compare_on_beam
+
+        self._progress(f"comparing on {self._options.runner}", 0, 1)
+        entries = {entry.label: entry for entry in self._asked()}
+        paths = {label: str(entry.path) for label, entry in entries.items()}
+        found = compare_on_beam(paths[BASELINE], paths, self._files, self._options, shared)
+        for label, agreement in found.items():
+            self._note(entries[label], agreement)
+
+    def _note(self, entry: Entry, agreement: Agreement) -> None:
+        if agreement.failure is not None:
+            entry.close()
+            entry.failure = agreement.failure
+            return
+        self._agreements[entry.label] = agreement
+        self._differences[entry.label] += agreement.differences
+        right = agreement.candidate_right
+        self._figures[entry.label] |= {"accuracy": right.accuracy, "top5_accuracy": right.top5_accuracy}
 
     def time_models(self) -> None:
         """Warms all models up, then times them."""
@@ -152,7 +180,7 @@ class _Course:
             before=before,
             after=after,
             others_busy_cores=others_busy_cores,
-            odd_baseline=self._odd_baseline,
+            odd_baseline=self._agreements[BASELINE].odd_baseline,
             remarks=tuple(self._remarks()),
         )
 
@@ -190,7 +218,8 @@ class _Course:
             inputs,
             features=self._options.features(),
             label=self._options.label,
-            limit=self._options.max_examples,
+            boxes=box_features(self._options.label_boxes, self._options.label_classes),
+            limit=self._options.max_examples or (_TIMED_EXAMPLES if self._options.runner else None),
         )
 
     def _figures_of(self, entry: Entry) -> ModelFigures:
@@ -214,6 +243,7 @@ class _Course:
             runner=entry.description.get("runner", {}),
             load_s=entry.description.get("load_s"),
             peak_rss_bytes=peak_rss_bytes,
+            gpu_memory_bytes=None if entry.process is None else gpu_memory_bytes(entry.process),
             model_bytes=entry.model_bytes(),
             folder_bytes=entry.folder_bytes(),
             **self._figures[entry.label],
@@ -222,7 +252,7 @@ class _Course:
 
     def _judge(self, entry: Entry, figures: Mapping[str, ModelFigures]) -> CandidateResult:
         found, baseline = figures[entry.label], figures[BASELINE]
-        parity = self._parity.get(entry.label, {})
+        agreement = self._agreements.get(entry.label, Agreement())
         latency_ns = self._timed.single_stream.latency_ns.get(entry.label)
         ratios = self._speedups(latency_ns)
         level, level_reason = reached_level(entry, ran=latency_ns is not None)
@@ -231,11 +261,14 @@ class _Course:
             Evidence(
                 failure=entry.failure,
                 differences=self._differences[entry.label],
-                examples=self._examples.count,
-                parity=parity,
-                precisions=(baseline.precision or "float32", found.precision or "float32"),
-                accuracies=(baseline.accuracy, found.accuracy),
-                latency_ms=None if latency_ns is None else latency_ns / 1e6,
+                examples=agreement.examples,
+                parity=agreement.parity,
+                boxes=agreement.boxes,
+                box_outputs=agreement.box_outputs,
+                baseline=baseline,
+                candidate=found,
+                latency_ms=self._timed.latency_ms(entry.label),
+                batch_sizes={name: one.batch_size for name, one in found.scenarios.items()},
                 speedup=ratios.get("p50"),
                 rival=self._rival,
                 level=level,
@@ -244,7 +277,10 @@ class _Course:
         )
         return CandidateResult(
             figures=found,
-            parity=parity,
+            compared=agreement.examples,
+            parity=agreement.parity,
+            boxes=agreement.boxes,
+            box_outputs=agreement.box_outputs,
             speedup=ratios,
             checks=checks,
             verified_level=level,
@@ -262,7 +298,3 @@ class _Course:
             for percentile in (50.0, 99.0)
         }
         return {name: ratio for name, ratio in found.items() if ratio is not None}
-
-
-def _not_finite(outputs: Mapping[str, Array]) -> int:
-    return sum(int(np.sum(~np.isfinite(array.astype(np.float64)))) for array in outputs.values() if not is_text(array))

@@ -9,15 +9,16 @@ from pathlib import Path
 import attrs
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.latency_evaluator.answer_options import AnswerOptions
 from tpu2gpu.latency_evaluator.budgets import Budgets
 from tpu2gpu.latency_evaluator.results import EvaluateResult
-from tpu2gpu.options import flag, option
+from tpu2gpu.options import as_mapping, option
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.publishing import check_free, describe_source, publish
 
 
 @attrs.frozen(kw_only=True)
-class EvaluateOptions(Budgets):
+class EvaluateOptions(Budgets, AnswerOptions):
     """What to measure, and the budgets."""
 
     requests: int = option(1000, "requests to time with each model, one at a time", minimum=1)
@@ -47,7 +48,6 @@ class EvaluateOptions(Budgets):
     feature: tuple[str, ...] = option(
         (), "the feature that feeds an input, where their names differ", metavar="INPUT=FEATURE"
     )
-    label: str | None = option("label", "the feature with the class number", metavar="FEATURE")
     max_examples: int | None = option(None, "read no more examples than this", minimum=1)
     timeout_s: float = option(600.0, "for loading a model, and for a block of its requests", minimum=0)
 
@@ -57,11 +57,7 @@ class EvaluateOptions(Budgets):
         Raises:
             UsageError: One is not INPUT=FEATURE.
         """
-        pairs = [(pair, *pair.partition("=")) for pair in self.feature]
-        for pair, name, _, feature in pairs:
-            if not name or not feature:
-                raise UsageError(f"{flag('feature')} {pair}: must be INPUT=FEATURE")
-        return {name: feature for _, name, _, feature in pairs}
+        return as_mapping("feature", self.feature, "INPUT=FEATURE")
 
 
 def evaluate_model(
@@ -101,6 +97,7 @@ def evaluate_model(
         UsageError: An option does not fit, or the target exists.
         SourceError: A path is missing, or the baseline does not run.
         ExamplesError: The examples are missing, damaged or do not fit the baseline.
+        RemoteRunError: The Beam runner failed.
     """
     options = options or EvaluateOptions()
     paths = [os.fspath(candidate) for candidate in candidates]
@@ -120,5 +117,6 @@ def evaluate_model(
         from tpu2gpu.latency_evaluator.presenting import write_reports
 
         rival = None if latency_baseline is None else os.fspath(latency_baseline)
-        evaluation = compare_models(os.fspath(baseline), rival, paths, examples, options, progress)
+        beside = Path(target).absolute().parent
+        evaluation = compare_models(os.fspath(baseline), rival, paths, examples, options, progress, beside)
         return write_reports(evaluation, options, staging, Path(target))

@@ -14,6 +14,8 @@ from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
 from tpu2gpu.promotion import newest_version
 from tpu2gpu.step import Step, log_progress
 
+_BOUND_TO = ("candidate_digest", "baseline_digest", "hardware_fingerprint", "verified_level")
+
 
 class Executor(BaseExecutor):
     """Evaluates with `tpu2gpu.evaluate_model`; a refusal is a published verdict, and the step ends normally."""
@@ -36,8 +38,11 @@ class Executor(BaseExecutor):
                 progress=log_progress,
             )
             figures = json.loads((result.target / "metrics.json").read_text(encoding="utf-8"))
+            verdict = json.loads((result.target / "verdict.json").read_text(encoding="utf-8"))
             write_metrics(step.output("metrics"), figures)
             write_report(step.output("report"), result.target, "report.html")
         reasons = "\n".join(result.candidate.reasons)
-        bless(step.output("infra_blessing"), result.infra_blessed, candidate=candidate, reasons=reasons)
-        bless(step.output("model_blessing"), result.model_blessed, candidate=candidate, reasons=reasons)
+        bound_to = {name: str(verdict[name]) for name in _BOUND_TO}
+        for output, blessed in (("infra", result.infra_blessed), ("model", result.model_blessed)):
+            artifact = step.output(f"{output}_blessing")
+            bless(artifact, blessed, candidate=candidate, reasons=reasons, bound_to=bound_to)

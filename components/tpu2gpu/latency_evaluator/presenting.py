@@ -84,6 +84,7 @@ def metrics(result: EvaluateResult) -> dict[str, float]:
         **_model_metrics("candidate", chosen.figures),
         "relative_error_max": chosen.relative_error,
         "top1_agreement": chosen.top1_agreement,
+        "box_iou": chosen.boxes.mean_iou if chosen.boxes else None,
         **{f"speedup_{name}": ratio.value for name, ratio in chosen.speedup.items()},
         **{f"speedup_{name}_lower": ratio.lower for name, ratio in chosen.speedup.items()},
     }
@@ -91,16 +92,20 @@ def metrics(result: EvaluateResult) -> dict[str, float]:
 
 
 def _model_metrics(label: str, figures: ModelFigures) -> dict[str, float | None]:
-    latencies = {f"{label}_{name}_ms": estimate.value for name, estimate in figures.latency_ms.items()}
-    uppers = {f"{label}_{name}_upper_ms": estimate.upper for name, estimate in figures.latency_ms.items()}
+    percentiles = {name.replace(".", "_"): estimate for name, estimate in figures.latency_ms.items()}
+    latencies = {f"{label}_{name}_ms": estimate.value for name, estimate in percentiles.items()}
+    uppers = {f"{label}_{name}_upper_ms": estimate.upper for name, estimate in percentiles.items()}
     return {
         f"{label}_accuracy": figures.accuracy,
+        f"{label}_top5_accuracy": figures.top5_accuracy,
+        f"{label}_mean_average_precision": figures.mean_average_precision,
         **latencies,
         **uppers,
         f"{label}_throughput_per_s": figures.throughput_per_s,
         f"{label}_load_s": figures.load_s,
         f"{label}_first_call_ms": figures.first_call_ms,
         f"{label}_peak_rss_bytes": figures.peak_rss_bytes,
+        f"{label}_gpu_memory_bytes": figures.gpu_memory_bytes,
         f"{label}_model_bytes": figures.model_bytes,
         f"{label}_folder_bytes": figures.folder_bytes,
         **_scenario_metrics(label, figures),

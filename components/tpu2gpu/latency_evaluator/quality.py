@@ -1,47 +1,13 @@
-"""How right a model is: on the labels, and in what its outputs hold."""
+"""The figures that gate, and the outputs that they come from; what differs in the form of two models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
-from tpu2gpu.errors import ExamplesError
-from tpu2gpu.running.parity import OutputParity, is_class_scores
+from tpu2gpu.running.parity import OutputParity
 from tpu2gpu.running.runners import TensorSpec
-
-Array = npt.NDArray[Any]
-
-
-def scores_output(outputs: Mapping[str, Array], count: int) -> str | None:
-    """The output that holds a classifier's scores: the first that is floating point, [count, classes]."""
-    return next((name for name, array in outputs.items() if is_class_scores(array) and len(array) == count), None)
-
-
-def check_labels(outputs: Mapping[str, Array], labels: Array | None) -> None:
-    """Checks that the labels are class numbers of the model.
-
-    Raises:
-        ExamplesError: They are not.
-    """
-    if labels is None or (name := scores_output(outputs, len(labels))) is None:
-        return
-    classes = outputs[name].shape[1]
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ExamplesError(
-            f"the labels go from {labels.min()} to {labels.max()}, but output {name} has {classes} classes, from 0",
-            way_out="--label names another feature",
-        )
-
-
-def accuracy(outputs: Mapping[str, Array], labels: Array | None) -> float | None:
-    """Share of the examples whose largest score is at their label; None without labels or without scores."""
-    if labels is None or (name := scores_output(outputs, len(labels))) is None:
-        return None
-    return float(np.mean(np.argmax(outputs[name].astype(np.float64), axis=1) == labels))
 
 
 @attrs.frozen
@@ -52,17 +18,21 @@ class Worst:
     output: str
 
 
-def worst_error(parity: Mapping[str, OutputParity]) -> Worst | None:
-    """The largest relative error of all outputs."""
-    return max(
-        (Worst(one.relative_error, name) for name, one in parity.items()), key=lambda worst: worst.value, default=None
-    )
+def largest(parity: Mapping[str, OutputParity], figure: str) -> Worst | None:
+    """The largest of a figure over the outputs that have it."""
+    return max(_all(parity, figure), key=lambda worst: worst.value, default=None)
 
 
-def worst_agreement(parity: Mapping[str, OutputParity]) -> Worst | None:
-    """The smallest top-1 agreement of all outputs that have one."""
-    found = (Worst(one.top1_agreement, name) for name, one in parity.items() if one.top1_agreement is not None)
-    return min(found, key=lambda worst: worst.value, default=None)
+def smallest(parity: Mapping[str, OutputParity], figure: str) -> Worst | None:
+    """The smallest of a figure over the outputs that have it."""
+    return min(_all(parity, figure), key=lambda worst: worst.value, default=None)
+
+
+def _all(parity: Mapping[str, OutputParity], figure: str) -> Iterator[Worst]:
+    for name, one in parity.items():
+        value = getattr(one, figure)
+        if value is not None:
+            yield Worst(value, name)
 
 
 def differing_specs(

@@ -11,8 +11,9 @@ from tpu2gpu.latency_evaluator.results import CandidateResult, Check, EvaluateRe
 from tpu2gpu.latency_evaluator.statistics import PERCENTILES, Estimate
 from tpu2gpu.latency_evaluator.subject import SETTLE_REQUESTS
 from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, seconds, significant, size
-from tpu2gpu.reporting.plots import latency_boxes, latency_ecdf
+from tpu2gpu.reporting.plots import latency_boxes, latency_ecdf, ratio_intervals
 from tpu2gpu.reporting.report import Drawing, Facts, Figures, Row, Table, Tone
+from tpu2gpu.running.detections import BoxParity
 
 _TONES: dict[str, Tone] = {"pass": "good", "fail": "bad", "undecided": "open"}
 
@@ -24,21 +25,30 @@ def blocks(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOpti
     for candidate in result.candidates:
         named = f" of {candidate.figures.label}, {candidate.figures.name}" if several else ""
         made.append(_checks_table(candidate, f"Checks{named}"))
-    if latencies := _latency_figures(evaluation, options):
+    if latencies := _latency_figures(result, evaluation, options):
         made.append(latencies)
     for candidate in result.candidates:
         if candidate.parity:
             named = f", {candidate.figures.label}" if several else ""
-            made.append(_parity_table(candidate, f"Answers by output{named}", evaluation.examples))
+            made.append(_parity_table(candidate, f"Answers by output{named}"))
+        if candidate.boxes is not None:
+            made.append(_box_facts(candidate, f"Boxes{named}", options))
     return [*made, _measured(result, evaluation), _machine(result, evaluation)]
 
 
 def _figures_table(result: EvaluateResult, evaluation: Evaluation) -> Table:
     models, blanks = result.models, [NONE] * (len(result.models) - len(result.candidates))
     rows = [Row(["accuracy", *(percent(model.accuracy) for model in models)])] if evaluation.labelled else []
+    of_labels = {"top-5 accuracy": "top5_accuracy", "mean average precision": "mean_average_precision"}
+    for name, figure in of_labels.items():
+        if any(getattr(model, figure) is not None for model in models):
+            rows.append(Row([name, *(percent(getattr(model, figure)) for model in models)]))
     rows.append(Row(["relative error", *blanks, *(significant(one.relative_error) for one in result.candidates)]))
     if any(one.top1_agreement is not None for one in result.candidates):
         rows.append(Row(["top-1 agreement", *blanks, *(percent(one.top1_agreement) for one in result.candidates)]))
+    if any(one.boxes is not None for one in result.candidates):
+        ious = (significant(one.boxes.mean_iou if one.boxes else None) for one in result.candidates)
+        rows.append(Row(["overlap of boxes (IoU)", *blanks, *ious]))
     rows += [
         Row([name, *(_interval(model.latency_ms.get(name), milliseconds) for model in models)])
         for name in (f"p{percentile:g}" for percentile in PERCENTILES if percentile != 95)
@@ -53,6 +63,11 @@ def _figures_table(result: EvaluateResult, evaluation: Evaluation) -> Table:
         "load": lambda model: seconds(model.load_s),
         "first call": lambda model: milliseconds(model.first_call_ms),
         "peak memory": lambda model: size(model.peak_rss_bytes),
+        **(
+            {"GPU memory": lambda model: size(model.gpu_memory_bytes)}
+            if any(model.gpu_memory_bytes is not None for model in models)
+            else {}
+        ),
         "size on disk": lambda model: size(model.model_bytes),
         "whole folder": lambda model: size(model.folder_bytes),
         "precision": lambda model: model.precision or NONE,
@@ -62,8 +77,9 @@ def _figures_table(result: EvaluateResult, evaluation: Evaluation) -> Table:
     columns = ["", *(f"{model.label}: {model.name}" for model in models)]
     note = (
         "In brackets the 95 % interval: of percentiles from order statistics, without assuming a distribution; of the "
-        "speed-up by bootstrap over rounds. Throughput is that of one request at a time. Load includes importing the "
-        "library; peak memory is the process's on the host; size on disk is that of the files that were run."
+        "speed-up by block bootstrap. It speaks of these processes: another start of the same model may differ. "
+        "Throughput is that of one request at a time. Load includes importing the library; peak memory is the "
+        "process's on the host; size on disk is that of the files that were run."
     )
     return Table("Figures", columns, rows, note)
 
@@ -85,7 +101,7 @@ def _checks_table(candidate: CandidateResult, heading: str) -> Table:
     return Table(heading, ["check", "found", "limit", "verdict", "because"], rows, numeric=False, badge_column=3)
 
 
-def _latency_figures(evaluation: Evaluation, options: EvaluateOptions) -> Figures | None:
+def _latency_figures(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOptions) -> Figures | None:
     latencies_ms = {label: latency_ns / 1e6 for label, latency_ns in evaluation.latency_ns.items()}
     if not latencies_ms:
         return None
@@ -93,6 +109,11 @@ def _latency_figures(evaluation: Evaluation, options: EvaluateOptions) -> Figure
         Drawing(latency_ecdf(latencies_ms, options.max_p99_ms), "Share of requests answered within a time"),
         Drawing(latency_boxes(latencies_ms, options.max_p99_ms), "Spread of the latencies"),
     ]
+    ratios = {one.figures.label: one.speedup["p50"] for one in result.candidates if "p50" in one.speedup}
+    if ratios:
+        points = {label: (ratio.value, ratio.lower, ratio.upper) for label, ratio in ratios.items()}
+        title = f"Speed-up (p50) over {result.rival.called}, with its 95 % interval"
+        drawings.append(Drawing(ratio_intervals(points, options.min_speedup), title))
     note = (
         "Boxes reach from the 25th to the 75th percentile with the median inside, whiskers from the 1st to the 99th; "
         "the circle is the slowest request."
@@ -100,16 +121,19 @@ def _latency_figures(evaluation: Evaluation, options: EvaluateOptions) -> Figure
     return Figures("Latency", drawings, note)
 
 
-def _parity_table(candidate: CandidateResult, heading: str, examples: int) -> Table:
+def _parity_table(candidate: CandidateResult, heading: str) -> Table:
+    limits = {check.name: check.limit_text for check in candidate.checks}
     rows = [
         Row(
             [
                 name,
                 significant(one.relative_error),
+                NONE if name in candidate.box_outputs else limits.get("max_relative_error", NONE),
                 significant(one.max_abs_error),
                 significant(one.mean_abs_error),
                 NONE if one.cosine is None else f"{one.cosine:.6f}",
                 percent(one.top1_agreement),
+                percent(one.top5_agreement),
                 str(one.nan_count + one.inf_count),
                 NONE
                 if one.worst_example is None or not one.max_abs_error
@@ -118,12 +142,31 @@ def _parity_table(candidate: CandidateResult, heading: str, examples: int) -> Ta
         )
         for name, one in candidate.parity.items()
     ]
-    columns = ["output", "relative", "largest", "mean", "cosine", "top-1", "NaN, Inf", "worst at"]
+    columns = ["output", "relative", "limit", "largest", "mean", "cosine", "top-1", "top-5", "NaN, Inf", "worst at"]
     note = (
-        f"Over all {examples} examples, against the baseline. Relative is the largest absolute error over the largest "
-        "absolute value of the baseline's output. Worst at: number of the example, element in it."
+        f"Over all {candidate.compared} examples, against the baseline. Relative is the largest absolute error over "
+        "the largest absolute value of the baseline's output; it has no limit where boxes are matched instead. Worst "
+        "at: number of the example, element in it."
     )
     return Table(heading, columns, rows, note)
+
+
+def _box_facts(candidate: CandidateResult, heading: str, options: EvaluateOptions) -> Facts:
+    boxes = candidate.boxes or BoxParity()
+    limit = next((check.limit_text for check in candidate.checks if check.name == "min_box_iou"), NONE)
+    items = [
+        ("Boxes", f"{boxes.boxes}, of which {boxes.matched} have a match of their class in the other model"),
+        ("Overlap (IoU)", f"{significant(boxes.mean_iou, 4)} in the mean of all, the limit is {limit}"),
+        ("Scores", f"of a pair differ by at most {significant(boxes.max_score_error)}"),
+    ]
+    if boxes.worst_example is not None:
+        items.append(("Worst", f"example {boxes.worst_example}, {significant(boxes.worst_iou)} in the mean"))
+    return Facts(
+        heading,
+        items,
+        f"Boxes with a score of {options.box_score:g} or more in either model, matched so that the overlaps add up to "
+        "the most; a box without a match counts as an overlap of 0.",
+    )
 
 
 def _measured(result: EvaluateResult, evaluation: Evaluation) -> Facts:

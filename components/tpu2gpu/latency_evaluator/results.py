@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, significant
+from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, seconds, significant
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.statistics import Estimate
+    from tpu2gpu.running.detections import BoxParity
     from tpu2gpu.running.parity import OutputParity
 
+_UNITS: dict[str, Callable[[float], str]] = {
+    "_ms": milliseconds,
+    "_load_s": seconds,
+    "_mib": lambda value: f"{significant(value)} MiB",
+    "_per_s": lambda value: f"{significant(value)} /s",
+    "_agreement": percent,
+    "_drop": percent,
+    "_speedup": ratio,
+}
 _ONNX_PROVIDER = "ExecutionProvider"
 _KEPT_UP = 0.95  # answered over sent
 
@@ -69,11 +79,8 @@ class Check:
     def _text(self, value: float | str | None) -> str:
         if value is None or isinstance(value, str):
             return (value or NONE).replace("_", " ")
-        if self.name.endswith("_ms"):
-            return milliseconds(value)
-        if self.name in ("min_top1_agreement", "max_accuracy_drop"):
-            return percent(value)
-        return ratio(value) if self.name == "min_speedup" else significant(value)
+        written = next((write for ending, write in _UNITS.items() if self.name.endswith(ending)), significant)
+        return written(value)
 
 
 @attrs.frozen
@@ -161,7 +168,10 @@ class ModelFigures:
         scenarios: Its figures in each scenario that was measured, by the scenario's name.
         batch_sweep: Its single-stream figures by batch size, the smallest first.
         accuracy: Share of the examples whose largest score is at the label.
+        top5_accuracy: Share of the examples whose label is among the five largest scores.
+        mean_average_precision: Of a detector, as COCO defines it.
         peak_rss_bytes: Largest resident memory of its process on the host.
+        gpu_memory_bytes: GPU memory of its process after the last request.
         model_bytes: Size of the files that were run.
         folder_bytes: Size of all its files.
     """
@@ -181,7 +191,10 @@ class ModelFigures:
     scenarios: dict[str, ScenarioFigures] = attrs.field(factory=dict)
     batch_sweep: tuple[ScenarioFigures, ...] = ()
     accuracy: float | None = None
+    top5_accuracy: float | None = None
+    mean_average_precision: float | None = None
     peak_rss_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
     model_bytes: int | None = None
     folder_bytes: int | None = None
 
@@ -211,7 +224,10 @@ class CandidateResult:
 
     Attributes:
         figures: What was measured of it.
+        compared: How many examples were compared.
         parity: Its outputs against the baseline's; empty where they cannot be compared.
+        boxes: How well its boxes match the baseline's; None where no output holds detections.
+        box_outputs: The outputs that hold detections: they are matched, and their relative error does not count.
         speedup: The latency baseline's p50 and p99 over the candidate's; missing where the sample does not bound them.
         checks: Every number beside its limit.
         verified_level: On what the verdict was reached: `engine_executed`, `engine_built`, `onnx_cpu`, `saved_model`.
@@ -221,7 +237,10 @@ class CandidateResult:
     """
 
     figures: ModelFigures
+    compared: int
     parity: dict[str, OutputParity]
+    boxes: BoxParity | None = None
+    box_outputs: tuple[str, ...] = ()
     speedup: dict[str, Estimate]
     checks: tuple[Check, ...]
     verified_level: str
@@ -236,8 +255,9 @@ class CandidateResult:
 
     @property
     def relative_error(self) -> float | None:
-        """The largest of all outputs."""
-        return max((one.relative_error for one in self.parity.values()), default=None)
+        """The largest of all outputs that are compared element by element."""
+        compared = (one for name, one in self.parity.items() if name not in self.box_outputs)
+        return max((one.relative_error for one in compared), default=None)
 
     @property
     def top1_agreement(self) -> float | None:

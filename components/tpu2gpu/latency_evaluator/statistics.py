@@ -2,7 +2,7 @@
 
 Percentiles are order statistics, never interpolated and never averaged; their intervals assume no distribution, only
 that requests are independent of each other. Interleaved blocks and the noise figure of the measurement keep that
-honest; the ratio of two models is bootstrapped over rounds of blocks, which assumes less.
+honest; the ratio of two models is bootstrapped over pieces of many rounds, which assumes less.
 
 Source: H. A. David, H. N. Nagaraja, Order Statistics (3rd ed., 2003), section 7.1, for the intervals; MLPerf LoadGen,
 `early_stopping.cc`, for the budget rule.
@@ -21,8 +21,10 @@ Verdict = Literal["pass", "fail", "undecided"]
 Array = npt.NDArray[Any]
 
 CONFIDENCE = 0.95
-PERCENTILES = (50.0, 90.0, 95.0, 99.0)
-_BOOTSTRAP_ROUNDS = 2000
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+_FEWEST_ROUNDS = 5
+_PIECES = 10  # of a measurement, each long enough that what slows one down is over in the next
+_BOOTSTRAP_ROUNDS = 500
 _BOOTSTRAP_ELEMENTS = 1 << 24  # at most so many latencies are drawn at once
 
 
@@ -110,33 +112,43 @@ def needed_requests(exceedances: int, percentile: float, confidence: float = CON
 
 
 def judge_percentile(
-    latencies: Array, percentile: float, limit: float, confidence: float = CONFIDENCE
+    latencies: Array, percentile: float, limit: float, confidence: float = CONFIDENCE, *, as_one: float = 1.0
 ) -> BudgetVerdict:
     """Judges `percentile of the latency <= limit` by how many requests exceeded the limit, exactly.
 
     Pass: were the limit broken, so few exceedances would come up in less than 1 - `confidence` of such runs.
     Fail: were it kept, so many would. Both tests are one-sided.
+
+    Args:
+        latencies: Of all requests.
+        percentile: Which one.
+        limit: What it may be at most.
+        confidence: Of either claim.
+        as_one: How many requests say as much as one that is independent of the others; both counts shrink by it.
     """
     from scipy.stats import binom
 
-    requests = len(latencies)
-    exceedances = int(np.sum(latencies > limit))
+    requests, exceedances = len(latencies), int(np.sum(latencies > limit))
+    fewer, above = int(requests / as_one), exceedances / as_one
     rate = 1 - percentile / 100
     verdict: Verdict = "undecided"
-    if binom.cdf(exceedances, requests, rate) <= 1 - confidence:
+    if binom.cdf(math.ceil(above), fewer, rate) <= 1 - confidence:
         verdict = "pass"
-    elif binom.sf(exceedances - 1, requests, rate) <= 1 - confidence:
+    elif binom.sf(math.floor(above) - 1, fewer, rate) <= 1 - confidence:
         verdict = "fail"
-    return BudgetVerdict(verdict, exceedances, requests, needed_requests(exceedances, percentile, confidence))
+    needed = math.ceil(needed_requests(math.ceil(above), percentile, confidence) * as_one)
+    return BudgetVerdict(verdict, exceedances, requests, needed)
 
 
 def speedup(
     baseline: Array, candidate: Array, percentile: float, *, seed: int = 0, confidence: float = CONFIDENCE
 ) -> Estimate | None:
-    """The baseline's percentile over the candidate's, with a bootstrap interval over rounds.
+    """The baseline's percentile over the candidate's, with a block bootstrap interval.
 
-    A round is one block of each model, measured next to each other; rounds are drawn with replacement, both models'
-    blocks together, so that slow drifts of the machine cancel instead of widening or faking the ratio.
+    A round is one block of each model, measured next to each other. Pieces of consecutive rounds are drawn with
+    replacement, both models' blocks together: so slow drifts of the machine cancel instead of widening or faking the
+    ratio, and a disturbance that lasts for several rounds counts once. The spread of the drawn ratios' logarithms is
+    that of so few pieces, so Student's quantile takes the place of the normal one.
 
     Args:
         baseline: Latencies `[rounds, block]`.
@@ -148,30 +160,63 @@ def speedup(
     Returns:
         The ratio, or None with fewer than five rounds or where the percentile itself cannot be bounded.
 
-    Source: A. C. Davison, D. V. Hinkley, Bootstrap Methods and their Application (1997), section 5.3 (percentile
-    method) and 8.2 (blocks).
+    Source: H. R. Künsch, The Jackknife and the Bootstrap for General Stationary Observations (1989); A. C. Davison,
+    D. V. Hinkley, Bootstrap Methods and their Application (1997), section 8.2.3 for blocks that wrap around.
     """
+    from scipy.stats import t
+
     rounds = len(baseline)
-    if rounds < 5 or None in (*interval_ranks(baseline.size, percentile), *interval_ranks(candidate.size, percentile)):
+    bounds = (*interval_ranks(baseline.size, percentile), *interval_ranks(candidate.size, percentile))
+    if rounds < _FEWEST_ROUNDS or None in bounds:
         return None
+    length = max(1, rounds // _PIECES)
+    pieces = -(-rounds // length)
     rng = np.random.default_rng(seed)
     at_once = max(1, _BOOTSTRAP_ELEMENTS // max(baseline.size, candidate.size))
-    ratios = []
+    logs = []
     for start in range(0, _BOOTSTRAP_ROUNDS, at_once):
-        draws = rng.integers(rounds, size=(min(at_once, _BOOTSTRAP_ROUNDS - start), rounds))
-        ratios.append(_percentiles(baseline[draws], percentile) / _percentiles(candidate[draws], percentile))
-    tail = (1 - confidence) / 2
-    lower, upper = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
+        count = min(at_once, _BOOTSTRAP_ROUNDS - start)
+        firsts = rng.integers(rounds, size=(count, pieces, 1))
+        draws = ((firsts + np.arange(length)) % rounds).reshape(count, -1)[:, :rounds]
+        drawn = (_percentiles(latencies[draws], percentile) for latencies in (baseline, candidate))
+        logs.append(np.log(next(drawn)) - np.log(next(drawn)))
     value = percentile_of(np.sort(baseline, axis=None), percentile)
     value /= percentile_of(np.sort(candidate, axis=None), percentile)
-    return Estimate(value, float(lower), float(upper), confidence)
+    spread = float(np.std(np.concatenate(logs))) * math.sqrt(pieces / (pieces - 1))
+    reach = math.exp(spread * float(t.ppf(1 - (1 - confidence) / 2, pieces - 1)))
+    return Estimate(value, value / reach, value * reach, confidence)
 
 
-def judge_speedup(ratio: Estimate, minimum: float) -> Verdict:
-    """Judges `ratio >= minimum` by the side of the limit on which the whole interval lies."""
-    if ratio.lower >= minimum:
+def throughput(block_s: Array, examples: int, confidence: float = CONFIDENCE) -> Estimate | None:
+    """Examples per second, with an interval from the means of batches of consecutive blocks.
+
+    Args:
+        block_s: How long each block took, `[blocks]`.
+        examples: How many examples a block answered.
+        confidence: Of the interval, with equal tails.
+
+    Returns:
+        The figure, or None with fewer than three blocks.
+
+    Source: S. Asmussen, P. W. Glynn, Stochastic Simulation (2007), section IV.5, for batch means.
+    """
+    from scipy.stats import t
+
+    if len(block_s) < 3:
+        return None
+    batches = min(len(block_s), _PIECES)
+    means = [float(np.mean(batch)) for batch in np.array_split(block_s, batches)]
+    mean_s = float(np.mean(block_s))
+    reach_s = float(np.std(means, ddof=1)) / math.sqrt(batches) * float(t.ppf((1 + confidence) / 2, batches - 1))
+    upper = examples / (mean_s - reach_s) if reach_s < mean_s else math.inf
+    return Estimate(examples / mean_s, examples / (mean_s + reach_s), upper, confidence)
+
+
+def judge_minimum(found: Estimate, minimum: float) -> Verdict:
+    """Judges `found >= minimum` by the side of the limit on which the whole interval lies."""
+    if found.lower >= minimum:
         return "pass"
-    return "fail" if ratio.upper < minimum else "undecided"
+    return "fail" if found.upper < minimum else "undecided"
 
 
 def block_spread(blocks: Array) -> float:

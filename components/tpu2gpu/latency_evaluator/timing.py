@@ -59,6 +59,12 @@ class Timed:
             if label in measured.latency_ns
         )
 
+    def latency_ms(self, label: str) -> dict[str, Array]:
+        """A model's latencies by scenario, `[rounds, block]`; empty where it failed."""
+        loops = {name: measured.latency_ns for name, (_, measured) in self.open_loops.items()}
+        latencies = {"single_stream": self.single_stream.latency_ns, **loops}
+        return {name: found[label] / 1e6 for name, found in latencies.items() if label in found}
+
     def other_latencies(self) -> dict[str, dict[str, Array]]:
         """The latencies of all measurements beside single-stream, by name and label."""
         loops = {name: measured.latency_ns for name, (_, measured) in self.open_loops.items()}

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import attrs
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from tpu2gpu import errors
+from tpu2gpu.beam import run_on_beam
 from tpu2gpu.errors import RemoteRunError, Tpu2GpuError, UnsupportedError
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.files import is_remote
@@ -101,7 +101,16 @@ def cast_on_beam(
     }
     path.write_text(json.dumps(told), encoding="utf-8")
     items = [json.dumps({"plan": str(path), "shard": shard}) for shard in range(len(plan.shards))]
-    _run(items, options)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = (
+            pipeline
+            | "Shards" >> beam.Create(items, reshuffle=False)
+            | "Spread" >> beam.Reshuffle()
+            | "Cast" >> beam.ParDo(CastShard())
+        )
+
+    run_on_beam(build, str(options.runner), options.beam)
     files = [format.shard_path(prefix, shard, len(plan.shards)) for shard in range(len(plan.shards))]
     found = _collect(files)
     for stray in prefix.parent.iterdir():  # the plan, the results, and what lost workers left behind
@@ -111,27 +120,6 @@ def cast_on_beam(
     tensors = [_tensor_from_json(planned, it) for result in found for it in result["tensors"]]
     workers = [{"file": file.name, **it["worker"]} for file, it in zip(files, found, strict=True)]
     return tensors, workers
-
-
-def _run(items: list[str], options: CastOptions) -> None:
-    arguments = [f"--runner={options.runner}", *options.beam]
-    try:
-        pipeline = beam.Pipeline(options=PipelineOptions(arguments))
-        _ = (
-            pipeline
-            | "Shards" >> beam.Create(items, reshuffle=False)
-            | "Spread" >> beam.Reshuffle()
-            | "Cast" >> beam.ParDo(CastShard())
-        )
-        result = pipeline.run()
-        state = result.wait_until_finish()
-    except Tpu2GpuError:
-        raise
-    except (Exception, SystemExit) as error:  # a runner raises what it likes; its argument parser exits
-        last = (str(error).strip().splitlines() or ["no reason given"])[-1]
-        raise RemoteRunError(f"--runner {options.runner}: {type(error).__name__}: {last}") from error
-    if state not in (None, "DONE"):
-        raise RemoteRunError(f"--runner {options.runner}: the job ended in state {state}")
 
 
 def _collect(files: list[Path]) -> list[dict[str, Any]]:

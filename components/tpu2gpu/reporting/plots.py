@@ -101,6 +101,67 @@ def latency_boxes(latencies_ms: Mapping[str, Array], limit_ms: float | None = No
     return _svg(draw, "boxes")
 
 
+def ratio_intervals(ratios: Mapping[str, tuple[float, float, float]], limit: float | None = None) -> str:
+    """Ratios as points with their intervals as lines, on an axis where twice and half lie equally far from 1.
+
+    Args:
+        ratios: For each label value, lower and upper limit.
+        limit: A budget, drawn as a line.
+
+    Returns:
+        An SVG element.
+    """
+
+    def draw(axes: Any) -> None:
+        for place, (value, lower, upper) in enumerate(ratios.values()):
+            color = _SERIES[1 + place % (len(_SERIES) - 1)]
+            axes.plot([lower, upper], [place, place], color=color, linewidth=2.4, solid_capstyle="butt")
+            axes.plot([value], [place], marker="o", markersize=7, color=color)
+        axes.axvline(1, color=_INK, linewidth=0.8)
+        lowest = min(1.0, *(lower for _, lower, _ in ratios.values()))
+        highest = max(1.0, *(upper for _, _, upper in ratios.values()))
+        if limit is not None and lowest / 2 <= limit <= highest * 2:
+            axes.axvline(limit, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+            lowest, highest = min(lowest, limit), max(highest, limit)
+        spare = max(highest / lowest, 1.1) ** 0.08
+        axes.set_xscale("log")
+        axes.set_xlim(lowest / spare, highest * spare)
+        _plain_ticks(axes.xaxis, highest / lowest)
+        axes.set_yticks(range(len(ratios)), list(ratios))
+        axes.set_ylim(len(ratios) - 0.4, -0.6)
+        axes.set(xlabel="times as fast")
+        axes.grid(visible=True, axis="x")
+
+    return _svg(draw, "ratios")
+
+
+def batch_sweep(throughput_per_s: Mapping[str, Mapping[int, float]]) -> str:
+    """Examples per second by batch size, one curve a model.
+
+    Args:
+        throughput_per_s: For each label the throughput at each batch size.
+
+    Returns:
+        An SVG element.
+    """
+
+    def draw(axes: Any) -> None:
+        sizes = sorted({size for curve in throughput_per_s.values() for size in curve})
+        for (label, curve), color in zip(throughput_per_s.items(), _colors(len(throughput_per_s)), strict=True):
+            places = sorted(curve)
+            values = [curve[size] for size in places]
+            axes.plot(places, values, color=color, linewidth=1.8, marker="o", markersize=4.5, label=label)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+        axes.set(xlabel="batch size", ylabel="examples per second")
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=True)
+        axes.legend(loc="best")
+
+    return _svg(draw, "sweep")
+
+
 def _colors(count: int) -> list[str]:
     return [_SERIES[number % len(_SERIES)] for number in range(count)]
 
@@ -113,15 +174,23 @@ def _draw_limit(latencies_ms: Mapping[str, Array], limit_ms: float | None, line:
 
 def _scale(axes: Any, latencies_ms: Mapping[str, Array], set_scale: Any, axis: Any) -> None:
     """A logarithmic axis, where one model is several times slower or has far outliers; plain numbers at its ticks."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     smallest = min(float(np.min(values)) for values in latencies_ms.values())
     largest = max(float(np.max(values)) for values in latencies_ms.values())
     if largest <= 4 * max(smallest, 1e-9):
         return
     set_scale("log")
-    decades = np.log10(largest / smallest)
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,)))
+    _plain_ticks(axis, largest / smallest)
+
+
+def _plain_ticks(axis: Any, span: float) -> None:
+    """Plain numbers at the ticks of a logarithmic axis, as many as its span (largest over smallest) has room for."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+    if span < 3:
+        axis.set_major_locator(MaxNLocator(6))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 300 else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tpu2gpu.errors import ExamplesError, UnsupportedError, UsageError
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.arrays import is_float, numpy_dtype
+from tpu2gpu.running.box_labels import BoxFeatures, BoxLabels
 from tpu2gpu.running.records import find_files, read_records
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ class Examples:
         feeds: For each model input all examples, `[count, ...]`.
         labels: Their class numbers, int64 `[count]`, where they have some.
         count: How many there are.
+        boxes: Their true boxes, where they have some.
     """
 
     feeds: dict[str, Array] = attrs.field(eq=False)
     labels: Array | None = attrs.field(eq=False)
     count: int
+    boxes: tuple[BoxLabels, ...] | None = attrs.field(default=None, eq=False)
 
     def batch(self, start: int, size: int) -> dict[str, Array]:
         """The `size` examples from number `start` on; after the last one comes the first again."""
@@ -49,6 +52,7 @@ def read_examples(
     *,
     features: Mapping[str, str] | None = None,
     label: str | None = DEFAULT_LABEL,
+    boxes: BoxFeatures | None = None,
     limit: int | None = None,
 ) -> Examples:
     """Reads tf.Example records into feeds.
@@ -58,6 +62,7 @@ def read_examples(
         inputs: The model's inputs, batch dimension first; a feature of an example holds one row of its input.
         features: The feature that feeds an input, where the two have different names.
         label: The feature with the class number. `label` may be missing from all examples, another name may not.
+        boxes: The features with the true boxes; they are not read where None.
         limit: Read no more examples than this.
 
     Raises:
@@ -65,12 +70,34 @@ def read_examples(
         ExamplesError: A file, a record or a feature is missing, damaged or does not fit its input.
         UnsupportedError: An input has a form that examples cannot feed.
     """
+    records = itertools.islice(read_records(find_files(files)), limit)
+    found = parse_examples(records, inputs, features=features, label=label, boxes=boxes)
+    if not found.count:
+        raise ExamplesError(f"{', '.join(files)}: no examples in there", way_out="give files that hold some")
+    return found
+
+
+def parse_examples(
+    records: Iterable[tuple[Any, int, Any]],
+    inputs: Sequence[TensorSpec],
+    *,
+    features: Mapping[str, str] | None = None,
+    label: str | None = DEFAULT_LABEL,
+    boxes: BoxFeatures | None = None,
+) -> Examples:
+    """`read_examples` of records that are read already: file, number and tf.Example of each.
+
+    Raises:
+        UsageError: `features` names an input that the model has not.
+        ExamplesError: A feature is missing or does not fit its input.
+        UnsupportedError: An input has a form that examples cannot feed.
+    """
     rows = _rows_for(inputs, features or {})
     columns: dict[str, list[Array]] = {row.input: [] for row in rows}
     labels: list[int] = []
+    box_labels: list[BoxLabels] = []
     count = 0
-    for file, number, example in itertools.islice(read_records(find_files(files)), limit):
-        where = f"{file}, record {number}"
+    for file, number, example in records:
         values = example.features.feature
         problems = []
         for row in rows:
@@ -84,18 +111,22 @@ def read_examples(
                 problems.append(f"label {label}: {_amount(kind, found)}, one int64 is needed")
             else:
                 labels.append(found[0])
+        try:
+            if boxes is not None and (true_boxes := boxes.read(values)) is not None:
+                box_labels.append(true_boxes)
+        except ExamplesError as error:
+            problems.append(error.message)
         if problems:
             present = ", ".join(sorted(values)) or "no features"
             raise ExamplesError(
-                f"{where}: the example does not fit the model",
+                f"{file}, record {number}: the example does not fit the model",
                 details=problems,
                 way_out=f"the example has {present}; --feature INPUT=FEATURE chooses",
             )
         count += 1
-    if not count:
-        raise ExamplesError(f"{', '.join(files)}: no examples in there", way_out="give files that hold some")
-    feeds = {row.input: row.stack(columns[row.input]) for row in rows}
-    return Examples(feeds, _labels(labels, count, label), count)
+    feeds = {row.input: row.stack(columns[row.input]) for row in rows} if count else {}
+    true = tuple(box_labels) if count and len(box_labels) == count else None
+    return Examples(feeds, _labels(labels, count, label), count, true)
 
 
 @attrs.frozen
@@ -211,10 +242,10 @@ def _complete(shape: tuple[int | None, ...], length: int) -> tuple[int, ...] | N
 
 
 def _labels(labels: list[int], count: int, label: str | None) -> Array | None:
-    if len(labels) == count:
+    if labels and len(labels) == count:
         return np.asarray(labels, np.int64)
     if labels:
         raise ExamplesError(f"label {label}: {count - len(labels)} of {count} examples have none")
-    if label not in (None, DEFAULT_LABEL):
+    if count and label not in (None, DEFAULT_LABEL):
         raise ExamplesError(f"label {label}: no example has such a feature", way_out="--label names the right one")
     return None

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tpu2gpu.errors import ParityRefusedError
-from tpu2gpu.running.arrays import is_float, is_text
+from tpu2gpu.running.arrays import is_text
+from tpu2gpu.running.error_sketch import ErrorSketch, sketch_errors
 
 Array = npt.NDArray[Any]
 
@@ -34,6 +35,8 @@ class OutputParity:
         inf_count: Elements that are infinite in the candidate and finite in the reference.
         top1_agreement: Share of the rows whose largest element stands at the same place; None unless the output is
             floating point, [n, classes] with at least two classes.
+        top5_agreement: Share of the reference's five largest elements of a row that are among the candidate's five
+            largest, in the mean of the rows; None for the same outputs, and with five classes or fewer.
         worst_example: Row with the largest error, or None where the output is empty.
         worst_element: Its place in that row.
     """
@@ -46,8 +49,28 @@ class OutputParity:
     nan_count: int
     inf_count: int
     top1_agreement: float | None
+    top5_agreement: float | None
     worst_example: int | None
     worst_element: tuple[int, ...]
+
+    @classmethod
+    def of(cls, sketch: ErrorSketch) -> OutputParity:
+        """The figures of a sketch."""
+        worst, largest = sketch.max_abs_error, sketch.max_abs_reference
+        scored = sketch.scored or None
+        return cls(
+            max_abs_error=worst,
+            mean_abs_error=sketch.sum_abs_error / sketch.elements if sketch.elements else 0.0,
+            max_abs_reference=largest,
+            relative_error=0.0 if worst == 0 else (worst / largest if largest else float("inf")),
+            cosine=sketch.cosine,
+            nan_count=sketch.nan_count,
+            inf_count=sketch.inf_count,
+            top1_agreement=sketch.same_top1 / scored if scored else None,
+            top5_agreement=sketch.same_top5 / scored if scored and sketch.same_top5 is not None else None,
+            worst_example=sketch.worst_example,
+            worst_element=sketch.worst_element,
+        )
 
 
 def compare(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> dict[str, OutputParity]:
@@ -85,62 +108,4 @@ def differing_forms(reference: Mapping[str, Array], candidate: Mapping[str, Arra
 
 def compare_output(reference: Array, candidate: Array) -> OutputParity:
     """Compares one output; both arrays have one shape."""
-    if is_text(reference) or reference.dtype == np.bool_:
-        errors = (reference != candidate).astype(np.float64)
-        largest, nan_count, inf_count, cosine = 1.0, 0, 0, None
-    else:
-        # An x86 long double holds every int64 and uint64 exactly.
-        wide = np.longdouble if reference.dtype.kind in "iu" else np.float64
-        wanted, found = _widen(reference, wide), _widen(candidate, wide)
-        errors = _errors(wanted, found)
-        largest = float(np.max(np.abs(wanted), where=np.isfinite(wanted), initial=0))
-        nan_count = int(np.sum(np.isnan(found) & ~np.isnan(wanted)))
-        inf_count = int(np.sum(np.isinf(found) & np.isfinite(wanted)))
-        cosine = _cosine(wanted, found)
-    worst = float(np.max(errors, initial=0))
-    place = np.unravel_index(int(np.argmax(errors)), errors.shape) if errors.size else ()
-    return OutputParity(
-        max_abs_error=worst,
-        mean_abs_error=float(np.mean(errors)) if errors.size else 0.0,
-        max_abs_reference=largest,
-        relative_error=0.0 if worst == 0 else (worst / largest if largest else float("inf")),
-        cosine=cosine,
-        nan_count=nan_count,
-        inf_count=inf_count,
-        top1_agreement=_top1_agreement(reference, candidate),
-        worst_example=(int(place[0]) if place else 0) if errors.size else None,
-        worst_element=tuple(int(index) for index in place[1:]),
-    )
-
-
-def is_class_scores(output: Array) -> bool:
-    """Whether an output is floating point [n, classes] with at least two classes: a classifier's scores."""
-    return is_float(output.dtype) and output.ndim == 2 and output.shape[1] >= 2
-
-
-def _widen(array: Array, wide: type[np.floating[Any]]) -> Array:
-    return array.astype(np.complex128 if array.dtype.kind == "c" else wide)
-
-
-def _errors(wanted: Array, found: Array) -> Array:
-    with np.errstate(invalid="ignore", over="ignore"):
-        errors = np.abs(found - wanted)
-    same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
-    return np.where(same, 0, np.where(np.isnan(errors), np.inf, errors))
-
-
-def _cosine(wanted: Array, found: Array) -> float | None:
-    lengths = float(np.linalg.norm(wanted.ravel())), float(np.linalg.norm(found.ravel()))
-    if not np.all(np.isfinite(lengths)):
-        return None
-    if 0 in lengths:
-        return 1.0 if lengths[0] == lengths[1] else 0.0
-    product = np.vdot(wanted / lengths[0], found / lengths[1]).real
-    return float(np.clip(product, -1, 1))
-
-
-def _top1_agreement(reference: Array, candidate: Array) -> float | None:
-    if not is_class_scores(reference) or not len(reference):
-        return None
-    wanted, found = (np.argmax(array.astype(np.float64), axis=1) for array in (reference, candidate))
-    return float(np.mean(wanted == found))
+    return OutputParity.of(sketch_errors(reference, candidate))

@@ -36,11 +36,12 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def read_records(files: Sequence[Path]) -> Iterator[tuple[Path, int, Any]]:
+def read_records(files: Sequence[Path], skip: int = 0) -> Iterator[tuple[Path, int, Any]]:
     """Reads every record.
 
     Args:
         files: Plain TFRecord files, or gzip ones whose names end in .gz.
+        skip: How many records of each file to pass over.
 
     Yields:
         The file, the record's number in it (from 0) and its tf.train.Example.
@@ -52,10 +53,10 @@ def read_records(files: Sequence[Path]) -> Iterator[tuple[Path, int, Any]]:
     from google.protobuf.message import DecodeError
 
     for file in files:
-        number = 0
+        number = skip
         compression = "GZIP" if file.suffix == ".gz" else ""
         try:
-            for record in tf.data.TFRecordDataset(str(file), compression).as_numpy_iterator():
+            for record in tf.data.TFRecordDataset(str(file), compression).skip(skip).as_numpy_iterator():
                 yield file, number, tf.train.Example.FromString(record)
                 number += 1
         except (tf.errors.OpError, DecodeError) as error:

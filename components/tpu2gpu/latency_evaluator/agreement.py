@@ -1,0 +1,141 @@
+"""What a candidate's answers come to beside the baseline's, in a record that adds up over parts of the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from tpu2gpu.latency_evaluator.answer_options import AnswerOptions
+from tpu2gpu.latency_evaluator.task_metrics import ClassCounts, check_labels, count_right
+from tpu2gpu.running.arrays import is_text
+from tpu2gpu.running.detections import BoxParity, find_detections, match_boxes, read_detections
+from tpu2gpu.running.error_sketch import ErrorSketch, sketch_errors
+from tpu2gpu.running.parity import OutputParity, differing_forms
+
+Array = npt.NDArray[Any]
+
+
+@attrs.frozen(kw_only=True)
+class Agreement:
+    """A candidate's answers beside the baseline's to some examples; `a + b` is that of both parts' examples.
+
+    Attributes:
+        examples: How many examples were compared.
+        outputs: The errors of each output.
+        boxes: How well boxes match; None where no output holds detections.
+        box_outputs: The outputs that hold detections: they are matched, not compared element by element.
+        baseline_right: How often the baseline is right.
+        candidate_right: How often the candidate is.
+        odd_baseline: NaN and Inf in the baseline's own outputs.
+        differences: What kept the outputs from being compared.
+        failure: What happened when the candidate did not answer.
+    """
+
+    examples: int = 0
+    outputs: Mapping[str, ErrorSketch] = attrs.field(factory=dict)
+    boxes: BoxParity | None = None
+    box_outputs: tuple[str, ...] = ()
+    baseline_right: ClassCounts = ClassCounts()
+    candidate_right: ClassCounts = ClassCounts()
+    odd_baseline: int = 0
+    differences: tuple[str, ...] = ()
+    failure: str | None = None
+
+    def __add__(self, other: Agreement) -> Agreement:
+        """The agreement over both parts' examples."""
+        names = dict.fromkeys((*self.outputs, *other.outputs))
+        boxes = [part.boxes for part in (self, other) if part.boxes is not None]
+        return Agreement(
+            examples=self.examples + other.examples,
+            outputs={
+                name: self.outputs.get(name, ErrorSketch()) + other.outputs.get(name, ErrorSketch()) for name in names
+            },
+            boxes=sum(boxes, start=BoxParity()) if boxes else None,
+            box_outputs=self.box_outputs or other.box_outputs,
+            baseline_right=self.baseline_right + other.baseline_right,
+            candidate_right=self.candidate_right + other.candidate_right,
+            odd_baseline=self.odd_baseline + other.odd_baseline,
+            differences=tuple(dict.fromkeys((*self.differences, *other.differences))),
+            failure=self.failure or other.failure,
+        )
+
+    @property
+    def parity(self) -> dict[str, OutputParity]:
+        """The figures of each output; nothing where some cannot be compared."""
+        if self.differences:
+            return {}
+        return {name: OutputParity.of(sketch) for name, sketch in self.outputs.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return attrs.asdict(self)
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Agreement:
+        """Reads `to_json`'s data back, from JSON too."""
+        outputs = {
+            name: ErrorSketch(**{**sketch, "worst_element": tuple(sketch["worst_element"])})
+            for name, sketch in told["outputs"].items()
+        }
+        return cls(
+            **{
+                **told,
+                "outputs": outputs,
+                "boxes": told["boxes"] and BoxParity(**told["boxes"]),
+                "box_outputs": tuple(told["box_outputs"]),
+                "baseline_right": ClassCounts(**told["baseline_right"]),
+                "candidate_right": ClassCounts(**told["candidate_right"]),
+                "differences": tuple(told["differences"]),
+            }
+        )
+
+
+def compare_answers(
+    wanted: Mapping[str, Array],
+    found: Mapping[str, Array],
+    labels: Array | None,
+    options: AnswerOptions,
+    first_example: int = 0,
+) -> Agreement:
+    """Compares the answers of two models to the same examples.
+
+    Args:
+        wanted: The baseline's outputs by name.
+        found: The candidate's.
+        labels: The examples' class numbers, where they have some.
+        options: How outputs are to be read.
+        first_example: Number of the first example.
+
+    Raises:
+        UsageError: The options name outputs for detections that the baseline does not have.
+        ExamplesError: The labels are no class numbers of the baseline.
+    """
+    names = find_detections(wanted, options.named_detections())
+    apart = names.names if names else ()  # a detector's scores are not those of classes
+    classes = {name: array for name, array in wanted.items() if name not in apart}
+    check_labels(classes, labels)
+    one = Agreement(
+        examples=max((len(array) for array in wanted.values() if array.ndim), default=1),
+        box_outputs=apart,
+        baseline_right=count_right(classes, labels),
+        candidate_right=count_right({name: found[name] for name in classes if name in found}, labels),
+        odd_baseline=count_odd(wanted),
+    )
+    if differences := differing_forms(wanted, found):
+        return attrs.evolve(one, differences=tuple(differences))
+    outputs = {name: sketch_errors(np.asarray(array), found[name], first_example) for name, array in wanted.items()}
+    outputs |= {name: attrs.evolve(outputs[name], scored=0) for name in apart}
+    if names is None:
+        return attrs.evolve(one, outputs=outputs)
+    reference, candidate = (read_detections(arrays, names, options.box_form) for arrays in (wanted, found))
+    boxes = match_boxes(reference, candidate, options.box_score, first_example)
+    return attrs.evolve(one, outputs=outputs, boxes=boxes)
+
+
+def count_odd(outputs: Mapping[str, Array]) -> int:
+    """NaN and Inf in some outputs."""
+    return sum(int(np.sum(~np.isfinite(array.astype(np.float64)))) for array in outputs.values() if not is_text(array))

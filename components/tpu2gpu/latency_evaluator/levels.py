@@ -1,0 +1,51 @@
+"""On what a verdict is reached: from a model that never answered to an engine that ran on its GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tpu2gpu.latency_evaluator.results import Check, Verdict, run_by
+
+if TYPE_CHECKING:
+    from tpu2gpu.latency_evaluator.budgets import Budgets
+    from tpu2gpu.latency_evaluator.entry import Entry
+
+LEVELS = ("unverified", "saved_model", "onnx_cpu", "engine_built", "engine_executed")
+
+
+def reached_level(entry: Entry, *, ran: bool) -> tuple[str, str]:
+    """On what a candidate's verdict is reached, as a level and in words.
+
+    Args:
+        entry: The candidate.
+        ran: Whether it answered at all.
+    """
+    runner = entry.description.get("runner", {})
+    on = run_by(runner)
+    if not ran:
+        return "unverified", "The candidate did not answer: nothing of it is verified."
+    if entry.executes_engine:
+        return "engine_executed", f"The engine itself was run: {on}."
+    if runner.get("kind") == "saved_model":
+        return "saved_model", f"The candidate is a SavedModel, run by {on}."
+    if any(part.get("engine") for part in entry.plan().get("parts", ())):
+        return "engine_built", (
+            f"Engine built, not executed ({runner.get('why')}): the verdict was reached on {on}, "
+            "and the latencies are ONNX Runtime's, not the engine's."
+        )
+    return "onnx_cpu", f"There is no engine: the verdict was reached on {on}."
+
+
+def required_level(budgets: Budgets) -> str | None:
+    """The level that is asked for: what `require_level` says, else an executed engine where a GPU will serve."""
+    return budgets.require_level or ("engine_executed" if budgets.serve_on == "gpu" else None)
+
+
+def check_level(budgets: Budgets, level: str, reason: str) -> Check | None:
+    """Whether a level is enough; None where none is asked for."""
+    wanted = required_level(budgets)
+    if wanted is None:
+        return None
+    verdict: Verdict = "pass" if LEVELS.index(level) >= LEVELS.index(wanted) else "fail"
+    why = "" if budgets.require_level else "; a GPU is to serve it"
+    return Check("require_level", level, wanted, verdict, reason.rstrip(".") + why, "infra")

@@ -1,0 +1,82 @@
+"""The true boxes of examples, as labels of a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from tpu2gpu.errors import ExamplesError
+from tpu2gpu.options import flag
+
+Array = npt.NDArray[Any]
+
+# What TensorFlow's Object Detection API and the TPU detection models write, in the order of their boxes.
+DEFAULT_BOXES = tuple(f"image/object/bbox/{side}" for side in ("ymin", "xmin", "ymax", "xmax"))
+DEFAULT_CLASSES = "image/object/class/label"
+
+
+@attrs.frozen
+class BoxLabels:
+    """The true boxes of one example.
+
+    Attributes:
+        boxes: float64 `[boxes, 4]`, in the form of the model's boxes.
+        classes: int64 `[boxes]`.
+    """
+
+    boxes: Array = attrs.field(eq=False)
+    classes: Array = attrs.field(eq=False)
+
+
+@attrs.frozen
+class BoxFeatures:
+    """Which features of an example hold its true boxes.
+
+    Attributes:
+        boxes: One feature with four numbers for each box, or four with one number each.
+        classes: The feature with the class of each box.
+        required: Whether an example without them is an error; otherwise it has no labels.
+    """
+
+    boxes: Sequence[str] = DEFAULT_BOXES
+    classes: str = DEFAULT_CLASSES
+    required: bool = False
+
+    def read(self, values: Mapping[str, Any]) -> BoxLabels | None:
+        """The true boxes of an example; none at all where its lists are empty.
+
+        Args:
+            values: Its features by name.
+
+        Raises:
+            ExamplesError: The features are missing, or do not fit each other.
+        """
+        names = (*self.boxes, self.classes)
+        missing = [name for name in names if name not in values]
+        if missing and not self.required:
+            return None  # ImageNet's examples, for one, have boxes and no class for each
+        if missing:
+            raise ExamplesError(f"boxes: no feature {', '.join(missing)}")
+        sides = [np.asarray(values[name].float_list.value, np.float64) for name in self.boxes]
+        classes = np.asarray(values[self.classes].int64_list.value, np.int64)
+        if len({len(side) for side in sides}) != 1 or sum(map(len, sides)) != 4 * len(classes):
+            found = ", ".join(f"{len(side)} in {name}" for name, side in zip(self.boxes, sides, strict=True))
+            raise ExamplesError(f"boxes: {found} and {len(classes)} in {self.classes}, four floats a class are needed")
+        boxes = np.stack(sides, axis=1) if len(sides) == 4 else sides[0].reshape(-1, 4)
+        return BoxLabels(boxes, classes)
+
+
+def box_features(boxes: str | None, classes: str | None) -> BoxFeatures:
+    """The features that options name: one for boxes or four with commas between, and one for their classes.
+
+    Raises:
+        ExamplesError: There are neither one nor four.
+    """
+    names = DEFAULT_BOXES if boxes is None else tuple(boxes.split(","))
+    if len(names) not in (1, 4) or not all(names):
+        raise ExamplesError(f"{flag('label_boxes')} {boxes}: one feature is needed, or four with commas between")
+    return BoxFeatures(names, classes or DEFAULT_CLASSES, required=boxes is not None or classes is not None)

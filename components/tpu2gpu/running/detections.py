@@ -1,0 +1,234 @@
+"""Detections: which outputs hold boxes, and how well the boxes of two models match.
+
+A detector lists its boxes by score, so one near tie swaps two rows; element by element the outputs then differ by whole
+images. Boxes are therefore matched: of each example so that the overlaps of pairs of one class add up to the most.
+
+Source: for the overlap (IoU) pycocotools, the reference code of COCO; for the matching H. W. Kuhn, The Hungarian method
+for the assignment problem (1955), as SciPy has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from tpu2gpu.errors import UsageError
+from tpu2gpu.options import did_you_mean
+from tpu2gpu.running.arrays import is_float, is_text
+
+Array = npt.NDArray[Any]
+
+PARTS = ("boxes", "scores", "classes", "count")
+_WORDS = {"boxes": ("box",), "scores": ("score",), "classes": ("class", "label"), "count": ("num", "count", "valid")}
+_PACKED = 7  # image, four sides, score, class: as the TPU detection models give them
+
+
+@attrs.frozen
+class DetectionOutputs:
+    """The names of the outputs that hold detections.
+
+    Attributes:
+        boxes: `[n, boxes, 4]`; or `[n, boxes, 7]`: image number, box, score, class.
+        scores: `[n, boxes]`; None where `boxes` holds them.
+        classes: `[n, boxes]`; None where there is one class only, or `boxes` holds them.
+        count: `[n]`, how many of an example's boxes are meant; all where None.
+    """
+
+    boxes: str
+    scores: str | None
+    classes: str | None
+    count: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(name for name in (self.boxes, self.scores, self.classes, self.count) if name)
+
+
+@attrs.frozen
+class Detections:
+    """The boxes of one example.
+
+    Attributes:
+        boxes: Opposite corners, float64 `[boxes, 4]`.
+        scores: float64 `[boxes]`.
+        classes: int64 `[boxes]`.
+    """
+
+    boxes: Array
+    scores: Array
+    classes: Array
+
+
+@attrs.frozen(kw_only=True)
+class BoxParity:
+    """How well the boxes of two models match over some examples; `a + b` is that of both parts' examples.
+
+    A box counts where its score reaches the threshold, in either model; one that finds no partner of its class in the
+    other model, at any score, counts with an IoU of 0.
+
+    Attributes:
+        boxes: How many pairs and single boxes.
+        matched: How many pairs that overlap.
+        sum_iou: Of all of them.
+        max_score_error: The largest difference of the scores of a pair.
+        worst_iou: The smallest mean IoU of an example.
+        worst_example: Number of that example; None where no example has boxes.
+    """
+
+    boxes: int = 0
+    matched: int = 0
+    sum_iou: float = 0.0
+    max_score_error: float = 0.0
+    worst_iou: float = 1.0
+    worst_example: int | None = None
+
+    def __add__(self, other: BoxParity) -> BoxParity:
+        """That of both parts' examples."""
+        worst = min((part for part in (self, other) if part.boxes), key=_worst_first, default=self)
+        return BoxParity(
+            boxes=self.boxes + other.boxes,
+            matched=self.matched + other.matched,
+            sum_iou=self.sum_iou + other.sum_iou,
+            max_score_error=max(self.max_score_error, other.max_score_error),
+            worst_iou=worst.worst_iou,
+            worst_example=worst.worst_example,
+        )
+
+    @property
+    def mean_iou(self) -> float:
+        """The mean IoU; 1 where neither model found a box."""
+        return self.sum_iou / self.boxes if self.boxes else 1.0
+
+
+def find_detections(outputs: Mapping[str, Array], named: Mapping[str, str]) -> DetectionOutputs | None:
+    """The outputs that hold detections: those named, else those whose names and shapes say so.
+
+    Args:
+        outputs: All outputs.
+        named: The output that holds a part, of `PARTS`.
+
+    Raises:
+        UsageError: A named output does not exist, or has another form.
+    """
+    for part, name in named.items():
+        if name not in outputs:
+            raise UsageError(f"--detections {part}={name}: no such output", way_out=did_you_mean(name, outputs))
+        if not _has_form(part, outputs[name]):
+            raise UsageError(f"--detections {part}={name}: its shape is {list(outputs[name].shape)}")
+    found = {part: named.get(part) or _by_name(part, outputs) for part in PARTS}
+    boxes = found["boxes"] or next((name for name, array in outputs.items() if _is_packed(name, array)), None)
+    if boxes is not None and outputs[boxes].shape[2] == _PACKED:
+        return DetectionOutputs(boxes, None, None, found["count"])
+    if boxes is not None and found["scores"] is not None:
+        return DetectionOutputs(boxes, found["scores"], found["classes"], found["count"])
+    if named:
+        raise UsageError("--detections: boxes and scores belong together", way_out="name both, as PART=OUTPUT")
+    return None
+
+
+def read_detections(outputs: Mapping[str, Array], names: DetectionOutputs, form: str = "corners") -> list[Detections]:
+    """The detections of each example.
+
+    Args:
+        outputs: All outputs.
+        names: Which of them hold what.
+        form: How a box is written: `corners`, `corner_size` or `center_size`.
+    """
+    boxes = outputs[names.boxes].astype(np.float64)
+    if names.scores is None:
+        boxes, scores, classes = boxes[..., 1:5], boxes[..., 5], boxes[..., 6]
+    else:
+        scores = outputs[names.scores].astype(np.float64)
+        classes = outputs[names.classes] if names.classes else np.zeros(scores.shape)
+    counts = [boxes.shape[1]] * len(boxes)
+    if names.count is not None:
+        counts = outputs[names.count].astype(np.int64).ravel().tolist()
+    rows = zip(to_corners(boxes, form), scores, classes.astype(np.int64), counts, strict=True)
+    return [Detections(box[:count], score[:count], kind[:count]) for box, score, kind, count in rows]
+
+
+def to_corners(boxes: Array, form: str) -> Array:
+    """Boxes `[..., 4]` as two opposite corners, `[y, x, y, x]` or `[x, y, x, y]` as their axes are."""
+    if form == "corners":
+        return boxes
+    first, size = boxes[..., :2], boxes[..., 2:]
+    corner = first - size / 2 if form == "center_size" else first
+    return np.concatenate([corner, corner + size], axis=-1)
+
+
+def to_corner_and_size(boxes: Array) -> Array:
+    """Corners as COCO writes boxes: the first corner, then the sizes."""
+    return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
+
+
+def match_boxes(
+    reference: Sequence[Detections], candidate: Sequence[Detections], threshold: float, first_example: int = 0
+) -> BoxParity:
+    """How well the boxes of two models match, example by example.
+
+    Args:
+        reference: Those held to be right.
+        candidate: Those in question.
+        threshold: The smallest score of a box that counts.
+        first_example: Number of the first example.
+    """
+    parity = BoxParity()
+    for number, (wanted, found) in enumerate(zip(reference, candidate, strict=True), first_example):
+        parity += _match_one(wanted, found, threshold, number)
+    return parity
+
+
+def _match_one(wanted: Detections, found: Detections, threshold: float, example: int) -> BoxParity:
+    from pycocotools import mask
+    from scipy.optimize import linear_sum_assignment
+
+    counts = (wanted.scores >= threshold, found.scores >= threshold)
+    if not (np.any(counts[0]) or np.any(counts[1])):
+        return BoxParity()
+    if not (len(wanted.boxes) and len(found.boxes)):
+        boxes = int(np.sum(counts[0]) + np.sum(counts[1]))
+        return BoxParity(boxes=boxes, worst_iou=0.0, worst_example=example)
+    sides = (np.ascontiguousarray(to_corner_and_size(np.nan_to_num(it.boxes))) for it in (wanted, found))
+    ious = np.nan_to_num(mask.iou(*sides, np.zeros(len(found.boxes), np.uint8)))  # boxes without area overlap nothing
+    ious = ious * (wanted.classes[:, None] == found.classes) * (counts[0][:, None] | counts[1])
+    rows, columns = linear_sum_assignment(ious, maximize=True)
+    pairs = ious[rows, columns] > 0
+    rows, columns = rows[pairs], columns[pairs]
+    single = np.sum(np.delete(counts[0], rows)) + np.sum(np.delete(counts[1], columns))
+    boxes, sum_iou = int(len(rows) + single), float(np.sum(ious[rows, columns]))
+    return BoxParity(
+        boxes=boxes,
+        matched=len(rows),
+        sum_iou=sum_iou,
+        max_score_error=float(np.max(np.abs(wanted.scores[rows] - found.scores[columns]), initial=0)),
+        worst_iou=sum_iou / boxes,
+        worst_example=example,
+    )
+
+
+def _worst_first(part: BoxParity) -> tuple[float, int]:
+    return part.worst_iou, part.worst_example or 0
+
+
+def _by_name(part: str, outputs: Mapping[str, Array]) -> str | None:
+    fitting = (name for name, array in outputs.items() if _has_form(part, array))
+    return next((name for name in fitting if any(word in name.lower() for word in _WORDS[part])), None)
+
+
+def _is_packed(name: str, array: Array) -> bool:
+    return "detection" in name.lower() and _has_form("boxes", array) and array.shape[2] == _PACKED
+
+
+def _has_form(part: str, array: Array) -> bool:
+    if is_text(array):
+        return False
+    if part == "boxes":
+        return is_float(array.dtype) and array.ndim == 3 and array.shape[2] in (4, _PACKED)
+    if part == "scores":
+        return is_float(array.dtype) and array.ndim == 2
+    return array.ndim == 2 if part == "classes" else array.ndim in (1, 2) and array.shape[1:] in ((), (1,))
