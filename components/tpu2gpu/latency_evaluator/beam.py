@@ -25,6 +25,7 @@ from tpu2gpu.beam import run_on_beam
 from tpu2gpu.errors import RemoteRunError, Tpu2GpuError
 from tpu2gpu.latency_evaluator.agreement import Agreement, compare_answers
 from tpu2gpu.latency_evaluator.entry import Entry
+from tpu2gpu.latency_evaluator.hardware import choose_cpus
 from tpu2gpu.options import from_json, to_json
 from tpu2gpu.running.arrays import save_arrays
 from tpu2gpu.running.feeds import Examples, parse_examples
@@ -176,7 +177,7 @@ class _Models:
         ]
         try:
             for entry in (self._baseline, *self._candidates):
-                entry.load(self._options.signature, self._options.threads or 1)
+                entry.load(self._options.signature, self._options.threads or 1, choose_cpus(self._options.cpus))
         except Tpu2GpuError:
             self.close()
             raise

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy.typing as npt
 
 from tpu2gpu.errors import SourceError, UsageError
@@ -137,11 +138,13 @@ class _Course:
         from tpu2gpu.latency_evaluator.beam import compare_on_beam
 
         self._progress(f"comparing on {self._options.runner}", 0, 1)
-        entries = {entry.label: entry for entry in self._asked()}
-        paths = {label: str(entry.path) for label, entry in entries.items()}
-        found = compare_on_beam(paths[BASELINE], paths, self._files, self._options, shared)
+        others = {entry.label: entry for entry in self._asked() if entry is not self._baseline}
+        paths = {label: str(entry.path) for label, entry in others.items()}
+        found = compare_on_beam(str(self._baseline.path), paths, self._files, self._options, shared) if paths else {}
         for label, agreement in found.items():
-            self._note(entries[label], agreement)
+            self._note(others[label], agreement)
+        one = next((agreement for agreement in found.values() if agreement.failure is None), Agreement())
+        self._note(self._baseline, attrs.evolve(one, candidate_right=one.baseline_right, differences=()))
 
     def _note(self, entry: Entry, agreement: Agreement) -> None:
         if agreement.failure is not None:
