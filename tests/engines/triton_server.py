@@ -18,6 +18,7 @@ import sysconfig
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -69,14 +70,22 @@ class TritonServer:
         repository: The model repository.
         options: More flags for the server.
         must_load: Whether to fail unless every model is ready; else `states` tells which are.
+        back_ends: Back ends that are written in Python: the model.py of each, by name.
         timeout_s: Seconds that loading the models may take.
 
     Raises:
         RuntimeError: The server ended, or was not ready in time, or a model that must load does not; with the log.
     """
 
-    def __init__(self, repository: Path, *options: str, must_load: bool = True, timeout_s: float = 120.0) -> None:
-        self._must_load, self._timeout_s = must_load, timeout_s
+    def __init__(
+        self,
+        repository: Path,
+        *options: str,
+        must_load: bool = True,
+        back_ends: Mapping[str, Path] | None = None,
+        timeout_s: float = 120.0,
+    ) -> None:
+        self._must_load, self._timeout_s, self._back_ends = must_load, timeout_s, dict(back_ends or {})
         ports = dict(zip(("grpc", "http", "metrics"), _free_ports(3), strict=True))
         self.grpc_address, self.http_address, self.metrics_address = (f"127.0.0.1:{port}" for port in ports.values())
         self._arguments = [f"--model-repository={repository}", "--exit-on-error=false", "--exit-timeout-secs=5"]
@@ -114,6 +123,9 @@ class TritonServer:
     def _start(self) -> None:
         back_ends = Path(shutil.copytree(_SERVER / "backends", self._folder / "backends"))
         shutil.copy(_STUB, back_ends / "python")  # where the back end looks for it
+        for name, code in self._back_ends.items():
+            (back_ends / name).mkdir()
+            shutil.copyfile(code, back_ends / name / "model.py")
         packed, python = _INSTALLED / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR"))
         own = self._folder / "libraries"
         own.mkdir()

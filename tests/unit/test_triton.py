@@ -107,10 +107,8 @@ def triton_stub() -> types.ModuleType:
     return stub
 
 
-@pytest.mark.parametrize("max_batch", [8, 0])
-def test_model_py_answers_each_request_with_its_own_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_batch: int
-) -> None:
+def emitted_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_batch: int) -> Any:
+    """What Triton would call: the model.py of a repository for an ONNX file that sums rows, `x` [?, 2] -> `y` [?]."""
     from onnx import TensorProto, helper
 
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])
@@ -140,7 +138,22 @@ def test_model_py_answers_each_request_with_its_own_rows(
             "model_instance_kind": "CPU",
         }
     )
+    return served
+
+
+@pytest.mark.parametrize("max_batch", [8, 0])
+def test_model_py_answers_each_request_with_its_own_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_batch: int
+) -> None:
+    served = emitted_model(tmp_path, monkeypatch, max_batch)
     requests = [{"x": np.full((rows, 2), rows, np.float32)} for rows in (1, 3, 2)]
     answers = [answer["y"].tolist() for answer in served.execute(requests)]
     assert answers == [[2.0], [6.0, 6.0, 6.0], [4.0, 4.0]]
     served.finalize()
+
+
+def test_model_py_refuses_arrays_that_the_server_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = emitted_model(tmp_path, monkeypatch, 8)
+    mistaken = np.lib.stride_tricks.as_strided(np.ones((1, 2), np.float32), strides=(0, 0))
+    with pytest.raises(RuntimeError, match="mistakes the arrays of NumPy"):
+        served.execute([{"x": mistaken}])

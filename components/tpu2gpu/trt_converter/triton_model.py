@@ -45,7 +45,14 @@ class TritonPythonModel:
         self.model = None
 
     def _feed(self, request: Any) -> dict[str, Any]:
-        return {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs}
+        feed = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs}
+        if any(array.strides[-1:] not in ((), (array.itemsize,)) for array in feed.values()):
+            # A server built for NumPy 1 hands the arrays of NumPy 2 over with strides of 0, and says nothing.
+            raise RuntimeError(
+                f"this server's python back end mistakes the arrays of NumPy {np.__version__}: install numpy<2 for its "
+                "Python, or take a newer server"
+            )
+        return feed
 
     def _response(self, answer: Any) -> Any:
         named = zip(self.outputs, answer, strict=True)
