@@ -46,7 +46,7 @@ def _commands() -> click.Group:
         "inspect": (_INSPECT, lambda: make_command("inspect", _INSPECT, [_path("PATH")], _inspect)),
         "verify": (_VERIFY, lambda: make_command("verify", _VERIFY, [_path("FOLDER")], _verify)),
         "doctor": (_DOCTOR, lambda: make_command("doctor", _DOCTOR, [], _doctor)),
-        "run": (_RUN, _run_command),
+        **{name: (says, partial(_pipeline_command, name, says)) for name, says in _PIPELINE.items()},
     }
     return Commands(
         {**steps, **rest},
@@ -88,7 +88,10 @@ _EVALUATE = "Measure candidates against a baseline, and bless or refuse them."
 _INSPECT = "Tell what a model or a checkpoint holds."
 _VERIFY = "Check a folder's files against its manifest."
 _DOCTOR = "Tell what this machine can do, and why it cannot do the rest."
-_RUN = "Run the whole pipeline on this machine."
+_PIPELINE = {
+    "run": "Run the whole pipeline on this machine.",
+    "compile": "Compile the pipeline to one YAML file for Kubeflow.",
+}
 
 
 def _step_command(name: str, summary: str, function: str, options: str) -> click.Command:
@@ -192,16 +195,16 @@ def _doctor(terminal: Terminal, given: dict[str, Any]) -> int:
     return 0 if found.healthy else EnvironmentLacksError.exit_code
 
 
-def _run_command() -> click.Command:
+def _pipeline_command(name: str, summary: str) -> click.Command:
     try:
         pipelines = importlib.import_module("tpu2gpu_pipelines.cli")
     except ModuleNotFoundError as error:
         if error.name not in ("tpu2gpu_pipelines", "tpu2gpu_pipelines.cli"):
             raise
         raise EnvironmentLacksError(
-            "run: the package tpu2gpu_pipelines is not installed", way_out="install tpu2gpu with its pipelines"
+            f"{name}: the package tpu2gpu_pipelines is not installed", way_out="install tpu2gpu with its pipelines"
         ) from error
-    command: click.Command = pipelines.run_command(_RUN)
+    command: click.Command = pipelines.make_pipeline_command(name, summary)
     return command
 
 

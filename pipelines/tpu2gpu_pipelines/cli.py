@@ -1,4 +1,4 @@
-"""`tpu2gpu run`."""
+"""The commands that are about a whole pipeline: `run` and `compile`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ from tpu2gpu_pipelines.settings import Settings, load_settings
 REFUSED = 1
 
 
+def make_pipeline_command(name: str, summary: str) -> click.Command:
+    """One of the commands that are about a whole pipeline.
+
+    Args:
+        name: `run` or `compile`.
+        summary: What its help says.
+    """
+    return {"run": run_command, "compile": compile_command}[name](summary)
+
+
 def run_command(summary: str) -> click.Command:
     """The command that runs a pipeline here.
 
@@ -29,15 +39,9 @@ def run_command(summary: str) -> click.Command:
         "run",
         f"{summary} A second run takes over what has not changed; with --force every step runs.",
         [
-            click.Option(["--settings"], metavar="FILE", help="settings in YAML  [default: the demo's]"),
+            *pipeline_flags(),
             click.Option(
                 ["--root"], metavar="DIR", help="folder of everything that runs leave behind  [default: demo]"
-            ),
-            click.Option(
-                ["--pipeline"],
-                metavar="MODULE:FUNCTION",
-                default=DEFAULT_PIPELINE,
-                help="makes the TFX pipeline of the settings  [default: the main one]",
             ),
             click.Option(
                 ["--verbose"], is_flag=True, help="show what the libraries print, which else goes to a log file"
@@ -47,10 +51,61 @@ def run_command(summary: str) -> click.Command:
     )
 
 
-def _run(terminal: Terminal, given: dict[str, Any]) -> int:
-    chosen = load_settings(given["settings"]) if given["settings"] else Settings()
-    chosen = attrs.evolve(chosen, root=given["root"] or chosen.root, cache=chosen.cache and not given["force"])
+def compile_command(summary: str) -> click.Command:
+    """The command that compiles a pipeline for Kubeflow.
+
+    Args:
+        summary: What its help says.
+    """
+    out = click.Option(["-o", "--out"], required=True, metavar="FILE", help="the YAML file to write")
+    return make_command(
+        "compile", f"{summary} What Kubeflow would refuse is refused here.", [*pipeline_flags(), out], _compile
+    )
+
+
+def pipeline_flags() -> list[click.Parameter]:
+    """Which pipeline, and what it is told."""
+    return [
+        click.Option(["--settings"], metavar="FILE", help="settings in YAML  [default: the demo's]"),
+        click.Option(
+            ["--pipeline"],
+            metavar="MODULE:FUNCTION",
+            default=DEFAULT_PIPELINE,
+            help="makes the TFX pipeline of the settings  [default: the main one]",
+        ),
+    ]
+
+
+def given_settings(given: dict[str, Any]) -> Settings:
+    """The settings that a command was given; modules of the current folder can be found from now on.
+
+    Raises:
+        SourceError: There is no such file.
+        UsageError: It holds what is not allowed.
+    """
     sys.path.insert(0, str(Path.cwd()))  # a command's search path lacks it, and a pipeline of one's own may be there
+    return load_settings(given["settings"]) if given["settings"] else Settings()
+
+
+def _compile(terminal: Terminal, given: dict[str, Any]) -> None:
+    from tpu2gpu.publishing import sha256_of
+    from tpu2gpu_pipelines.kubeflow.compiling import compile_pipeline
+
+    settings = given_settings(given)
+    terminal.activity("loading TFX")
+    with terminal.quiet():
+        compiled = compile_pipeline(settings, find_pipeline(given["pipeline"]))
+    path = compiled.write(given["out"], force=given["force"])
+    steps = list(compiled.spec["root"]["dag"]["tasks"])
+    terminal.result(
+        {"pipeline": compiled.name, "file": path, "steps": steps, "sha256": sha256_of(path)},
+        [f"{path}: pipeline '{compiled.name}', {len(steps)} steps for '{settings.kubeflow.platform}'"],
+    )
+
+
+def _run(terminal: Terminal, given: dict[str, Any]) -> int:
+    chosen = given_settings(given)
+    chosen = attrs.evolve(chosen, root=given["root"] or chosen.root, cache=chosen.cache and not given["force"])
     run_name = new_run_name()
     log = log_path(Path(chosen.root), run_name)
     terminal.debug = terminal.debug or given["verbose"]

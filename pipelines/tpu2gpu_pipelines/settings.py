@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Hashable, Mapping
-from functools import partial
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ from tpu2gpu.checkpoint_importer.importing import ImportOptions
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.freezer.freezing import FreezeOptions
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
-from tpu2gpu.options import did_you_mean, field_types, flag, option
+from tpu2gpu.options import option
 from tpu2gpu.precision_caster.casting import CastOptions
 from tpu2gpu.trt_converter.converting import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
+from tpu2gpu_pipelines.kubeflow.options import KubeflowOptions
+from tpu2gpu_pipelines.sections import fill
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _DIGITS = "tpu2gpu_pipelines.trainers.digits.run_fn"
@@ -57,6 +58,7 @@ class Settings:
             Kubeflow. Kubeflow takes a checkpoint that changed at the same URI for the same one.
         cache: Take a former result where a step would do the same again.
         hardware: What measures, for the cache; a local run fills it in.
+        data_uri: Folder of an Examples artifact to take instead of the digits.
         data: Section of `DigitsOptions`.
         training: Section of `TrainingOptions`.
         import_: Section `import` of `ImportOptions`.
@@ -64,6 +66,7 @@ class Settings:
         freeze: Section of `FreezeOptions`.
         convert: Section of `ConvertOptions`.
         evaluate: Section of `EvaluateOptions`.
+        kubeflow: Section of `KubeflowOptions`.
     """
 
     name: str = option("tpu2gpu-digits", "the pipeline's name")
@@ -72,6 +75,7 @@ class Settings:
     checkpoint: str = option("", "what was trained elsewhere, to import it instead of training", metavar="URI")
     cache: bool = option(True, "take a former result where a step would do the same again")
     hardware: str = option("", "what measures; a local run fills it in")
+    data_uri: str = option("", "folder of examples, `Split-train` and `Split-eval`, instead of the digits")
     data: DigitsOptions = attrs.field(factory=DigitsOptions)
     training: TrainingOptions = attrs.field(factory=TrainingOptions)
     import_: ImportOptions = attrs.field(factory=ImportOptions)
@@ -79,6 +83,7 @@ class Settings:
     freeze: FreezeOptions = attrs.field(factory=FreezeOptions)
     convert: ConvertOptions = attrs.field(factory=ConvertOptions)
     evaluate: EvaluateOptions = attrs.field(factory=lambda: EvaluateOptions(max_p99_ms=_P99_MS))
+    kubeflow: KubeflowOptions = attrs.field(factory=KubeflowOptions)
 
     def __attrs_post_init__(self) -> None:
         """Checks the name.
@@ -130,60 +135,10 @@ def make_settings(values: Any, where: str) -> Settings:
         UsageError: There are unknown keys or values that are not allowed; all are listed with their path.
     """
     wrong: list[str] = []
-    settings: Settings | None = _make(Settings(), values, "", wrong)
+    settings: Settings | None = fill(Settings(), values, "", wrong)
     if settings is None:
         raise UsageError(f"{where}: cannot be used as settings", details=wrong)
     return settings
-
-
-def _make(default: Any, values: Any, path: str, wrong: list[str]) -> Any:
-    """The default options with these values, or None where something is wrong with one or in a section below."""
-    cls = type(default)
-    if not isinstance(values, Mapping):
-        wrong.append(f"{path.rstrip('.') or 'the file'}: must be keys and values, not {type(values).__name__}")
-        return None
-    fields = {field.name.rstrip("_"): field for field in attrs.fields(cls)}
-    types = field_types(cls)
-    before = len(wrong)
-    arguments = {}
-    for key, value in values.items():
-        if key not in fields:
-            hint = did_you_mean(str(key), fields) or f"known are {', '.join(sorted(fields))}"
-            wrong.append(f"{path}{key}: no such key; {hint}")
-            continue
-        name = fields[key].name
-        expected, _ = types[name]
-        if attrs.has(expected):
-            arguments[name] = _make(getattr(default, name), {} if value is None else value, f"{path}{key}.", wrong)
-        else:
-            arguments[name] = _as(expected, value, repeatable=isinstance(fields[key].default, tuple))
-            # Field by field, so that all wrong ones are told at once. The type check asks for the class alone.
-            _try(partial(fields[key].validator, object.__new__(cls), fields[key], arguments[name]), path, key, wrong)
-    return None if len(wrong) > before else _try(partial(attrs.evolve, default, **arguments), path, "", wrong)
-
-
-def _try(make: Callable[[], Any], path: str, key: str, wrong: list[str]) -> Any:
-    try:
-        return make()
-    except UsageError as error:
-        # A message begins with the flag; in a file it is a key.
-        found = error.message.removeprefix(f"{flag(key)} ") if key else error.message
-        where = f"{path}{key}".rstrip(".")
-        wrong.append("; ".join(filter(None, [f"{where}: {found}" if where else found, error.way_out])))
-        return None
-
-
-def _as(expected: type, value: Any, *, repeatable: bool) -> Any:
-    """A list as a tuple, one value where a list may stand as a list of one, and 1e-3, text to YAML, as a number."""
-    if repeatable:
-        items = value if isinstance(value, list) else [] if value is None else [value]
-        return tuple(_as(expected, item, repeatable=False) for item in items)
-    if expected is float and isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _make_loader() -> Any:

@@ -36,7 +36,7 @@ def create_pipeline(settings: Settings) -> Pipeline:
     Raises:
         SourceError: There is no such training function.
     """
-    examples = DigitExamples(settings.data)
+    examples = DigitExamples(settings.data, settings.data_uri)
     if settings.checkpoint:
         trained = make_checkpoint(settings.checkpoint)
         importer = CheckpointImporter(checkpoint=trained.outputs["result"], options=settings.import_)

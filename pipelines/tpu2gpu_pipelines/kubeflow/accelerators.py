@@ -1,0 +1,104 @@
+"""What an accelerator is called where a step is to run, and how its node is found.
+
+Sources:
+    https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus (labels, chips on one machine)
+    https://cloud.google.com/kubernetes-engine/docs/how-to/gpus (labels)
+    https://github.com/NVIDIA/k8s-device-plugin (labels of GPU feature discovery)
+    https://cloud.google.com/vertex-ai/docs/pipelines/machine-types (names on Vertex)
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+import attrs
+
+from tpu2gpu.errors import UnsupportedError, UsageError
+from tpu2gpu_pipelines.kubeflow.options import GpuOptions, StepOptions, TpuOptions
+
+TPU, GPU = "google.com/tpu", "nvidia.com/gpu"
+_TOPOLOGY = re.compile(r"\d+(x\d+){1,2}")
+# Generation: the label's value on Google's nodes, and the most chips of one machine.
+_TPUS = {
+    "v4": ("tpu-v4-podslice", 4),
+    "v5e": ("tpu-v5-lite-podslice", 8),
+    "v5p": ("tpu-v5p-slice", 4),
+    "v6e": ("tpu-v6e-slice", 8),
+}
+
+
+@attrs.frozen
+class Accelerator:
+    """What a step asks for.
+
+    Attributes:
+        resource: The name of the resource.
+        count: How many.
+        node_selector: Labels of the nodes that have it.
+        taint: Key of the taint that keeps others off these nodes.
+    """
+
+    resource: str
+    count: int
+    node_selector: Mapping[str, str] = {}
+    taint: str = ""
+
+
+def find_accelerator(step: StepOptions, platform: str, cluster: str) -> Accelerator | None:
+    """What a step's accelerator is called there, or None for a step without one.
+
+    Args:
+        step: The step's options.
+        platform: `kubernetes`, `vertex` or `local`.
+        cluster: How the nodes are labelled, `gke` or `plain`.
+
+    Raises:
+        UsageError: A topology is not one.
+        UnsupportedError: There is no such accelerator there, or it takes more than one machine.
+    """
+    if platform == "local":
+        return None
+    place = "vertex" if platform == "vertex" else cluster
+    if step.tpu:
+        return _tpu(step.tpu, place)
+    if step.gpu:
+        return _gpu(step.gpu, place, chosen=bool(step.node_selector))
+    return None
+
+
+def _tpu(tpu: TpuOptions, place: str) -> Accelerator:
+    if place != "gke":
+        raise UnsupportedError(
+            f"tpu {tpu.type}: GKE alone has TPU nodes, and this is '{place}'",
+            way_out="set kubeflow.cluster: gke, or train elsewhere and name the checkpoint",
+        )
+    label, most = _TPUS[tpu.type]
+    chips = _chips(tpu)
+    if chips > most:
+        raise UnsupportedError(
+            f"tpu {tpu.type} {tpu.topology}: {chips} chips are several machines, and a step is one pod",
+            way_out=f"at most {most} chips",
+        )
+    labels = {"cloud.google.com/gke-tpu-accelerator": label, "cloud.google.com/gke-tpu-topology": tpu.topology}
+    return Accelerator(TPU, chips, labels, TPU)
+
+
+def _chips(tpu: TpuOptions) -> int:
+    if not _TOPOLOGY.fullmatch(tpu.topology):
+        raise UsageError(f"tpu.topology '{tpu.topology}': must be two or three numbers, as in 2x2 or 2x2x1")
+    return math.prod(map(int, tpu.topology.split("x")))
+
+
+def _gpu(gpu: GpuOptions, place: str, *, chosen: bool) -> Accelerator:
+    if place != "plain" and not gpu.type:
+        raise UsageError(f"gpu.type: '{place}' finds its nodes by it", way_out="for example nvidia-l4")
+    if place == "vertex":
+        return Accelerator(gpu.type.upper().replace("-", "_"), gpu.count)
+    if place == "gke":
+        return Accelerator(GPU, gpu.count, {"cloud.google.com/gke-accelerator": gpu.type}, GPU)
+    if not gpu.type and chosen:  # the step's own labels find the node
+        return Accelerator(GPU, gpu.count, {}, GPU)
+    label = {"nvidia.com/gpu.product": gpu.type} if gpu.type else {"nvidia.com/gpu.present": "true"}
+    return Accelerator(GPU, gpu.count, label, GPU)

@@ -1,0 +1,111 @@
+"""What a launcher hands to a step, in the form that TFX's executors expect, and back again.
+
+    launcher                                      executor
+    artifacts without a type                      the type that the component declares
+    gs://, s3://, minio://, oci:// URIs           the folders under /gcs, /s3, /minio, /oci that the launcher fills
+    parameters that are null                      absent
+    promotion_uri of a pusher                     inside its push_destination
+
+Source: https://github.com/kubeflow/pipelines, backend/src/v2/component/launcher_v2.go (LocalPathForURI, download and
+upload of artifacts) and backend/src/v2/driver (toRuntimeArtifact, which gives no type).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tpu2gpu_pipelines.kubeflow.parameters import DESTINATION, PROMOTION
+
+Message = dict[str, Any]
+
+_MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/", "oci://": "/oci/"}
+_PAGES = ("system.HTML", "system.Markdown")
+
+
+def local_path(uri: str) -> str:
+    """Where a launcher keeps what stands at a URI."""
+    for scheme, mount in _MOUNTS.items():
+        if uri.startswith(scheme):
+            return mount + uri.removeprefix(scheme)
+    return uri
+
+
+def adapt_input(given: Message, types: Message) -> tuple[Message, dict[str, str]]:
+    """Makes a launcher's input one that TFX's executors take.
+
+    Args:
+        given: The launcher's ExecutorInput; changed in place.
+        types: The component's inputs, with the types of its artifacts.
+
+    Returns:
+        The input, and the URI of each local path in it.
+    """
+    uris = {}
+    declared = {key: spec["artifactType"] for key, spec in types.get("artifacts", {}).items()}
+    for side in ("inputs", "outputs"):
+        for key, artifact in _artifacts(given.get(side, {})):
+            path = local_path(artifact.get("uri", ""))
+            uris[path], artifact["uri"] = artifact.get("uri", ""), path
+            if side == "inputs" and key in declared:  # a driver drops the type, or gives a more general one
+                artifact["type"] = dict(declared[key])
+    outputs = given.get("outputs", {})
+    if "outputFile" in outputs:
+        outputs["outputFile"] = local_path(outputs["outputFile"])
+    for parameter in outputs.get("parameters", {}).values():
+        parameter["outputFile"] = local_path(parameter.get("outputFile", ""))
+    _adapt_parameters(given.setdefault("inputs", {}).setdefault("parameterValues", {}))
+    return given, uris
+
+
+def adapt_output(written: Message, given: Message, uris: dict[str, str]) -> Message:
+    """Makes an executor's output one that a launcher takes, and each page one file, as the dashboard reads it.
+
+    Args:
+        written: The executor's ExecutorOutput; changed in place.
+        given: The input that it had.
+        uris: The URI of each local path.
+    """
+    titles = {key: artifact.get("type", {}).get("schemaTitle") for key, artifact in _artifacts(given["outputs"])}
+    for key, artifact in _artifacts(written):
+        if titles.get(key) in _PAGES:
+            _make_one_file(Path(artifact["uri"]))
+        artifact["uri"] = uris.get(artifact["uri"], artifact["uri"])
+        metadata = artifact.get("metadata", {})
+        artifact["metadata"] = {name: _flat(value) for name, value in metadata.items() if value is not None}
+    return written
+
+
+def _artifacts(side: Message) -> Iterator[tuple[str, Message]]:
+    for key, value in side.get("artifacts", {}).items():
+        for artifact in value.get("artifacts", []):
+            yield key, artifact
+
+
+def _adapt_parameters(values: Message) -> None:
+    for name in [name for name, value in values.items() if value is None]:
+        del values[name]
+    if DESTINATION in values and (folder := values.pop(PROMOTION, "")):
+        destination = json.loads(values[DESTINATION])
+        destination.setdefault("filesystem", {})["base_directory"] = local_path(folder)
+        values[DESTINATION] = json.dumps(destination)
+    elif PROMOTION in values:
+        values[PROMOTION] = local_path(values[PROMOTION])
+
+
+def _make_one_file(folder: Path) -> None:
+    """Puts `index.html` in the place of the folder that it lies in."""
+    page = folder / "index.html"
+    if not page.is_file():
+        return
+    content = page.read_bytes()
+    shutil.rmtree(folder)
+    folder.write_bytes(content)
+
+
+def _flat(value: Any) -> str | int | float | bool:
+    """A value as ML Metadata holds it: lists and tables as JSON text."""
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value, sort_keys=True)
