@@ -35,3 +35,33 @@ def ask(folder: Path, *, plainly: bool = False, **feeds: Any) -> dict[str, np.nd
     finally:
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False, **before})
     return {name: value.numpy() for name, value in answers.items()}
+
+
+def exact_answers(frozen_graph: Path, feeds: dict[str, Any], outputs: list[str]) -> list[np.ndarray[Any, Any]]:
+    """What a frozen float32 graph answers where it computes in float64: the truth, as far as float32 can tell.
+
+    Args:
+        frozen_graph: A GraphDef's file.
+        feeds: Placeholders by name.
+        outputs: Tensors.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import tensor_util
+
+    v1 = tf.compat.v1
+    graph_def = v1.GraphDef.FromString(frozen_graph.read_bytes())
+    single, double = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
+    for node in graph_def.node:
+        for key, attribute in node.attr.items():
+            if attribute.type == single and key != "U":  # batch norm's statistics, which have no float64
+                attribute.type = double
+            elif single in attribute.list.type:
+                attribute.list.type[:] = [double if dtype == single else dtype for dtype in attribute.list.type]
+            elif key == "value" and attribute.tensor.dtype == single:
+                values = tensor_util.MakeNdarray(attribute.tensor).astype(np.float64)
+                attribute.tensor.CopyFrom(tensor_util.make_tensor_proto(values))
+    with tf.Graph().as_default(), v1.Session() as session:
+        tf.import_graph_def(graph_def, name="")
+        given = {f"{name}:0": value.astype(np.float64) for name, value in feeds.items()}
+        answers: list[np.ndarray[Any, Any]] = session.run(outputs, given)
+    return answers

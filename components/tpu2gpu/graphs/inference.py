@@ -9,6 +9,7 @@ from typing import Any
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.dataflow import consumers, data_inputs, producer
+from tpu2gpu.graphs.layer_norm import is_layer_norm
 from tpu2gpu.graphs.serving_model import ServingModel
 
 TPU_OPS = re.compile(
@@ -44,7 +45,9 @@ def training_form(nodes: Mapping[str, Any]) -> list[str]:
     found = [
         f"{node.name} ({node.op}): batch norm in training mode"
         for node in nodes.values()
-        if _BATCH_NORMS.fullmatch(node.op) and ("is_training" not in node.attr or node.attr["is_training"].b)
+        if _BATCH_NORMS.fullmatch(node.op)
+        and ("is_training" not in node.attr or node.attr["is_training"].b)
+        and not is_layer_norm(node, nodes)
     ]
     followers = consumers(nodes)
     return found + [

@@ -108,7 +108,7 @@ class WeightFinder:
         """All weights, by the constant's name."""
         found = {}
         for name, node in self._nodes.items():
-            if node.op == "Const" and is_float(node.attr["dtype"].type):
+            if node.op == "Const" and is_float(node.attr["dtype"].type) and self._elements(name):
                 weight = self._batch_norms.get(name) or self._by_taker(name)
                 if weight is not None:
                     found[name] = weight
