@@ -17,6 +17,7 @@ import attrs
 
 from tpu2gpu import __version__
 from tpu2gpu.errors import ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
+from tpu2gpu.places import place
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
@@ -106,7 +107,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, os.PathLike) else value
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -144,7 +145,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         SourceError: There is none.
         ManifestError: It is damaged.
     """
-    path = Path(folder) / MANIFEST
+    path = place(folder) / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         manifest["files"], manifest["digest"]
@@ -186,13 +187,13 @@ def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
 
 def name_of(path: str | os.PathLike[str]) -> str:
     """What people call a model: its folder's name; that of a TFX artifact says nothing, so the step that made it."""
-    path = Path(path)
+    path = place(path)
     return "/".join(path.parts[-4:-1]) if path.name == "Format-Serving" and len(path.parts) >= 4 else path.name
 
 
 def describe_source(source: str | os.PathLike[str]) -> dict[str, Any]:
     """What a manifest says of the model it was made from: its path, and its digest where it has one."""
-    path = Path(source)
+    path = place(source)
     return {"path": name_of(path), "digest": read_manifest(path)["digest"] if (path / MANIFEST).exists() else None}
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from tpu2gpu.errors import CheckpointError, Tpu2GpuError
+from tpu2gpu.places import Place, place
 
 if TYPE_CHECKING:
     from tpu2gpu.checkpoint_importer.sources import Source
@@ -27,7 +27,7 @@ class Inspection:
         report: Everything that was found, by subject.
     """
 
-    source: Path
+    source: Place
     kind: str
     importable: bool
     verdict: str
@@ -50,7 +50,7 @@ def inspect_model(source: str | os.PathLike[str]) -> Inspection:
     weights = _open_weights(found_source)
     if weights is not None:
         report |= _weights_report(weights)
-        if Path(source).is_dir():
+        if place(source).is_dir():
             report["checkpoints"] = [found_source.path.name, *found_source.others]
     graph = _training_graph(found_source)
     report |= _graph_report(graph) if graph is not None else {}
@@ -60,9 +60,9 @@ def inspect_model(source: str | os.PathLike[str]) -> Inspection:
         raise
     except Tpu2GpuError as error:
         report["error"] = error.to_json()
-        return Inspection(Path(source), found_source.kind, importable=False, verdict=str(error), report=report)
+        return Inspection(place(source), found_source.kind, importable=False, verdict=str(error), report=report)
     report |= _model_report(found)
-    return Inspection(Path(source), found_source.kind, importable=True, verdict=_plan(report), report=report)
+    return Inspection(place(source), found_source.kind, importable=True, verdict=_plan(report), report=report)
 
 
 def _open_weights(source: Source) -> Any:

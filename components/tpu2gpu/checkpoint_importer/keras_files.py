@@ -10,11 +10,11 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import GraphError, SourceError, UnsupportedError
 from tpu2gpu.graphs.serving_model import ServingModel
+from tpu2gpu.places import Place
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.arrays import Arrays
 
@@ -23,7 +23,7 @@ _ORDER = """gamma beta moving_mean moving_variance embeddings depthwise_kernel p
     bias""".split()
 
 
-def read_weights(path: Path) -> Arrays:
+def read_weights(path: Place) -> Arrays:
     """Opens the weights of an `.h5` file or a `.keras` archive.
 
     Raises:
@@ -32,11 +32,11 @@ def read_weights(path: Path) -> Arrays:
     import h5py
 
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                file = h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r")
-        else:
-            file = h5py.File(path, "r")
+        stored = path.open("rb")
+        if zipfile.is_zipfile(stored):
+            with zipfile.ZipFile(stored) as archive:
+                stored = io.BytesIO(archive.read("model.weights.h5"))
+        file = h5py.File(stored, "r")
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: damaged ({error})", way_out="fetch it again") from error
     root = file.get("model_weights", file)
@@ -103,7 +103,7 @@ class KerasArrays(Arrays):
         if wrong:
             raise GraphError(f"{self.prefix}: does not fit the graph", details=wrong)
         entries = {name: (self.entry(key).dtype, self.entry(key).shape) for name, key in names.items()}
-        return Arrays(Path(self.prefix), entries, lambda name: self.read(names[name]))
+        return Arrays(self.prefix, entries, lambda name: self.read(names[name]))
 
 
 def _variable_name(path: str) -> str:

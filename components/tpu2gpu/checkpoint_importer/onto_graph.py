@@ -27,6 +27,7 @@ from tpu2gpu.checkpoint_importer.training_graph import (
 from tpu2gpu.errors import SourceError, Tpu2GpuError, UnsupportedError, UsageError
 from tpu2gpu.graphs.renaming import new_name, parse_rules
 from tpu2gpu.graphs.restoring import Restored, object_names, restore_variables
+from tpu2gpu.places import Place, fetched, place
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.version1 import read_version1
 
@@ -55,7 +56,7 @@ def read_onto_graph(source: Source, options: ImportOptions) -> Found:
             else f"{source.path}: an HDF5 file holds weights alone",
             way_out="give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it",
         )
-    path = Path(options.graph)
+    path = place(options.graph)
     if path.exists():
         return _onto_file(path, source, options)
     if ":" in options.graph:
@@ -73,7 +74,7 @@ def _weights(source: Source) -> Any:
     return read_weights(source.path)
 
 
-def _onto_file(path: Path, source: Source, options: ImportOptions) -> Found:
+def _onto_file(path: Place, source: Source, options: ImportOptions) -> Found:
     graph = find_source(path)
     if graph.kind == sources.META_GRAPH or path.suffix == ".meta":
         return _onto_meta(path, source, options)
@@ -88,7 +89,7 @@ def _onto_file(path: Path, source: Source, options: ImportOptions) -> Found:
     )
 
 
-def _onto_meta(path: Path, source: Source, options: ImportOptions) -> Found:
+def _onto_meta(path: Place, source: Source, options: ImportOptions) -> Found:
     return _serve(parse_meta_graph(path), source, options)
 
 
@@ -104,7 +105,7 @@ def _serve(meta: Any, source: Source, options: ImportOptions) -> Found:
     )
 
 
-def _meta_of_graph_def(path: Path) -> Any:
+def _meta_of_graph_def(path: Place) -> Any:
     from google.protobuf import text_format
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import meta_graph_pb2
@@ -120,7 +121,7 @@ def _meta_of_graph_def(path: Path) -> Any:
     return meta
 
 
-def _onto_saved_model(folder: Path, source: Source, options: ImportOptions) -> Found:
+def _onto_saved_model(folder: Place, source: Source, options: ImportOptions) -> Found:
     """Takes a SavedModel's graph, and each variable's value from elsewhere, by the variable's name."""
     found = read_served(folder, parse_inputs(options.input), parse_outputs(options.output))
     model, rules = found.model, parse_rules(options.rename)
@@ -194,31 +195,28 @@ def _onto_built(build: Callable[[], Any], source: Source, options: ImportOptions
 def _onto_keras(model: Any, source: Source, options: ImportOptions) -> Found:
     """Lets Keras, or the object-based checkpoint's own reader, fill a model, and reads what it exports."""
     if source.kind in (sources.KERAS, sources.HDF5):
-        with _explained(source.path):
-            if source.kind == sources.KERAS:
-                with _archived_weights(source.path) as weights:
-                    model.load_weights(weights)
-            else:
-                model.load_weights(source.path)
+        opened = _archived_weights if source.kind == sources.KERAS else fetched
+        with _explained(source.path), opened(source.path) as weights:
+            model.load_weights(weights)
         return _exported(model)
     with tempfile.TemporaryDirectory() as folder:
         model.export(folder, verbose=False)
         return _onto_saved_model(Path(folder), source, options)
 
 
-def _rebuilt(path: Path) -> Found:
+def _rebuilt(path: Place) -> Found:
     """Lets Keras rebuild a model from its own archive."""
     import keras
 
-    with _explained(path):
-        return _exported(keras.saving.load_model(path, compile=False))
+    with _explained(path), fetched(path) as file:
+        return _exported(keras.saving.load_model(file, compile=False))
 
 
 @contextmanager
-def _archived_weights(path: Path) -> Iterator[Path]:
+def _archived_weights(path: Place) -> Iterator[Path]:
     import zipfile
 
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+    with tempfile.TemporaryDirectory() as folder, path.open("rb") as file, zipfile.ZipFile(file) as archive:
         archive.extract("model.weights.h5", folder)
         yield Path(folder, "model.weights.h5")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -28,6 +27,7 @@ from tpu2gpu.graphs.saved_model import (
 )
 from tpu2gpu.graphs.serving_form import clear_attributes, serve_meta_graph, signature_of
 from tpu2gpu.graphs.serving_model import DEFAULT_SIGNATURE, ServingModel
+from tpu2gpu.places import Place
 from tpu2gpu.tensorbundle.reader import Bundle
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def read_source(source: Source, options: ImportOptions) -> Found:
     return read_onto_graph(source, options)
 
 
-def read_served(folder: Path, inputs: list[Input], outputs: Mapping[str, str]) -> Found:
+def read_served(folder: Place, inputs: list[Input], outputs: Mapping[str, str]) -> Found:
     """Reads a SavedModel; one that is in training form, or made for TPUs, is brought to the form for serving."""
     if inputs or outputs:
         return _transform(folder, inputs, outputs)
@@ -73,7 +73,7 @@ def read_served(folder: Path, inputs: list[Input], outputs: Mapping[str, str]) -
         return found
 
 
-def _transform(folder: Path, inputs: list[Input], outputs: Mapping[str, str]) -> Found:
+def _transform(folder: Place, inputs: list[Input], outputs: Mapping[str, str]) -> Found:
     """Brings a SavedModel's graph to the form for serving, its signatures kept unless outputs are given."""
     meta = choose_meta_graph(parse_saved_model(folder), folder)
     served = serve_meta_graph(meta, folder, folder / VARIABLES_PREFIX, inputs, outputs)
@@ -97,7 +97,7 @@ def _read_checkpoint(source: Source, inputs: list[Input], outputs: Mapping[str, 
     )
 
 
-def _read_frozen(path: Path, inputs: list[Input], outputs: Mapping[str, str]) -> Found:
+def _read_frozen(path: Place, inputs: list[Input], outputs: Mapping[str, str]) -> Found:
     """Reads a frozen graph, and makes variables of its weights."""
     from tpu2gpu.graphs.graph_def import read_graph_def
     from tpu2gpu.graphs.weight_variables import make_variables

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from tpu2gpu.errors import CheckpointError, SourceError
+from tpu2gpu.places import Place, place
 
 SAVED_MODEL = "SavedModel"
 CHECKPOINT = "checkpoint"
@@ -23,6 +24,7 @@ META_GRAPH = "meta_graph"
 STATE_FILE = "checkpoint"
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+_SHARD = re.compile(r"-(\d{5}|\?{5})-of-\d{5}$")  # of a checkpoint in the first format, saved in parts
 _STEP = re.compile(r"-(\d+)$")
 _STATE_LINE = re.compile(r'^(all_)?model_checkpoint_paths?: *"(.*)"', re.MULTILINE)
 
@@ -39,14 +41,14 @@ class Source:
     """
 
     kind: str
-    path: Path
+    path: Place
     step: int | None = None
     others: tuple[str, ...] = ()
 
     @property
-    def meta(self) -> Path:
+    def meta(self) -> Place:
         """The MetaGraphDef beside a checkpoint, whether there is one or not."""
-        return Path(f"{self.path}.meta")
+        return place(f"{_SHARD.sub('', str(self.path))}.meta")
 
 
 def kind_of(source: str | os.PathLike[str]) -> str:
@@ -68,31 +70,38 @@ def find_source(source: str | os.PathLike[str], step: int | None = None) -> Sour
     Raises:
         SourceError: Nothing is there, nothing that we know, or no checkpoint of this step.
     """
-    path = Path(source)
+    path = place(source)
     if (path / "saved_model.pb").is_file():
         return Source(SAVED_MODEL, path)
     if path.name == "saved_model.pb" and path.is_file():
         return Source(SAVED_MODEL, path.parent)
-    prefix = Path(_PART.sub("", str(path)))
-    if Path(f"{prefix}.index").is_file():
+    prefix = place(_PART.sub("", str(path)))
+    if place(f"{prefix}.index").is_file():
         return _one(prefix, CHECKPOINT, step)
     if path.name == STATE_FILE and path.is_file() and b"model_checkpoint_path" in path.read_bytes()[:4096]:
         return _of_folder(path.parent, step)
     if path.is_dir():
         return _of_folder(path, step)
-    if not path.exists():
-        if Path(f"{prefix}.meta").is_file():
-            raise SourceError(f"{source}: {prefix.name}.index is missing", way_out="fetch the whole checkpoint")
-        raise SourceError(f"{source}: nothing is there", way_out="check the path")
-    return Source(_kind_of_file(path), path)
+    if _first_shard(path).is_file():
+        kind = _kind_of_file(_first_shard(path))
+        return _one(path, kind, step) if kind == CHECKPOINT_V1 else Source(kind, path)
+    if place(f"{prefix}.meta").is_file():
+        raise SourceError(f"{source}: {prefix.name}.index is missing", way_out="fetch the whole checkpoint")
+    raise SourceError(f"{source}: nothing is there", way_out="check the path")
 
 
-def _kind_of_file(path: Path) -> str:
-    if zipfile.is_zipfile(path):
-        return KERAS
+def _first_shard(path: Place) -> Place:
+    """The first file of a checkpoint in the first format, which state files call `NAME-?????-of-00002`."""
+    return path.with_name(path.name.replace("-?????-of-", "-00000-of-"))
+
+
+def _kind_of_file(path: Place) -> str:
     with path.open("rb") as file:
+        if zipfile.is_zipfile(file):
+            return KERAS
+        file.seek(0)
         head = file.read(8)
-        file.seek(max(0, path.stat().st_size - 8))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 8))
         tail = file.read(8)
     if head == b"\x89HDF\r\n\x1a\n":
         return HDF5
@@ -105,20 +114,20 @@ def _kind_of_file(path: Path) -> str:
     raise SourceError(f"{path}: not a model or checkpoint that we know", way_out="give a SavedModel's folder")
 
 
-def _one(prefix: Path, kind: str, step: int | None) -> Source:
+def _one(prefix: Place, kind: str, step: int | None) -> Source:
     found = _step_of(prefix.name)
     if step is not None and found != step:
         raise SourceError(f"{prefix}: not a checkpoint of step {step}", way_out="give the training folder")
     return Source(kind, prefix, found)
 
 
-def _of_folder(folder: Path, step: int | None) -> Source:
+def _of_folder(folder: Place, step: int | None) -> Source:
     """The checkpoint of a training folder: the one of a step, or the newest."""
     prefixes = {path.name.removesuffix(".index"): CHECKPOINT for path in folder.glob("*.index")}
     listed = [name for _, name in _STATE_LINE.findall(_read_state(folder))]
     for name in listed:
         path = folder / Path(name).name
-        if path.name not in prefixes and path.is_file():
+        if path.name not in prefixes and _first_shard(path).is_file():
             prefixes[path.name] = CHECKPOINT_V1
     if not prefixes:
         found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
@@ -142,7 +151,7 @@ def _of_folder(folder: Path, step: int | None) -> Source:
     return Source(prefixes[chosen], folder / chosen, steps[chosen], others)
 
 
-def _read_state(folder: Path) -> str:
+def _read_state(folder: Place) -> str:
     path = folder / STATE_FILE
     if not path.is_file():
         return ""
@@ -153,5 +162,5 @@ def _read_state(folder: Path) -> str:
 
 
 def _step_of(name: str) -> int | None:
-    found = _STEP.search(name)
+    found = _STEP.search(_SHARD.sub("", name))
     return int(found.group(1)) if found else None

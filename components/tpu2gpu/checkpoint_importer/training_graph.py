@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -17,6 +16,7 @@ from tpu2gpu.graphs.restoring import Use, restore_variables, restored_by_saver, 
 from tpu2gpu.graphs.saved_model import make_variables_resources
 from tpu2gpu.graphs.serving_form import clear_attributes, signature_of
 from tpu2gpu.graphs.serving_model import DEFAULT_SIGNATURE, ServingModel
+from tpu2gpu.places import Place
 from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
 
 _PREDICT = "tensorflow/serving/predict"
@@ -41,7 +41,7 @@ class Found:
     holds: Any = None
 
 
-def parse_meta_graph(path: Path) -> Any:
+def parse_meta_graph(path: Place) -> Any:
     """Reads a MetaGraphDef (`.meta`).
 
     Raises:

@@ -15,6 +15,7 @@ from tpu2gpu.graphs.dataflow import OpDefs, consumers
 from tpu2gpu.graphs.describing import size_bytes
 from tpu2gpu.graphs.large_constants import read_graph_file
 from tpu2gpu.graphs.serving_model import DEFAULT_SIGNATURE, ServingModel, tensor_names
+from tpu2gpu.places import Place, place
 
 FROZEN_GRAPH_FILE = "frozen_graph.pb"
 SIGNATURE_FILE = "signature.json"
@@ -64,7 +65,7 @@ def read_graph_def(path: str | os.PathLike[str], *, light: bool = False) -> Serv
     from google.protobuf.message import DecodeError
     from tensorflow.core.framework import graph_pb2
 
-    path, graph = Path(path), graph_pb2.GraphDef()
+    path, graph = place(path), graph_pb2.GraphDef()
     try:
         constants = read_graph_file(path, graph) if light else {}
         if not light:
@@ -127,7 +128,7 @@ def _dense_tensors(infos: Any) -> dict[str, str]:
     return tensors
 
 
-def _read_signatures(path: Path) -> dict[str, Any]:
+def _read_signatures(path: Place) -> dict[str, Any]:
     try:
         signatures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["signatures"]
         return {name: {"inputs": it["inputs"], "outputs": it["outputs"]} for name, it in signatures.items()}
@@ -135,7 +136,7 @@ def _read_signatures(path: Path) -> dict[str, Any]:
         raise SourceError(f"{path}: damaged ({error})", way_out="remove it, or freeze the model again") from error
 
 
-def _by_structure(nodes: dict[str, Any], path: Path) -> dict[str, dict[str, str]]:
+def _by_structure(nodes: dict[str, Any], path: Place) -> dict[str, dict[str, str]]:
     followers = consumers(nodes)
     inputs = [name for name, node in nodes.items() if node.op == "Placeholder"]
     outputs = [name for name, node in nodes.items() if not followers[name] and node.op not in ("NoOp", "Placeholder")]
@@ -144,7 +145,7 @@ def _by_structure(nodes: dict[str, Any], path: Path) -> dict[str, dict[str, str]
     return {"inputs": {name: f"{name}:0" for name in inputs}, "outputs": {name: f"{name}:0" for name in outputs}}
 
 
-def _signature(model: ServingModel, tensors: dict[str, dict[str, str]], path: Path) -> Any:
+def _signature(model: ServingModel, tensors: dict[str, dict[str, str]], path: Place) -> Any:
     from tensorflow.core.protobuf import meta_graph_pb2
 
     signature = meta_graph_pb2.SignatureDef(method_name=_PREDICT)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tpu2gpu import wire
 from tpu2gpu.graphs.serving_model import Variable
+from tpu2gpu.places import Place, RemotePath
 from tpu2gpu.tensorbundle import format
 
 _LARGE_BYTES = 1 << 12
@@ -21,7 +21,7 @@ Constants = dict[str, Variable]
 View = memoryview
 
 
-def read_graph_file(path: Path, graph: Any) -> Constants:
+def read_graph_file(path: Place, graph: Any) -> Constants:
     """Reads a GraphDef's file.
 
     Args:
@@ -39,7 +39,7 @@ def read_graph_file(path: Path, graph: Any) -> Constants:
     return found
 
 
-def read_saved_model_file(path: Path, saved_model: Any) -> list[Constants]:
+def read_saved_model_file(path: Place, saved_model: Any) -> list[Constants]:
     """Reads a SavedModel's file.
 
     Args:
@@ -69,7 +69,9 @@ def read_saved_model_file(path: Path, saved_model: Any) -> list[Constants]:
     return found
 
 
-def _mapped(path: Path) -> View:
+def _mapped(path: Place) -> View:
+    if isinstance(path, RemotePath):
+        return memoryview(path.read_bytes())
     return np.memmap(path, np.uint8, "r").data if path.stat().st_size else memoryview(b"")
 
 

@@ -16,6 +16,7 @@ from tpu2gpu.graphs.graph_def import constant_sizes, model_graph_pieces
 from tpu2gpu.graphs.saver import add_saver
 from tpu2gpu.graphs.serving_model import DEFAULT_SIGNATURE, Asset, ServingModel, map_tensors, tensor_names
 from tpu2gpu.graphs.variables import HANDLE_SUFFIX, find_variables
+from tpu2gpu.places import Place, place
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -36,8 +37,8 @@ def parse_saved_model(source: str | os.PathLike[str]) -> Any:
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
-    path = Path(source) / SAVED_MODEL_FILE
-    if not Path(source).exists():
+    path = place(source) / SAVED_MODEL_FILE
+    if not place(source).exists():
         raise SourceError(f"{source}: no such folder")
     if not path.is_file():
         raise SourceError(
@@ -78,7 +79,7 @@ def read_saved_model(source: str | os.PathLike[str]) -> ServingModel:
         GraphError: Its graph contradicts itself, or a signature writes to variables.
         SignatureError: It has no signature that serves.
     """
-    source = Path(source)
+    source = place(source)
     meta = choose_meta_graph(parse_saved_model(source), source)
     return read_meta_graph(meta, source, source / VARIABLES_PREFIX)
 
@@ -97,7 +98,7 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
         GraphError: The graph contradicts itself, or a signature writes to variables.
         SignatureError: It has no signature that serves.
     """
-    source = Path(source)
+    source = place(source)
     ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
     signatures = {
         name: signature
@@ -132,7 +133,7 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
         dropped_effects=flattener.dropped_effects,
     )
     make_variables_resources(model)
-    find_variables(model, meta, Path(prefix))
+    find_variables(model, meta, prefix)
     model.prune()
     return model
 
@@ -159,7 +160,7 @@ def _init_node(meta: Any) -> str:
     return ""
 
 
-def _assets(meta: Any, source: Path, flattener: Flattener) -> list[Asset]:
+def _assets(meta: Any, source: Place, flattener: Flattener) -> list[Asset]:
     assets = []
     for asset in meta.asset_file_def:
         node = split_tensor(asset.tensor_info.name)[0]
@@ -224,7 +225,8 @@ def write_saved_model(model: ServingModel, folder: str | os.PathLike[str], *, wr
     if model.assets:
         (folder / ASSETS_FOLDER).mkdir()
     for asset in model.assets:
-        shutil.copyfile(asset.path, folder / ASSETS_FOLDER / asset.path.name)
+        with asset.path.open("rb") as file, (folder / ASSETS_FOLDER / asset.path.name).open("wb") as copy:
+            shutil.copyfileobj(file, copy)
     with (folder / SAVED_MODEL_FILE).open("wb") as file:
         write_pieces(file, pieces)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -95,7 +94,7 @@ def serve_meta_graph(
     model.signatures = model.signatures or {DEFAULT_SIGNATURE: signature_of(served, ops)}
     make_variables_resources(model)
     clear_attributes(model)
-    find_variables(model, meta, Path(prefix))
+    find_variables(model, meta, prefix)
     model.prune()
     done = {kind: nodes for kind, nodes in served.done.items() if kind != "phases_folded" or len(served.done) > 1}
     return Served(model, done or served.done, served.batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -20,6 +19,7 @@ from tpu2gpu.graphs.dataflow import (
     split_tensor,
 )
 from tpu2gpu.options import did_you_mean
+from tpu2gpu.places import Place
 from tpu2gpu.tensorbundle.casting import cast_chunks
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.slices import Box
@@ -62,7 +62,7 @@ class Asset:
     """
 
     node: str
-    path: Path
+    path: Place
 
 
 @attrs.define

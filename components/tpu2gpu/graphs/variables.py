@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -27,7 +27,7 @@ class _Known:
     trainable: bool = True
 
 
-def find_variables(model: ServingModel, meta: Any, prefix: Path) -> None:
+def find_variables(model: ServingModel, meta: Any, prefix: str | os.PathLike[str]) -> None:
     """Fills in a model's variables: key, type, shape, trainability, and their own names where those are free.
 
     Args:

@@ -25,8 +25,8 @@ import attrs
 from tpu2gpu import errors
 from tpu2gpu.beam import run_on_beam
 from tpu2gpu.errors import RemoteRunError, Tpu2GpuError, UnsupportedError
+from tpu2gpu.places import is_remote
 from tpu2gpu.tensorbundle import format
-from tpu2gpu.tensorbundle.files import is_remote
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.slices import Box
 from tpu2gpu.tensorbundle.statistics import CastStatistics

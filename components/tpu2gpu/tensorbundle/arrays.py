@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from tpu2gpu.errors import CheckpointError
+from tpu2gpu.places import Place
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.reader import CHUNK_BYTES
 from tpu2gpu.tensorbundle.slices import Box
@@ -27,7 +27,7 @@ class Arrays:
     """
 
     def __init__(
-        self, path: Path, entries: Mapping[str, tuple[int, tuple[int, ...]]], load: Callable[[str], Array]
+        self, path: Place, entries: Mapping[str, tuple[int, tuple[int, ...]]], load: Callable[[str], Array]
     ) -> None:
         self.prefix, self._load = path, load
         self.shards = 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from tpu2gpu.errors import EnvironmentLacksError
+from tpu2gpu.places import RemotePath, is_remote
 
 
 class RangeFile(Protocol):
@@ -18,12 +18,6 @@ class RangeFile(Protocol):
     def read(self, offset: int, size: int) -> memoryview:
         """The bytes from an offset on; fewer where the file ends."""
         ...
-
-
-def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is one of a file system with a scheme, such as `gs://bucket/model.ckpt`."""
-    scheme, separator, _ = os.fspath(path).partition("://")
-    return bool(separator) and scheme.isalnum()
 
 
 def open_ranges(path: str | os.PathLike[str]) -> RangeFile:
@@ -55,33 +49,8 @@ class _Local:
 
 class _Remote:
     def __init__(self, path: str) -> None:
-        try:
-            import fsspec
-        except ImportError:
-            self._file, self.size_bytes = _open_with_tensorflow(path)
-            return
-        try:
-            self._file = fsspec.open(path, "rb").open()
-        except (ImportError, ValueError):  # its own file system is not installed
-            self._file, self.size_bytes = _open_with_tensorflow(path)
-            return
-        self.size_bytes = int(self._file.size)
+        self._file, self.size_bytes = RemotePath(path).open_sized()
 
     def read(self, offset: int, size: int) -> memoryview:
         self._file.seek(offset)
         return memoryview(self._file.read(size))
-
-
-def _open_with_tensorflow(path: str) -> tuple[Any, int]:
-    import tensorflow as tf
-
-    try:
-        size_bytes = int(tf.io.gfile.stat(path).length)
-    except tf.errors.NotFoundError as error:
-        raise FileNotFoundError(path) from error
-    except (tf.errors.UnimplementedError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError) as error:
-        raise EnvironmentLacksError(
-            f"{path}: its file system cannot be read ({str(error).splitlines()[0]})",
-            way_out="install fsspec with the file system's package, or copy the checkpoint here",
-        ) from error
-    return tf.io.gfile.GFile(path, "rb"), size_bytes

@@ -14,8 +14,9 @@ import numpy as np
 
 from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
+from tpu2gpu.places import is_remote
 from tpu2gpu.tensorbundle import format
-from tpu2gpu.tensorbundle.files import RangeFile, beside, is_remote, open_ranges
+from tpu2gpu.tensorbundle.files import RangeFile, beside, open_ranges
 from tpu2gpu.tensorbundle.slices import Box, assemble, check_parts, decode_slice, slice_key, whole
 
 CHUNK_BYTES = 8 << 20

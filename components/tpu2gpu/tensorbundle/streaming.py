@@ -20,11 +20,11 @@ import google_crc32c
 import numpy as np
 
 from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
+from tpu2gpu.places import is_remote
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import ALIGNMENT_BYTES, cast_values, is_float
 from tpu2gpu.tensorbundle.checksum import combine
-from tpu2gpu.tensorbundle.files import is_remote
 from tpu2gpu.tensorbundle.reader import CHUNK_BYTES, Bundle
 from tpu2gpu.tensorbundle.slices import Box
 from tpu2gpu.tensorbundle.statistics import CastStatistics

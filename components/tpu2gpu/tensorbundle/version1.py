@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 
 from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError
+from tpu2gpu.places import Place, place
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.arrays import Array, Arrays
 from tpu2gpu.tensorbundle.slices import Box, decode_slice
@@ -30,7 +30,7 @@ def read_version1(path: str | os.PathLike[str]) -> Arrays:
         SourceError: A file is missing.
         CheckpointError: A file is damaged.
     """
-    path = Path(path)
+    path = place(path)
     parts: dict[str, list[tuple[Box, bytes]]] = {}
     entries: dict[str, tuple[int, tuple[int, ...]]] = {}
     for file in _shards(path):
@@ -62,7 +62,7 @@ def read_version1(path: str | os.PathLike[str]) -> Arrays:
     return Arrays(path, entries, load)
 
 
-def _shards(path: Path) -> list[Path]:
+def _shards(path: Place) -> list[Place]:
     found = _SHARD.search(path.name)
     if not found:
         return [path]
