@@ -33,7 +33,7 @@ def remove_dropouts(graph: TrainingGraph, outputs: Iterable[str]) -> None:
         GraphError: A random mask has no scale, or one that does not make up for it; all are listed.
     """
     odd = []
-    followers = graph.followers()
+    followers: dict[str, list[tuple[Any, int]]] = {}
     for node in list(graph.upward(outputs)):
         split = _mask_and_value(graph, node)
         if split is None:
@@ -43,6 +43,7 @@ def remove_dropouts(graph: TrainingGraph, outputs: Iterable[str]) -> None:
         source, scale = _unscale(graph, value)
         end = node.name
         if scale is None:  # the scale may come after the mask
+            followers = followers or graph.followers()
             takers = [taker for taker, _ in followers.get(node.name, ()) if taker.op in ("Mul", "RealDiv", "Div")]
             for taker in takers:
                 after, scale_after = _unscale(graph, taker.name)

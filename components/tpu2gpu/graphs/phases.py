@@ -16,7 +16,9 @@ from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
 
 _BOOL, _FLOAT = DTYPE_ENUMS["bool"], DTYPE_ENUMS["float32"]
 _PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
-_PHASE = re.compile(r"(.*/)?(is_?)?(train(ing)?|learning|phase)(_?(phase|mode|flag|train))*(_\d+)?", re.IGNORECASE)
+_PHASE = re.compile(
+    r"(.*/)?((is|keras)_?)?(train(ing)?|learning|phase)(_?(phase|mode|flag|train))*(_\d+)?", re.IGNORECASE
+)
 _KEEP = re.compile(r"(.*/)?(dropout_?)?keep_?prob(ability)?(_\d+)?", re.IGNORECASE)
 _DROP = re.compile(r"(.*/)?(drop(out)?_?rate)(_\d+)?", re.IGNORECASE)
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.serving_model import ServingModel
 
-# What training on TPU leaves in names: TF 1's bfloat16 scope, and scopes that were opened twice.
-DEFAULT_RULES = (("^bfloat16/", ""), ("//+", "/"))
+# What training on TPU leaves in names: TF 1's bfloat16 scope, scopes that were opened twice, those of replicas.
+DEFAULT_RULES = (
+    ("^bfloat16/", ""),
+    ("//+", "/"),
+    (r"(^|/)(?:replica|tower)_\d+/", r"\1"),
+    (r"/replica_\d+$", ""),
+)
 
 _DEFAULTS = [(re.compile(pattern), new) for pattern, new in DEFAULT_RULES]
 
@@ -64,6 +70,8 @@ def _applied(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
 def rename_variables(model: ServingModel, rules: Iterable[str], *, defaults: bool = True) -> dict[str, str]:
     """Renames a model's variables, first by the default rules, then by the given ones in their order.
 
+    Where the default rules would give two variables one name, or a variable that of another node, they do nothing.
+
     Args:
         model: The model, changed in place.
         rules: `REGEX=REPLACEMENT`, applied with `re.sub`.
@@ -75,10 +83,11 @@ def rename_variables(model: ServingModel, rules: Iterable[str], *, defaults: boo
     Raises:
         UsageError: A rule is malformed, or two variables would have one name.
     """
-    parsed = [*(_DEFAULTS if defaults else ()), *parse_rules(rules)]
+    parsed = parse_rules(rules)
+    cleaned = _cleaned(model) if defaults else {}
     wanted: dict[str, list[str]] = {}
     for name in model.variables:
-        wanted.setdefault(_applied(name, parsed), []).append(name)
+        wanted.setdefault(_applied(cleaned.get(name, name), parsed), []).append(name)
     clashes = [f"{new!r}: from {', '.join(old)}" for new, old in wanted.items() if len(old) > 1]
     clashes += [f"{new!r}: a node has this name" for new, old in wanted.items() if new in model.nodes and old != [new]]
     if clashes:
@@ -91,3 +100,10 @@ def rename_variables(model: ServingModel, rules: Iterable[str], *, defaults: boo
         model.nodes[new_name], model.variables[new_name] = node, variable
     model.redirect(changed)
     return changed
+
+
+def _cleaned(model: ServingModel) -> dict[str, str]:
+    """Names by the default rules, for the variables that can have them."""
+    wanted = {name: _applied(name, _DEFAULTS) for name in model.variables}
+    counts = Counter(wanted.values())
+    return {name: new for name, new in wanted.items() if counts[new] == 1 and (new == name or new not in model.nodes)}

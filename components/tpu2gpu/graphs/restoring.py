@@ -21,6 +21,9 @@ _STEP = re.compile(r"(.*/)?global_step|.*iterations_per_loop|save_counter.*|.*be
 _SLOT = re.compile(
     r".*/(Momentum|Adam|AdamW|RMSProp|Adagrad|AdagradDA|Adadelta|Ftrl|LAMB|LARS|adam_[mv]|.*Optimizer)(_\d+)?"
 )
+# What Keras 2 calls an optimizer's own numbers, and its slots, in a graph.
+_KERAS_STEP = re.compile(r"(training(_\d+)?/)?\w+/(iter|beta_\d|decay|learning_rate|momentum|rho)")
+_KERAS_SLOT = re.compile(r"(?:training(?:_\d+)?/)?\w+?/(?P<owner>.+)/\w+")
 _OBJECT_PART = "/.ATTRIBUTES/"
 
 
@@ -228,15 +231,17 @@ def _account(bundle: Any, used: Collection[str], by_rule: Collection[str], witho
 def kind_of_tensor(key: str, bundle: Any) -> str:
     """`slots`, `shadows` or `steps` for what only training needs, nothing for a weight.
 
-    A slot is called like the variable that it belongs to, with its own name behind, and has its shape.
+    A slot is called like the variable that it belongs to, with its own name behind (in Keras 2 the optimizer's in
+    front, too), and has its shape.
     """
     if key.endswith(SHADOW) or key.removesuffix("_1").endswith("/ExponentialMovingAverage"):
         return "shadows"
-    if _STEP.fullmatch(key):
+    if _STEP.fullmatch(key) or (_KERAS_STEP.fullmatch(key) and not bundle.entry(key).shape):
         return "steps"
     if "/.OPTIMIZER_SLOT/" in key or _SLOT.fullmatch(key) or re.match(r"(_?optimizer|keras_api/optimizer)/", key):
         return "slots"
-    owner, _, slot = key.rpartition("/")
-    if slot and owner in bundle and bundle.entry(owner).shape == bundle.entry(key).shape:
+    found = _KERAS_SLOT.fullmatch(key)
+    owners = [key.rpartition("/")[0], found["owner"] if found else ""]
+    if any(owner in bundle and bundle.entry(owner).shape == bundle.entry(key).shape for owner in owners):
         return "slots"
     return ""

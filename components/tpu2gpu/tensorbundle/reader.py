@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -223,13 +224,17 @@ class Bundle:
             for _ in range(entry.count):
                 length, position = wire.read_varint(data, position)
                 lengths.append(length)
-            position += 4  # checksum of the lengths
-            strings = np.empty(entry.count, object)
-            for index, length in enumerate(lengths):
-                strings[index] = data[position : position + length]
-                position += length
-            if position != len(data):
+            head = position + 4  # behind the lengths stands their own checksum
+            if head + sum(lengths) != len(data):
                 raise ValueError("lengths and size disagree")
+            crc = google_crc32c.value(b"".join(struct.pack("<I" if it >> 32 == 0 else "<Q", it) for it in lengths))
+            if data[position:head] != struct.pack("<I", format.mask(crc)):
+                raise ValueError("the checksum of its lengths does not match")
+            if format.mask(google_crc32c.extend(crc, data[position:])) != entry.crc32c:
+                raise ValueError("its checksum does not match its bytes")
+            ends = itertools.accumulate(lengths, initial=head)
+            strings = np.empty(entry.count, object)
+            strings[:] = [data[start:end] for start, end in itertools.pairwise(ends)]
         except ValueError as error:
             raise CheckpointError(f"{self.prefix}: string tensor {key!r} is damaged ({error})") from error
         return strings.reshape(entry.shape)

@@ -15,7 +15,7 @@ from tpu2gpu.errors import CheckpointError, SourceError
 from tpu2gpu.places import Place, place
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.arrays import Array, Arrays
-from tpu2gpu.tensorbundle.slices import Box, decode_slice
+from tpu2gpu.tensorbundle.slices import Box, check_parts, decode_slice, whole
 
 _SHARD = re.compile(r"-(\d{5}|\?{5})-of-(\d{5})$")
 # Fields of a TensorProto that hold little-endian numbers in a row.
@@ -46,17 +46,16 @@ def read_version1(path: str | os.PathLike[str]) -> Arrays:
 
     def load(key: str) -> Array:
         dtype, shape = entries[key]
+        held = parts.get(key, [])
+        if wrong := check_parts(shape, [box for box, _ in held]):
+            raise CheckpointError(f"{path}: tensor {key!r} is damaged ({wrong})")
         array: Array = np.empty(shape, format.numpy_dtype(dtype))
-        filled = 0
-        for box, values in parts.get(key, ()):
+        for box, values in held:
             try:
                 piece = _values(values, format.DTYPE_NAMES[dtype], box.count)
             except ValueError as error:
                 raise CheckpointError(f"{path}: tensor {key!r} is damaged ({error})") from error
-            array[box.within(Box((0,) * len(shape), shape))] = piece.reshape(box.sizes)
-            filled += box.count
-        if filled != array.size:
-            raise CheckpointError(f"{path}: tensor {key!r} has {filled} of {array.size} elements")
+            array[box.within(whole(shape))] = piece.reshape(box.sizes)
         return array
 
     return Arrays(path, entries, load)
@@ -128,10 +127,10 @@ def _values(data: bytes, dtype: str, count: int) -> Array:
                 numbers.append(wire.signed(number))
         array = np.array(numbers, dtype)
     elif dtype == "string":
-        array = np.empty(count, object)
         texts = [value for field, value in wire.fields(data) if field == 8]
         if len(texts) != count:
             raise ValueError(f"{len(texts)} strings, not {count}")
+        array = np.empty(count, object)
         array[:] = texts
     else:
         raise ValueError(f"the format has no {dtype}")

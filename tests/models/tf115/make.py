@@ -8,15 +8,17 @@ Python 3.7 only:
     world/bin/python make.py FOLDER [NETWORK]...
 Each FOLDER/NETWORK.tar.xz holds a training folder (`checkpoint`, `model.ckpt-2.*`) and `answers.npz`: what
 TensorFlow 1.15 itself answers with the same weights (`x`; `logits`; `logits_bfloat16`, in a bfloat16_scope; those
-with `_ema`, from the moving averages of the weights). Besides the networks there are
+with `_ema`, from the moving averages of the weights). Kernels of bfloat16 have changed since, so the graph that gave
+`logits_bfloat16` is there too (`bfloat16.meta`, from `x` to `answer`). Besides the networks there are
 
     first_format    `plain` saved in the checkpoint format before bundles
     exported        `plain` as `export_saved_model` writes it, with graphs for `serve` and for `serve, tpu`; it takes
                     JPEG strings (`jpegs` in `answers.npz`), and answers with `classes` and `probabilities`
     keras           an embedding and an LSTM in Keras 2, as `export_saved_model` writes it, and as `model.h5`
+    phase           a convolution net in Keras 2 as a Saver finds it after `fit`, with `keras_learning_phase`
 """
 
-# ruff: noqa: PTH102, PTH118, PTH123, PTH202, PTH208, UP031, RUF005, SIM117
+# ruff: noqa: PTH102, PTH118, PTH120, PTH123, PTH202, PTH208, UP031, RUF005, SIM117
 import io
 import os
 import shutil
@@ -230,12 +232,14 @@ def estimator(name, folder, on_tpu):
 
 def answer(name, prefix, x, in_bfloat16, ema):
     with tf.Graph().as_default(), tf.Session() as session:
-        given = tf.placeholder(x.dtype, [None] + list(x.shape[1:]))
-        logits = forward(name, given, False, False, in_bfloat16)
+        given = tf.placeholder(x.dtype, [None] + list(x.shape[1:]), "x")
+        logits = tf.identity(forward(name, given, False, False, in_bfloat16), "answer")
         names = None
         if ema:
             names = tf.train.ExponentialMovingAverage(0.5).variables_to_restore(averaged_variables())
         tf.train.Saver(names).restore(session, prefix)
+        if in_bfloat16:
+            tf.train.export_meta_graph(os.path.join(os.path.dirname(prefix), "bfloat16.meta"))
         return session.run(logits, {given: x})
 
 
@@ -266,7 +270,7 @@ def make(name, target):
     np.savez(os.path.join(folder, "cpu", "answers.npz"), **answers)
     write_archive(os.path.join(target, name + ".tar.xz"), os.path.join(folder, "cpu"), [
         file for file in sorted(os.listdir(os.path.join(folder, "cpu")))
-        if file in ("answers.npz",) or file.startswith("model.ckpt-%d." % STEPS)
+        if file in ("answers.npz", "bfloat16.meta") or file.startswith("model.ckpt-%d." % STEPS)
     ])  # fmt: skip
     shutil.rmtree(folder)
 
@@ -343,6 +347,26 @@ def make_keras(target):
     shutil.rmtree(folder)
 
 
+def make_phase(target):
+    folder = tempfile.mkdtemp()
+    with tf.Graph().as_default(), tf.Session() as session:
+        keras = tf.keras
+        keras.backend.set_session(session)
+        image = keras.layers.Input([SIDE, SIDE, 3], name="image")
+        y = keras.layers.Conv2D(4, 3, strides=4, activation="relu")(image)
+        y = keras.layers.Dropout(0.3)(keras.layers.BatchNormalization(momentum=0.5)(y))
+        model = keras.Model(image, keras.layers.Dense(CLASSES, name="scores")(keras.layers.Flatten()(y)))
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        random = np.random.RandomState(3)
+        x = random.randn(16, SIDE, SIDE, 3).astype(np.float32)
+        model.fit(x, random.randint(0, CLASSES, 16), verbose=0, epochs=2)
+        tf.train.Saver().save(session, os.path.join(folder, "model.ckpt"), global_step=STEPS)
+        np.savez(os.path.join(folder, "answers.npz"), x=x[:5], logits=model.predict(x[:5]))
+    names = ["answers.npz"] + ["model.ckpt-%d.%s" % (STEPS, it) for it in ("meta", "index", "data-00000-of-00001")]
+    write_archive(os.path.join(target, "phase.tar.xz"), folder, names)
+    shutil.rmtree(folder)
+
+
 def write_archive(path, folder, files):
     """Without times and owners, so that the same files give the same archive."""
     with tarfile.open(path, "w:xz", preset=9) as archive:
@@ -367,7 +391,9 @@ def pretended_host(*_, **__):
 def main():
     tf.logging.set_verbosity(tf.logging.ERROR)
     tpu_system_metadata._query_tpu_system_metadata = pretended_host
-    others = {"first_format": make_first_format, "exported": make_exported, "keras": make_keras}
+    others = {
+        "first_format": make_first_format, "exported": make_exported, "keras": make_keras, "phase": make_phase,
+    }  # fmt: skip
     for name in sys.argv[2:] or [*NETWORKS, *others]:
         if name in others:
             others[name](sys.argv[1])
