@@ -29,7 +29,8 @@ def describe_result(result: Any) -> list[str]:
 def describe_inspection(found: Inspection) -> list[str]:
     """What a model or checkpoint holds, with the longest lists cut short; `--json` has all of it."""
     report = found.report
-    lines = [f"{found.source}: {found.kind}", found.verdict]
+    step = "" if report.get("step") is None else f" of step {report['step']}"
+    lines = [f"{found.source}: {found.kind}{step}", found.verdict]
     for name, signature in report.get("signatures", {}).items():
         lines += ["", f"signature {name}"]
         sides = [("in", signature["inputs"]), ("out", signature["outputs"])]
@@ -38,7 +39,9 @@ def describe_inspection(found: Inspection) -> list[str]:
     if variables := report.get("variables"):
         lines += ["", f"{len(variables)} variables, {size(report['variables_size_bytes'])}", *_tensors(variables)]
     if tensors := report.get("tensors"):
-        kinds = ", ".join(f"{it['tensors']} {kind}" for kind, it in report.get("kinds", {}).items())
+        kinds = ", ".join(
+            f"{it['tensors']} {kind} ({size(it['size_bytes'])})" for kind, it in report.get("kinds", {}).items()
+        )
         lines += ["", f"{len(tensors)} tensors, {size(report['size_bytes'])}: {kinds}", *_tensors(tensors)]
     if checkpoints := report.get("checkpoints"):
         lines += ["", "checkpoints", *(f"  {found.source / name}" for name in checkpoints)]

@@ -15,6 +15,16 @@ def small_keras() -> Any:
     return keras.Model(given, keras.layers.Dense(2, name="head")(x))
 
 
+def small_keras_2() -> Any:
+    """The same in Keras 2."""
+    import tf_keras
+
+    given = tf_keras.Input([4], name="x")
+    x = tf_keras.layers.Dense(3, activation="tanh", name="body")(given)
+    x = tf_keras.layers.Dropout(0.5)(tf_keras.layers.BatchNormalization(name="norm")(x))
+    return tf_keras.Model(given, tf_keras.layers.Dense(2, name="head")(x))
+
+
 def small_graph() -> dict[str, Any]:
     """The same network as `networks.tf1_network`, in the TensorFlow 1 graph that is open."""
     import tensorflow as tf

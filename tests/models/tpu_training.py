@@ -17,9 +17,9 @@ _TPU_OPS = re.compile(r"(Infeed|Outfeed|TPU|ConfigureDistributedTPU|CrossReplica
 Array = np.ndarray[Any, Any]
 
 
-def genuine(folder: Path, network: str) -> Path:
+def genuine(folder: Path, network: str, archives: Path = GENUINE) -> Path:
     """A training folder of a TPUEstimator of TensorFlow 1.15; see `tf115/make.py`."""
-    with tarfile.open(GENUINE / f"{network}.tar.xz") as archive:
+    with tarfile.open(archives / f"{network}.tar.xz") as archive:
         if hasattr(tarfile, "data_filter"):
             archive.extractall(folder, filter="data")
         else:

@@ -264,6 +264,12 @@ def test_a_graph_that_cannot_be_had_is_named(
         import_model(trained[0] / "object.ckpt", tmp_path / "model", ImportOptions(graph=graph))
 
 
+def test_options_that_only_checkpoints_heed_are_not_passed_over(built: Built, tmp_path: Path) -> None:
+    options = ImportOptions(graph="graph", step=7, use_ema=True, drop=("x",))
+    with pytest.raises(UsageError, match="--graph, --step, --use-ema, --drop: nothing for a SavedModel"):
+        import_model(built(networks.convnet), tmp_path / "model", options)
+
+
 def test_a_checkpoint_of_another_model_is_refused(trained: tuple[Path, Any], built: Built, tmp_path: Path) -> None:
     with pytest.raises(GraphError, match=r"does not fit the graph(.|\n)*not in the checkpoint"):
         import_model(trained[0] / "object.ckpt", tmp_path / "m", ImportOptions(graph=str(built(networks.convnet))))
@@ -324,3 +330,20 @@ def test_inspect_names_ops_that_are_unknown(built: Built) -> None:
     assert "NpuInfeedDequeueTuple" in inspection.report["unknown_ops"]
     assert not inspection.importable
     assert "--input" in inspection.verdict
+
+
+def test_everything_that_keras_2_saves_in_tensorflow_2_is_imported(tmp_path: Path) -> None:
+    model = builders.small_keras_2()
+    model.compile("adam", "mse")
+    model.fit(np.random.default_rng(1).normal(2, 3, (32, 4)), np.ones((32, 2)), verbose=0, epochs=2)
+    wanted = model(X, training=False).numpy()
+    model.save(tmp_path / "saved", save_format="tf")
+    model.save(tmp_path / "model.h5")
+    model.save_weights(tmp_path / "object.ckpt")
+    builders.small_keras_2().export(tmp_path / "untrained")
+    import_model(tmp_path / "saved", tmp_path / "model")
+    assert relative_error(ask(tmp_path / "model", x=X)["head"], wanted) < 1e-6
+    for name in ("model.h5", "object.ckpt"):
+        for graph in ("tests.models.builders:small_keras_2", str(tmp_path / "untrained")):
+            import_model(tmp_path / name, tmp_path / "model", ImportOptions(graph=graph), force=True)
+            assert relative_error(ask(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6, (name, graph)

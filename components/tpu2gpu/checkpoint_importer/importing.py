@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +111,7 @@ def import_model(
     check_expressions("drop", options.drop)
     found_source = find_source(source, options.step)
     about = {"step": "import", "options": attrs.asdict(options), "source": describe_source(source), "run": run_name}
-    with publish(target, force=force, about=about) as staging:
+    with publish(target, force=force, about=about) as staging, _uncollected():
         progress("read the graph", 0, 3)
         found = read_source(found_source, options)
         model = found.model
@@ -134,6 +137,18 @@ def import_model(
     return ImportResult(
         Path(target), tuple(model.signatures), len(model.variables), report["variables_size_bytes"], report
     )
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the search for cycles: a graph's many messages have none, and it takes a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _report(model: ServingModel, renamed: dict[str, str], widened: int) -> dict[str, Any]:

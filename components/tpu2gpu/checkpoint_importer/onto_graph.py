@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
+import inspect
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -200,7 +200,7 @@ def _onto_keras(model: Any, source: Source, options: ImportOptions) -> Found:
             model.load_weights(weights)
         return _exported(model)
     with tempfile.TemporaryDirectory() as folder:
-        model.export(folder, verbose=False)
+        _export(model, folder)
         return _onto_saved_model(Path(folder), source, options)
 
 
@@ -221,10 +221,15 @@ def _archived_weights(path: Place) -> Iterator[Path]:
         yield Path(folder, "model.weights.h5")
 
 
+def _export(model: Any, folder: str) -> None:
+    quietly = {"verbose": False} if "verbose" in inspect.signature(model.export).parameters else {}  # not in Keras 2
+    model.export(folder, **quietly)
+
+
 def _exported(model: Any) -> Found:
     # What is read lazily from here must live until it is written.
     holder = tempfile.TemporaryDirectory()
-    model.export(os.fspath(holder.name), verbose=False)
+    _export(model, holder.name)
     return attrs.evolve(read_served(Path(holder.name), [], {}), holds=holder)
 
 

@@ -45,9 +45,8 @@ def read_source(source: Source, options: ImportOptions) -> Found:
         Tpu2GpuError: It cannot be read, or cannot serve.
     """
     inputs, outputs = parse_inputs(options.input), parse_outputs(options.output)
+    _check_options(source, options)
     if source.kind == sources.SAVED_MODEL:
-        if options.graph:
-            raise UsageError("--graph: a SavedModel has a graph of its own", way_out="give its checkpoint as SOURCE")
         return read_served(source.path, inputs, outputs)
     if source.kind == sources.GRAPH_DEF:
         return _read_frozen(source.path, inputs, outputs)
@@ -56,6 +55,28 @@ def read_source(source: Source, options: ImportOptions) -> Found:
     from tpu2gpu.checkpoint_importer.onto_graph import read_onto_graph
 
     return read_onto_graph(source, options)
+
+
+def _check_options(source: Source, options: ImportOptions) -> None:
+    """Checks that no option is given that only a checkpoint heeds.
+
+    Raises:
+        UsageError: Some are; all are listed.
+    """
+    if source.kind not in (sources.SAVED_MODEL, sources.GRAPH_DEF) and (source.kind != sources.KERAS or options.graph):
+        return
+    given = {
+        "--graph": bool(options.graph),
+        "--step": options.step is not None,
+        "--use-ema": options.use_ema,
+        "--drop": bool(options.drop),
+    }
+    if any(given.values()):
+        raise UsageError(
+            f"{', '.join(option for option, is_given in given.items() if is_given)}: nothing for a {source.kind}, "
+            "which has a graph of its own and its weights in it",
+            way_out="give a checkpoint as SOURCE (a SavedModel's is its variables/variables)",
+        )
 
 
 def read_served(folder: Place, inputs: list[Input], outputs: Mapping[str, str]) -> Found:

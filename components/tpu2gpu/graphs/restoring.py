@@ -10,8 +10,8 @@ import attrs
 
 from tpu2gpu.errors import GraphError, Tpu2GpuError
 from tpu2gpu.graphs.dataflow import OpDefs, split_tensor
-from tpu2gpu.graphs.flattening import Flattener
 from tpu2gpu.graphs.serving_model import ServingModel, Variable
+from tpu2gpu.graphs.variables import restoring_nodes
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 from tpu2gpu.tensorbundle.slices import Box, parse_spec, whole
@@ -57,14 +57,10 @@ class Use:
 
 def restored_by_saver(meta: Any, ops: OpDefs) -> dict[str, Restored]:
     """What the saver of a MetaGraphDef restores each variable from; nothing when it has none."""
-    if not meta.saver_def.restore_op_name:
-        return {}
-    flattener = Flattener(meta.graph_def, ops)
     try:
-        flattener.add([meta.saver_def.restore_op_name], ordered=True)
+        return dict(_restored(restoring_nodes(meta, ops)))
     except Tpu2GpuError:
         return {}  # a saver that makes no sense says nothing; names are left
-    return dict(_restored(flattener.nodes))
 
 
 def _restored(nodes: Mapping[str, Any]) -> Iterator[tuple[str, Restored]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import attrs
 
 from tpu2gpu.errors import GraphError
-from tpu2gpu.graphs.dataflow import OpDefs, data_inputs, split_tensor, users
-from tpu2gpu.graphs.flattening import Flattener
+from tpu2gpu.graphs.dataflow import OpDefs, data_inputs, reachable, split_tensor, users
+from tpu2gpu.graphs.flattening import CALLS, Flattener
 from tpu2gpu.graphs.serving_model import ServingModel, Variable
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 from tpu2gpu.tensorbundle.reader import Bundle
@@ -101,22 +102,41 @@ def _from_restore_op(meta: Any, ops: OpDefs) -> Iterator[tuple[str, _Known]]:
             for text in meta.collection_def[collection].bytes_list.value:
                 name = split_tensor(variable_pb2.VariableDef.FromString(text).variable_name)[0]
                 trainable[name] = collection == "trainable_variables"
-    if not meta.saver_def.restore_op_name:
-        return
-    flattener = Flattener(meta.graph_def, ops)
-    flattener.add([meta.saver_def.restore_op_name], ordered=True)
-    for node in flattener.nodes.values():
+    nodes = restoring_nodes(meta, ops)
+    keys: dict[str, Any] = {}
+    for node in nodes.values():
         if node.op not in ("Assign", "AssignVariableOp"):
             continue
         source, index = split_tensor(node.input[1])
-        while flattener.nodes[source].op in ("Identity", "Reshape"):
-            source, index = split_tensor(flattener.nodes[source].input[0])
-        restore = flattener.nodes[source]
+        while nodes[source].op in ("Identity", "Reshape"):
+            source, index = split_tensor(nodes[source].input[0])
+        restore = nodes[source]
         if restore.op == "RestoreV2":
-            names = flattener.nodes[split_tensor(restore.input[1])[0]].attr["value"].tensor
+            names = split_tensor(restore.input[1])[0]
+            if names not in keys:
+                keys[names] = tensor_util.MakeNdarray(nodes[names].attr["value"].tensor)
             variable = split_tensor(node.input[0])[0]
-            key = tensor_util.MakeNdarray(names)[index].decode()
-            yield variable, _Known(key, trainable=trainable.get(variable, True))
+            yield variable, _Known(keys[names][index].decode(), trainable=trainable.get(variable, True))
+
+
+def restoring_nodes(meta: Any, ops: OpDefs) -> Mapping[str, Any]:
+    """The nodes with which a MetaGraphDef's saver restores variables, laid flat; none without a saver.
+
+    Raises:
+        GraphError: The graph contradicts itself.
+    """
+    wanted = meta.saver_def.restore_op_name
+    if not wanted:
+        return {}
+    nodes = {node.name: node for node in meta.graph_def.node}
+    calls = {*CALLS, *(function.signature.name for function in meta.graph_def.library.function)}
+    with suppress(KeyError):  # the flattener says what is missing
+        found = {name: nodes[name] for name in reachable(nodes, [wanted])}
+        if not any(node.op in calls for node in found.values()):
+            return found
+    flattener = Flattener(meta.graph_def, ops)
+    flattener.add([wanted], ordered=True)
+    return flattener.nodes
 
 
 def _from_object_graph(meta: Any, bundle: Bundle, known: dict[str, _Known]) -> Iterator[tuple[str, _Known]]:
