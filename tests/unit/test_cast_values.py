@@ -178,6 +178,23 @@ def test_statistics_are_those_of_exact_arithmetic() -> None:
     assert found.rms_relative_error == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-4)
 
 
+@pytest.mark.parametrize("source", FLOATS)
+@pytest.mark.parametrize("target", FLOATS)
+def test_statistics_of_finite_values_are_those_of_exact_arithmetic(source: str, target: str) -> None:
+    random = np.random.default_rng(3)
+    values = np.concatenate([random.normal(0, 0.02, 300_000), random.normal(0, 1e-6, 9000), [0, 1e-9, -60000]])
+    before = values.astype(TYPES[source])
+    after, found = cast_values(before, TYPES[target])
+    wide, cast = before.astype(np.float64), after.astype(np.float64)
+    measured = (wide != 0) & (cast != 0)
+    errors = np.abs(cast[measured] - wide[measured]) / np.abs(wide[measured])
+    assert (found.minimum, found.maximum) == (wide.min(), wide.max())
+    assert found.flushed_to_zero_count == np.count_nonzero((wide != 0) & (cast == 0))
+    assert found.subnormal_count == np.count_nonzero((cast != 0) & (np.abs(cast) < 2.0 ** FORMATS[target][1]))
+    assert found.max_relative_error == pytest.approx(errors.max(), rel=1e-5)
+    assert found.rms_relative_error == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-4)
+
+
 def test_without_statistics_overflow_is_still_found() -> None:
     _, found = cast_values(np.array([1, 7e4, np.nan], np.float32), TYPES["float16"], thorough=False)
     assert (found.overflow_count, found.nan_count, found.absmax, found.error_count) == (1, 1, 7e4, 0)
@@ -212,6 +229,7 @@ def test_any_chunks_threads_and_shards_give_the_values_of_one_cast(
     )
     patched = pytest.MonkeyPatch()
     patched.setattr("tpu2gpu.tensorbundle.streaming.CHUNK_BYTES", 8 * chunk)
+    patched.setattr("tpu2gpu.tensorbundle.streaming.PIECE_BYTES", 8 * data.draw(st.integers(1, 40)))
     with patched.context():
         written = []
         for shard in range(len(plan.shards)):

@@ -30,7 +30,7 @@ from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.slices import Box
 from tpu2gpu.tensorbundle.statistics import CastStatistics
-from tpu2gpu.tensorbundle.streaming import CastPlan, CastTensor, Wanted, cast_shard, plan_cast
+from tpu2gpu.tensorbundle.streaming import CastPlan, CastTensor, Wanted, cast_shard, flush, plan_cast
 
 if TYPE_CHECKING:
     from tpu2gpu.precision_caster.casting import CastOptions
@@ -56,6 +56,7 @@ class CastShard(beam.DoFn):
             try:
                 tensors = cast_shard(bundle, plan, shard, partial, threads=told["threads"], thorough=told["statistics"])
                 found["tensors"] = [_tensor_to_json(tensor) for tensor in tensors]
+                flush(partial)
                 partial.replace(data)
             except Tpu2GpuError as error:  # it would fail on every worker: nothing is won by trying again
                 found["error"] = error.to_json()

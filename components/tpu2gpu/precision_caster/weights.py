@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,19 @@ import attrs
 from tpu2gpu.precision_caster.rules import KEEP, OPTIMIZER_SLOT, PRESETS, compile_rules, decide
 from tpu2gpu.progress import Progress
 from tpu2gpu.tensorbundle import format
-from tpu2gpu.tensorbundle.casting import is_float
+from tpu2gpu.tensorbundle.casting import is_float, prepare_half_casts
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.statistics import CastStatistics
-from tpu2gpu.tensorbundle.streaming import CastPlan, CastTensor, Wanted, cast_shard, plan_cast, write_index
+from tpu2gpu.tensorbundle.streaming import (
+    CastPlan,
+    CastTensor,
+    PlannedTensor,
+    Wanted,
+    cast_shard,
+    flush,
+    plan_cast,
+    write_index,
+)
 
 if TYPE_CHECKING:
     from tpu2gpu.precision_caster.casting import CastOptions
@@ -115,25 +125,38 @@ def available_cores() -> int:
 def _cast_here(
     bundle: Bundle, plan: CastPlan, prefix: Path, options: CastOptions, progress: Progress
 ) -> list[CastTensor]:
-    total = sum(len(shard) for shard in plan.shards)
+    """Casts data file by data file; while one is cast, the disk takes the one before."""
+    planned = [it for shard in plan.shards for it in shard]
+    prepare_half_casts(sum(_half_bytes(it) for it in planned))
     tensors: list[CastTensor] = []
     tell: Callable[[str, int, int], None]
-    for shard in range(len(plan.shards)):
-        before = len(tensors)
+    with ThreadPoolExecutor(1, thread_name_prefix="flush") as disk:
+        flushes = []
+        for shard in range(len(plan.shards)):
+            before, path = len(tensors), format.shard_path(prefix, shard, len(plan.shards))
 
-        def tell(key: str, done: int, _: int, before: int = before) -> None:
-            progress(key, before + done, total)
+            def tell(key: str, done: int, _: int, before: int = before) -> None:
+                progress(key, before + done, len(planned))
 
-        tensors += cast_shard(
-            bundle,
-            plan,
-            shard,
-            format.shard_path(prefix, shard, len(plan.shards)),
-            threads=options.threads or available_cores(),
-            thorough=options.statistics,
-            progress=tell,
-        )
+            tensors += cast_shard(
+                bundle,
+                plan,
+                shard,
+                path,
+                threads=options.threads or available_cores(),
+                thorough=options.statistics,
+                progress=tell,
+            )
+            flushes.append(disk.submit(flush, path))
+        for flushed in flushes:
+            flushed.result()
     return tensors
+
+
+def _half_bytes(tensor: PlannedTensor) -> int:
+    """How many bytes a tensor's cast between float16 and a longer type takes in."""
+    types = {tensor.source.dtype, tensor.place.dtype}
+    return tensor.source.size_bytes if len(types) == 2 and format.DTYPE_ENUMS["float16"] in types else 0
 
 
 def _judge(

@@ -46,6 +46,11 @@ class CastStatistics:
         """Root mean square of the relative errors."""
         return math.sqrt(self.squared_error_sum / self.error_count) if self.error_count else 0.0
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all values before the cast were finite."""
+        return not self.nan_count and math.isfinite(self.minimum) and math.isfinite(self.maximum)
+
     @classmethod
     def of_values(cls, values: Array, *, thorough: bool = True) -> CastStatistics:
         """Extremes of float32 or float64 values, [n]; counts NaNs and infinities only where extremes show some."""
@@ -66,36 +71,40 @@ class CastStatistics:
             found.absmax = float(max(-finite.min(), finite.max()))
         return found
 
-    def count_subnormals(self, after: Array, unsigned: type, smallest_normal: float) -> None:
-        """Counts subnormal results: bit patterns from 1 to below that of the smallest normal number."""
-        bits: Array = after.view(unsigned)
-        normal: Array = np.array(smallest_normal, after.dtype).view(unsigned)
-        magnitude = bits & unsigned(np.iinfo(unsigned).max >> 1)
-        magnitude -= unsigned(1)  # zero becomes the largest of all
-        self.subnormal_count += int(np.count_nonzero(magnitude < normal - unsigned(1)))
+    def count_subnormals(self, after: Array, bits: Array, smallest_normal: float) -> None:
+        """Counts subnormal results: bit patterns from 1 to below that of the smallest normal number.
 
-    def count_errors(self, before: Array, back: Array) -> None:
+        Args:
+            after: Values after the cast, [n].
+            bits: Memory to work in, unsigned integers of the same size, [n].
+            smallest_normal: The smallest positive number of the values' type that is no subnormal.
+        """
+        unsigned = bits.dtype.type
+        normal: Array = np.array(smallest_normal, after.dtype).view(unsigned)
+        np.bitwise_and(after.view(unsigned), unsigned(np.iinfo(unsigned).max >> 1), out=bits)
+        bits -= unsigned(1)  # zero becomes the largest of all
+        self.subnormal_count += int(np.count_nonzero(bits < normal - unsigned(1)))
+
+    def count_errors(self, before: Array, after: Array) -> None:
         """Takes relative errors into account.
 
         Args:
-            before: Values, [n].
-            back: The same after the cast, in the type that they had before.
+            before: Magnitudes of values, [n].
+            after: The same after the cast, in the type that they had before; their memory is used up.
         """
-        errors = np.subtract(back, before)
+        errors = np.subtract(after, before, out=after)
         np.divide(errors, before, out=errors)
         low, high = float(errors.min()), float(errors.max())
         count = errors.size
         if not (low > -1 and high < math.inf):  # zeros, infinities and NaNs, or values flushed to zero
-            flushed = errors == -1
-            self.flushed_to_zero_count += int(np.count_nonzero(flushed))
-            left_out = ~np.isfinite(errors) | flushed
+            left_out = np.flatnonzero(~((errors > -1) & (errors < math.inf)))
+            self.flushed_to_zero_count += int(np.count_nonzero(errors[left_out] == -1))
             errors[left_out] = 0
-            count -= int(np.count_nonzero(left_out))
+            count -= left_out.size
             low, high = float(errors.min()), float(errors.max())
         self.max_relative_error = max(self.max_relative_error, -low, high)
         self.error_count += count
-        np.square(errors, out=errors)
-        self.squared_error_sum += float(errors.sum())
+        self.squared_error_sum += float(np.einsum("i,i->", errors, errors))  # np.dot would start threads of its own
 
     def merge(self, other: CastStatistics) -> None:
         """Adds what another part of the tensor gave."""

@@ -23,13 +23,14 @@ from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
 from tpu2gpu.places import is_remote
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.tensorbundle import format
-from tpu2gpu.tensorbundle.casting import ALIGNMENT_BYTES, cast_values, is_float
+from tpu2gpu.tensorbundle.casting import ALIGNMENT_BYTES, Array, Scratch, cast_values, is_float
 from tpu2gpu.tensorbundle.checksum import combine
 from tpu2gpu.tensorbundle.reader import CHUNK_BYTES, Bundle
 from tpu2gpu.tensorbundle.slices import Box
 from tpu2gpu.tensorbundle.statistics import CastStatistics
 
 SHARD_BYTES = 256 << 20
+PIECE_BYTES = 4 << 20  # read, cast, checked and written at once: little enough to stay in the cache on the way
 
 
 @attrs.frozen
@@ -199,6 +200,15 @@ def cast_shard(
     return results
 
 
+def flush(path: str | os.PathLike[str]) -> None:
+    """Waits until a file's bytes are on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fdatasync(file)
+    finally:
+        os.close(file)
+
+
 def write_index(prefix: str | os.PathLike[str], tensors: Iterable[CastTensor], shards: int) -> None:
     """Writes the index of a bundle whose data files stand already; before it, no reader sees a checkpoint."""
     items = [(tensor.key.encode(), format.encode_entry(tensor.entry)) for tensor in tensors]
@@ -230,14 +240,18 @@ def _parts(tensor: PlannedTensor, *, whole: bool) -> Iterator[tuple[int, int]]:
     if whole or tensor.in_parts:
         yield 0, -1
         return
-    if tensor.source.dtype == tensor.place.dtype:
-        count, widest = tensor.source.size_bytes, 1
-    else:
-        count = tensor.source.count
-        widest = max(format.numpy_dtype(it).itemsize for it in (tensor.source.dtype, tensor.place.dtype))
-        widest = max(widest, 4)  # 16-bit types meet as float32
-    step = CHUNK_BYTES // widest
+    copied = tensor.source.dtype == tensor.place.dtype
+    count = tensor.source.size_bytes if copied else tensor.source.count
+    step = CHUNK_BYTES // _widest_bytes(tensor)
     yield from ((start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _widest_bytes(tensor: PlannedTensor) -> int:
+    """The size of a stored unit on its way: a byte that is copied; of a number that is cast the widest form."""
+    types = {tensor.source.dtype, tensor.place.dtype}
+    if len(types) == 1:
+        return 1
+    return max(4, *(format.numpy_dtype(it).itemsize for it in types))  # 16-bit types meet as float32
 
 
 @attrs.frozen
@@ -251,37 +265,52 @@ class _Part:
     statistics: CastStatistics | None
 
 
+_BYTE = np.dtype(np.uint8)
+
+
+class _Desk(threading.local):
+    """What each thread has of its own."""
+
+    def __init__(self) -> None:
+        self.buffer, self.scratch = _aligned(PIECE_BYTES), Scratch()
+
+
 class _Crew:
-    """What the threads of one shard share; each has a buffer of its own."""
+    """What the threads of one shard share."""
 
     def __init__(
         self, bundle: Bundle, tensors: Sequence[PlannedTensor], sources: dict[int, int], out: int, thorough: bool
     ) -> None:
         self._bundle, self._reading = bundle, threading.Lock()
         self._tensors, self._sources, self._out, self._thorough = tensors, sources, out, thorough
-        self._local = threading.local()
+        self._local = _Desk()
 
     def cast(self, number: int, start: int, stop: int) -> _Part:
         """Reads a range, casts it and writes it to its place."""
         tensor = self._tensors[number]
-        source, place = tensor.source, tensor.place
         if stop < 0:
             with self._reading:
                 return self._cast_in_order(tensor)
-        if source.dtype == place.dtype:
-            raw = self._read(source, start, stop)
-            crc = google_crc32c.extend(0, raw)
-            self._write(raw, place.offset + start)
-            return _Part(crc, crc, raw.nbytes, raw.nbytes, None)
-        before_type, after_type = format.numpy_dtype(source.dtype), format.numpy_dtype(place.dtype)
-        raw = self._read(source, start * before_type.itemsize, stop * before_type.itemsize)
-        after, statistics = cast_values(
-            raw.view(before_type), after_type, clamp=tensor.wanted.clamp, thorough=self._thorough
-        )
-        result = after.view(np.uint8)
-        crc_in, crc_out = google_crc32c.extend(0, raw), google_crc32c.extend(0, result)
-        self._write(result, place.offset + start * after_type.itemsize)
-        return _Part(crc_in, crc_out, raw.nbytes, result.nbytes, statistics)
+        source, place = tensor.source, tensor.place
+        cast = source.dtype != place.dtype
+        before_type, after_type = (format.numpy_dtype(it.dtype) if cast else _BYTE for it in (source, place))
+        step = PIECE_BYTES // _widest_bytes(tensor)
+        crc_in, crc_out, statistics = 0, 0, CastStatistics() if cast else None
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            raw = self._read(source, first * before_type.itemsize, last * before_type.itemsize)
+            crc_in = google_crc32c.extend(crc_in, raw)
+            result, after_crc = raw, crc_in
+            if statistics is not None:
+                before = raw.view(before_type)
+                after, found = self._cast(before, after_type, tensor.wanted)
+                statistics.merge(found)
+                result = after.view(np.uint8)
+                after_crc = google_crc32c.extend(crc_out, result)
+            crc_out = after_crc
+            self._write(result, place.offset + first * after_type.itemsize)
+        count = stop - start
+        return _Part(crc_in, crc_out, count * before_type.itemsize, count * after_type.itemsize, statistics)
 
     def _cast_in_order(self, tensor: PlannedTensor) -> _Part:
         """Casts a whole tensor piece by piece; the bundle checks its checksums."""
@@ -292,9 +321,7 @@ class _Crew:
             result = np.frombuffer(chunk, np.uint8)
             if statistics is not None:
                 before = np.frombuffer(chunk, format.numpy_dtype(source.dtype))
-                after, found = cast_values(
-                    before, format.numpy_dtype(place.dtype), clamp=wanted.clamp, thorough=self._thorough
-                )
+                after, found = self._cast(before, format.numpy_dtype(place.dtype), wanted)
                 statistics.merge(found)
                 result = after.view(np.uint8)
             crc = google_crc32c.extend(crc, result)
@@ -302,10 +329,12 @@ class _Crew:
             size += result.nbytes
         return _Part(None, crc, 0, size, statistics)
 
-    def _read(self, source: format.Entry, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        if not hasattr(self._local, "buffer"):
-            self._local.buffer = _aligned(CHUNK_BYTES)
-        buffer: np.ndarray[Any, np.dtype[np.uint8]] = self._local.buffer[: stop - start]
+    def _cast(self, before: Array, target: np.dtype[Any], wanted: Wanted) -> tuple[Array, CastStatistics]:
+        scratch = self._local.scratch
+        return cast_values(before, target, clamp=wanted.clamp, thorough=self._thorough, scratch=scratch)
+
+    def _read(self, source: format.Entry, start: int, stop: int) -> Array:
+        buffer: Array = self._local.buffer[: stop - start]
         filled = 0
         while filled < len(buffer):
             count = os.preadv(self._sources[source.shard], [buffer[filled:].data], source.offset + start + filled)
@@ -314,14 +343,14 @@ class _Crew:
             filled += count
         return buffer
 
-    def _write(self, data: np.ndarray[Any, Any], offset: int) -> None:
+    def _write(self, data: Array, offset: int) -> None:
         rest = data.data
         while rest:
             count = os.pwrite(self._out, rest, offset)
             rest, offset = rest[count:], offset + count
 
 
-def _aligned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _aligned(size: int) -> Array:
     raw = np.empty(size + ALIGNMENT_BYTES, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT_BYTES
     return raw[start : start + size]
