@@ -4,8 +4,12 @@ A checkpoint of 2 GB (one embedding of 1 GiB, 16 transformer layers, 53 convolut
 and back. Every way runs in a process of its own, once warm; the ways take turns, so that a slow minute of the machine
 meets all. Read ratios, not seconds.
 
+What bounds our ways: reading and writing are copies between page cache and buffer, as in the floor; ml_dtypes' cast
+to bfloat16 (about 0.25 s for 1 GB) and the checksums (0.08 s) hold Python's lock, so two threads share them; float16
+takes twelve passes of numpy over a piece in cache, and all statistics twelve more, each of which hands the lock over.
+
     python -m tests.benchmarks cast [--reduced]
-    python -m tests.benchmarks.bench_cast [--scale 0.1] [--rounds 5] [--folder FOLDER]
+    python -m tests.benchmarks.bench_cast [--scale 0.1] [--rounds 5] [--only WORD]... [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +32,17 @@ import numpy as np
 
 GOAL_OF_CAST, GOAL_OF_STATISTICS, GOAL_OF_TENSORFLOW, GOAL_MIB = 1.2, 2.5, 4.0, 64
 
+FLOOR = "floor: read input, write as many bytes as the output"
+WIDENING, WIDENING_FLOOR = "ours, 2 threads, bfloat16 to float32", "floor of bfloat16 to float32"
 # Name: what runs, and its arguments.
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "floor: read input, write as many bytes as the output": ("floor", {}),
+    FLOOR: ("floor", {}),
+    WIDENING_FLOOR: ("floor", {"source": "bfloat16", "growth": 2.0}),
     "ours, 1 thread": ("ours", {"threads": 1}),
     "ours, 2 threads": ("ours", {"threads": 2}),
     "ours, 2 threads, all statistics": ("ours", {"threads": 2, "thorough": True}),
     "ours, 2 threads, to bfloat16": ("ours", {"threads": 2, "to": "bfloat16"}),
-    "ours, 2 threads, bfloat16 to float32": ("ours", {"threads": 2, "to": "float32", "source": "bfloat16"}),
+    WIDENING: ("ours", {"threads": 2, "to": "float32", "source": "bfloat16"}),
     "TensorFlow, streaming slices": ("streaming", {}),
     "TensorFlow, load all": ("load_all", {}),
 }
@@ -89,14 +96,14 @@ def ours(source: Path, target: Path, *, threads: int, to: str = "float16", thoro
     cast_weights(bundle, wanted, target / "out" / "model", options, silent)
 
 
-def floor(source: Path, target: Path, **_: Any) -> None:
-    """`cat` of the input, `dd` of as many bytes as float16 takes."""
+def floor(source: Path, target: Path, *, growth: float = 0.5) -> None:
+    """`cat` of the input, `dd` of as many bytes as the output takes."""
     files = sorted(source.parent.glob(source.name + ".data-*"))
     size = sum(path.stat().st_size for path in files)
     target.mkdir(parents=True)
     with Path(os.devnull).open("wb") as nothing:
         subprocess.run(["cat", *files], stdout=nothing, check=True)
-    count = max(1, size // 2 >> 23)
+    count = max(1, int(size * growth) >> 23)
     subprocess.run(
         ["dd", "if=/dev/zero", f"of={target / 'zeros'}", "bs=8M", f"count={count}"], check=True, capture_output=True
     )
@@ -186,13 +193,16 @@ def _measure_here(way: str, arguments: dict[str, Any], source: Path, target: Pat
     arguments.pop("source", None)  # which checkpoint: chosen by the caller
     run: Callable[..., None] = globals()[way]
     if way != "floor":
-        import tensorflow as tf
-
         with tempfile.TemporaryDirectory() as folder:
-            tf.raw_ops.SaveV2(prefix=f"{folder}/x", tensor_names=["a"], shape_and_slices=[""], tensors=[tf.ones(8)])
+            if way != "ours":
+                import tensorflow as tf
+
+                tf.raw_ops.SaveV2(prefix=f"{folder}/x", tensor_names=["a"], shape_and_slices=[""], tensors=[tf.ones(8)])
             warm = Path(folder) / "warm"
             make_checkpoint(warm / "model", 0.0005)
             run(warm / "model", warm / "out", **arguments)
+    from tpu2gpu.tensorbundle.streaming import flush
+
     base = _anonymous_mib()
     peak, stop = [base], threading.Event()
 
@@ -205,7 +215,8 @@ def _measure_here(way: str, arguments: dict[str, Any], source: Path, target: Pat
     start = time.perf_counter()
     run(source, target, **arguments)
     cast_s = time.perf_counter() - start
-    os.sync()
+    for path in [it for it in target.rglob("*") if it.is_file()]:
+        flush(path)
     total_s = time.perf_counter() - start
     stop.set()
     poller.join()
@@ -228,13 +239,21 @@ def _measure(way: str, arguments: dict[str, Any], source: Path, folder: Path) ->
     return result
 
 
-def main(*, reduced: bool = False, scale: float = 1.0, rounds: int = 5, folder_for_files: str | None = None) -> None:
+def main(
+    *,
+    reduced: bool = False,
+    scale: float = 1.0,
+    rounds: int = 5,
+    only: Sequence[str] = (),
+    folder_for_files: str | None = None,
+) -> None:
     """Measures all ways and prints a table.
 
     Args:
         reduced: A twentieth of the size, one round: shows that it works.
         scale: Size of the checkpoint; 1 is 2 GB.
         rounds: How often each way runs.
+        only: Measure the floor and the ways whose names hold one of these words; all where there are none.
         folder_for_files: Where to write; the system's temporary folder when not given.
     """
     if reduced:
@@ -247,34 +266,43 @@ def main(*, reduced: bool = False, scale: float = 1.0, rounds: int = 5, folder_f
         make_checkpoint(folder / "bfloat16" / "model", scale, ml_dtypes.bfloat16)
         make_checkpoint(folder / "small" / "model", 0.1 * scale)
         size = sum(path.stat().st_size for path in (folder / "float32").iterdir())
-        found: dict[str, list[dict[str, float]]] = {way: [] for way in [*WAYS, RECIPE]}
+        ways = {**WAYS, RECIPE: ("recipe", {"source": "small"})}
+        if only:
+            ways = {way: it for way, it in ways.items() if any(word in way for word in ("floor", *only))}
+        found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for _ in range(rounds):
-            for way, (function, extra) in WAYS.items():
+            for way, (function, extra) in ways.items():
                 source = folder / extra.get("source", "float32") / "model"
                 found[way].append(_measure(function, extra, source, folder))
-            found[RECIPE].append(_measure("recipe", {}, folder / "small" / "model", folder))
         _print(found, size, rounds)
 
 
 def _print(found: dict[str, list[dict[str, float]]], size: int, rounds: int) -> None:
     median = {way: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for way, runs in found.items()}
-    base = median[next(iter(WAYS))]["flushed_s"]
+    base = median[FLOOR]["flushed_s"]
+    floors = dict.fromkeys((WIDENING, WIDENING_FLOOR), median[WIDENING_FLOOR]["flushed_s"])
     print(f"{size / 1e9:.2f} GB of float32, medians of {rounds}, {len(os.sched_getaffinity(0))} cores")
     print(f"{'way':55s} {'cast s':>8s} {'flushed s':>10s} {'of floor':>9s} {'anonymous MiB':>14s}")
     for way, it in median.items():
         note = f"  (on {size / 1e10:.2f} GB, a tenth)" if way == RECIPE else ""
         print(
-            f"{way:55s} {it['cast_s']:8.2f} {it['flushed_s']:10.2f} {it['flushed_s'] / base:9.2f} "
+            f"{way:55s} {it['cast_s']:8.2f} {it['flushed_s']:10.2f} {it['flushed_s'] / floors.get(way, base):9.2f} "
             f"{it['anonymous_mib']:14.0f}{note}"
         )
-    two, full = median["ours, 2 threads"], median["ours, 2 threads, all statistics"]
-    faster = median["TensorFlow, streaming slices"]["flushed_s"] / two["flushed_s"]
-    goals = {
-        f"cast at most {GOAL_OF_CAST} of the floor": two["flushed_s"] / base <= GOAL_OF_CAST,
-        f"with statistics at most {GOAL_OF_STATISTICS}": full["flushed_s"] / base <= GOAL_OF_STATISTICS,
-        f"at least {GOAL_OF_TENSORFLOW:g} times faster than streaming ({faster:.1f})": faster >= GOAL_OF_TENSORFLOW,
-        f"at most {GOAL_MIB} MiB": max(two["anonymous_mib"], full["anonymous_mib"]) <= GOAL_MIB,
-    }
+    two, full = median.get("ours, 2 threads"), median.get("ours, 2 threads, all statistics")
+    streamed = median.get("TensorFlow, streaming slices")
+    goals = {}
+    if two:
+        goals[f"cast at most {GOAL_OF_CAST} of the floor"] = two["flushed_s"] / base <= GOAL_OF_CAST
+        goals[f"cast with at most {GOAL_MIB} MiB"] = two["anonymous_mib"] <= GOAL_MIB
+    if full:
+        goals[f"with statistics at most {GOAL_OF_STATISTICS}"] = full["flushed_s"] / base <= GOAL_OF_STATISTICS
+        goals[f"with statistics with at most {GOAL_MIB} MiB"] = full["anonymous_mib"] <= GOAL_MIB
+    if two and streamed:
+        faster = streamed["flushed_s"] / two["flushed_s"]
+        goals[f"at least {GOAL_OF_TENSORFLOW:g} times faster than streaming ({faster:.1f})"] = (
+            faster >= GOAL_OF_TENSORFLOW
+        )
     for goal, reached in goals.items():
         print(f"{'reached' if reached else 'MISSED '}  {goal}")
 
@@ -287,9 +315,10 @@ def _command_line() -> None:
     parser = argparse.ArgumentParser("bench_cast")
     parser.add_argument("--scale", type=float, default=1.0, help="1 is 2 GB")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", action="append", default=[], help="the floor and the ways whose names hold this word")
     parser.add_argument("--folder", help="where to write; the system's temporary folder when not given")
     given = parser.parse_args()
-    main(scale=given.scale, rounds=given.rounds, folder_for_files=given.folder)
+    main(scale=given.scale, rounds=given.rounds, only=given.only, folder_for_files=given.folder)
 
 
 if __name__ == "__main__":

@@ -166,3 +166,23 @@ def one_weight(folder: Path, value: Any, *, form: str = "matmul") -> Path:
 
     tf.saved_model.save(module, str(folder), signatures=serve)
     return folder
+
+
+def counted(folder: Path) -> Path:
+    """A product of `x` [?, 2] with a weight, plus the whole number `step`: output `y`."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.kernel = tf.Variable(tf.eye(2), name="kernel")
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, 2], tf.float32, name="x"),
+            tf.TensorSpec([], tf.int32, name="step"),
+        ]
+    )
+    def serve(x: Any, step: Any) -> Any:
+        return {"y": tf.linalg.matmul(x, module.kernel) + tf.cast(step, tf.float32)}
+
+    tf.saved_model.save(module, str(folder), signatures=serve)
+    return folder

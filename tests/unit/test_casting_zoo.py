@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from tpu2gpu.errors import PrecisionRefusedError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.graphs.saved_model import read_saved_model
 from tpu2gpu.precision_caster.casting import CastOptions, cast_model
+from tpu2gpu.running.loading import load
 from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
+from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
 
 Built = Callable[..., Path]
 F16, F32 = DTYPE_ENUMS["float16"], DTYPE_ENUMS["float32"]
@@ -32,11 +35,23 @@ def feeds(name: str, count: int, sizes: dict[str, Any]) -> dict[str, Any]:
     return {"image": zoo.photographs(count, sizes.get("size", 64))}
 
 
-def answers(folder: Path, given: dict[str, Any], batch: int = 64) -> dict[str, Any]:
+def answers(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(folder))
+    signature = loaded.signatures["serving_default"]
+
+    def run(feeds: dict[str, Any]) -> dict[str, Any]:
+        found = signature(**{name: tf.constant(value) for name, value in feeds.items()})
+        return {name: value.numpy() for name, value in found.items()}
+
+    return in_batches(run, given)
+
+
+def in_batches(run: Callable[[dict[str, Any]], Any], given: dict[str, Any], batch: int = 64) -> dict[str, Any]:
     count = len(next(iter(given.values())))
     parts = [
-        ask(folder, **{key: value[start : start + batch] for key, value in given.items()})
-        for start in range(0, count, batch)
+        run({key: value[start : start + batch] for key, value in given.items()}) for start in range(0, count, batch)
     ]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -76,11 +91,11 @@ def test_a_cast_architecture_answers_as_before(name: str, built: Built, tmp_path
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3", "transformer"])
-def test_a_cast_architecture_answers_as_before_when_it_is_frozen(name: str, built: Built, tmp_path: Path) -> None:
+def test_a_cast_architecture_answers_as_before_when_it_is_frozen_and_converted(
+    name: str, built: Built, tmp_path: Path
+) -> None:
     source, given = built(getattr(zoo, name)), feeds(name, 64, {})
-    cast_model(source, tmp_path / "half", CastOptions(to="float16"))
-    freeze_model(tmp_path / "half", tmp_path / "frozen")
-    check(answers(source, given), answers(tmp_path / "frozen", given))
+    check_every_form(source, given, tmp_path)
 
 
 @pytest.mark.slow
@@ -88,12 +103,19 @@ def test_a_cast_architecture_answers_as_before_when_it_is_frozen(name: str, buil
 @pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3", "efficientnet_b0", "transformer", "lstm", "gru"])
 def test_a_full_size_architecture_answers_as_before_on_512_examples(name: str, built: Built, tmp_path: Path) -> None:
     sizes = zoo.FULL[name]
-    source, given = built(getattr(zoo, name), **sizes), feeds(name, 512, sizes)
+    check_every_form(built(getattr(zoo, name), **sizes), feeds(name, 512, sizes), tmp_path)
+
+
+def check_every_form(source: Path, given: dict[str, Any], folder: Path) -> None:
+    """Holds the cast model to float32's answers, and again when it is frozen, and when that is converted."""
     wanted = answers(source, given)
-    cast_model(source, tmp_path / "half", CastOptions(to="float16"))
-    check(wanted, answers(tmp_path / "half", given))
-    freeze_model(tmp_path / "half", tmp_path / "frozen")
-    check(wanted, answers(tmp_path / "frozen", given))
+    cast_model(source, folder / "half", CastOptions(to="float16"))
+    check(wanted, answers(folder / "half", given))
+    freeze_model(folder / "half", folder / "frozen")
+    check(wanted, answers(folder / "frozen", given))
+    convert_model(folder / "frozen", folder / "serving", ConvertOptions(backend="onnx", layout="plain"))
+    with closing(load(folder / "serving")) as runner:
+        check(wanted, in_batches(runner.run, given))
 
 
 def test_a_detector_finds_the_same_boxes(built: Built, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Decides which nodes of a graph compute in a narrow type, and puts casts where types meet; bodies included."""
+"""Decides which nodes of a graph compute in a narrow type, bodies of control flow included."""
 
 from __future__ import annotations
 
@@ -10,23 +10,14 @@ import numpy as np
 
 from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.graphs.bodies import ARGUMENT, CALLING, DT_RESOURCE, RESULT, Body, body_names, claim_bodies
-from tpu2gpu.graphs.dataflow import consumers, data_inputs, in_order, join_tensor, producer, split_tensor
-from tpu2gpu.graphs.precision import (
-    DT_FLOAT,
-    MOVES,
-    CastConstant,
-    Narrowing,
-    Policy,
-    cast_tensor,
-    constant_values,
-)
+from tpu2gpu.graphs.dataflow import consumers, data_inputs, in_order, producer
+from tpu2gpu.graphs.precision import DT_FLOAT, MOVES, Narrowing, Policy, constant_values
+from tpu2gpu.graphs.retyping import Retyping
 from tpu2gpu.graphs.serving_model import ServingModel
 from tpu2gpu.tensorbundle import format
-from tpu2gpu.tensorbundle.casting import cast_values
 
 _READERS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
-# These take any type, so they follow what feeds them instead of needing a cast.
-_FOLLOWERS = frozenset({"Shape", "Size", "Rank", "Cast"})
+_WHOLE_NUMBERS = frozenset(format.DTYPE_ENUMS[name] for name in ("int32", "int64", "uint32", "uint64"))
 _TABLE = 1 << 16  # a constant of so many elements is a table of weights
 _LOOP_STATE = "a loop's state: rounding would add up from step to step"
 
@@ -77,7 +68,7 @@ class Scope:
         self._dynamic = self._find_dynamic(fixed)
         self._overflowing = self._static_users({*policy.overflowing, *overflowing})
         self.narrow: set[str] = set()
-        self._casts: dict[tuple[str, int], str] = {}
+        self.retyping = Retyping(nodes, model, dtype, policy, result, clamp=clamp, outermost=body is None)
         self._inner: dict[str, list[Scope]] = {}
         for node in self._ordered:
             if node.op in CALLING and node.name in self._dynamic:
@@ -194,6 +185,8 @@ class Scope:
         lost = [source.name for source in sources if source.op == "Const" and self._loses_value(source)]
         if lost:
             return f"the constant {lost[0]} would be lost"
+        if not heavy and any(self._is_whole(source) for source in sources):
+            return "whole numbers feed it, of which a narrow type skips the larger ones"
         if not heavy and not any(source.name in self.narrow for source in sources):
             return "nothing narrow feeds it"
         return ""
@@ -211,6 +204,12 @@ class Scope:
             return bool(source.op == "ReadVariableOp")
         shape = source.attr["value"].tensor.tensor_shape
         return len(shape.dim) > 1 and math.prod(it.size for it in shape.dim) >= _TABLE
+
+    def _is_whole(self, node: Any) -> bool:
+        """Whether a tensor holds whole numbers of 32 bits or more: positions, lengths, counts."""
+        while node.op in MOVES and node.op != "ReadVariableOp":
+            node = self._nodes[producer(data_inputs(node)[0])]
+        return node.op == "Cast" and node.attr["SrcT"].type in _WHOLE_NUMBERS
 
     def _loses_value(self, constant: Any) -> bool:
         """Whether a scalar constant, such as an epsilon, overflows or vanishes in the narrow type."""
@@ -311,42 +310,11 @@ class Scope:
         # Before any type is looked at: which types the tensors have is asked of the nodes themselves.
         for node in self._ordered:
             if node.name in self.narrow and node.op != ARGUMENT:
-                self._retype(node)
+                self.retyping.retype(node)
         for node in self._ordered:
-            self._cast_inputs_of(node)
+            self.retyping.cast_inputs(node, self.narrow)
         if self._body is not None:
             self._body.store()
-
-    def output_type(self, reference: str) -> int:
-        """The DataType number of a tensor, 0 where its op is unknown."""
-        name, index = split_tensor(reference)
-        node = self._nodes[name]
-        slots = self._model.ops.outputs(node)
-        return 0 if slots is None or index >= len(slots) else slots[index].type_of(node)
-
-    def cast(self, reference: str, wanted: int) -> str:
-        """The node that casts a tensor; one for all who want it."""
-        key = (reference, wanted)
-        if key not in self._casts:
-            name, index = split_tensor(reference)
-            suffix = "" if index == 0 else f"_{index}"
-            cast = type(self._nodes[name])()
-            cast.name = self._free_name(f"{name}/to_{format.DTYPE_NAMES[wanted]}{suffix}")
-            cast.op = "Cast"
-            cast.input.append(join_tensor(name, index))
-            cast.attr["SrcT"].type = self.output_type(reference)
-            cast.attr["DstT"].type = wanted
-            self._nodes[cast.name] = cast
-            self._casts[key] = cast.name
-            self._result.casts.append(cast.name)
-        return self._casts[key]
-
-    def _free_name(self, wanted: str) -> str:
-        name, number = wanted, 0
-        while name in self._nodes:
-            number += 1
-            name = f"{wanted}_{number}"
-        return name
 
     def _is_handle(self, node: Any) -> bool:
         passed_on = node.op in (ARGUMENT, "Enter", "Identity") and node.attr["T"].type == DT_RESOURCE
@@ -381,41 +349,3 @@ class Scope:
     def _input_type(self, node: Any, position: int) -> int:
         slots = self._model.ops.inputs(node)
         return 0 if slots is None or position >= len(slots) else slots[position].type_of(node)
-
-    def _retype(self, node: Any) -> None:
-        stay = self._policy.wide_attributes.get(node.op, frozenset())
-        for name, value in node.attr.items():
-            if name in stay:
-                continue
-            if value.WhichOneof("value") == "type" and value.type == DT_FLOAT:
-                value.type = self._dtype
-            elif value.WhichOneof("value") == "tensor" and value.tensor.dtype == DT_FLOAT:
-                self._cast_constant(node.name, value.tensor)
-        if self._body is None:
-            for held in (self._model.variables, self._model.constants):
-                if node.name in held:
-                    held[node.name].dtype = self._dtype
-
-    def _cast_constant(self, name: str, tensor: Any) -> None:
-        values = constant_values(tensor)
-        if name not in self._model.constants:
-            flat = np.ascontiguousarray(values).reshape(-1)
-            _, found = cast_values(flat, format.numpy_dtype(self._dtype), clamp=self._clamp)
-            if values.ndim:
-                self._result.constants[name] = CastConstant(DT_FLOAT, values.shape, found)
-            if found.overflow_count:
-                self._result.overflows[name] = found
-        cast_tensor(tensor, self._dtype, clamp=self._clamp)
-
-    def _cast_inputs_of(self, node: Any) -> None:
-        slots = self._model.ops.inputs(node)
-        for position, reference in enumerate(data_inputs(node)):
-            found = self.output_type(reference)
-            # An op that nobody knows was fed float32, and goes on to be.
-            wanted = DT_FLOAT if slots is None else slots[position].type_of(node)
-            if found == wanted or {found, wanted} != {DT_FLOAT, self._dtype}:
-                continue
-            if slots is not None and node.op in _FOLLOWERS:
-                slots[position].set_type(node, found)
-            elif slots is not None or producer(reference) in self.narrow:
-                node.input[position] = self.cast(reference, wanted)

@@ -223,12 +223,12 @@ def narrow(
     scope.apply()
     for info in _float_infos(model, DT_FLOAT):
         reference = join_tensor(*split_tensor(info.name))
-        if scope.output_type(reference) != dtype:
+        if scope.retyping.output_type(reference) != dtype:
             continue
         if cast_signature:
             info.dtype = dtype
         else:
-            info.name = f"{scope.cast(reference, DT_FLOAT)}:0"
+            info.name = f"{scope.retyping.cast(reference, DT_FLOAT)}:0"
     remove_idle_casts(model)
     return result
 

@@ -14,13 +14,12 @@ import attrs
 from tpu2gpu.precision_caster.rules import KEEP, OPTIMIZER_SLOT, PRESETS, compile_rules, decide
 from tpu2gpu.progress import Progress
 from tpu2gpu.tensorbundle import format
-from tpu2gpu.tensorbundle.casting import is_float, prepare_half_casts
+from tpu2gpu.tensorbundle.casting import is_float
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.statistics import CastStatistics
 from tpu2gpu.tensorbundle.streaming import (
     CastPlan,
     CastTensor,
-    PlannedTensor,
     Wanted,
     cast_shard,
     flush,
@@ -126,8 +125,7 @@ def _cast_here(
     bundle: Bundle, plan: CastPlan, prefix: Path, options: CastOptions, progress: Progress
 ) -> list[CastTensor]:
     """Casts data file by data file; while one is cast, the disk takes the one before."""
-    planned = [it for shard in plan.shards for it in shard]
-    prepare_half_casts(sum(_half_bytes(it) for it in planned))
+    total = sum(len(shard) for shard in plan.shards)
     tensors: list[CastTensor] = []
     tell: Callable[[str, int, int], None]
     with ThreadPoolExecutor(1, thread_name_prefix="flush") as disk:
@@ -136,7 +134,7 @@ def _cast_here(
             before, path = len(tensors), format.shard_path(prefix, shard, len(plan.shards))
 
             def tell(key: str, done: int, _: int, before: int = before) -> None:
-                progress(key, before + done, len(planned))
+                progress(key, before + done, total)
 
             tensors += cast_shard(
                 bundle,
@@ -151,12 +149,6 @@ def _cast_here(
         for flushed in flushes:
             flushed.result()
     return tensors
-
-
-def _half_bytes(tensor: PlannedTensor) -> int:
-    """How many bytes a tensor's cast between float16 and a longer type takes in."""
-    types = {tensor.source.dtype, tensor.place.dtype}
-    return tensor.source.size_bytes if len(types) == 2 and format.DTYPE_ENUMS["float16"] in types else 0
 
 
 def _judge(

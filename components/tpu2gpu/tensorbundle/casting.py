@@ -6,8 +6,6 @@ depend on which library or processor cast them.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,13 +15,10 @@ from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.statistics import CastStatistics
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-ALIGNMENT_BYTES = 64  # TensorFlow borrows an array's memory only when it is so aligned
 
 Array = np.ndarray[Any, Any]
 
-_BLOCK = 1 << 18  # elements whose statistics are gathered at once: few calls, and still in the processor's cache
-_SMALL_BYTES = 1 << 17  # below it numpy is as quick
-_WORTH_LOADING_BYTES = 8 << 30  # below it TensorFlow's start takes longer than it saves
+_BLOCK = 1 << 18  # elements that are worked on at once: few calls, and still in the processor's cache
 _EXACT = {
     ("float16", "float32"),
     ("float16", "float64"),
@@ -103,7 +98,7 @@ def cast_values(
         target: The wanted type.
         clamp: Replace finite values that the wanted type cannot hold by the largest that it can.
         thorough: Gather everything; otherwise extremes and what overflows only.
-        scratch: Memory to work in.
+        scratch: Memory to work in; the result may lie in it, until the next cast that is given it.
 
     Returns:
         The values in the wanted type, and the statistics.
@@ -111,23 +106,23 @@ def cast_values(
     scratch = scratch or Scratch()
     with np.errstate(all="ignore"):
         wide = before if before.dtype == np.float64 else convert(before, np.dtype(np.float32))
-        after = convert(wide, target) if target != before.dtype else before
         statistics = CastStatistics.of_values(wide, thorough=thorough)
+        limit = largest(target)
+        fits = statistics.is_finite and statistics.absmax <= limit
+        after = before if target == before.dtype else _narrow(wide, target, scratch, fits=fits)
         if statistics.nan_count:
             after = _with_quiet_nans(after, wide)
-        limit = largest(target)
         overflow = None
         if statistics.absmax > limit:  # numbers between the largest and the next step still round down to it
             overflow = np.isinf(after) & np.isfinite(wide)
             statistics.overflow_count = int(np.count_nonzero(overflow))
         if thorough:
-            finite = statistics.is_finite and statistics.absmax <= limit
             lossy = (before.dtype.name, target.name) not in _EXACT and before.dtype != target
             for start in range(0, len(after), _BLOCK):
                 block = slice(start, start + _BLOCK)
                 if lossy:
                     magnitudes = np.abs(wide[block], out=scratch.array("before", len(wide[block]), wide.dtype))
-                    statistics.count_errors(magnitudes, _magnitudes(after[block], wide.dtype, scratch, finite=finite))
+                    statistics.count_errors(magnitudes, _magnitudes(after[block], wide.dtype, scratch, finite=fits))
                 bits = scratch.array("bits", len(after[block]), _BITS[target.name])
                 statistics.count_subnormals(after[block], bits, smallest_normal(target))
         if clamp and overflow is not None:
@@ -137,49 +132,51 @@ def cast_values(
 
 
 def convert(values: Array, target: np.dtype[Any]) -> Array:
-    """Casts an array with whichever library rounds right and is quickest; NaN payloads are the library's.
+    """Casts an array with the library that rounds right: ml_dtypes for bfloat16, numpy for the rest.
 
-    TensorFlow for float16, ml_dtypes for bfloat16, numpy for float64: `tf.cast` rounds float64 twice on its way to
-    a 16-bit type, and flushes subnormal results.
+    NaN payloads are the library's.
     """
     source = values.dtype.name
     if source == target.name:
         return values
     if source == "float64" and target.name == "bfloat16":
         return _to_odd_float32(values).astype(target)  # ml_dtypes would round twice
-    if "float64" in (source, target.name):
-        return values.astype(target)
-    if "float16" not in (source, target.name):
-        return values.astype(target)
-    if "bfloat16" in (source, target.name):
-        return convert(convert(values, np.dtype(np.float32)), target)
-    return _convert_half(values, target)
+    if {source, target.name} == {"float16", "bfloat16"}:
+        return values.astype(np.float32).astype(target)
+    return values.astype(target)
 
 
-def prepare_half_casts(size_bytes: int) -> None:
-    """Loads TensorFlow, which casts between float32 and float16 fastest, where there is enough to cast for its start.
+def _narrow(wide: Array, target: np.dtype[Any], scratch: Scratch, *, fits: bool) -> Array:
+    """Casts float32 or float64 values; to float16 faster than numpy, where all are finite and fit."""
+    if not fits or (wide.dtype.name, target.name) != ("float32", "float16"):
+        return convert(wide, target)
+    after = scratch.array("after", len(wide), np.uint16)
+    for start in range(0, len(wide), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        _round_to_half(wide[block].view(np.uint32), after[block], scratch)
+    return after.view(target)
 
-    Args:
-        size_bytes: How much float32 is to become float16, or the reverse.
+
+def _round_to_half(bits: Array, after: Array, scratch: Scratch) -> None:
+    """float32 to float16, both as bits, by one addition for each value; values are finite and fit.
+
+    From 2^e to 2^(e+1), float16 has steps of 2^(e-10), and below 2^-14 of 2^-24. These are float32's steps at
+    2^(e+13), so adding that power rounds to them, to nearest even as every addition, and the last bits of the sum
+    count them. The exponent's bits, shifted to where float16 has its own, are added to that.
     """
-    if size_bytes >= _WORTH_LOADING_BYTES:
-        import tensorflow  # noqa: F401
-
-
-def _convert_half(values: Array, target: np.dtype[Any]) -> Array:
-    """Between float32 and float16: numpy agrees with TensorFlow bit for bit, at a fifth of the speed."""
-    loaded = "tensorflow" in sys.modules
-    if not loaded or values.nbytes < _SMALL_BYTES or values.ctypes.data % ALIGNMENT_BYTES:
-        return values.astype(target)
-    import tensorflow as tf
-
-    # numpy lends nothing that is read-only; TensorFlow only reads, and is done with it when the cast returns.
-    memory = (ctypes.c_char * values.nbytes).from_address(values.ctypes.data)
-    borrowed = tf.experimental.dlpack.from_dlpack(np.frombuffer(memoryview(memory), values.dtype).__dlpack__())
-    with tf.device("/CPU:0"):
-        cast = tf.raw_ops.Cast(x=borrowed, DstT=target.name)  # half of tf.cast's time goes by before it gets here
-        result: Array = cast._numpy()  # a view: numpy() would copy
-    return result
+    total = scratch.array("total", len(bits), np.uint32)
+    power = scratch.array("power", len(bits), np.uint32)
+    np.bitwise_and(bits, np.uint32(0x7FFFFFFF), out=total)  # magnitudes
+    np.maximum(total, np.uint32(127 - 14 << 23), out=power)
+    power &= np.uint32(0x7F800000)
+    power += np.uint32((13 << 23) + (2 << 10))  # the latter makes up for the other bias, modulo float16's five bits
+    np.add(total.view(np.float32), power.view(np.float32), out=total.view(np.float32))
+    power >>= np.uint32(13)
+    total += power
+    np.right_shift(bits, np.uint32(16), out=power)
+    power &= np.uint32(0x8000)  # signs
+    total |= power
+    np.copyto(after, total, casting="unsafe")
 
 
 def _magnitudes(values: Array, wide: np.dtype[Any], scratch: Scratch, *, finite: bool) -> Array:

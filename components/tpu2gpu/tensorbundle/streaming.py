@@ -23,14 +23,14 @@ from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
 from tpu2gpu.places import is_remote
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.tensorbundle import format
-from tpu2gpu.tensorbundle.casting import ALIGNMENT_BYTES, Array, Scratch, cast_values, is_float
+from tpu2gpu.tensorbundle.casting import Array, Scratch, cast_values, is_float
 from tpu2gpu.tensorbundle.checksum import combine
 from tpu2gpu.tensorbundle.reader import CHUNK_BYTES, Bundle
 from tpu2gpu.tensorbundle.slices import Box
 from tpu2gpu.tensorbundle.statistics import CastStatistics
 
 SHARD_BYTES = 256 << 20
-PIECE_BYTES = 4 << 20  # read, cast, checked and written at once: little enough to stay in the cache on the way
+PIECE_BYTES = 2 << 20  # read, cast, checked and written at once: little enough to stay in the cache on the way
 
 
 @attrs.frozen
@@ -272,7 +272,7 @@ class _Desk(threading.local):
     """What each thread has of its own."""
 
     def __init__(self) -> None:
-        self.buffer, self.scratch = _aligned(PIECE_BYTES), Scratch()
+        self.scratch = Scratch()
 
 
 class _Crew:
@@ -334,7 +334,7 @@ class _Crew:
         return cast_values(before, target, clamp=wanted.clamp, thorough=self._thorough, scratch=scratch)
 
     def _read(self, source: format.Entry, start: int, stop: int) -> Array:
-        buffer: Array = self._local.buffer[: stop - start]
+        buffer = self._local.scratch.array("read", stop - start, np.uint8)
         filled = 0
         while filled < len(buffer):
             count = os.preadv(self._sources[source.shard], [buffer[filled:].data], source.offset + start + filled)
@@ -348,12 +348,6 @@ class _Crew:
         while rest:
             count = os.pwrite(self._out, rest, offset)
             rest, offset = rest[count:], offset + count
-
-
-def _aligned(size: int) -> Array:
-    raw = np.empty(size + ALIGNMENT_BYTES, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT_BYTES
-    return raw[start : start + size]
 
 
 def _put_together(
