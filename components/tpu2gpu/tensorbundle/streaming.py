@@ -300,17 +300,17 @@ class _Crew:
             last = min(first + step, stop)
             raw = self._read(source, first * before_type.itemsize, last * before_type.itemsize)
             crc_in = google_crc32c.extend(crc_in, raw)
-            result, after_crc = raw, crc_in
+            result = raw
             if statistics is not None:
-                before = raw.view(before_type)
-                after, found = self._cast(before, after_type, tensor.wanted)
+                after, found = self._cast(raw.view(before_type), after_type, tensor.wanted)
                 statistics.merge(found)
                 result = after.view(np.uint8)
-                after_crc = google_crc32c.extend(crc_out, result)
-            crc_out = after_crc
+                crc_out = google_crc32c.extend(crc_out, result)
             self._write(result, place.offset + first * after_type.itemsize)
         count = stop - start
-        return _Part(crc_in, crc_out, count * before_type.itemsize, count * after_type.itemsize, statistics)
+        return _Part(
+            crc_in, crc_out if cast else crc_in, count * before_type.itemsize, count * after_type.itemsize, statistics
+        )
 
     def _cast_in_order(self, tensor: PlannedTensor) -> _Part:
         """Casts a whole tensor piece by piece; the bundle checks its checksums."""
