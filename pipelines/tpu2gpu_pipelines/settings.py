@@ -36,6 +36,9 @@ class TrainingOptions:
         batch_size: Examples in each, over all replicas.
         learning_rate: At the start.
         seed: For weights, order and dropout.
+        checkpoint_root: Where a training under way keeps its checkpoints: a folder on a volume that outlives the
+            machine, or a URI that TensorFlow writes to. Without it a training that was broken off begins anew.
+        checkpoint_steps: Steps from one checkpoint to the next, and from one look at the held-out images to the next.
     """
 
     run_fn: str = option(_DIGITS, "the function that trains", metavar="PACKAGE.MODULE.FUNCTION")
@@ -43,6 +46,8 @@ class TrainingOptions:
     batch_size: int = option(64, "examples in a batch, over all replicas", minimum=1)
     learning_rate: float = option(0.002, "at the start", minimum=0)
     seed: int = option(7, "for weights, order and dropout", minimum=0)
+    checkpoint_root: str = option("", "where a training under way keeps its checkpoints", metavar="URI")
+    checkpoint_steps: int = option(40, "steps from one checkpoint to the next", minimum=1)
 
 
 @attrs.frozen(kw_only=True)

@@ -80,6 +80,8 @@ def make_trainer(examples: object, training: TrainingOptions) -> Trainer:
         "batch_size": training.batch_size,
         "learning_rate": training.learning_rate,
         "seed": training.seed,
+        "checkpoint_root": training.checkpoint_root,
+        "checkpoint_steps": training.checkpoint_steps,
         "source_sha256": source_digest(training.run_fn),
     }
     return Trainer(

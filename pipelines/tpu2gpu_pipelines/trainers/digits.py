@@ -1,6 +1,7 @@
 """Trains a small residual network on the handwritten digits: on TPU where one answers, on what there is otherwise.
 
-TFX's stock Trainer calls `run_fn`. What it found stands in `training.json` beside the TensorBoard log.
+TFX's stock Trainer calls `run_fn`. What it found stands in `training.json` beside the TensorBoard log. With a
+`checkpoint_root` a training that was broken off goes on from its newest checkpoint, and comes to the same model.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from tpu2gpu.publishing import write_json
 from tpu2gpu_pipelines.datasets import CLASSES, IMAGE_SHAPE
+from tpu2gpu_pipelines.trainers.checkpoints import TrainingCheckpoints, training_digest
 from tpu2gpu_pipelines.trainers.strategies import choose_strategy, compiles_better
 
 SUMMARY = "training.json"
@@ -20,7 +22,6 @@ _POLICY = "mixed_bfloat16"
 _STAGES = ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2))
 _MOMENTUM = 0.9  # Keras's 0.99 has not caught up with the weights after so few steps
 _DROPOUT = 0.3
-_EPOCHS = 6  # only how often we look: each is a share of the steps
 
 
 def run_fn(fn_args: Any) -> None:
@@ -28,42 +29,62 @@ def run_fn(fn_args: Any) -> None:
 
     Args:
         fn_args: TFX's `FnArgs`: `train_files`, `eval_files` and `train_steps`, where to write, and in `custom_config`
-            the `batch_size`, `learning_rate` and `seed`.
+            the `batch_size`, `learning_rate`, `seed`, `checkpoint_root` and `checkpoint_steps`.
     """
     import keras
 
-    config = fn_args.custom_config
+    config, steps = fn_args.custom_config, fn_args.train_steps
     keras.utils.set_random_seed(config["seed"])
     strategy = choose_strategy()
     started = time.monotonic()
     with _policy(_POLICY):
         with strategy.scope():
             model = build_model()
-            _compile(model, fn_args.train_steps, config["learning_rate"], jit_compile=compiles_better(strategy))
-        train = read_images(fn_args.train_files, config["batch_size"], shuffle_seed=config["seed"])
+            _compile(model, steps, config["learning_rate"], jit_compile=compiles_better(strategy))
+            checkpoints, done = None, 0
+            if config["checkpoint_root"]:
+                folder = f"{config['checkpoint_root']}/{training_digest(config, steps, fn_args.train_files)}"
+                checkpoints = TrainingCheckpoints(folder, model)
+                done = checkpoints.restore()
         held_out = read_images(fn_args.eval_files, config["batch_size"])
-        steps = max(fn_args.train_steps // _EPOCHS, 1)
-        model.fit(
-            train,
-            steps_per_epoch=steps,
-            epochs=fn_args.train_steps // steps,
-            validation_data=held_out,
-            callbacks=[keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False)],
-            verbose=2,
-        )
+        callbacks = [keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False)]
+        if checkpoints:
+            callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: checkpoints.save()))
+        for first, epochs, length in _epochs(done, steps, config["checkpoint_steps"]):
+            model.fit(
+                read_images(fn_args.train_files, config["batch_size"], shuffle_seed=config["seed"], skip=first),
+                steps_per_epoch=length,
+                initial_epoch=epochs.start,
+                epochs=epochs.stop,
+                validation_data=held_out,
+                callbacks=callbacks,
+                verbose=2,
+            )
         loss, accuracy = model.evaluate(held_out, verbose=0)
         _export(model, fn_args.serving_model_dir)
     summary = {
         "held_out_accuracy": float(accuracy),
         "held_out_loss": float(loss),
         "parameters": model.count_params(),
-        "steps": fn_args.train_steps // steps * steps,
+        "steps": steps,
+        "resumed_after_step": done,
         "train_s": round(time.monotonic() - started, 1),
         "strategy": type(strategy).__name__,
         "replicas": strategy.num_replicas_in_sync,
         "policy": _POLICY,
     }
     write_json(Path(fn_args.model_run_dir) / SUMMARY, summary)
+    if checkpoints:
+        checkpoints.remove()
+
+
+def _epochs(done: int, steps: int, length: int) -> Iterator[tuple[int, range, int]]:
+    """What is left to do: the first step, the epochs' numbers and their length; the last epoch may be a shorter one."""
+    whole = steps // length
+    if done // length < whole:
+        yield done, range(done // length, whole), length
+    if done < steps and steps % length:
+        yield whole * length, range(whole, whole + 1), steps % length
 
 
 def build_model() -> Any:
@@ -110,7 +131,7 @@ def _compile(model: Any, steps: int, learning_rate: float, *, jit_compile: bool)
     )
 
 
-def read_images(files: Sequence[str], batch_size: int, *, shuffle_seed: int | None = None) -> Any:
+def read_images(files: Sequence[str], batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Any:
     """A `tf.data` pipeline of images `[batch, 8, 8, 1]` and labels `[batch]` from compressed TFRecord files.
 
     Args:
@@ -118,6 +139,7 @@ def read_images(files: Sequence[str], batch_size: int, *, shuffle_seed: int | No
         batch_size: Images per batch, over all replicas.
         shuffle_seed: For training: endless, shuffled, each image shifted by up to one pixel, whole batches only (a TPU
             wants one shape). Without it each image comes once, in order.
+        skip: Batches to leave out at the beginning; those that follow are what they are without it.
     """
     import tensorflow as tf
 
@@ -126,10 +148,13 @@ def read_images(files: Sequence[str], batch_size: int, *, shuffle_seed: int | No
     records = records.cache()
     if training:
         records = records.shuffle(4096, seed=shuffle_seed).repeat()
-    batches = records.batch(batch_size, drop_remainder=training).map(_parse, num_parallel_calls=tf.data.AUTOTUNE)
-    if training:
-        batches = batches.map(lambda images, labels: (_shift(images, batch_size, shuffle_seed), labels))
-    return batches.prefetch(tf.data.AUTOTUNE)
+    batches = records.batch(batch_size, drop_remainder=training).enumerate().skip(skip)
+
+    def parse(number: Any, records: Any) -> tuple[Any, Any]:
+        images, labels = _parse(records)
+        return (_shift(images, batch_size, (shuffle_seed, number)) if training else images), labels
+
+    return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _parse(records: Any) -> tuple[Any, Any]:
@@ -143,11 +168,11 @@ def _parse(records: Any) -> tuple[Any, Any]:
     return parsed["image"], parsed["label"]
 
 
-def _shift(images: Any, batch_size: int, seed: int | None) -> Any:
+def _shift(images: Any, batch_size: int, seed: tuple[Any, Any]) -> Any:
     import tensorflow as tf
 
     padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
-    return tf.image.random_crop(padded, (batch_size, *IMAGE_SHAPE), seed=seed)
+    return tf.image.stateless_random_crop(padded, (batch_size, *IMAGE_SHAPE), seed=seed)
 
 
 def _export(model: Any, folder: str) -> None:
