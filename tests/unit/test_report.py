@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tpu2gpu.reporting.numbers import milliseconds, percent, ratio, significant, size
-from tpu2gpu.reporting.plots import latency_boxes, latency_ecdf
+from tpu2gpu.reporting.plots import batch_sweep, latency_boxes, latency_ecdf, ratio_intervals
 from tpu2gpu.reporting.report import Drawing, Facts, Figures, Report, Row, Table, to_html, to_markdown
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -191,3 +191,16 @@ def test_units():
         "5.00 GiB",
         "–",
     ]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "texts"),
+    [
+        (ratio_intervals({"candidate": (1.5, 1.4, 1.6)}, 1.2), {"candidate", "times as fast"}),
+        (ratio_intervals({"candidate 1": (9.0, 7.0, 11.0), "candidate 2": (0.9, 0.8, 1.0)}), {"candidate 2", "5"}),
+        (batch_sweep({"baseline": {1: 10.0, 8: 60.0}, "candidate": {1: 20.0, 8: 150.0}}), {"baseline", "8"}),
+    ],
+)
+def test_ratios_and_batch_sizes_are_drawn_as_well_formed_svg_with_their_labels(drawn, texts):
+    found = {"".join(element.itertext()).strip() for element in ElementTree.fromstring(drawn).iter()}
+    assert texts <= found

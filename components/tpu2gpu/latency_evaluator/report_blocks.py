@@ -8,6 +8,7 @@ from typing import Any
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
 from tpu2gpu.latency_evaluator.results import CandidateResult, Check, EvaluateResult, ModelFigures, run_by
+from tpu2gpu.latency_evaluator.scenario_blocks import scenario_blocks
 from tpu2gpu.latency_evaluator.statistics import PERCENTILES, Estimate
 from tpu2gpu.latency_evaluator.subject import SETTLE_REQUESTS
 from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, seconds, significant, size
@@ -27,9 +28,10 @@ def blocks(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOpti
         made.append(_checks_table(candidate, f"Checks{named}"))
     if latencies := _latency_figures(result, evaluation, options):
         made.append(latencies)
+    made += scenario_blocks(result.models)
     for candidate in result.candidates:
+        named = f", {candidate.figures.label}" if several else ""
         if candidate.parity:
-            named = f", {candidate.figures.label}" if several else ""
             made.append(_parity_table(candidate, f"Answers by output{named}"))
         if candidate.boxes is not None:
             made.append(_box_facts(candidate, f"Boxes{named}", options))
