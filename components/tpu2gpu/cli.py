@@ -91,6 +91,8 @@ _DOCTOR = "Tell what this machine can do, and why it cannot do the rest."
 _PIPELINE = {
     "run": "Run the whole pipeline on this machine.",
     "compile": "Compile the pipeline to one YAML file for Kubeflow.",
+    "submit": "Run the pipeline on Kubeflow, and tell whether it promoted a model.",
+    "schedule": "Have Kubeflow run the pipeline by itself, again and again.",
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands that are about a whole pipeline: `run` and `compile`."""
+"""The commands that are about a whole pipeline: `run`, `compile`, `submit` and `schedule`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ def make_pipeline_command(name: str, summary: str) -> click.Command:
     """One of the commands that are about a whole pipeline.
 
     Args:
-        name: `run` or `compile`.
+        name: `run`, `compile`, `submit` or `schedule`.
         summary: What its help says.
     """
+    if name in ("submit", "schedule"):
+        from tpu2gpu_pipelines.kubeflow import cli as kubeflow
+
+        make = kubeflow.submit_command if name == "submit" else kubeflow.schedule_command
+        return make(summary, pipeline_flags())
     return {"run": run_command, "compile": compile_command}[name](summary)
 
 

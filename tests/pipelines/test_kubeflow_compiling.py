@@ -17,26 +17,28 @@ from tpu2gpu.checkpoint_importer.importing import ImportOptions
 from tpu2gpu.errors import OutputExistsError, UnsupportedError, UsageError
 from tpu2gpu.freezer.freezing import FreezeOptions
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
-from tpu2gpu.options import to_json
+from tpu2gpu.latency_evaluator.levels import required_level
+from tpu2gpu.options import from_json, to_json
 from tpu2gpu.precision_caster.casting import CastOptions
 from tpu2gpu.trt_converter.converting import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
 from tpu2gpu_pipelines.kubeflow.compiling import CompiledPipeline, compile_pipeline
 from tpu2gpu_pipelines.kubeflow.specification import Spec, kebab_case, steps_of
 from tpu2gpu_pipelines.local import DEFAULT_PIPELINE, find_pipeline
-from tpu2gpu_pipelines.settings import Settings, load_settings, make_settings
+from tpu2gpu_pipelines.settings import Settings, TrainingOptions, load_settings, make_settings
 
 LOCAL: dict[str, Any] = {
     "promotion_uri": "/models/promoted",
     "kubeflow": {"platform": "local", "image": "tpu2gpu:cpu"},
 }
-_OPTIONS = {
-    "digit-examples": DigitsOptions,
-    "checkpoint-importer": ImportOptions,
-    "precision-caster": CastOptions,
-    "freezer": FreezeOptions,
-    "trt-converter": ConvertOptions,
-    "latency-evaluator": EvaluateOptions,
+_OPTIONS = {  # step: the parameter that holds its options, and their class
+    "digit-examples": ("options", DigitsOptions),
+    "trainer": ("custom_config", TrainingOptions),
+    "checkpoint-importer": ("options", ImportOptions),
+    "precision-caster": ("options", CastOptions),
+    "freezer": ("options", FreezeOptions),
+    "trt-converter": ("options", ConvertOptions),
+    "latency-evaluator": ("options", EvaluateOptions),
 }
 
 
@@ -57,13 +59,13 @@ def golden_text(compiled: CompiledPipeline) -> str:
     """The compiled text without what may differ: versions, digests of sources, and options that are defaults."""
     spec, *rest = yaml.safe_load_all(compiled.to_yaml())
     for step in steps_of(spec):
-        if cls := _OPTIONS.get(step.name):
-            options, defaults = (
-                json.loads(step.inputs["options"]["runtimeValue"]["constant"]),
-                json.loads(to_json(cls())),
-            )
-            said = {key: value for key, value in options.items() if value != defaults[key]}
-            step.inputs["options"]["runtimeValue"]["constant"] = json.dumps(said)
+        if "format_version" in step.inputs:
+            step.inputs["format_version"]["runtimeValue"]["constant"] = "VERSION"
+        if step.name in _OPTIONS:
+            key, cls = _OPTIONS[step.name]
+            value, defaults = step.inputs[key]["runtimeValue"], json.loads(to_json(cls()))
+            said = {name: it for name, it in json.loads(value["constant"]).items() if it != defaults.get(name)}
+            value["constant"] = json.dumps(said)
     text = yaml.safe_dump_all([spec, *rest], sort_keys=True, width=120)
     text = re.sub(r"sdkVersion: tfx-[\d.]+", "sdkVersion: tfx-VERSION", text)
     return re.sub(r"[0-9a-f]{64}", "SHA256", text)
@@ -147,9 +149,9 @@ def test_every_step_learns_its_run_and_sees_the_volume(compiled: dict[str, Compi
 
 
 def test_an_evaluation_with_a_gpu_requires_that_the_engine_ran(compiled: dict[str, CompiledPipeline]) -> None:
-    def level(name: str) -> Any:
+    def level(name: str) -> str | None:
         constant = steps(compiled[name])["latency-evaluator"].inputs["options"]["runtimeValue"]["constant"]
-        return json.loads(constant)["require_level"]
+        return required_level(from_json(EvaluateOptions, constant))
 
     assert level("gke") == level("plain") == level("vertex") == "engine_executed"
     assert level("gke_h100") == "onnx_cpu"  # what the settings say goes first

@@ -19,7 +19,21 @@ from tests.models.networks import convnet
 from tpu2gpu.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
-COMMANDS = ("import", "cast", "freeze", "unfreeze", "convert", "evaluate", "inspect", "verify", "doctor", "run")
+COMMANDS = (
+    "import",
+    "cast",
+    "freeze",
+    "unfreeze",
+    "convert",
+    "evaluate",
+    "inspect",
+    "verify",
+    "doctor",
+    "run",
+    "compile",
+    "submit",
+    "schedule",
+)
 
 
 @pytest.fixture
@@ -221,6 +235,9 @@ def test_every_flag_that_scripts_rely_on_is_there(run: Run) -> None:
             "--require-level",
         ),
         "run": ("--pipeline", "--settings"),
+        "compile": ("--pipeline", "--settings", "-o,"),
+        "submit": ("--pipeline", "--settings", "--host", "--namespace", "--token-file", "--parameter", "--no-wait"),
+        "schedule": ("--pipeline", "--settings", "--cron", "--interval-s", "--list", "--pause", "--delete"),
     }
     for command, flags in wanted.items():
         help_text = run(command, "--help")[1]

@@ -43,7 +43,6 @@ _NEVER_CACHED = ("tpu2gpu.latency_evaluator.executor.Executor", "tfx.components.
 _TRAINERS = ("tfx.components.trainer.",)
 _KUBERNETES = ("node_selector", "tolerations", "secrets", "volumes", "image_pull_secrets")
 _EVALUATOR = "LatencyEvaluator"
-_ENGINE_EXECUTED = "engine_executed"
 
 
 @attrs.frozen
@@ -142,9 +141,9 @@ def settings_in_containers(settings: Settings) -> Settings:
         settings: What was given.
     """
     evaluate = settings.evaluate
-    if settings.kubeflow.step(_EVALUATOR).gpu and evaluate.require_level is None:
+    if settings.kubeflow.step(_EVALUATOR).gpu and evaluate.serve_on is None:
         # Who pays for a GPU wants its word, not that of a CPU which stood in when the engine did not load.
-        evaluate = attrs.evolve(evaluate, require_level=_ENGINE_EXECUTED)
+        evaluate = attrs.evolve(evaluate, serve_on="gpu")
     root = settings.kubeflow.pipeline_root or settings.pipeline_root
     return attrs.evolve(settings, root=root, promotion_uri=settings.promotion_folder, evaluate=evaluate)
 

@@ -1,0 +1,177 @@
+"""`tpu2gpu submit` and `tpu2gpu schedule`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import click
+from click.core import ParameterSource
+
+from tpu2gpu.command import make_command, option_flags
+from tpu2gpu.errors import UnsupportedError, UsageError
+from tpu2gpu.terminal import Terminal, columns
+from tpu2gpu_pipelines.kubeflow.options import ScheduleOptions, ServerOptions
+from tpu2gpu_pipelines.local import find_pipeline, new_run_name
+from tpu2gpu_pipelines.settings import Settings
+
+_PARAMETER = click.Option(
+    ["--parameter", "-p"], multiple=True, metavar="NAME=VALUE", help="a run parameter; may be repeated"
+)
+
+
+def submit_command(summary: str, pipeline_flags: list[click.Parameter]) -> click.Command:
+    """The command that runs a pipeline on Kubeflow.
+
+    Args:
+        summary: What its help says.
+        pipeline_flags: Which pipeline, and what it is told.
+    """
+    return make_command(
+        "submit",
+        f"{summary} Exit code 0 when the newest promoted model was made by this run, 1 when the run ended without, "
+        "5 when it failed. With --force no step is served from the cache.",
+        [
+            *pipeline_flags,
+            _PARAMETER,
+            click.Option(["--run-name"], metavar="NAME", help="what the dashboard calls the run"),
+            click.Option(["--no-wait"], is_flag=True, help="start the run, print its link, and leave"),
+            click.Option(["--promotion-folder"], metavar="DIR", help="the promotion folder as this machine sees it"),
+            *option_flags(ServerOptions),
+        ],
+        _submit,
+    )
+
+
+def schedule_command(summary: str, pipeline_flags: list[click.Parameter]) -> click.Command:
+    """The command that has Kubeflow run a pipeline by itself.
+
+    Args:
+        summary: What its help says.
+        pipeline_flags: Which pipeline, and what it is told.
+    """
+    return make_command(
+        "schedule",
+        f"{summary} The same again changes nothing. A run that is late is left out, and none begins before the last "
+        "has ended; data and training are made anew each time.",
+        [
+            *pipeline_flags,
+            _PARAMETER,
+            *option_flags(ScheduleOptions),
+            click.Option(["--list", "only_list"], is_flag=True, help="list the recurring runs, change nothing"),
+            click.Option(["--pause"], is_flag=True, help="start no runs until it is scheduled again"),
+            click.Option(["--delete"], is_flag=True, help="take the recurring run away"),
+            *option_flags(ServerOptions),
+        ],
+        _schedule,
+    )
+
+
+def _submit(terminal: Terminal, given: dict[str, Any]) -> int:
+    from tpu2gpu_pipelines.kubeflow import submitting
+    from tpu2gpu_pipelines.kubeflow.compiling import compile_pipeline
+    from tpu2gpu_pipelines.kubeflow.parameters import PROMOTION
+    from tpu2gpu_pipelines.kubeflow.server import Server
+
+    settings = _settings(given)
+    settings = attrs.evolve(settings, cache=settings.cache and not given["force"])
+    parameters = submitting.split_parameters(given["parameter"])
+    terminal.activity("compiling")
+    with terminal.quiet():
+        compiled = compile_pipeline(settings, find_pipeline(given["pipeline"]))
+        folder = given["promotion_folder"] or submitting.parameter_of(compiled, PROMOTION, parameters)
+        if folder and not given["no_wait"]:
+            submitting.check_folder_is_seen(folder)
+        server = Server(settings.kubeflow.server)
+        run = submitting.start_run(
+            server,
+            compiled,
+            name=given["run_name"] or f"{compiled.name} {new_run_name()}",
+            parameters=parameters,
+            service_account=settings.kubeflow.service_account,
+        )
+        terminal.say(f"run {run.run}: {run.link}")
+        if not given["no_wait"]:
+            run = submitting.wait_for_end(server, compiled, run, progress=terminal.progress)
+            run = submitting.look_for_model(run, folder) if folder else run
+    terminal.result({**attrs.asdict(run), "has_promoted": run.has_promoted}, _describe_run(run))
+    return 0 if given["no_wait"] or run.has_promoted or not folder else 1
+
+
+def _describe_run(run: Any) -> list[str]:
+    if not run.state:
+        return [f"run {run.run} is on its way: {run.link}"]
+    lines = [f"run {run.run} has ended: {run.link}"]
+    if run.has_promoted:
+        return [*lines, f"promoted model: {run.promoted}"]
+    if run.promoted:
+        return [*lines, f"promoted model: none; the newest, {run.promoted}, was made by run {run.made_by or 'unknown'}"]
+    return [*lines, "promoted model: none"]
+
+
+def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:
+    from tpu2gpu_pipelines.kubeflow import scheduling
+    from tpu2gpu_pipelines.kubeflow.compiling import compile_pipeline
+    from tpu2gpu_pipelines.kubeflow.server import Server
+    from tpu2gpu_pipelines.kubeflow.submitting import split_parameters
+
+    asked = [flag for flag in ("only_list", "pause", "delete") if given[flag]]
+    if len(asked) > 1:
+        raise UsageError("--list, --pause and --delete: give one of them")
+    settings = _settings(given)
+    when = settings.kubeflow.schedule
+    if _flags(ScheduleOptions) & {"cron", "interval_s"}:  # one takes the other's place
+        when = attrs.evolve(when, cron="", interval_s=None)
+    when = _override(when, ScheduleOptions)
+    name = when.name or settings.name
+    with terminal.quiet():
+        if asked == ["only_list"]:
+            found = scheduling.list_schedules(Server(settings.kubeflow.server), settings.name)
+        elif asked == ["pause"]:
+            found = [scheduling.pause_schedule(Server(settings.kubeflow.server), settings.name, name)]
+        elif asked == ["delete"]:
+            found = [scheduling.delete_schedule(Server(settings.kubeflow.server), settings.name, name)]
+        else:
+            terminal.activity("compiling")
+            compiled = compile_pipeline(settings, find_pipeline(given["pipeline"]), scheduled=True)
+            made = scheduling.schedule_pipeline(
+                Server(settings.kubeflow.server),
+                compiled,
+                when,
+                parameters=split_parameters(given["parameter"]),
+                service_account=settings.kubeflow.service_account,
+            )
+            found = [made]
+    rows = [(it.name, it.change or ("enabled" if it.enabled else "paused"), it.trigger, it.link) for it in found]
+    terminal.result(found, columns(rows) if rows else ["there are no recurring runs"])
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    """The settings, with what the command line says of the server over what the file says.
+
+    Raises:
+        UnsupportedError: They are for a place that KFP's client does not reach.
+    """
+    from tpu2gpu_pipelines.cli import given_settings
+
+    settings = given_settings(given)
+    if settings.kubeflow.platform != "kubernetes":
+        raise UnsupportedError(
+            f"kubeflow.platform '{settings.kubeflow.platform}': KFP's client speaks to open-source Kubeflow alone",
+            way_out="compile, and give the file to google-cloud-aiplatform or kfp.local",
+        )
+    server = _override(settings.kubeflow.server, ServerOptions)
+    return attrs.evolve(settings, kubeflow=attrs.evolve(settings.kubeflow, server=server))
+
+
+def _override(options: Any, cls: type) -> Any:
+    """Options with what the command line says over them."""
+    parameters = click.get_current_context().params
+    return attrs.evolve(options, **{name: parameters[name] for name in _flags(cls)})
+
+
+def _flags(cls: type) -> set[str]:
+    """Fields of an options class that the command line really gave."""
+    context = click.get_current_context()
+    names = {field.name for field in attrs.fields(cls)}
+    return {name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
