@@ -85,6 +85,11 @@ _STEPS = {
     ),
 }
 _EVALUATE = "Measure candidates against a baseline, and bless or refuse them."
+_MODELS = (
+    "A model is a SavedModel, a frozen GraphDef, an ONNX file, a serving folder, a server's address "
+    "({tfserving,triton}+{grpc,http}://HOST:PORT/MODEL[/VERSION]), or a .yaml file with the keys address, command, "
+    "model and start_s that starts a server; {model} and names that end in port are filled in there."
+)
 _INSPECT = "Tell what a model or a checkpoint holds."
 _VERIFY = "Check a folder's files against its manifest."
 _DOCTOR = "Tell what this machine can do, and why it cannot do the rest."
@@ -132,7 +137,7 @@ def _unfreeze(cls: type, terminal: Terminal, given: dict[str, Any]) -> None:
 
 def _evaluate_command() -> click.Command:
     examples = click.Option(
-        ["--examples"], multiple=True, required=True, metavar="FILES",
+        ["--examples"], multiple=True, metavar="FILES",
         help="TFRecord files of tf.Examples: a path, a glob or a folder; may be repeated",
     )  # fmt: skip
     out = click.Option(["--out"], required=True, metavar="DIR", help="folder for the reports")
@@ -142,7 +147,7 @@ def _evaluate_command() -> click.Command:
     candidates = click.Argument(["candidates"], nargs=-1, required=True, metavar="CANDIDATE...")
     options: type = _find("latency_evaluator.evaluating:EvaluateOptions")
     parameters = [_path("BASELINE"), candidates, examples, out, rival, *option_flags(options)]
-    return make_command("evaluate", _EVALUATE, parameters, partial(_evaluate, options))
+    return make_command("evaluate", f"{_EVALUATE}\n\n{_MODELS}", parameters, partial(_evaluate, options))
 
 
 def _evaluate(cls: type, terminal: Terminal, given: dict[str, Any]) -> int:

@@ -258,6 +258,9 @@ def _serve(requests: int, replies: int) -> None:
                 text = json.dumps({"error": wrapped.to_json(), "peak_rss_bytes": _peak_rss_bytes()})
             outgoing.write(text + "\n")
             outgoing.flush()
+    if hasattr(held, "close"):  # it may have started processes of its own
+        with contextlib.suppress(Exception):
+            held.close()
     os._exit(0)  # native libraries may abort in their destructors
 
 

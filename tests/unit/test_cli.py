@@ -17,6 +17,9 @@ import pytest
 from tests.models.evaluation_models import onnx_model, write_examples
 from tests.models.networks import convnet
 from tpu2gpu.cli import main
+from tpu2gpu.command import given_options, option_flags
+from tpu2gpu.errors import UsageError
+from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 
 Run = Callable[..., tuple[int, str, str]]
 COMMANDS = (
@@ -70,7 +73,7 @@ BAD = {
     "no such option": ("cast model out --too float16", 2, "no option --too; did you mean '--to'?"),
     "no such option at all": ("cast model out --xyzzy", 2, "'tpu2gpu cast --help' tells more"),
     "a missing argument": ("freeze model", 2, "missing argument 'TARGET'"),
-    "a missing option": ("evaluate model model --out out", 2, "missing option '--examples'"),
+    "a missing option": ("evaluate model model --out out", 2, "--examples and --synthetic: one of them is needed"),
     "too many arguments": ("freeze model out again", 2, "again"),
     "an option without value": ("cast model out --to", 2, "--to"),
     "a value that is no choice": ("cast model out --to float17", 2, "float17: not one of float32, float16, bfloat16"),
@@ -242,6 +245,20 @@ def test_every_flag_that_scripts_rely_on_is_there(run: Run) -> None:
     for command, flags in wanted.items():
         help_text = run(command, "--help")[1]
         assert [flag for flag in flags if f"{flag} " not in help_text and f"{flag}\n" not in help_text] == []
+
+
+def test_values_of_a_list_are_given_with_commas_or_by_repeating_the_flag():
+    import click
+
+    cls = EvaluateOptions
+    command = click.Command("evaluate", params=option_flags(cls), callback=lambda **given: given_options(cls, given))
+    words = ["--batch-sizes", "1,8", "--batch-sizes", "32", "--scenario", "server, offline"]
+    found = command.main(words, standalone_mode=False)
+    assert (found.batch_sizes, found.scenario) == ((1, 8, 32), ("server", "offline"))
+    with pytest.raises(click.BadParameter, match="'x' is not a valid int"):
+        command.main(["--batch-sizes", "1,x"], standalone_mode=False)
+    with pytest.raises(UsageError, match="--scenario sever: not one of"):
+        command.main(["--scenario", "sever"], standalone_mode=False)
 
 
 def test_help_is_quick_and_loads_no_heavy_library() -> None:

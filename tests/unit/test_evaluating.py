@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,7 @@ def test_the_size_is_that_of_what_was_run(copies, models):
 def test_the_output_folder_is_whole_and_verifiable(copies):
     manifest = verify_model(copies.target)
     assert {file["path"] for file in manifest["files"]} == {
+        "histograms.json",
         "latencies.npz",
         "metrics.json",
         "report.html",
@@ -346,6 +348,63 @@ def test_an_output_that_exists_is_not_touched(models, tmp_path):
     with pytest.raises(OutputExistsError):
         evaluate(models, ["none.onnx"], tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_made_up_requests_are_measured_and_said_loudly(models, tmp_path):
+    options = EvaluateOptions(
+        **{**QUICK, "requests": 100, "max_requests": 100, "max_accuracy_drop": None, "synthetic": 50}
+    )
+    result = evaluate_model(models / "none.onnx", [models / "none.onnx"], [], tmp_path / "out", options)
+    assert result.blessed
+    assert result.warnings[0].startswith("SYNTHETIC: the 50 requests are made up.")
+    for examples, given in (([], None), ([str(models / "eval.tfrecord")], 50)):
+        options = EvaluateOptions(synthetic=given)
+        with pytest.raises(UsageError, match="--examples and --synthetic: one of them is needed"):
+            evaluate_model(models / "none.onnx", [models / "none.onnx"], examples, tmp_path / "no", options)
+
+
+def test_all_scenarios_and_batch_sizes_are_measured_for_every_model(models, tmp_path):
+    result = evaluate(
+        models,
+        ["none.onnx"],
+        tmp_path / "out",
+        requests=90,
+        max_requests=90,
+        block_requests=10,
+        scenario=("server", "offline"),
+        target_qps=200.0,
+        batch_sizes=(1, 8),
+    )
+    for figures in result.models:
+        assert list(figures.scenarios) == ["single_stream", "server", "offline"]
+        server, offline = figures.scenarios["server"], figures.scenarios["offline"]
+        assert (server.target_qps, server.batch_size, server.in_flight) == (200.0, 1, 1)
+        assert server.requests >= 90
+        assert server.achieved_qps > 0
+        assert (offline.batch_size, offline.latency_ms, offline.target_qps) == (8, {}, None)
+        assert offline.throughput_per_s > 0
+        assert [one.batch_size for one in figures.batch_sweep] == [1, 8]
+        for one in (*figures.scenarios.values(), *figures.batch_sweep):
+            assert one.ending.why
+    metrics = read_json(result.target / "metrics.json")
+    assert {"candidate_server_achieved_qps", "candidate_offline_throughput_per_s", "baseline_batch_8_p50_ms"} <= set(
+        metrics
+    )
+    with np.load(result.target / "latencies.npz", allow_pickle=False) as latencies:
+        assert latencies["server_candidate"].shape[1] == 30
+        assert latencies["batch_8_baseline"].shape == (3, 10)
+    report = read_json(result.target / "report.json")
+    assert report["measurement"]["cpus"] == sorted(os.sched_getaffinity(0))
+    assert report["baseline"]["scenarios"]["server"]["ending"]["why"]
+
+
+def test_models_run_on_the_cores_that_were_asked_for(models, tmp_path):
+    core = sorted(os.sched_getaffinity(0))[-1]
+    result = evaluate(models, ["none.onnx"], tmp_path / "out", requests=60, max_requests=60, cpus=str(core))
+    assert result.baseline.runner["threads"] == 1
+    assert result.report["measurement"]["cpus"] == [core]
+    with pytest.raises(UsageError, match="no core 4095"):
+        evaluate(models, ["none.onnx"], tmp_path / "no", cpus="4095")
 
 
 def test_no_candidate_is_a_usage_error(models, tmp_path):

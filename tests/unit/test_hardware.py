@@ -11,11 +11,12 @@ import time
 
 import pytest
 
+from tpu2gpu.errors import UsageError
 from tpu2gpu.latency_evaluator import hardware
 
 SMI = """#!/bin/sh
 case "$1" in
-  *uuid*) echo "GPU-1234, 1980 MHz, 2619 MHz, 41, 3 %, P0" ;;
+  *uuid*) echo "GPU-1234, 1980 MHz, 1980 MHz, 2619 MHz, 41, 3 %, P0" ;;
   *) echo "NVIDIA H200, 143771 MiB, 570.86.15" ;;
 esac
 """
@@ -84,3 +85,37 @@ def test_a_process_that_ended_does_no_harm():
     watch = hardware.CpuWatch([process.pid])
     process.wait()
     assert watch.others_busy_cores() >= 0
+
+
+def test_the_cores_that_models_may_use_are_chosen_as_taskset_does():
+    there = sorted(os.sched_getaffinity(0))
+    assert hardware.choose_cpus(None) == there
+    assert hardware.choose_cpus(str(there[0])) == [there[0]]
+    assert hardware.choose_cpus(f"{there[0]}-{there[0]},{there[-1]}") == sorted({there[0], there[-1]})
+    with pytest.raises(UsageError, match="no core 4095 for this process"):
+        hardware.choose_cpus("4095")
+    with pytest.raises(UsageError, match="not a list of cores"):
+        hardware.choose_cpus("all")
+
+
+def test_a_containers_quota_and_how_long_it_stopped_us_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "_CGROUP", tmp_path)
+    assert (hardware.momentary_state()["cpu_quota_cores"], hardware.momentary_state()["throttled_s"]) == (None, 0.0)
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    (tmp_path / "cpu.stat").write_text("usage_usec 5\nnr_throttled 2\nthrottled_usec 2500000\n")
+    state = hardware.momentary_state()
+    assert (state["cpu_quota_cores"], state["throttled_s"]) == (1.5, 2.5)
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert hardware.momentary_state()["cpu_quota_cores"] is None
+
+
+def test_the_processes_that_a_model_started_are_ours():
+    busy = "import time; end = time.time() + 1.5\nwhile time.time() < end: pass"
+    parent = subprocess.Popen(["sh", "-c", f"{sys.executable} -c '{busy}'; true"])
+    deadline = time.monotonic() + 10
+    while not hardware._family(parent.pid)[1:]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    watch = hardware.CpuWatch([parent.pid])
+    assert len(watch._processes) == 3
+    parent.wait()

@@ -10,9 +10,12 @@ import pytest
 
 from tests.models.conversion_models import awkward_names, fixed_batch
 from tests.models.networks import convnet, tf1_network
-from tpu2gpu.errors import SignatureError, SourceError, UsageError
+from tpu2gpu.errors import SignatureError, SourceError, UnsupportedError, UsageError
+from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
+from tpu2gpu.latency_evaluator.precision import find_precision
 from tpu2gpu.running.onnx_runner import OnnxRunner
 from tpu2gpu.running.runners import TensorSpec, check_feeds, dtype_name, open_runner
+from tpu2gpu.running.synthetic import make_examples
 
 Built = Callable[..., Path]
 
@@ -75,6 +78,48 @@ def test_a_fixed_batch_is_fixed(built: Built) -> None:
     with pytest.raises(SignatureError, match="do not fit") as caught:
         open_runner(built(fixed_batch)).run({"x": np.zeros((3, 3), np.float32)})
     assert caught.value.details == ("x: float32 [2, 3]: given float32 [3, 3]",)
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["with signature.json", "by its structure"])
+def test_a_frozen_graph_answers_as_the_model_that_it_was_made_of(tmp_path: Path, built: Built, beside: bool) -> None:
+    freeze_model(built(convnet), tmp_path / "frozen", FreezeOptions(format="graph_def"))
+    if not beside:
+        (tmp_path / "frozen" / "signature.json").unlink()
+    wanted = next(iter(open_runner(built(convnet)).run({"image": images(3)}).values()))
+    for path in (tmp_path / "frozen", tmp_path / "frozen" / "frozen_graph.pb"):
+        runner = open_runner(path)
+        assert runner.kind == "graph_def"
+        (spec,), (output,) = runner.inputs, runner.outputs
+        assert (spec.dtype, spec.shape) == ("float32", (None, 8, 8, 1))
+        np.testing.assert_allclose(runner.run({spec.name: images(3)})[output.name], wanted, rtol=1e-6)
+        assert find_precision(path) == "float32"
+
+
+def test_a_frozen_graph_knows_its_signatures(tmp_path: Path, built: Built) -> None:
+    freeze_model(built(convnet), tmp_path / "frozen", FreezeOptions(format="graph_def"))
+    with pytest.raises(SignatureError, match="no signature 'serving_defualt'") as caught:
+        open_runner(tmp_path / "frozen", signature="serving_defualt")
+    assert "did you mean 'serving_default'?" in str(caught.value)
+    graph = tmp_path / "frozen" / "frozen_graph.pb"
+    graph.write_bytes(graph.read_bytes()[:-7])
+    with pytest.raises(SourceError, match="damaged"):
+        open_runner(graph)
+
+
+def test_made_up_examples_fit_the_inputs_and_are_the_same_again() -> None:
+    specs = [
+        TensorSpec("f", "bfloat16", (None, 3)),
+        TensorSpec("i", "uint8", (None, 2, 2)),
+        TensorSpec("t", "bool", (None,)),
+    ]
+    made = make_examples(specs, 5, seed=1)
+    assert (made.count, made.labels) == (5, None)
+    check_feeds(specs, made.feeds, "model")
+    for name, values in make_examples(specs, 5, seed=1).feeds.items():
+        np.testing.assert_array_equal(values, made.feeds[name])
+    with pytest.raises(UnsupportedError) as caught:
+        make_examples([TensorSpec("s", "string", (None,)), TensorSpec("u", "int32", (None, None))], 5, seed=1)
+    assert [detail.split(":")[0] for detail in caught.value.details] == ["s", "u"]
 
 
 @pytest.mark.parametrize(

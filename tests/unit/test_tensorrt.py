@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tpu2gpu.errors import ConversionError, EnvironmentLacksError
 from tpu2gpu.publishing import sha256_of
-from tpu2gpu.running.cuda import Buffer, Driver, Stream, find_gpus
+from tpu2gpu.running.cuda import Buffer, Driver, Event, Stream, find_gpus
 from tpu2gpu.trt_converter import tensorrt
 from tpu2gpu.worker import run_in_child
 
@@ -121,7 +121,26 @@ def test_an_engine_answers_as_onnx_runtime_does(tmp_path: Path) -> None:
     for batch in (1, 8, 32, 3):
         feeds = {"x": np.random.default_rng(batch).random((batch, 4), np.float32)}
         np.testing.assert_allclose(runner.run(feeds)["y"], OnnxRunner(onnx).run(feeds)["y"], rtol=2e-3)
+    split_ms = runner.take_split_ms()
+    assert set(split_ms) == {"copy_in", "compute", "copy_out"}
+    assert all(part_ms > 0 for part_ms in split_ms.values())
     runner.close()
+
+
+@pytest.mark.gpu
+def test_events_tell_how_long_a_copy_took() -> None:
+    driver = Driver()
+    driver.use(0)
+    stream, buffer, begin, end = Stream(driver), Buffer(driver), Event(driver), Event(driver)
+    values = np.ones(32 << 20, np.float32)
+    buffer.write(values, stream)  # the first copy also takes the memory
+    begin.record(stream)
+    buffer.write(values, stream)
+    end.record(stream)
+    stream.synchronize()
+    assert 0.5 < end.ms_since(begin) < 1000  # 128 MiB
+    for made in (begin, end, buffer, stream):
+        made.free()
 
 
 def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

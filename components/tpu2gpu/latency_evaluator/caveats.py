@@ -11,6 +11,9 @@ from tpu2gpu.latency_evaluator.statistics import PERCENTILES
 UNEVEN_BLOCKS = 0.1
 _EXPECTED_PERCENTILE = 99.0  # p99.9 takes thousands of requests: it is printed where there are, and not missed
 _BUSY_CORES = 0.25  # of others, for each core that there is
+_THROTTLED_S = 0.1
+_BUSY_GPU = 10.0  # percent
+_CLOCK_DRIFT = 0.1  # of the highest clock
 
 
 def find_warnings(evaluation: Evaluation) -> tuple[str, ...]:
@@ -20,7 +23,9 @@ def find_warnings(evaluation: Evaluation) -> tuple[str, ...]:
     models = [evaluation.baseline, *rival, *candidates]
     return (
         *evaluation.remarks,
+        *_machine(evaluation),
         *_noise(evaluation, models),
+        *_load(models),
         *_devices(rival[0] if rival else evaluation.baseline, candidates),
         *_samples(evaluation, models),
     )
@@ -41,6 +46,42 @@ def _noise(evaluation: Evaluation, models: list[ModelFigures]) -> Iterator[str]:
             )
         if model.warm_up is not None and not model.warm_up.stable:
             yield f"Not settled after {model.warm_up.requests} warm-up requests: {model.called}, {model.warm_up.why}."
+
+
+def _machine(evaluation: Evaluation) -> Iterator[str]:
+    before, after = evaluation.before, evaluation.after
+    if before.get("governor") not in (None, "performance"):
+        yield f"Noisy: the CPU's frequency governor is {before['governor']}, not performance."
+    throttled_s = after.get("throttled_s", 0.0) - before.get("throttled_s", 0.0)
+    if throttled_s > _THROTTLED_S:
+        quota = f"{before['cpu_quota_cores']:g} cores"
+        yield f"Noisy: a quota of {quota} stopped processes for {throttled_s:.1f} s meanwhile."
+    for was, now in zip(before["gpus"], after["gpus"], strict=False):
+        if _number(was["utilization.gpu"]) > _BUSY_GPU:
+            yield f"Noisy: the GPU {was['uuid']} was {was['utilization.gpu']} busy before the measurement began."
+        if abs(_number(now["clocks.sm"]) - _number(was["clocks.sm"])) > _CLOCK_DRIFT * _number(now["clocks.max.sm"]):
+            yield f"Noisy: the GPU {was['uuid']} went from {was['clocks.sm']} to {now['clocks.sm']} meanwhile."
+
+
+def _load(models: list[ModelFigures]) -> Iterator[str]:
+    endings: dict[str, str] = {}
+    for model in models:
+        for name, one in model.scenarios.items():
+            if one.ending is not None and not one.ending.stable:
+                endings[name] = one.ending.why
+            if not one.kept_up:
+                yield (
+                    f"Overloaded: {model.called} answered {one.achieved_qps:.3g} of {one.target_qps:.3g} requests per "
+                    "second; its latencies in the server scenario grow with the length of the run."
+                )
+    for name, why in endings.items():
+        yield f"Not settled, {name.replace('_', '-')}: {why}."
+
+
+def _number(reading: str) -> float:
+    """`1980 MHz` -> 1980.0; 0 for what nvidia-smi does not tell."""
+    digits = reading.split(" ", maxsplit=1)[0]
+    return float(digits) if digits.replace(".", "", 1).isdigit() else 0.0
 
 
 def _devices(rival: ModelFigures, candidates: list[ModelFigures]) -> Iterator[str]:

@@ -27,11 +27,11 @@ from tpu2gpu.latency_evaluator.statistics import Estimate, block_spread, speedup
 from tpu2gpu.latency_evaluator.timing import time_scenarios
 from tpu2gpu.latency_evaluator.verdict import Evidence, holds, judge
 from tpu2gpu.progress import Progress
-from tpu2gpu.publishing import name_of
 from tpu2gpu.running.arrays import save_arrays
 from tpu2gpu.running.box_labels import box_features
 from tpu2gpu.running.detections import find_detections, read_detections
 from tpu2gpu.running.feeds import Examples, read_examples
+from tpu2gpu.running.synthetic import make_examples
 
 Array = npt.NDArray[Any]
 
@@ -139,8 +139,8 @@ class _Course:
 
         self._progress(f"comparing on {self._options.runner}", 0, 1)
         others = {entry.label: entry for entry in self._asked() if entry is not self._baseline}
-        paths = {label: str(entry.path) for label, entry in others.items()}
-        found = compare_on_beam(str(self._baseline.path), paths, self._files, self._options, shared) if paths else {}
+        paths = {label: entry.given for label, entry in others.items()}
+        found = compare_on_beam(self._baseline.given, paths, self._files, self._options, shared) if paths else {}
         for label, agreement in found.items():
             self._note(others[label], agreement)
         one = next((agreement for agreement in found.values() if agreement.failure is None), Agreement())
@@ -179,6 +179,7 @@ class _Course:
             scenario_ns=self._timed.other_latencies(),
             load=self._load,
             threads=self._threads,
+            cpus=self._cpus,
             hardware=stable_hardware(),
             before=before,
             after=after,
@@ -193,10 +194,15 @@ class _Course:
         return LATENCY_BASELINE if LATENCY_BASELINE in self._timed.single_stream.latency_ns else BASELINE
 
     def _remarks(self) -> Iterator[str]:
+        if self._options.synthetic:
+            yield (
+                f"SYNTHETIC: the {self._options.synthetic} requests are made up. Times may depend on values, and "
+                "agreement on random inputs says little about real ones: give real examples before promoting anything."
+            )
         for entry in self._entries:
             if entry.label == LATENCY_BASELINE and self._rival == BASELINE:
                 why = entry.failure or "; ".join(self._differences[entry.label])
-                yield f"Speed is held against the baseline: the latency baseline {entry.path.name} did not run ({why})."
+                yield f"Speed is held against the baseline: the latency baseline {entry.name} did not run ({why})."
 
     def _asked(self) -> list[Entry]:
         """The models that run and take the examples."""
@@ -215,6 +221,8 @@ class _Course:
                 f"--batch-size {wrong}: the baseline takes batches of {min(fixed)} only",
                 way_out=f"give --batch-size {min(fixed)}",
             )
+        if self._options.synthetic:
+            return make_examples(inputs, self._options.synthetic, self._options.seed)
         self._progress("reading the examples", 0, 1)
         return read_examples(
             self._files,
@@ -240,7 +248,7 @@ class _Course:
             }
         return ModelFigures(
             label=entry.label,
-            name=name_of(entry.path),
+            name=entry.name,
             digest=entry.digest(),
             precision=entry.ask("reading its precision", "precision"),
             runner=entry.description.get("runner", {}),

@@ -12,6 +12,8 @@ from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.publishing import MANIFEST, REPORT, make_manifest, read_manifest, sha256_of
 from tpu2gpu.running.arrays import Array, load_arrays
 from tpu2gpu.running.runners import PLAN, TensorSpec
+from tpu2gpu.running.servers.addresses import is_address, name_of_model, parse_address
+from tpu2gpu.running.servers.server_file import is_server_file, model_files
 from tpu2gpu.worker import Worker
 
 _ANSWERS_AT_ONCE = 64  # requests in one call, each call with the time limit to itself
@@ -39,7 +41,7 @@ class Entry:
     """
 
     def __init__(self, path: str | os.PathLike[str], label: str, *, is_baseline: bool, timeout_s: float) -> None:
-        self.path = Path(path)
+        self.given = os.fspath(path)
         self.label = label
         self.failure: str | None = None
         self.inputs: tuple[TensorSpec, ...] = ()
@@ -49,8 +51,14 @@ class Entry:
         self._timeout_s = timeout_s
         self._worker: Worker | None = None
         self._peak_rss_bytes: int | None = None
-        if not self.path.exists():
+        self.name = name_of_model(path)
+        self._files: Path | None = None
+        if is_address(path):
+            parse_address(self.given)
+        elif not Path(path).exists():
             raise SourceError(f"{path}: no such file or folder", way_out=f"give the {label}'s folder")
+        else:
+            self._files = model_files(path)
 
     @property
     def runs(self) -> bool:
@@ -60,7 +68,7 @@ class Entry:
     def load(self, signature: str, threads: int, cpus: Sequence[int]) -> None:
         """Starts the process on some CPU cores and loads the model there."""
         arguments = {
-            "path": str(self.path),
+            "path": self.given,
             "signature": signature,
             "threads": threads,
             "cpus": list(cpus),
@@ -129,31 +137,42 @@ class Entry:
 
     @property
     def peak_rss_bytes(self) -> int | None:
-        """The largest resident memory of its process up to its last answer."""
+        """The largest resident memory of its process up to its last answer; of a server, if it was started here."""
+        if self.description.get("runner", {}).get("kind") == "server":
+            found: int | None = self.ask("telling its memory", "server_peak_rss_bytes")
+            return found
         return self._peak_rss_bytes
 
-    def digest(self) -> str:
-        """SHA-256 over all its files: that of its manifest where it has one."""
-        if (self.path / MANIFEST).is_file():
-            return str(read_manifest(self.path)["digest"])
-        return str(make_manifest(self.path, {})["digest"]) if self.path.is_dir() else sha256_of(self.path)
+    def digest(self) -> str | None:
+        """SHA-256 over all its files: that of its manifest where it has one; None behind an address."""
+        files = self._files
+        if files is None:
+            return sha256_of(Path(self.given)) if is_server_file(self.given) else None
+        if (files / MANIFEST).is_file():
+            return str(read_manifest(files)["digest"])
+        return str(make_manifest(files, {})["digest"]) if files.is_dir() else sha256_of(files)
 
-    def folder_bytes(self) -> int:
-        """Size of all its files."""
-        return _size(self.path)
+    def folder_bytes(self) -> int | None:
+        """Size of all its files; None where there are none here."""
+        return None if self._files is None else _size(self._files)
 
-    def model_bytes(self) -> int:
+    def model_bytes(self) -> int | None:
         """Size of the files that were run: of a serving folder the engine or the ONNX file, not what lies beside."""
-        if not (self.path / PLAN).is_file():
-            beside = sum(_size(self.path / name) for name in (MANIFEST, REPORT)) if self.path.is_dir() else 0
-            return _size(self.path) - beside
+        files = self._files
+        if files is None:
+            return None
+        if not (files / PLAN).is_file():
+            beside = sum(_size(files / name) for name in (MANIFEST, REPORT)) if files.is_dir() else 0
+            return _size(files) - beside
         kind = "engine" if self.executes_engine else "onnx"
-        return sum(_size(self.path / part[kind]) for part in self.plan().get("parts", ()) if part.get(kind))
+        return sum(_size(files / part[kind]) for part in self.plan().get("parts", ()) if part.get(kind))
 
     def plan(self) -> dict[str, Any]:
         """A serving folder's plan; empty for other kinds, and where it is damaged."""
+        if self._files is None:
+            return {}
         try:
-            plan = json.loads((self.path / PLAN).read_text(encoding="utf-8"))
+            plan = json.loads((self._files / PLAN).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return plan if isinstance(plan, dict) else {}

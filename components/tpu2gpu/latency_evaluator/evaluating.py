@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -12,9 +13,10 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.latency_evaluator.answer_options import AnswerOptions
 from tpu2gpu.latency_evaluator.budgets import Budgets
 from tpu2gpu.latency_evaluator.results import EvaluateResult
-from tpu2gpu.options import as_mapping, option
+from tpu2gpu.options import as_mapping, flag, option
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.publishing import check_free, describe_source, publish
+from tpu2gpu.running.servers.addresses import is_address
 
 
 @attrs.frozen(kw_only=True)
@@ -49,6 +51,9 @@ class EvaluateOptions(Budgets, AnswerOptions):
         (), "the feature that feeds an input, where their names differ", metavar="INPUT=FEATURE"
     )
     max_examples: int | None = option(None, "read no more examples than this", minimum=1)
+    synthetic: int | None = option(
+        None, "make up so many requests in place of --examples: times only, answers to them prove little", minimum=1
+    )
     timeout_s: float = option(600.0, "for loading a model, and for a block of its requests", minimum=0)
 
     def features(self) -> dict[str, str]:
@@ -78,11 +83,12 @@ def evaluate_model(
     a baseline that does not run and examples that do not fit raise.
 
     Args:
-        baseline: The model held to be right: a SavedModel, an ONNX file or a serving folder.
+        baseline: The model held to be right: a SavedModel, a frozen GraphDef, an ONNX file, a serving folder, a
+            server's address (`triton+grpc://host:8001/digits`), or a file that says how to start a server.
         candidates: The models in question; with several, the fastest that passes is chosen.
-        examples: TFRecord files of tf.Examples: paths, globs or folders.
+        examples: TFRecord files of tf.Examples: paths, globs or folders; none where the options ask for synthetic ones.
         target: The output folder: report.html, report.md and report.json, summary.json, metrics.json, verdict.json
-            and latencies.npz.
+            latencies.npz and histograms.json (HdrHistogram's text of each, which adds up over runs).
         options: What to measure, and the budgets.
         latency_baseline: The model that candidates must beat in speed, such as the one promoted last; the baseline
             when None, and when this one does not run or takes other inputs, which a warning then says.
@@ -103,13 +109,18 @@ def evaluate_model(
     paths = [os.fspath(candidate) for candidate in candidates]
     if not paths:
         raise UsageError("no candidate was given", way_out="give the folder of at least one")
+    if bool(examples) == bool(options.synthetic):
+        raise UsageError(
+            f"{flag('examples')} and {flag('synthetic')}: one of them is needed, and only one",
+            way_out="give real examples wherever there are some",
+        )
     check_free(Path(target), force=force)
     about = {
         "step": "evaluate",
         "options": attrs.asdict(options),
-        "source": describe_source(baseline),
-        "latency_baseline": None if latency_baseline is None else describe_source(latency_baseline),
-        "candidates": [describe_source(path) for path in paths],
+        "source": _describe(baseline),
+        "latency_baseline": None if latency_baseline is None else _describe(latency_baseline),
+        "candidates": [_describe(path) for path in paths],
         "run": run_name,
     }
     with publish(target, force=force, about=about) as staging:
@@ -120,3 +131,8 @@ def evaluate_model(
         beside = Path(target).absolute().parent
         evaluation = compare_models(os.fspath(baseline), rival, paths, examples, options, progress, beside)
         return write_reports(evaluation, options, staging, Path(target))
+
+
+def _describe(model: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the manifest says of a model: its name, and its digest where it has one."""
+    return {"path": os.fspath(model), "digest": None} if is_address(model) else describe_source(model)

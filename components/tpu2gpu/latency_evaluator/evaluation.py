@@ -29,6 +29,7 @@ class Evaluation:
             `[windows, requests]`; of `server` and `offline` from the intended time of sending.
         load: How requests were sent.
         threads: How many threads each model was given.
+        cpus: The CPU cores that the models might use.
         hardware: What stays the same between runs.
         before: The machine before the measurement.
         after: The machine after it.
@@ -47,6 +48,7 @@ class Evaluation:
     scenario_ns: dict[str, dict[str, Array]] = attrs.field(eq=False, repr=False)
     load: Load
     threads: int
+    cpus: list[int]
     hardware: dict[str, Any]
     before: dict[str, Any]
     after: dict[str, Any]

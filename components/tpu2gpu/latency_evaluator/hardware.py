@@ -18,9 +18,10 @@ import psutil
 from tpu2gpu.errors import UsageError
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_CGROUP = Path("/sys/fs/cgroup")
 _NVIDIA_SMI_S = 20.0
 _STABLE_GPU = ("name", "memory.total", "driver_version")
-_MOMENTARY_GPU = ("uuid", "clocks.sm", "clocks.mem", "temperature.gpu", "utilization.gpu", "pstate")
+_MOMENTARY_GPU = ("uuid", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu", "utilization.gpu", "pstate")
 
 
 def stable_hardware() -> dict[str, Any]:
@@ -45,8 +46,15 @@ def momentary_state() -> dict[str, Any]:
         "memory_available_gib": round(psutil.virtual_memory().available / (1 << 30), 1),
         "cpu_mhz": _cpu_mhz(),
         "governor": _GOVERNOR.read_text(encoding="ascii").strip() if _GOVERNOR.is_file() else None,
+        "cpu_quota_cores": _cpu_quota_cores(),
+        "throttled_s": _throttled_s(),
         "gpus": [dict(zip(_MOMENTARY_GPU, values, strict=True)) for values in _ask_gpus(_MOMENTARY_GPU)],
     }
+
+
+def software() -> dict[str, str]:
+    """What runs below the models' own libraries, whose versions their runners tell."""
+    return {"python": platform.python_version(), "kernel": platform.release(), "libc": "-".join(platform.libc_ver())}
 
 
 def available_cores() -> int:
@@ -81,11 +89,11 @@ class CpuWatch:
     """Tells how many cores other processes kept busy while we measured.
 
     Args:
-        processes: The numbers of our own processes, besides this one.
+        processes: The numbers of our own processes, besides this one; what they started is ours too.
     """
 
     def __init__(self, processes: Iterable[int]) -> None:
-        self._processes = (os.getpid(), *processes)
+        self._processes = (os.getpid(), *(one for process in processes for one in _family(process)))
         self._start_s, self._all_s = time.monotonic(), _busy_s()
         self._ours_s = {process: _cpu_time_s(process) or 0.0 for process in self._processes}
 
@@ -94,6 +102,13 @@ class CpuWatch:
         elapsed_s = max(time.monotonic() - self._start_s, 1e-3)
         ours_s = sum((_cpu_time_s(process) or before) - before for process, before in self._ours_s.items())
         return max((_busy_s() - self._all_s - ours_s) / elapsed_s, 0.0)
+
+
+def _family(process: int) -> list[int]:
+    try:
+        return [process, *(child.pid for child in psutil.Process(process).children(recursive=True))]
+    except psutil.Error:
+        return [process]
 
 
 def _cpu_time_s(process: int) -> float | None:
@@ -107,6 +122,24 @@ def _cpu_time_s(process: int) -> float | None:
 def _busy_s() -> float:
     times = psutil.cpu_times()
     return float(sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq", "steal")))
+
+
+def _cpu_quota_cores() -> float | None:
+    """How many cores' time a container may use; None without a limit."""
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _throttled_s() -> float:
+    """How long the container's processes have been stopped so far for having used up their quota."""
+    try:
+        lines = (_CGROUP / "cpu.stat").read_text(encoding="ascii").splitlines()
+        return int(dict(line.split() for line in lines)["throttled_usec"]) / 1e6
+    except (OSError, ValueError, KeyError):
+        return 0.0
 
 
 def _cpu_name() -> str:

@@ -26,7 +26,7 @@ def reached_level(entry: Entry, *, ran: bool) -> tuple[str, str]:
         return "unverified", "The candidate did not answer: nothing of it is verified."
     if entry.executes_engine:
         return "engine_executed", f"The engine itself was run: {on}."
-    if runner.get("kind") == "saved_model":
+    if "saved_model" in (runner.get("kind"), runner.get("runs")):
         return "saved_model", f"The candidate is a SavedModel, run by {on}."
     if any(part.get("engine") for part in entry.plan().get("parts", ())):
         return "engine_built", (

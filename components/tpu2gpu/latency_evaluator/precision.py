@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tpu2gpu.running.runners import PLAN
+from tpu2gpu.running.runners import PLAN, graph_def_file
 
 # From the coarsest to the finest. Largest |candidate - baseline| / largest |baseline|, and why so much. "Sound
 # conversions" are ResNet, MobileNet, EfficientNet, LSTM and BERT graphs with realistic weights, in ONNX Runtime against
@@ -35,9 +35,9 @@ def default_limit(*precisions: str) -> tuple[float, str]:
 
     The coarsest decides.
     """
-    coarsest = _coarsest(precisions)
-    limit, reason = LIMITS[coarsest]
-    return limit, f"{coarsest}: {reason}"
+    worst = coarsest(precisions)
+    limit, reason = LIMITS[worst]
+    return limit, f"{worst}: {reason}"
 
 
 def find_precision(path: str | os.PathLike[str]) -> str:
@@ -50,19 +50,34 @@ def find_precision(path: str | os.PathLike[str]) -> str:
     if (path / PLAN).is_file():
         from tpu2gpu.running.serving_runner import read_plan
 
-        return _coarsest([read_plan(path).get("precision", "float32")])
-    return _coarsest(_onnx_types(path) if path.is_file() else _saved_model_types(path))
+        return coarsest([read_plan(path).get("precision", "float32")])
+    if (graph := graph_def_file(path)) is not None:
+        return coarsest(_graph_def_types(graph))
+    return coarsest(_onnx_types(path) if path.is_file() else _saved_model_types(path))
 
 
-def _coarsest(precisions: Iterable[str]) -> str:
+def coarsest(precisions: Iterable[str]) -> str:
+    """The coarsest of some types; float32 where there are no numbers with a fraction among them."""
     found = set(precisions)
     return next((precision for precision in LIMITS if precision in found), "float32")
 
 
 def _saved_model_types(path: Path) -> Iterator[str]:
-    from tensorflow.core.framework import types_pb2
-
     from tpu2gpu.graphs.saved_model import choose_meta_graph, parse_saved_model
+
+    graph = choose_meta_graph(parse_saved_model(path), path).graph_def
+    return _node_types([graph.node, *(function.node_def for function in graph.library.function)])
+
+
+def _graph_def_types(path: Path) -> Iterator[str]:
+    from tpu2gpu.graphs.graph_def import read_graph_def
+
+    model = read_graph_def(path, light=True)
+    return _node_types([model.nodes.values(), *(function.node_def for function in model.functions.values())])
+
+
+def _node_types(graphs: Iterable[Iterable[Any]]) -> Iterator[str]:
+    from tensorflow.core.framework import types_pb2
 
     names = {
         types_pb2.DT_BFLOAT16: "bfloat16",
@@ -70,8 +85,7 @@ def _saved_model_types(path: Path) -> Iterator[str]:
         types_pb2.DT_FLOAT: "float32",
         types_pb2.DT_DOUBLE: "float64",
     }
-    graph = choose_meta_graph(parse_saved_model(path), path).graph_def
-    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+    for nodes in graphs:
         for node in nodes:
             if node.op.startswith("FakeQuant"):
                 yield "int8"

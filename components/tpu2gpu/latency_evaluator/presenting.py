@@ -12,7 +12,8 @@ from tpu2gpu import __version__
 from tpu2gpu.latency_evaluator.caveats import find_warnings
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
-from tpu2gpu.latency_evaluator.hardware import fingerprint
+from tpu2gpu.latency_evaluator.hardware import fingerprint, software
+from tpu2gpu.latency_evaluator.histograms import RAW_REQUESTS, encode
 from tpu2gpu.latency_evaluator.report_blocks import blocks
 from tpu2gpu.latency_evaluator.results import CandidateResult, EvaluateResult, ModelFigures
 from tpu2gpu.latency_evaluator.summary import headline, summary_lines, summary_rows
@@ -65,11 +66,18 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
     write_json(staging.folder / "summary.json", {"lines": summary_lines(result), "rows": summary_rows(result)})
     (staging.folder / "report.html").write_text(to_html(report), encoding="utf-8")
     (staging.folder / "report.md").write_text(to_markdown(report), encoding="utf-8")
+    _write_latencies(evaluation, staging.folder)
+    return result
+
+
+def _write_latencies(evaluation: Evaluation, folder: Path) -> None:
+    """Every latency that was measured, but of very long runs; and histograms of all."""
     arrays = {label.replace(" ", "_"): blocks for label, blocks in evaluation.latency_ns.items()}
     for scenario, latencies in evaluation.scenario_ns.items():
         arrays |= {f"{scenario}_{label}".replace(" ", "_"): windows for label, windows in latencies.items()}
-    np.savez_compressed(staging.folder / "latencies.npz", order=evaluation.orders, **arrays)  # type: ignore[arg-type, unused-ignore]
-    return result
+    write_json(folder / "histograms.json", {name: encode(latency_ns) for name, latency_ns in arrays.items()})
+    raw = {name: latency_ns for name, latency_ns in arrays.items() if latency_ns.size <= RAW_REQUESTS}
+    np.savez_compressed(folder / "latencies.npz", order=evaluation.orders, **raw)  # type: ignore[arg-type, unused-ignore]
 
 
 def metrics(result: EvaluateResult) -> dict[str, float]:
@@ -157,6 +165,8 @@ def _measurement(evaluation: Evaluation) -> dict[str, Any]:
         "examples": evaluation.examples,
         "labelled": evaluation.labelled,
         "hardware": evaluation.hardware,
+        "software": software(),
+        "cpus": evaluation.cpus,
         "before": evaluation.before,
         "after": evaluation.after,
         "others_busy_cores": evaluation.others_busy_cores,

@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.latency_evaluator.open_loop import poisson_arrivals_ns, send
-from tpu2gpu.latency_evaluator.precision import find_precision
+from tpu2gpu.latency_evaluator.precision import coarsest, find_precision
 from tpu2gpu.running.arrays import load_arrays, save_arrays
 from tpu2gpu.running.feeds import Examples
 from tpu2gpu.running.runners import SplitRunner, open_runner
+from tpu2gpu.running.servers.server_file import model_files
+from tpu2gpu.running.servers.started import StartedRunner
 
 Array = npt.NDArray[Any]
 
@@ -35,11 +37,15 @@ class Subject:
     """
 
     def __init__(self, path: str, signature: str, threads: int, cpus: list[int], timeout_s: float) -> None:
+        others = os.sched_getaffinity(0) - set(cpus)
         os.sched_setaffinity(0, cpus)  # before any library makes its threads
         start = time.perf_counter()
         self._path = path
         self._runner = open_runner(path, signature=signature, threads=threads, timeout_s=timeout_s)
         self._load_s = time.perf_counter() - start
+        self._cpus = cpus
+        if self._runner.kind == "server" and others:
+            os.sched_setaffinity(0, others)  # this process is its client only
         self._examples = Examples({}, None, 0)
         self._answers: list[dict[str, Array]] = []
 
@@ -51,12 +57,18 @@ class Subject:
             "runner": self._runner.describe(),
             "load_s": self._load_s,
             "process": os.getpid(),
-            "cpus": sorted(os.sched_getaffinity(0)),
+            "cpus": self._cpus,
+            "client_cpus": sorted(os.sched_getaffinity(0)),
         }
 
     def precision(self) -> str:
-        """The narrowest type in which the model computes."""
-        return find_precision(self._path)
+        """The narrowest type in which the model computes; of one behind an address, that of its outputs."""
+        model = model_files(self._path)
+        return find_precision(model) if model else coarsest(spec.dtype for spec in self._runner.outputs)
+
+    def server_peak_rss_bytes(self) -> int | None:
+        """The largest resident memory of the server that was started; None without one."""
+        return self._runner.peak_rss_bytes() if isinstance(self._runner, StartedRunner) else None
 
     def take_examples(self, path: str) -> None:
         """Reads the feeds that the parent wrote to an .npz file."""

@@ -128,6 +128,29 @@ class Stream:
         self._driver.call("cuStreamDestroy_v2", self._handle)
 
 
+class Event:
+    """A moment in a stream's work."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._handle = ctypes.c_void_p()
+        driver.call("cuEventCreate", ctypes.byref(self._handle), ctypes.c_uint(0))
+
+    def record(self, stream: Stream) -> None:
+        """Makes it the moment at which the stream has done all that it was given so far."""
+        self._driver.call("cuEventRecord", self._handle, ctypes.c_void_p(stream.address))
+
+    def ms_since(self, earlier: Event) -> float:
+        """Milliseconds from another event to this one; the stream must have been synchronized."""
+        elapsed_ms = ctypes.c_float()
+        self._driver.call("cuEventElapsedTime", ctypes.byref(elapsed_ms), earlier._handle, self._handle)
+        return elapsed_ms.value
+
+    def free(self) -> None:
+        """Gives it back."""
+        self._driver.call("cuEventDestroy_v2", self._handle)
+
+
 class Buffer:
     """Memory on the GPU, which grows when it must."""
 

@@ -12,6 +12,7 @@ import numpy as np
 from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, UnsupportedError
 from tpu2gpu.running.arrays import Array, numpy_dtype
 from tpu2gpu.running.cuda import Buffer, Driver, Stream
+from tpu2gpu.running.gpu_split import GpuSplit
 from tpu2gpu.running.rtx import import_rtx, listening_logger
 from tpu2gpu.running.runners import TensorSpec, check_feeds
 
@@ -66,6 +67,7 @@ class EngineRunner:
         self.inputs = self._specs(self._trt.TensorIOMode.INPUT)
         self.outputs = self._specs(self._trt.TensorIOMode.OUTPUT)
         self._stream = Stream(self._driver)
+        self._split = GpuSplit(self._driver)
         self._buffers = {spec.name: Buffer(self._driver) for spec in self.inputs + self.outputs}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -73,19 +75,30 @@ class EngineRunner:
         arrays = {
             name: np.ascontiguousarray(array) for name, array in check_feeds(self.inputs, feeds, self._path).items()
         }
+        self._split.restart()
+        self._split.mark(self._stream)
         for name, array in arrays.items():
             if not self._context.set_input_shape(name, array.shape):
                 raise self._outside_profile(arrays)
             self._buffers[name].write(array, self._stream)
+        self._split.mark(self._stream)
         outputs = {spec.name: self._output(spec) for spec in self.outputs}
         for name, buffer in self._buffers.items():
             self._context.set_tensor_address(name, buffer.address)
+        self._split.mark(self._stream)
         if not self._context.execute_async_v3(self._stream.address):
             raise EnvironmentLacksError(f"{self._path}: the GPU did not run it", details=self._logger.errors())
+        self._split.mark(self._stream)
         for name, output in outputs.items():
             self._buffers[name].read(output, self._stream)
+        self._split.mark(self._stream)
         self._stream.synchronize()
+        self._split.add()
         return outputs
+
+    def take_split_ms(self) -> dict[str, float]:
+        """The mean time of a request in copies and on the GPU since this was last asked."""
+        return self._split.take_ms()
 
     def describe(self) -> dict[str, Any]:
         """What runs, and on what."""
@@ -102,6 +115,7 @@ class EngineRunner:
         for buffer in self._buffers.values():
             buffer.free()
         self._buffers = {}
+        self._split.free()
         self._stream.free()
         self._context = self._engine = self._runtime = None
 

@@ -16,7 +16,7 @@ from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.cuda import find_gpus
 from tpu2gpu.running.engine_runner import EngineRunner
 from tpu2gpu.running.onnx_runner import OnnxRunner
-from tpu2gpu.running.runners import PLAN, Runner, TensorSpec, check_feeds
+from tpu2gpu.running.runners import PLAN, Runner, SplitRunner, TensorSpec, check_feeds
 
 FORMAT = 1
 
@@ -118,6 +118,11 @@ class ServingRunner:
                 {**part.runner.describe(), "name": part.name, "why": part.why} for part in self._parts
             ]
         return described
+
+    def take_split_ms(self) -> dict[str, float]:
+        """The mean time of a request in each part of the core since this was last asked; empty off the GPU."""
+        core = next(part for part in self._parts if part.name == "core")
+        return core.runner.take_split_ms() if isinstance(core.runner, SplitRunner) else {}
 
     def close(self) -> None:
         """Gives the memory back."""

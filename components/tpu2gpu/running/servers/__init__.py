@@ -1,0 +1,1 @@
+"""Models behind a network address, each through its server's own protocol."""

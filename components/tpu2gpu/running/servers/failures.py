@@ -1,0 +1,40 @@
+"""What goes wrong between a client and its server, as errors of the tree."""
+
+from __future__ import annotations
+
+from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, Tpu2GpuError, WorkerError
+from tpu2gpu.running.servers.addresses import ServerAddress
+
+_UNREACHABLE = ("UNAVAILABLE",)
+_SLOW = ("DEADLINE_EXCEEDED", "499", "504")
+_UNFIT = ("INVALID_ARGUMENT", "400")
+
+
+def failure(address: ServerAddress, status: str, says: str, timeout_s: float) -> Tpu2GpuError:
+    """The error for an answer that is none.
+
+    Args:
+        address: Who was asked.
+        status: The name of a gRPC status, or the number of an HTTP status.
+        says: The server's words.
+        timeout_s: How long it had.
+    """
+    says = " ".join(says.split()) or status
+    if status in _UNREACHABLE:
+        return unreachable(address, says)
+    if status in _SLOW:
+        return too_slow(address, timeout_s)
+    if status in _UNFIT:
+        return SignatureError(f"{address}: the server does not take the request: {says}")
+    return SourceError(f"{address}: the server says {status}: {says}")
+
+
+def unreachable(address: ServerAddress, why: object) -> EnvironmentLacksError:
+    """Nobody listens there."""
+    way_out = "start the server, or give the address where it listens"
+    return EnvironmentLacksError(f"{address}: nobody answers at {address.authority} ({why})", way_out=way_out)
+
+
+def too_slow(address: ServerAddress, timeout_s: float) -> WorkerError:
+    """It hangs, or takes too long."""
+    return WorkerError(f"{address}: no answer within {timeout_s:g} s", way_out="raise the time limit")

@@ -1,0 +1,99 @@
+"""A server that is started for the measurement and stopped after it: what a server file says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import attrs
+
+from tpu2gpu.errors import SourceError, UsageError
+from tpu2gpu.options import from_mapping, option
+from tpu2gpu.running.servers.addresses import FORMS, is_address, parse_address
+
+SUFFIXES = (".yaml", ".yml")
+_PLACEHOLDER = re.compile(r"\{(model|(?:\w+_)?port)\}")
+
+
+@attrs.frozen(kw_only=True)
+class ServerFile:
+    """How to start a server, and where its model is then.
+
+    `{port}`, `{grpc_port}` and other names ending in `port` stand for free ports, `{model}` for the model's path.
+    """
+
+    address: str = option("", f"where the model is: {FORMS}")
+    command: tuple[str, ...] = option((), "what starts the server and ends when it is told to")
+    model: str | None = option(None, "the model that it serves, from the file's folder: what a verdict is bound to")
+    start_s: float = option(120.0, "how long it may take until it answers", minimum=0)
+
+    def filled_in(self, folder: Path) -> ServerFile:
+        """The same with free ports and the model's path.
+
+        Args:
+            folder: The file's, from which the model's path goes.
+        """
+        named = {name for text in (self.address, *self.command) for name in _PLACEHOLDER.findall(text)}
+        values = {name: str(port) for name, port in _free_ports(named - {"model"}).items()}
+        values["model"] = str((folder / (self.model or ".")).resolve())
+
+        def fill(text: str) -> str:
+            return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+
+        return attrs.evolve(self, address=fill(self.address), command=tuple(map(fill, self.command)))
+
+
+def is_server_file(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a file that says how to start a server."""
+    return Path(path).suffix in SUFFIXES and Path(path).is_file()
+
+
+def read_server_file(path: str | os.PathLike[str]) -> ServerFile:
+    """Reads a server file.
+
+    Raises:
+        SourceError: It is no YAML mapping, or the model that it names is not there.
+        UsageError: A key is unknown or missing, or the address has another form.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise SourceError(f"{path}: not a server file", way_out="it needs the keys address and command")
+    if isinstance(command := values.get("command"), str):
+        values["command"] = shlex.split(command)
+    found = from_mapping(ServerFile, values, str(path))
+    if missing := [key for key in ("address", "command") if not getattr(found, key)]:
+        raise UsageError(f"{path}: without {' and '.join(missing)}", way_out="a server file needs address and command")
+    parse_address(_PLACEHOLDER.sub("1", found.address))
+    if found.model is not None and not (Path(path).parent / found.model).exists():
+        raise SourceError(f"{path}: model {found.model}: no such file or folder")
+    return found
+
+
+def model_files(path: str | os.PathLike[str]) -> Path | None:
+    """The files of a model: of a server file those that it names; None where the model is behind an address."""
+    if is_address(path):
+        return None
+    if not is_server_file(path):
+        return Path(path)
+    model = read_server_file(path).model
+    return None if model is None else Path(path).parent / model
+
+
+def _free_ports(names: set[str]) -> dict[str, int]:
+    """A free port for each name, all different; the server takes them a moment later."""
+    with ExitStack() as held:
+        ports = {}
+        for name in sorted(names):
+            one = held.enter_context(socket.socket())
+            one.bind(("127.0.0.1", 0))
+            ports[name] = one.getsockname()[1]
+        return ports

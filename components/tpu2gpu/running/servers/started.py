@@ -1,0 +1,135 @@
+"""Runs a model on a server that is started for it, and stopped with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tpu2gpu.errors import EnvironmentLacksError, SourceError, Tpu2GpuError, WorkerError
+from tpu2gpu.running.arrays import Array
+from tpu2gpu.running.runners import Runner
+from tpu2gpu.running.servers.opening import open_address
+from tpu2gpu.running.servers.server_file import read_server_file
+
+_LOOK_AGAIN_S = 0.1
+_STOP_S = 3.0
+_LOG_LINES = 12
+
+
+class StartedRunner:
+    """A model on a server of its own. The server has this process's group, so that it ends with it in any case.
+
+    Args:
+        path: The server file.
+        signature: The signature; of TensorFlow Serving only.
+        timeout_s: How long an answer may take.
+
+    Raises:
+        SourceError: The file is damaged, or the server does not serve the model.
+        UsageError: The file lacks something.
+        EnvironmentLacksError: The command cannot be run, ends or does not answer in time.
+    """
+
+    kind = "server"
+
+    def __init__(self, path: str | os.PathLike[str], *, signature: str, timeout_s: float) -> None:
+        told = read_server_file(path).filled_in(Path(path).parent)
+        self._path = Path(path)
+        self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - `close` closes it
+        try:
+            self._process = subprocess.Popen(
+                told.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
+            )
+        except OSError as error:
+            self._log.close()
+            raise EnvironmentLacksError(f"{path}: the server cannot be started ({error})") from error
+        try:
+            self._runner = self._wait(told.address, signature, timeout_s, told.start_s)
+        except BaseException:
+            self._stop()
+            raise
+        self.in_flight = self._runner.in_flight
+        self.inputs, self.outputs = self._runner.inputs, self._runner.outputs
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Answers one request; a failure tells the end of the server's log."""
+        try:
+            return self._runner.run(feeds)
+        except Tpu2GpuError as error:
+            raise self._with_log(error) from error
+
+    def take_split_ms(self) -> dict[str, float]:
+        """The mean time of a request in each part since this was last asked."""
+        return self._runner.take_split_ms()  # type: ignore[attr-defined, no-any-return]
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, and where."""
+        return {**self._runner.describe(), "started": True}
+
+    def peak_rss_bytes(self) -> int:
+        """The largest resident memory of the server's processes, summed."""
+        return sum(_peak_rss_bytes(process.pid) for process in self._processes())
+
+    def close(self) -> None:
+        """Stops the server: asks first, then kills."""
+        self._runner.close()
+        self._stop()
+
+    def _wait(self, address: str, signature: str, timeout_s: float, start_s: float) -> Runner:
+        """Opens the model as soon as the server answers and has loaded it."""
+        deadline = time.monotonic() + start_s
+        while True:
+            try:
+                return open_address(address, signature=signature, timeout_s=timeout_s)
+            except (EnvironmentLacksError, SourceError) as error:
+                if self._process.poll() is not None:
+                    says = f"{self._path}: the server ended with exit code {self._process.returncode}"
+                    raise WorkerError(says, details=self._last_log_lines()) from error
+                if time.monotonic() > deadline:
+                    says = f"{self._path}: not ready within {start_s:g} s ({error.message})"
+                    raise WorkerError(says, details=self._last_log_lines(), way_out="raise start_s") from error
+            time.sleep(_LOOK_AGAIN_S)
+
+    def _with_log(self, error: Tpu2GpuError) -> Tpu2GpuError:
+        code = self._process.poll()
+        message = error.message if code is None else f"{error.message}; the server ended with exit code {code}"
+        return type(error)(message, details=[*error.details, *self._last_log_lines()], way_out=error.way_out)
+
+    def _last_log_lines(self) -> list[str]:
+        self._log.seek(0)
+        text = self._log.read().decode(errors="replace")
+        return [line for line in text.splitlines() if line.strip()][-_LOG_LINES:]
+
+    def _processes(self) -> list[psutil.Process]:
+        try:
+            server = psutil.Process(self._process.pid)
+            return [server, *server.children(recursive=True)]
+        except psutil.Error:
+            return []
+
+    def _stop(self) -> None:
+        left = self._processes()
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_S)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._process.wait()
+        self._log.close()
+
+
+def _peak_rss_bytes(process: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0

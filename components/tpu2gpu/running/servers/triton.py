@@ -1,0 +1,236 @@
+"""Asks a model on Triton, or another server of KServe's version 2 protocol, over gRPC or HTTP.
+
+Source: https://github.com/kserve/kserve/tree/master/docs/predict-api/v2 for the protocol; Triton's "statistics" and
+"model configuration" extensions for where the time goes and what runs the model.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from tpu2gpu.errors import SourceError, Tpu2GpuError
+from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
+from tpu2gpu.running.runners import TensorSpec, check_feeds
+from tpu2gpu.running.servers.addresses import ServerAddress
+from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
+from tpu2gpu.running.servers.split import ClientSplit
+
+_DTYPES = {
+    "BOOL": "bool",
+    **{f"UINT{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+    "BF16": "bfloat16",
+    "BYTES": "string",
+}
+_DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()}
+_METADATA_S = 30.0  # the longest that a server may take to describe a model
+_PARTS = {"queue": "queue", "compute": "compute_infer", "copy_in": "compute_input", "copy_out": "compute_output"}
+
+
+class TritonRunner:
+    """A model on Triton.
+
+    Args:
+        address: Where it is.
+        timeout_s: How long an answer may take.
+
+    Raises:
+        EnvironmentLacksError: Nobody answers there.
+        SourceError: The server has no such model, or it is not ready.
+    """
+
+    kind = "server"
+    in_flight = 32
+
+    def __init__(self, address: ServerAddress, *, timeout_s: float) -> None:
+        self._address, self._timeout_s, self._split = address, timeout_s, ClientSplit()
+        self._client: _GrpcClient | _HttpClient
+        self._client = (_GrpcClient if address.transport == "grpc" else _HttpClient)(address, timeout_s)
+        metadata = self._client.ask("get_model_metadata", address.model, address.version)
+        self._server = self._client.ask("get_server_metadata")
+        self._platform = str(metadata.get("platform", ""))
+        self.inputs, self.outputs = (_specs(metadata.get(side, ()), address) for side in ("inputs", "outputs"))
+        self._counted = self._statistics()
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Answers one request; strings come as objects of type bytes."""
+        with self._split.request() as away:
+            arrays = check_feeds(self.inputs, feeds, str(self._address))
+            inputs = [self._input(spec, arrays[spec.name]) for spec in self.inputs]
+            with away:
+                answer = self._client.infer(inputs)
+            return {name: _array(answer, name, datatype) for name, datatype in self._client.outputs_of(answer)}
+
+    def take_split_ms(self) -> dict[str, float]:
+        """The mean time of a request in each part since this was last asked.
+
+        What the server counted is taken where it counted our requests and no others.
+        """
+        before, self._counted = self._counted, self._statistics()
+        taken = self._split.take_ms()
+        if taken is None:
+            return {}
+        client_ms, away_ms, requests = taken
+        if self._counted.get("requests", 0) - before.get("requests", 0) != requests:
+            return {"client": client_ms, "network_and_server": away_ms}
+        spent_ms = {part: (self._counted[part] - before[part]) / requests / 1e6 for part in _PARTS}
+        return {"client": client_ms, "network": max(away_ms - sum(spent_ms.values()), 0.0), **spent_ms}
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, and where."""
+        config = self._config()
+        backend = str(config.get("backend") or self._platform or "unknown back end")
+        kinds = {str(group.get("kind")) for group in config.get("instance_group", ())}
+        where = {"KIND_CPU": "CPU at ", "KIND_GPU": "GPU at "}.get(next(iter(kinds)), "") if len(kinds) == 1 else ""
+        server = str(self._server.get("name", "server")), str(self._server.get("version", ""))
+        return {
+            "kind": self.kind,
+            "runs": "engine" if backend.startswith("tensorrt") else backend,
+            "provider": f"{server[0]} {server[1]} ({backend})",
+            "device": where + self._address.authority,
+            "threads": None,
+            "address": str(self._address),
+            "versions": {server[0]: server[1]},
+        }
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def _input(self, spec: TensorSpec, array: Array) -> Any:
+        made = self._client.module.InferInput(spec.name, list(array.shape), _DATATYPES[spec.dtype])
+        made.set_data_from_numpy(array.astype("float32") if spec.dtype == "bfloat16" else array)
+        return made
+
+    def _config(self) -> dict[str, Any]:
+        try:
+            config = self._client.ask("get_model_config", self._address.model, self._address.version)
+        except Tpu2GpuError:  # an extension that other servers lack
+            return {}
+        found: dict[str, Any] = config.get("config", config)
+        return found
+
+    def _statistics(self) -> dict[str, int]:
+        """Requests that the model answered so far, and the nanoseconds in each part; empty where it is not told."""
+        try:
+            told = self._client.ask("get_inference_statistics", self._address.model, self._address.version)
+            of_versions = [one["inference_stats"] for one in told["model_stats"]]
+            spent = {part: sum(int(one[name].get("ns", 0)) for one in of_versions) for part, name in _PARTS.items()}
+            return {"requests": sum(int(one["success"].get("count", 0)) for one in of_versions), **spent}
+        except (Tpu2GpuError, KeyError):
+            return {}
+
+
+class _GrpcClient:
+    """Triton's gRPC client, which threads may share."""
+
+    def __init__(self, address: ServerAddress, timeout_s: float) -> None:
+        import tritonclient.grpc
+
+        self.module: ModuleType = tritonclient.grpc
+        self._address, self._timeout_s = address, timeout_s
+        self._client = tritonclient.grpc.InferenceServerClient(address.authority)
+
+    def ask(self, method: str, *arguments: str) -> dict[str, Any]:
+        """Calls a method that describes something."""
+        timeout_s = min(self._timeout_s, _METADATA_S)
+        return self._call(method, timeout_s, *arguments, as_json=True, client_timeout=timeout_s)  # type: ignore[no-any-return]
+
+    def infer(self, inputs: list[Any]) -> Any:
+        """Sends a request."""
+        model, version = self._address.model, self._address.version
+        return self._call("infer", self._timeout_s, model, inputs, version, client_timeout=self._timeout_s)
+
+    def outputs_of(self, answer: Any) -> list[tuple[str, str]]:
+        """Names and datatypes of what came back, by name."""
+        return sorted((output.name, output.datatype) for output in answer.get_response().outputs)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._client.close()
+
+    def _call(self, method: str, timeout_s: float, *arguments: Any, **named: Any) -> Any:
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            return getattr(self._client, method)(*arguments, **named)
+        except InferenceServerException as error:
+            status = str(error.status() or "").removeprefix("StatusCode.") or "an error"
+            raise failure(self._address, status, error.message() or "", timeout_s) from error
+
+
+class _HttpClient:
+    """Triton's HTTP client, one for each thread: threads may not share one."""
+
+    def __init__(self, address: ServerAddress, timeout_s: float) -> None:
+        import tritonclient.http
+
+        self.module: ModuleType = tritonclient.http
+        self._address, self._timeout_s = address, timeout_s
+        self._own = threading.local()
+
+    def ask(self, method: str, *arguments: str) -> dict[str, Any]:
+        """Calls a method that describes something."""
+        timeout_s = min(self._timeout_s, _METADATA_S)
+        client = self._make(timeout_s)
+        try:
+            return self._call(client, method, timeout_s, *arguments)  # type: ignore[no-any-return]
+        finally:
+            client.close()
+
+    def infer(self, inputs: list[Any]) -> Any:
+        """Sends a request."""
+        if not hasattr(self._own, "client"):
+            self._own.client = self._make(self._timeout_s)
+        model, version = self._address.model, self._address.version
+        return self._call(self._own.client, "infer", self._timeout_s, model, inputs, version)
+
+    def outputs_of(self, answer: Any) -> list[tuple[str, str]]:
+        """Names and datatypes of what came back, by name."""
+        return sorted((output["name"], output["datatype"]) for output in answer.get_response()["outputs"])
+
+    def close(self) -> None:
+        """Closes this thread's connection; those of other threads end with them."""
+        if hasattr(self._own, "client"):
+            self._own.client.close()
+
+    def _make(self, timeout_s: float) -> Any:
+        return self.module.InferenceServerClient(
+            self._address.authority, connection_timeout=timeout_s, network_timeout=timeout_s
+        )
+
+    def _call(self, client: Any, method: str, timeout_s: float, *arguments: Any) -> Any:
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            return getattr(client, method)(*arguments)
+        except InferenceServerException as error:
+            raise failure(self._address, str(error.status() or "an error"), error.message() or "", timeout_s) from error
+        except TimeoutError as error:
+            raise too_slow(self._address, timeout_s) from error
+        except OSError as error:
+            raise unreachable(self._address, error) from error
+
+
+def _specs(tensors: Any, address: ServerAddress) -> tuple[TensorSpec, ...]:
+    if unknown := [f"{one['name']}: {one['datatype']}" for one in tensors if one["datatype"] not in _DTYPES]:
+        raise SourceError(f"{address}: types that are not known", details=unknown)
+    return tuple(
+        TensorSpec(
+            one["name"],
+            _DTYPES[one["datatype"]],
+            tuple(None if int(size) < 0 else int(size) for size in one.get("shape", ())),
+        )
+        for one in sorted(tensors, key=lambda one: str(one["name"]))
+    )
+
+
+def _array(answer: Any, name: str, datatype: str) -> Array:
+    array: Array = answer.as_numpy(name)
+    return array if is_text(array) else array.astype(numpy_dtype(_DTYPES[datatype]), copy=False)

@@ -1,0 +1,144 @@
+"""Models on a real Triton are measured; those that delay, fail, answer in another type or hang are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engines import triton_server
+from tests.models.evaluation_models import features, onnx_model, weights, write_examples
+from tpu2gpu.errors import EnvironmentLacksError, SourceError, WorkerError
+from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
+from tpu2gpu.running.runners import open_runner
+
+DELAY_MS = 100
+FAULTS = ("none", "delays", "fails", "wrong_dtype", "hangs")
+CONFIG = """
+backend: "python"
+max_batch_size: 64
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 6 ] } ]
+output [ { name: "scores" data_type: TYPE_FP32 dims: [ 4 ] }, { name: "doubled" data_type: TYPE_FP32 dims: [ 4 ] } ]
+"""
+MODEL = f"""
+import pathlib, time
+import numpy as np
+import triton_python_backend_utils as pb
+
+FAULT = "%s"
+
+class TritonPythonModel:
+    def initialize(self, arguments):
+        self.w = np.load(pathlib.Path(__file__).with_name("w.npy"))
+
+    def execute(self, requests):
+        if FAULT == "delays":
+            time.sleep({DELAY_MS} / 1000)
+        if FAULT == "hangs":
+            time.sleep(3600)
+        if FAULT == "fails":
+            return [pb.InferenceResponse(error=pb.TritonError("no memory left on the device")) for _ in requests]
+        kind = np.float64 if FAULT == "wrong_dtype" else np.float32
+        given = [pb.get_input_tensor_by_name(request, "x").as_numpy() @ self.w for request in requests]
+        return [
+            pb.InferenceResponse([pb.Tensor("scores", raw.astype(kind)), pb.Tensor("doubled", 2 * raw)])
+            for raw in given
+        ]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[triton_server.TritonServer]:
+    if reason := triton_server.fetch(answers=True):
+        print(reason)
+        pytest.skip(reason)
+    repository = tmp_path_factory.mktemp("repository")
+    for fault in FAULTS:
+        version = repository / fault / "1"
+        version.mkdir(parents=True)
+        (version / "model.py").write_text(MODEL % fault)
+        np.save(version / "w.npy", weights())
+        (repository / fault / "config.pbtxt").write_text(CONFIG)
+    with triton_server.TritonServer(repository) as running:
+        yield running
+
+
+def addresses(server: triton_server.TritonServer, model: str) -> list[str]:
+    return [f"triton+grpc://{server.grpc_address}/{model}", f"triton+http://{server.http_address}/{model}"]
+
+
+def test_both_protocols_answer_and_tell_where_the_time_went(server: triton_server.TritonServer) -> None:
+    for address in addresses(server, "none"):
+        runner = open_runner(address)
+        assert [str(spec) for spec in runner.inputs] == ["x: float32 [?, 6]"]
+        assert [str(spec) for spec in runner.outputs] == ["doubled: float32 [?, 4]", "scores: float32 [?, 4]"]
+        answers = runner.run({"x": features()[:7]})
+        np.testing.assert_allclose(answers["scores"], features()[:7] @ weights(), rtol=1e-6)
+        np.testing.assert_array_equal(answers["doubled"], 2 * answers["scores"])
+        described = runner.describe()
+        assert described["provider"].startswith("triton 2.")
+        assert described["device"].startswith("CPU at 127.0.0.1")
+        runner.close()
+    slow = open_runner(addresses(server, "delays")[0])
+    for _ in range(3):
+        slow.run({"x": features()[:1]})
+    split = slow.take_split_ms()
+    assert set(split) == {"client", "network", "queue", "compute", "copy_in", "copy_out"}
+    assert split["compute"] >= DELAY_MS
+    assert split["client"] + split["network"] + split["queue"] < split["compute"]
+
+
+@pytest.mark.parametrize("transport", [0, 1], ids=["grpc", "http"])
+def test_failures_are_told_apart(server: triton_server.TritonServer, transport: int) -> None:
+    with pytest.raises(SourceError, match="no memory left on the device"):
+        open_runner(addresses(server, "fails")[transport]).run({"x": features()[:1]})
+    with pytest.raises(WorkerError, match="no answer within 2 s"):
+        open_runner(addresses(server, "hangs")[transport], timeout_s=2.0).run({"x": features()[:1]})
+    with pytest.raises(SourceError, match="unknown model: 'letters'"):
+        open_runner(addresses(server, "letters")[transport])
+    with pytest.raises(EnvironmentLacksError, match="nobody answers at"):
+        open_runner(("triton+grpc://127.0.0.1:1/none", "triton+http://127.0.0.1:1/none")[transport])
+    assert (
+        open_runner(addresses(server, "wrong_dtype")[transport]).run({"x": features()[:1]})["scores"].dtype
+        == np.float64
+    )
+
+
+def test_each_candidate_is_blessed_or_refused_for_its_own_reason(
+    server: triton_server.TritonServer, tmp_path: Path
+) -> None:
+    grpc, http = addresses(server, "none")
+    others = {fault: addresses(server, fault)[0] for fault in FAULTS if fault != "none"}
+    options = EvaluateOptions(
+        requests=30,
+        max_requests=30,
+        block_requests=5,
+        warm_up_requests=10,
+        scenario=("server",),
+        target_qps=8.0,
+        min_speedup=0.5,
+        max_accuracy_drop=0.02,
+        timeout_s=20.0,
+    )
+    baseline, examples = onnx_model(tmp_path / "baseline.onnx"), [write_examples(tmp_path / "eval.tfrecord")]
+    result = evaluate_model(
+        baseline, [grpc, http, *others.values()], examples, tmp_path / "out", options, latency_baseline=grpc
+    )
+    found = dict(zip(("grpc", "http", *others), result.candidates, strict=True))
+    assert found["grpc"].blessed, found["grpc"].reasons
+    assert found["http"].blessed, found["http"].reasons
+    assert found["grpc"].relative_error < 1e-5
+    refused = {fault: "; ".join(found[fault].reasons) for fault in others}
+    assert not [fault for fault in others if found[fault].blessed]
+    assert "p50 of the latency baseline over p50 of the candidate" in refused["delays"]
+    assert "no memory left on the device" in refused["fails"]
+    assert "output scores: float64, the reference has float32" in refused["wrong_dtype"]
+    assert "no answer within 18 s" in refused["hangs"]
+    scenarios = found["delays"].figures.scenarios
+    assert scenarios["single_stream"].split_ms["compute"] >= DELAY_MS
+    # A request takes 100 ms and 8 a second come: the server is busy for 80 % of the time, and requests queue.
+    assert scenarios["server"].split_ms["queue"] > scenarios["single_stream"].split_ms["queue"]
+    with np.load(tmp_path / "out" / "latencies.npz") as latencies:
+        assert np.median(latencies["server_candidate_3"]) > DELAY_MS * 1e6
