@@ -106,6 +106,18 @@ def test_a_full_size_architecture_answers_as_before_on_512_examples(name: str, b
     check_every_form(built(getattr(zoo, name), **sizes), feeds(name, 512, sizes), tmp_path)
 
 
+@pytest.mark.slow
+def test_an_undamped_network_loses_little_more_than_by_the_rounding_of_its_weights(
+    built: Built, tmp_path: Path
+) -> None:
+    """Without damped branches a random network multiplies every rounding; that of the weights no cast can avoid."""
+    source, given = built(zoo.resnet50, damping=1.0), feeds("resnet50", 64, {})
+    cast_model(source, tmp_path / "half", CastOptions(to="float16"))
+    cast_model(tmp_path / "half", tmp_path / "rounded", CastOptions(to="float32"))  # float16's weights, float32's work
+    wanted, half, rounded = (logits_of(answers(it, given)) for it in (source, tmp_path / "half", tmp_path / "rounded"))
+    assert np.abs(half - wanted).max() <= 3 * np.abs(rounded - wanted).max()
+
+
 def check_every_form(source: Path, given: dict[str, Any], folder: Path) -> None:
     """Holds the cast model to float32's answers, and again when it is frozen, and when that is converted."""
     wanted = answers(source, given)
