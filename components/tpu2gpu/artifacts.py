@@ -70,12 +70,13 @@ def examples_folder(examples: Any, split: str) -> Path:
     return folder
 
 
-def write_metrics(artifact: Any, figures: Mapping[str, Any]) -> None:
+def write_metrics(artifact: Any, figures: Mapping[str, Any], words: Mapping[str, str] | None = None) -> None:
     """Puts numbers on a metrics artifact, and into its file.
 
     Args:
         artifact: The metrics artifact.
         figures: Its content; what is neither number nor truth value is left out.
+        words: What is no number and stands beside them on the artifact, such as a version.
     """
     numbers = {key: value for key, value in figures.items() if isinstance(value, int | float)}
     for key, value in numbers.items():
@@ -85,6 +86,8 @@ def write_metrics(artifact: Any, figures: Mapping[str, Any]) -> None:
             artifact.set_float_custom_property(key, value)
         else:
             artifact.set_string_custom_property(key, f"{value:.3e}")
+    for key, word in (words or {}).items():
+        artifact.set_string_custom_property(key, word)
     path = _one_file(artifact, "metrics.json")
     write_json(path, numbers)
 

@@ -66,6 +66,33 @@ def varint_field(field: int, value: int) -> bytes:
     return tag(field, VARINT) + varint(value) if value else b""
 
 
+def spans(data: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Walks over a message's fields without copying them.
+
+    Yields:
+        The field's number, where it starts, where its payload starts, and where it ends.
+
+    Raises:
+        ValueError: The message is damaged.
+    """
+    position = 0
+    while position < len(data):
+        start = position
+        key, position = read_varint(data, position)
+        kind = key & 7
+        if kind == VARINT:
+            inner = position
+            _, position = read_varint(data, position)
+        else:
+            size = {FIXED64: 8, FIXED32: 4}.get(kind, -1)
+            if kind == BYTES:
+                size, position = read_varint(data, position)
+            inner, position = position, position + size
+            if size < 0 or position > len(data):
+                raise ValueError(f"field {key >> 3} is damaged")
+        yield key >> 3, start, inner, position
+
+
 def fields(data: bytes | memoryview) -> Iterator[tuple[int, int | bytes]]:
     """Walks over a message's fields in the order in which they stand.
 

@@ -45,7 +45,9 @@ def create_pipeline(settings: Settings) -> Pipeline:
         importer = CheckpointImporter(model=trained.outputs["model"], options=settings.import_)
     caster = PrecisionCaster(model=importer.outputs["model"], options=settings.cast)
     freezer = Freezer(model=caster.outputs["model"], options=settings.freeze)
-    converter = TRTConverter(model=freezer.outputs["model"], options=settings.convert)
+    converter = TRTConverter(
+        model=freezer.outputs["model"], options=settings.convert, examples=examples.outputs["examples"]
+    )
     evaluator = LatencyEvaluator(
         model=converter.outputs["model"],
         baseline=importer.outputs["model"],

@@ -76,7 +76,9 @@ def steps(tmp_path_factory: pytest.TempPathFactory, built: Callable[..., Path]) 
     caster = PrecisionCaster(importer.outputs["model"], CastOptions(to="float16"))
     freezer = Freezer(caster.outputs["model"])
     unfreezer = Unfreezer(freezer.outputs["model"])
-    converter = TRTConverter(freezer.outputs["model"], ConvertOptions(backend="onnx"))
+    converter = TRTConverter(
+        freezer.outputs["model"], ConvertOptions(backend="onnx"), examples=examples.outputs["examples"]
+    )
     nodes = [given, examples, importer, caster, freezer, unfreezer, converter]
     lenient = EvaluateOptions(requests=100, max_examples=50, label=None, min_top1_agreement=0.5)
     strict = EvaluateOptions(requests=100, max_examples=50, label=None, min_top1_agreement=0.5, max_p99_ms=1e-6)
@@ -138,6 +140,17 @@ def test_all_savedmodels_of_the_way_answer_alike(steps: dict[str, StepRecord]) -
         for name, values in wanted.items():
             assert found[name].dtype == values.dtype
             np.testing.assert_allclose(found[name], values, atol=0.01 * np.abs(values).max())
+
+
+def test_the_converters_metrics_say_what_was_built_and_how_far_it_was_verified(steps: dict[str, StepRecord]) -> None:
+    import onnxruntime
+
+    properties = output(steps, "TRTConverter", "metrics").properties
+    assert properties["backend"] == "onnx"
+    assert properties["backend_version"] == onnxruntime.__version__
+    assert (properties["precision"], properties["verified_level"]) == ("float16", "onnx_cpu")
+    plan = json.loads((model_of(steps, "TRTConverter") / "plan.json").read_text())
+    assert plan["compared_on"] == "64 examples"
 
 
 def test_metrics_are_flat_numbers_with_units_under_the_dashboards_title(steps: dict[str, StepRecord]) -> None:

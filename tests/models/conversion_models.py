@@ -181,3 +181,20 @@ def any_size(folder: Path) -> Path:
 
     tf.saved_model.save(tf.Module(), str(folder), signatures=serve)
     return folder
+
+
+def wide(folder: Path) -> Path:
+    """A table of 2.2 GB in front of a small product: `ids` int32 [?, 4] -> `y` [?, 8]."""
+    import tensorflow as tf
+
+    rows, width = 550_000, 1000
+    module = tf.Module()
+    module.table = tf.Variable(tf.random.stateless_normal([rows, width], (1, 2)), name="table")
+    module.kernel = tf.Variable(tf.random.stateless_normal([width, 8], (3, 4)), name="kernel")
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.int32, name="ids")])
+    def serve(ids: Any) -> Any:
+        return {"y": tf.reduce_mean(tf.gather(module.table, ids), 1) @ module.kernel}
+
+    tf.saved_model.save(module, str(folder), signatures=serve)
+    return folder

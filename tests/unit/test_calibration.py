@@ -12,6 +12,7 @@ import pytest
 
 from tests.models import zoo
 from tests.models.conversion_models import product
+from tests.models.example_files import write_examples
 from tpu2gpu.errors import ConversionError, UsageError
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.parity import compare
@@ -25,14 +26,8 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import tensorflow as tf
-
     path = tmp_path_factory.mktemp("examples") / "photographs.tfrecord"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for photograph in zoo.photographs(24, SIZE):
-            feature = tf.train.Feature(float_list=tf.train.FloatList(value=photograph.ravel()))
-            writer.write(tf.train.Example(features=tf.train.Features(feature={"image": feature})).SerializeToString())
-    return path
+    return write_examples(path, {"image": zoo.photographs(24, SIZE)})
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
@@ -19,18 +20,19 @@ from tpu2gpu.errors import (
     OutputExistsError,
     ParityRefusedError,
     SourceError,
-    UnsupportedError,
     UsageError,
     WorkerError,
 )
 from tpu2gpu.publishing import verify_model
+from tpu2gpu.running.cuda import Gpu, find_gpus
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.parity import compare
 from tpu2gpu.running.runners import open_runner
+from tpu2gpu.running.serving_runner import not_for
 from tpu2gpu.trt_converter.backends import choose_backend
 from tpu2gpu.trt_converter.converting import ConvertOptions, ConvertResult, convert_model
+from tpu2gpu.trt_converter.engine_steps import refuse_float64
 from tpu2gpu.trt_converter.probing import Availability, probe
-from tpu2gpu.trt_converter.steps import refuse_float64
 
 Built = Callable[..., Path]
 
@@ -147,13 +149,10 @@ def test_a_changed_engine_is_not_loaded(
 ) -> None:
     import shutil
 
-    from tpu2gpu.running.cuda import Gpu
-
     shutil.copytree(half[1].target, tmp_path / "serving")
     with (tmp_path / "serving" / "engines" / "model.engine").open("ab") as file:
         file.write(b"x")
-    ada = Gpu(0, "NVIDIA L4", "89", "12.9")
-    monkeypatch.setattr("tpu2gpu.running.serving_runner.find_gpus", lambda: (ada,))
+    monkeypatch.setattr("tpu2gpu.running.serving_runner.find_gpus", lambda: (ADA,))
     with pytest.raises(ManifestError, match=r"model.engine: differs from the manifest"):
         load(tmp_path / "serving")
 
@@ -162,10 +161,7 @@ def test_a_changed_engine_is_not_loaded(
 def test_a_gpu_that_the_engine_is_not_for_leaves_the_model_to_onnx_runtime(
     half: tuple[Path, ConvertResult, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tpu2gpu.running.cuda import Gpu
-
-    hopper = Gpu(0, "NVIDIA H200", "90", "12.9")
-    monkeypatch.setattr("tpu2gpu.running.serving_runner.find_gpus", lambda: (hopper,))
+    monkeypatch.setattr("tpu2gpu.running.serving_runner.find_gpus", lambda: (HOPPER,))
     described = load(half[1].target).describe()
     assert described["runs"] == "onnx"
     assert described["why"].endswith("the NVIDIA H200 has 90")
@@ -219,14 +215,65 @@ def test_an_existing_target_is_not_touched(built: Built, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layout": "tf_serving"}, "TensorFlow Serving loads SavedModels"),
-        ({"triton_backend": "tensorrt"}, "data-center TensorRT"),
+        ({"triton_backend": "tensorrt"}, "an engine of TensorRT-RTX is never a model for Triton"),
+        ({"triton_backend": "tensorrt", "backend": "onnx"}, "loads engines of data-center TensorRT, and no TensorRT"),
+        ({"timing_cache": "times"}, "--timing-cache: data-center TensorRT keeps one, and TensorRT-RTX builds here"),
+        ({"hardware_compatibility": "ampere_plus"}, "--hardware-compatibility: data-center TensorRT knows it"),
     ],
 )
-def test_what_this_version_does_not_do_is_said(options: dict[str, object], message: str) -> None:
-    with pytest.raises(UnsupportedError, match=message) as caught:
+def test_options_of_another_builder_are_refused_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, object], message: str
+) -> None:
+    monkeypatch.setattr("tpu2gpu.trt_converter.backends.probe", lambda: BUILDERS)
+    monkeypatch.setattr("tpu2gpu.trt_converter.backends.find_gpus", tuple)
+    with pytest.raises(UsageError, match=message) as caught:
         choose_backend(ConvertOptions(**options))
     assert caught.value.way_out
+
+
+HOPPER, ADA = Gpu(0, "NVIDIA H200", "90", "12.9"), Gpu(0, "NVIDIA L4", "89", "12.9")
+BUILDERS = {name: Availability(name, True, "1.0", "here") for name in ("tensorrt", "tensorrt_rtx")}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "options", "expected"),
+    [
+        (HOPPER, {}, ("tensorrt", ("90",), "NVIDIA H200")),
+        (ADA, {}, ("tensorrt_rtx", ("80", "86", "89", "120", "121"), "")),
+        (ADA, {"backend": "tensorrt"}, ("tensorrt", ("89",), "NVIDIA L4")),
+        (HOPPER, {"hardware_compatibility": "same_compute_capability"}, ("tensorrt", ("90",), "")),
+        (HOPPER, {"hardware_compatibility": "ampere_plus", "triton_backend": "tensorrt"}, ("tensorrt", ("80+",), "")),
+    ],
+)
+def test_the_builder_that_this_gpu_can_use_is_taken(
+    monkeypatch: pytest.MonkeyPatch, gpu: Gpu, options: dict[str, object], expected: tuple[object, ...]
+) -> None:
+    monkeypatch.setattr("tpu2gpu.trt_converter.backends.probe", lambda: BUILDERS)
+    monkeypatch.setattr("tpu2gpu.trt_converter.backends.find_gpus", lambda: (gpu,))
+    backend = choose_backend(ConvertOptions(**options))
+    assert (backend.library, backend.compute_capabilities, backend.gpu) == expected
+    with pytest.raises(UsageError, match="--compute-capability: data-center TensorRT builds for the GPU"):
+        choose_backend(ConvertOptions(backend="tensorrt", compute_capability=("89",)))
+
+
+@pytest.mark.parametrize(
+    ("built_for", "only", "reason"),
+    [
+        (["80", "89"], "", "the engine was built for compute capability 80, 89; the NVIDIA H200 has 90"),
+        (["80+"], "", ""),
+        (["90"], "NVIDIA H200", ""),
+        (["90"], "NVIDIA H100 PCIe", "the engine was built for the NVIDIA H100 PCIe alone; this is a NVIDIA H200"),
+        (["120+"], "", "the engine was built for compute capability 120+; the NVIDIA H200 has 90"),
+    ],
+)
+def test_an_engine_runs_on_the_gpus_that_it_is_for(built_for: list[str], only: str, reason: str) -> None:
+    assert not_for(HOPPER, {"compute_capabilities": built_for, "gpu": only}) == reason
+
+
+def test_what_data_center_tensorrt_lacks_here_is_said_all_at_once() -> None:
+    found = probe()["tensorrt"]
+    if find_spec("tensorrt") is None and not find_gpus():
+        assert found.reason == "tensorrt is not installed; it builds on a GPU only, and there is none here"
 
 
 def test_eight_bits_want_real_data() -> None:

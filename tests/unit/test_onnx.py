@@ -18,13 +18,12 @@ from tpu2gpu.errors import (
     ExamplesError,
     ParityRefusedError,
     SignatureError,
-    UnsupportedError,
     UsageError,
 )
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.running.onnx_runner import OnnxRunner
 from tpu2gpu.trt_converter import onnx
-from tpu2gpu.trt_converter.frozen import check_weights, frozen_graph
+from tpu2gpu.trt_converter.frozen import frozen_graph
 from tpu2gpu.trt_converter.gate import check_onnx
 from tpu2gpu.trt_converter.proving import check_parity
 
@@ -39,8 +38,7 @@ def converted(source: Path, folder: Path, **changes: Any) -> dict[str, Any]:
         "opset": 17,
         "onnx_path": str(folder / "model.onnx"),
         "proof_folder": str(folder / "proof"),
-        "batches": [1, 8],
-        "shapes": {},
+        "sizes": [{"batches": [1, 8], "shapes": {}}],
         "examples": [],
         "features": {},
         **changes,
@@ -84,7 +82,8 @@ def test_what_the_freezer_wrote_is_taken_as_it_is(
 
 
 def test_exact_gelu_and_unknown_length_convert(built: Built, tmp_path: Path) -> None:
-    found = converted(built(models.gelu_block), tmp_path, shapes={"ids": [4, 16], "mask": [4, 16]})
+    sizes = [{"batches": [1, 8], "shapes": {"ids": [4, 16], "mask": [4, 16]}}]
+    found = converted(built(models.gelu_block), tmp_path, sizes=sizes)
     assert found["ops"]["Erf"] == 1  # tf2onnx knows no Erfc, which TensorFlow 2.21 writes
     assert [spec["name"] for spec in found["outputs"]] == ["logits", "sequence"]
     assert largest_error(found) < 1e-5
@@ -150,14 +149,6 @@ def test_bfloat16_is_refused_with_the_way_out(built: Built, tmp_path: Path) -> N
 def test_float64_weights_are_counted_as_such(built: Built, tmp_path: Path) -> None:
     found = converted(built(models.product, "float64"), tmp_path)
     assert (found["precision"], found["weights_size_bytes"]["float64"]) == ("float64", 48)
-
-
-def test_weights_beyond_one_file_are_refused_before_anything_is_written(built: Built, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="the weights take 6,024 bytes, one ONNX file holds at most 2,000"):
-        converted(built(convnet), tmp_path, limit_bytes=2000)
-    assert not (tmp_path / "model.onnx").exists()
-    with pytest.raises(UnsupportedError, match="at most 2,147,483,647"):
-        check_weights(1 << 31)
 
 
 def test_an_opset_that_tf2onnx_does_not_know_is_refused(built: Built, tmp_path: Path) -> None:

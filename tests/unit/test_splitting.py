@@ -25,8 +25,9 @@ from tpu2gpu.running.parity import compare
 from tpu2gpu.running.runners import open_runner
 from tpu2gpu.trt_converter.converting import ConvertOptions, ConvertResult, convert_model
 from tpu2gpu.trt_converter.costs import Costs, costs_of
+from tpu2gpu.trt_converter.placing import Placement, place
 from tpu2gpu.trt_converter.smallest_cut import Network
-from tpu2gpu.trt_converter.splitting import Placement, name_outputs, place, split
+from tpu2gpu.trt_converter.splitting import name_outputs, split
 
 Built = Callable[..., Path]
 SIGNATURE = "serving_default"

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from tpu2gpu.errors import UnsupportedError, UsageError
 from tpu2gpu.running.runners import TensorSpec
@@ -27,7 +29,7 @@ def model(**changes: Any) -> TritonModel:
         "outputs": [TensorSpec("label", "int64", (None,)), TensorSpec("names", "string", (None, None))],
         "precision": "float32",
         "max_batch": 32,
-        "profile": {"images": ((1, 8, 8, 1), (8, 8, 8, 1), (32, 8, 8, 1))},
+        "profiles": [{"images": ((1, 8, 8, 1), (8, 8, 8, 1), (32, 8, 8, 1))}],
         "digest": DIGEST,
         **changes,
     }
@@ -64,6 +66,27 @@ def test_tensorrt_gets_its_profile_and_a_cache_for_this_very_model() -> None:
     assert options["trt_profile_opt_shapes"] == "images:8x8x8x1"
     assert options["trt_engine_cache_path"].endswith(DIGEST[:16])
     assert "precision_mode" not in options
+
+
+def test_several_profiles_come_one_after_the_other() -> None:
+    first, second = {"ids": ((1, 8), (4, 16), (8, 64))}, {"ids": ((1, 64), (2, 128), (4, 512))}
+    options = accelerator(configuration(model(profiles=[first, second])))
+    assert options["trt_profile_min_shapes"] == "ids:1x8,ids:1x64"
+    assert options["trt_profile_max_shapes"] == "ids:8x64,ids:4x512"
+
+
+def test_an_engine_of_data_center_tensorrt_is_a_model_of_its_back_end(tmp_path: Path) -> None:
+    (tmp_path / "model.plan").write_bytes(b"an engine")
+    first = {"images": ((1, 8, 8, 1), (8, 8, 8, 1), (32, 8, 8, 1))}
+    second = {"images": ((33, 8, 8, 1), (64, 8, 8, 1), (64, 8, 8, 1))}
+    described = model(backend="tensorrt", profiles=[first, second], outputs=[TensorSpec("label", "int64", (None,))])
+    path = write_repository(tmp_path, described, tmp_path / "model.plan", version=3)
+    assert (path.parent / "3" / "model.plan").read_bytes() == b"an engine"
+    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    assert config.backend == "tensorrt"
+    (group,) = config.instance_group
+    assert (group.kind, list(group.profile)) == (group.KIND_GPU, ["0", "1"])
+    assert not config.optimization.execution_accelerators.gpu_execution_accelerator
 
 
 def test_a_float16_graph_may_run_in_float16() -> None:
@@ -120,7 +143,7 @@ def emitted_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_batch: in
     )
     (tmp_path / "model.onnx").write_bytes(onnx.SerializeToString())
     inputs, outputs = [TensorSpec("x", "float32", (None, 2))], [TensorSpec("y", "float32", (None,))]
-    described = model(backend="python", inputs=inputs, outputs=outputs, max_batch=max_batch, profile={})
+    described = model(backend="python", inputs=inputs, outputs=outputs, max_batch=max_batch, profiles=[])
     config = write_repository(tmp_path, described, tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton_stub())
     spec = importlib.util.spec_from_file_location("emitted", config.parent / "1" / "model.py")

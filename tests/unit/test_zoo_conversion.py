@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models import conversion_models, networks, zoo
+from tests.models.example_files import write_examples
 from tpu2gpu.precision_caster.casting import CastOptions, cast_model
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.loading import load
@@ -78,11 +79,41 @@ def test_a_member_of_the_zoo_converts(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("builder", "arguments", "feeds", "precision"), [*REDUCED, *FULL])
 def test_all_of_the_zoo_converts(
     built: Built, tmp_path: Path, builder: Any, arguments: dict[str, Any], feeds: Any, precision: str
 ) -> None:
     check(built, tmp_path, builder, arguments, feeds, precision)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_eight_bits_keep_the_classes_of_photographs_that_it_was_not_calibrated_on(built: Built, tmp_path: Path) -> None:
+    source = built(zoo.resnet50)
+    pictures = zoo.photographs(40, SIZE)
+    examples = write_examples(tmp_path / "photographs.tfrecord", {"image": pictures[8:]})
+    options = ConvertOptions(backend="tensorrt_rtx", int8=True, int8_examples=32, examples=(str(examples),))
+    result = convert_model(source, tmp_path / "serving", options)
+    assert result.precision == "int8"
+    assert result.engine_size_bytes < 0.4 * sum(file.stat().st_size for file in (source / "variables").iterdir())
+    feeds = {"image": pictures[:8]}
+    (parity,) = compare(open_runner(source).run(feeds), load(result.target).run(feeds)).values()
+    assert parity.relative_error < 0.25
+    assert parity.top1_agreement is not None and parity.top1_agreement >= 0.75
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("builder", [zoo.transformer, zoo.retinanet, zoo.jpeg_classifier])
+def test_a_second_conversion_writes_the_same_bytes(built: Built, tmp_path: Path, builder: Any) -> None:
+    first, second = (convert_model(built(builder), tmp_path / name).target for name in ("first", "second"))
+    kinds = (".onnx", ".engine", ".pbtxt", ".py", ".pb", ".json", ".md")
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.suffix in kinds)
+    assert {"model.onnx", "engines/model.engine"} <= {file.as_posix() for file in files}
+    for file in files:
+        if file.name not in ("report.json", "manifest.json"):  # they hold seconds, and digests of those
+            assert (first / file).read_bytes() == (second / file).read_bytes(), file
 
 
 @pytest.mark.slow

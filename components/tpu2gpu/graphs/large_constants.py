@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -54,14 +53,14 @@ def read_saved_model_file(path: Place, saved_model: Any) -> list[Constants]:
     """
     data = _mapped(path)
     found: list[Constants] = []
-    for field, start, inner, end in _fields(data):
+    for field, start, inner, end in wire.spans(data):
         if field != _META_GRAPHS:
             saved_model.MergeFromString(bytes(data[start:end]))
             continue
         found.append({})
         meta = saved_model.meta_graphs.add()
         view = data[inner:end]
-        for part, first, middle, last in _fields(view):
+        for part, first, middle, last in wire.spans(view):
             if part == _GRAPH:
                 _read_graph(view[middle:last], meta.graph_def, found[-1])
             else:
@@ -76,7 +75,7 @@ def _mapped(path: Place) -> View:
 
 
 def _read_graph(data: View, graph: Any, found: Constants) -> None:
-    for field, start, inner, end in _fields(data):
+    for field, start, inner, end in wire.spans(data):
         if field == _NODE and end - inner > _LARGE_BYTES:
             _read_node(data[inner:end], graph.node.add(), found)
         else:
@@ -85,7 +84,7 @@ def _read_graph(data: View, graph: Any, found: Constants) -> None:
 
 def _read_node(data: View, node: Any, found: Constants) -> None:
     content = None
-    for field, start, inner, end in _fields(data):
+    for field, start, inner, end in wire.spans(data):
         if field == _ATTRIBUTE and end - inner > _LARGE_BYTES:
             content = _read_tensor(data[inner:end], node)
             if content is not None:
@@ -105,14 +104,14 @@ def _read_node(data: View, node: Any, found: Constants) -> None:
 
 def _read_tensor(data: View, node: Any) -> View | None:
     """Reads the attribute `value` of a node, if that is what the map's entry holds, and returns its content."""
-    parts = {field: data[inner:end] for field, _, inner, end in _fields(data)}
+    parts = {field: data[inner:end] for field, _, inner, end in wire.spans(data)}
     if bytes(parts.get(_KEY, b"")) != b"value":
         return None
-    fields = list(_fields(parts[_VALUE]))
+    fields = list(wire.spans(parts[_VALUE]))
     if len(fields) != 1 or fields[0][0] != _TENSOR:
         return None
     tensor, content = parts[_VALUE][fields[0][2] : fields[0][3]], None
-    for field, start, inner, end in _fields(tensor):
+    for field, start, inner, end in wire.spans(tensor):
         if field == _CONTENT:
             content = tensor[inner:end]
         else:
@@ -120,23 +119,3 @@ def _read_tensor(data: View, node: Any) -> View | None:
     if content is None:
         node.attr["value"].tensor.Clear()
     return content
-
-
-def _fields(data: View) -> Iterator[tuple[int, int, int, int]]:
-    """A message's fields: number, where each starts, where its payload starts, and where it ends."""
-    position = 0
-    while position < len(data):
-        start = position
-        key, position = wire.read_varint(data, position)
-        kind = key & 7
-        if kind == wire.VARINT:
-            inner = position
-            _, position = wire.read_varint(data, position)
-        else:
-            size = {wire.FIXED64: 8, wire.FIXED32: 4}.get(kind, -1)
-            if kind == wire.BYTES:
-                size, position = wire.read_varint(data, position)
-            inner, position = position, position + size
-            if size < 0 or position > len(data):
-                raise ValueError(f"field {key >> 3} is damaged")
-        yield key >> 3, start, inner, position

@@ -11,6 +11,7 @@ import numpy as np
 
 from tpu2gpu.errors import SignatureError, SourceError
 from tpu2gpu.running.arrays import Array, is_text
+from tpu2gpu.running.external_data import check_external_data
 from tpu2gpu.running.runners import TensorSpec, check_feeds
 
 _DTYPES = {"float": "float32", "double": "float64"}  # where ONNX's names are not numpy's
@@ -26,7 +27,7 @@ class OnnxRunner:
         providers: ONNX Runtime's execution providers in order of preference, in place of the choice above.
 
     Raises:
-        SourceError: ONNX Runtime does not take the file.
+        SourceError: ONNX Runtime does not take the file, or its weights are not in its folder.
     """
 
     kind = "onnx"
@@ -39,6 +40,7 @@ class OnnxRunner:
 
         self._path = Path(path)
         self._threads = threads
+        check_external_data(path)
         options = ort.SessionOptions()
         options.log_severity_level = _FATAL  # what goes wrong is raised, and told once
         options.inter_op_num_threads = 1

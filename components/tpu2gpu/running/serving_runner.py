@@ -13,7 +13,8 @@ import attrs
 from tpu2gpu.errors import ManifestError, SourceError, UnsupportedError
 from tpu2gpu.publishing import read_manifest, sha256_of
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.cuda import find_gpus
+from tpu2gpu.running.bindings import LIBRARIES, RTX
+from tpu2gpu.running.cuda import Gpu, find_gpus
 from tpu2gpu.running.engine_runner import EngineRunner
 from tpu2gpu.running.onnx_runner import OnnxRunner
 from tpu2gpu.running.runners import PLAN, Runner, SplitRunner, TensorSpec, check_feeds
@@ -93,7 +94,7 @@ class ServingRunner:
         engine, why = _choose_engine(part)
         if engine is not None:
             _check_digest(self._path, engine)
-            runner = EngineRunner(self._path / engine)
+            runner = EngineRunner(self._path / engine, library=LIBRARIES[part.get("engine_library", RTX.name)])
         else:
             on_cpu = ["CPUExecutionProvider"] if part["name"] != "core" else None
             runner = OnnxRunner(self._path / part["onnx"], threads=threads, providers=on_cpu)
@@ -137,13 +138,32 @@ def _choose_engine(part: Mapping[str, Any]) -> tuple[str | None, str]:
     gpus = find_gpus()
     if not gpus:
         return None, "there is no NVIDIA GPU here, which the engine needs"
-    built_for = part["compute_capabilities"]
-    if gpus[0].compute_capability not in built_for:
-        return None, (
-            f"the engine was built for compute capability {', '.join(built_for)}; "
-            f"the {gpus[0].name} has {gpus[0].compute_capability}"
-        )
+    if reason := not_for(gpus[0], part):
+        return None, reason
     return part["engine"], f"the engine was built for the {gpus[0].name}"
+
+
+def not_for(gpu: Gpu, engine: Mapping[str, Any]) -> str:
+    """Why an engine is not for a GPU; nothing where it is.
+
+    Args:
+        gpu: The GPU.
+        engine: `compute_capabilities` that the engine is for, and perhaps the `gpu` that alone can run it.
+    """
+    built_for, only = engine["compute_capabilities"], engine.get("gpu") or gpu.name
+    if not any(_covers(each, gpu.compute_capability) for each in built_for):
+        return (
+            f"the engine was built for compute capability {', '.join(built_for)}; "
+            f"the {gpu.name} has {gpu.compute_capability}"
+        )
+    return "" if gpu.name == only else f"the engine was built for the {only} alone; this is a {gpu.name}"
+
+
+def _covers(built_for: str, capability: str) -> bool:
+    """Whether an engine for `89`, or for `80+` (8.0 and newer), runs on a compute capability."""
+    if built_for.endswith("+"):
+        return int(capability) >= int(built_for[:-1])
+    return built_for == capability
 
 
 def _check_digest(folder: Path, file: str) -> None:

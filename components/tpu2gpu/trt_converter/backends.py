@@ -1,22 +1,23 @@
-"""The choice of what builds the engine, and the refusal of what this version does not do."""
+"""The choice of what builds the engine, and the refusal of options that contradict it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
 
 from tpu2gpu.errors import EnvironmentLacksError, UnsupportedError, UsageError
+from tpu2gpu.running.bindings import DATA_CENTER, LIBRARIES, RTX
+from tpu2gpu.running.cuda import find_gpus
 from tpu2gpu.trt_converter.probing import Availability, probe
 from tpu2gpu.trt_converter.tensorrt import ALONE, COMPUTE_CAPABILITIES
 
 if TYPE_CHECKING:
+    from tpu2gpu.running.cuda import Gpu
     from tpu2gpu.trt_converter.converting import ConvertOptions
 
-_NOT_DONE = {
-    "tensorrt": "engines of data-center TensorRT are not built by this version",
-    "tf_trt": "SavedModels with TF-TRT are not written by this version",
-}
+_NOT_DONE = {"tf_trt": "SavedModels with TF-TRT are not written by this version"}
 
 
 @attrs.frozen
@@ -24,16 +25,23 @@ class Backend:
     """What a conversion uses.
 
     Attributes:
-        builds_engine: Whether TensorRT-RTX builds an engine.
-        why_not: Why it does not.
-        compute_capabilities: The GPUs to build for.
+        library: Which TensorRT builds an engine, by its name in `LIBRARIES`; nothing where none does.
+        why_not: Why none does.
+        compute_capabilities: The GPUs that the engine is for: `89` for 8.9, `80+` for 8.0 and newer.
+        gpu: The only model of GPU that it is for; nothing where the capabilities say it all.
         seen: What was looked at, for the report.
     """
 
-    builds_engine: bool
+    library: str
     why_not: str
     compute_capabilities: tuple[str, ...]
+    gpu: str
     seen: tuple[Availability, ...]
+
+    @property
+    def builds_engine(self) -> bool:
+        """Whether there will be an engine."""
+        return bool(self.library)
 
 
 def choose_backend(options: ConvertOptions) -> Backend:
@@ -44,17 +52,20 @@ def choose_backend(options: ConvertOptions) -> Backend:
         UsageError: Options contradict each other, or one lacks another.
         EnvironmentLacksError: The asked back end is not here.
     """
-    _refuse_what_is_not_done(options)
-    capabilities = options.compute_capability or COMPUTE_CAPABILITIES
-    if ALONE in capabilities and len(capabilities) > 1:
+    if options.int8 and not options.examples:
         raise UsageError(
-            f"--compute-capability {ALONE} beside others: it takes an engine of its own",
-            way_out="convert twice, into two targets",
+            "--int8: ranges are measured on real data", way_out="give --examples of the data that it will see"
         )
     if options.backend == "onnx":
-        return Backend(False, "--backend onnx was asked for", (), ())
-    seen = probe()
-    wanted = seen["tensorrt_rtx" if options.backend == "auto" else options.backend]
+        backend = Backend("", "--backend onnx was asked for", (), "", ())
+    else:
+        backend = _engine_builder(options, probe())
+    _check_options_of(backend, options)
+    return backend
+
+
+def _engine_builder(options: ConvertOptions, seen: Mapping[str, Availability]) -> Backend:
+    wanted = _best(seen) if options.backend == "auto" else seen[options.backend]
     if not wanted.available and options.backend != "auto":
         raise EnvironmentLacksError(
             f"the back end {wanted.backend} cannot be used here: {wanted.reason}",
@@ -62,22 +73,55 @@ def choose_backend(options: ConvertOptions) -> Backend:
         )
     if options.backend in _NOT_DONE:
         raise UnsupportedError(_NOT_DONE[options.backend], way_out="choose --backend tensorrt_rtx or onnx")
-    why_not = "" if wanted.available else f"TensorRT-RTX cannot be used here: {wanted.reason}"
-    return Backend(wanted.available, why_not, tuple(capabilities) * wanted.available, tuple(seen.values()))
+    everything = tuple(seen.values())
+    if not wanted.available:
+        why_not = f"{LIBRARIES[wanted.backend].title} cannot be used here: {wanted.reason}"
+        return Backend("", why_not, (), "", everything)
+    if wanted.backend == RTX.name:
+        return Backend(RTX.name, "", options.compute_capability or COMPUTE_CAPABILITIES, "", everything)
+    gpu, level = find_gpus()[0], options.hardware_compatibility
+    return Backend(DATA_CENTER.name, "", _runs_on(gpu, level), gpu.name if level == "none" else "", everything)
 
 
-def _refuse_what_is_not_done(options: ConvertOptions) -> None:
-    if options.int8 and not options.examples:
+def _best(seen: Mapping[str, Availability]) -> Availability:
+    """TensorRT-RTX, which builds for many GPUs; but TensorRT on a GPU that TensorRT-RTX has no engines for."""
+    gpus = find_gpus()
+    builders = [seen[name] for name in (RTX.name, DATA_CENTER.name) if name in seen]
+    if gpus and gpus[0].compute_capability not in (*COMPUTE_CAPABILITIES, ALONE):
+        builders.reverse()
+    return next((builder for builder in builders if builder.available), seen[RTX.name])
+
+
+def _runs_on(gpu: Gpu, hardware_compatibility: str) -> tuple[str, ...]:
+    """The GPUs that an engine built on this one is for.
+
+    Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/engine-compatibility.html
+    """
+    return ("80+",) if hardware_compatibility == "ampere_plus" else (gpu.compute_capability,)
+
+
+def _check_options_of(backend: Backend, options: ConvertOptions) -> None:
+    """Refuses options that mean nothing to what builds the engine; all are listed."""
+    builder = LIBRARIES[backend.library].title if backend.library else "no TensorRT"
+    wrong = []
+    if backend.library != DATA_CENTER.name:
+        if options.hardware_compatibility != "none":
+            wrong.append(f"--hardware-compatibility: data-center TensorRT knows it, and {builder} builds here")
+        if options.timing_cache:
+            wrong.append(f"--timing-cache: data-center TensorRT keeps one, and {builder} builds here")
+        if options.layout == "triton" and options.triton_backend == "tensorrt":
+            wrong.append(
+                f"--triton-backend tensorrt: it loads engines of data-center TensorRT, and {builder} builds here; "
+                "an engine of TensorRT-RTX is never a model for Triton"
+            )
+    elif options.compute_capability:
+        wrong.append("--compute-capability: data-center TensorRT builds for the GPU that it runs on")
+    if ALONE in options.compute_capability and len(options.compute_capability) > 1:
+        wrong.append(f"--compute-capability {ALONE} beside others: it takes an engine of its own")
+    if wrong:
         raise UsageError(
-            "--int8: ranges are measured on real data", way_out="give --examples of the data that it will see"
-        )
-    if options.layout == "tf_serving":
-        raise UnsupportedError(
-            "--layout tf_serving: TensorFlow Serving loads SavedModels, and this version converts to ONNX and engines",
-            way_out="serve what `tpu2gpu freeze` writes, or choose --layout triton",
-        )
-    if options.layout == "triton" and options.triton_backend == "tensorrt":
-        raise UnsupportedError(
-            "--triton-backend tensorrt: it loads engines of data-center TensorRT, which this version does not build",
-            way_out="choose --triton-backend onnxruntime, where TensorRT builds the engine on the server's own GPU",
+            "options that do not fit the engine's builder",
+            details=wrong,
+            way_out="leave them out, or convert with --backend tensorrt where there is a GPU; for several kinds of "
+            "engine convert several times, into several targets",
         )

@@ -6,14 +6,14 @@ from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.types.standard_artifacts import Model
+from tfx.types.standard_artifacts import Examples, Model
 
 from tpu2gpu import options as option_forms
 from tpu2gpu.artifacts import Metrics
 from tpu2gpu.trt_converter.converting import ConvertOptions
 from tpu2gpu.trt_converter.executor import Executor
 
-FORMAT_VERSION = 2  # one more whenever the same options give another output: former results are not served again then
+FORMAT_VERSION = 3  # one more whenever the same options give another output: former results are not served again then
 
 
 class TRTConverterSpec(ComponentSpec):
@@ -21,9 +21,13 @@ class TRTConverterSpec(ComponentSpec):
 
     PARAMETERS = {
         "options": ExecutionParameter(type=str),
+        "split": ExecutionParameter(type=str),
         "format_version": ExecutionParameter(type=int),
     }
-    INPUTS = {"source_model": ChannelParameter(type=Model)}
+    INPUTS = {
+        "source_model": ChannelParameter(type=Model),
+        "examples": ChannelParameter(type=Examples, optional=True),
+    }
     OUTPUTS = {
         "model": ChannelParameter(type=Model),
         "metrics": ChannelParameter(type=Metrics),
@@ -33,19 +37,30 @@ class TRTConverterSpec(ComponentSpec):
 class TRTConverter(BaseComponent):
     """Converts a model to a serving folder: ONNX file, TensorRT engine and server configuration.
 
-    Outputs: `model` (the serving folder), `metrics` (coverage, error, sizes).
+    Outputs: `model` (the serving folder), `metrics` (back end and version, precision, coverage, error, sizes, seconds,
+    memory, how far it was verified).
 
     Args:
         model: The SavedModel to convert.
         options: Back end, profiles and layout.
+        examples: Real examples to compare on, to calibrate on, and to warm a server up with.
+        split: The examples' split that is used.
     """
 
     SPEC_CLASS = TRTConverterSpec
     EXECUTOR_SPEC = ExecutorClassSpec(Executor)
 
-    def __init__(self, model: BaseChannel, options: ConvertOptions | None = None) -> None:
+    def __init__(
+        self,
+        model: BaseChannel,
+        options: ConvertOptions | None = None,
+        examples: BaseChannel | None = None,
+        split: str = "eval",
+    ) -> None:
         spec = TRTConverterSpec(
             source_model=model,
+            examples=examples,
+            split=split,
             options=option_forms.to_json(options or ConvertOptions()),
             format_version=FORMAT_VERSION,
             model=Channel(type=Model),

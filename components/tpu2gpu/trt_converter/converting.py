@@ -8,10 +8,11 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import SourceError
+from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.options import option
 from tpu2gpu.progress import Progress, silent
 
+_PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 _CAPABILITIES = ("75", "80", "86", "89", "120", "121")
 
 
@@ -26,17 +27,33 @@ class ConvertOptions:
     )
     signature: str = option("serving_default", "which signature of the SavedModel")
     opset: int = option(17, "version of ONNX's operations", minimum=17)
+    max_onnx_bytes: int = option(
+        _PROTOBUF_LIMIT_BYTES,
+        "size beyond which the weights get a file of their own beside model.onnx; protobuf's limit when not given",
+        minimum=0,
+        metavar="BYTES",
+    )
     profile: tuple[str, ...] = option(
-        (), "shapes that the engine takes: batch sizes (1:8:32) or whole shapes", metavar="INPUT=MIN:OPT:MAX"
+        (),
+        "shapes that the engine takes: batch sizes (1:8:32) or whole shapes, with commas between inputs; an input that "
+        "comes again begins another profile",
+        metavar="INPUT=MIN:OPT:MAX",
     )
     compute_capability: tuple[str, ...] = option(
-        (), "GPUs to build for, 89 for 8.9; all but 75 when not given", choices=_CAPABILITIES
+        (), "GPUs that tensorrt_rtx builds for, 89 for 8.9; all but 75 when not given", choices=_CAPABILITIES
     )
+    hardware_compatibility: str = option(
+        "none",
+        "GPUs that tensorrt builds for: this machine's alone, its compute capability, or 8.0 and newer",
+        choices=("none", "same_compute_capability", "ampere_plus"),
+    )
+    timing_cache: str = option("", "file of times that tensorrt has measured, read and added to", metavar="FILE")
     layout: str = option("triton", "what to put around the files", choices=("triton", "tf_serving", "plain"))
     triton_backend: str = option(
         "onnxruntime", "what runs the model in Triton", choices=("onnxruntime", "tensorrt", "python")
     )
-    name: str = option("model", "the model's name in the Triton repository")
+    name: str = option("model", "the model's name in Triton and TensorFlow Serving")
+    model_version: int = option(1, "the number of the model's version there", minimum=1)
     tolerance: float | None = option(
         None,
         "largest allowed difference from the source, relative to the largest value; by precision when not given: "
@@ -57,6 +74,18 @@ class ConvertOptions:
     timeout_s: float = option(3600.0, "seconds that each back end may take", minimum=1)
     memory_limit_mib: int | None = option(None, "MiB of memory that each back end may take", minimum=1)
 
+    def __attrs_post_init__(self) -> None:
+        """Checks what no option says alone.
+
+        Raises:
+            UsageError: The size is more than a file can have.
+        """
+        if self.max_onnx_bytes > _PROTOBUF_LIMIT_BYTES:
+            raise UsageError(
+                f"--max-onnx-bytes {self.max_onnx_bytes}: protobuf reads messages of at most "
+                f"{_PROTOBUF_LIMIT_BYTES:,} bytes"
+            )
+
 
 @attrs.frozen
 class ConvertResult:
@@ -64,8 +93,8 @@ class ConvertResult:
 
     Attributes:
         target: The serving folder.
-        backend: `tensorrt_rtx` where there is an engine, `onnx` otherwise.
-        backend_version: Of TensorRT-RTX, or of ONNX Runtime.
+        backend: `tensorrt_rtx` or `tensorrt` where there is an engine, `onnx` otherwise.
+        backend_version: Of that TensorRT, or of ONNX Runtime.
         precision: What most of the weights are.
         verified_level: `onnx_cpu`, `engine_built` or `engine_executed`.
         engine_coverage: Share of the model's operations that an engine runs, 0 to 1.
@@ -130,7 +159,8 @@ def convert_model(
     """
     from tpu2gpu.publishing import check_free, describe_source, publish
     from tpu2gpu.trt_converter.backends import choose_backend
-    from tpu2gpu.trt_converter.steps import Request, convert_into
+    from tpu2gpu.trt_converter.request import Request
+    from tpu2gpu.trt_converter.steps import convert_into
 
     options = options or ConvertOptions()
     source, target = Path(source), Path(target)

@@ -6,12 +6,12 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ConversionError, UnsupportedError
+from tpu2gpu.errors import ConversionError
 from tpu2gpu.graphs.dataflow import split_tensor
 from tpu2gpu.graphs.saved_model import choose_meta_graph, parse_saved_model
 from tpu2gpu.running.saved_model_runner import SavedModelRunner
+from tpu2gpu.trt_converter.large_model import PROTOBUF_LIMIT_BYTES, without_values
 
-PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 _NODES_SHOWN = 5
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 _REFERENCES = {"VariableV2", "Variable"}  # TensorFlow 1's
@@ -27,11 +27,13 @@ class FrozenGraph:
         graph_def: The graph.
         inputs: For each input of the signature its tensor (`name:0`).
         outputs: For each output of the signature a tensor that is its alone, and no input.
+        values: For each constant whose value is not in the graph, because all together are too many, its bytes.
     """
 
     graph_def: Any = attrs.field(repr=False)
     inputs: dict[str, str]
     outputs: dict[str, str]
+    values: dict[str, bytes] = attrs.field(factory=dict, repr=False)
 
 
 def frozen_graph(
@@ -47,33 +49,24 @@ def frozen_graph(
         source: The SavedModel's folder.
         signature: The signature.
         runner: The same model, loaded.
-        limit_bytes: How large the weights may be.
+        limit_bytes: How large the weights may be; they are left out of the graph beyond.
 
     Raises:
-        UnsupportedError: The weights exceed the limit of a protobuf message.
         ConversionError: TensorFlow cannot freeze it.
     """
     meta = choose_meta_graph(parse_saved_model(source), source)
     definition = meta.signature_def[signature]
     if is_flat_and_frozen(meta.graph_def, [info.name for info in definition.inputs.values()]):
         return _as_it_is(meta.graph_def, definition)
-    check_weights(_variables_size_bytes(runner), limit_bytes)
+    large = _variables_size_bytes(runner) > limit_bytes
     if any(node.op in _REFERENCES for node in meta.graph_def.node):
-        return _as_it_is(_without_references(source, meta, definition), definition)
-    return _frozen_by_tensorflow(runner)
-
-
-def check_weights(size_bytes: int, limit_bytes: int = PROTOBUF_LIMIT_BYTES) -> None:
-    """Checks that weights fit into one ONNX file.
-
-    Raises:
-        UnsupportedError: They do not.
-    """
-    if size_bytes > limit_bytes:
-        raise UnsupportedError(
-            f"the weights take {size_bytes:,} bytes, one ONNX file holds at most {limit_bytes:,}",
-            way_out="cast the model to float16 first, which halves them; weights in files of their own are not written",
-        )
+        frozen = _as_it_is(_without_references(source, meta, definition), definition)
+    else:
+        frozen = _frozen_by_tensorflow(runner, large=large)
+    if not large:
+        return frozen
+    graph_def, values = without_values(frozen.graph_def)
+    return attrs.evolve(frozen, graph_def=graph_def, values=values)
 
 
 def check_types(frozen: FrozenGraph) -> None:
@@ -132,9 +125,8 @@ def _without_references(source: str, meta: Any, definition: Any) -> Any:
         )
 
 
-def _frozen_by_tensorflow(runner: SavedModelRunner) -> FrozenGraph:
+def _frozen_by_tensorflow(runner: SavedModelRunner, *, large: bool) -> FrozenGraph:
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     names_in, names_out = [spec.name for spec in runner.inputs], [spec.name for spec in runner.outputs]
 
@@ -149,20 +141,31 @@ def _frozen_by_tensorflow(runner: SavedModelRunner) -> FrozenGraph:
     ]
     try:
         function = tf.function(in_order, input_signature=specs, autograph=False).get_concrete_function()
-        # Loops must stay whole: tf2onnx makes LSTM and GRU of them.
-        frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
+        graph_def, ends = _with_constants(function, large=large)
     except Exception as error:  # TensorFlow raises errors of every kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConversionError(
             f"TensorFlow cannot freeze the model ({reason})", way_out="give the converter what the Freezer wrote"
         ) from error
-    inputs = [tensor.name for tensor in frozen.inputs if tensor.dtype != tf.resource]
-    outputs = [tensor.name for tensor in frozen.outputs]
-    return FrozenGraph(
-        frozen.graph.as_graph_def(),
-        dict(zip(names_in, inputs, strict=True)),
-        dict(zip(names_out, outputs, strict=True)),
-    )
+    inputs = [tensor.name for tensor in ends.inputs[: len(names_in)]]  # what the function captured comes behind
+    outputs = [tensor.name for tensor in ends.outputs]
+    return FrozenGraph(graph_def, dict(zip(names_in, inputs, strict=True)), dict(zip(names_out, outputs, strict=True)))
+
+
+def _with_constants(function: Any, *, large: bool) -> tuple[Any, Any]:
+    """A function's graph with constants for variables, and the function that has its inputs and outputs.
+
+    TensorFlow makes a function of the new graph again, which it cannot where the graph is too large to serialise;
+    tf2onnx does without.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tf2onnx.tf_loader import convert_variables_to_constants_large_model
+
+    if large:
+        return convert_variables_to_constants_large_model(function), function
+    # Loops must stay whole: tf2onnx makes LSTM and GRU of them.
+    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
+    return frozen.graph.as_graph_def(), frozen
 
 
 def _variables_size_bytes(runner: SavedModelRunner) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import ConversionError
@@ -11,12 +12,13 @@ from tpu2gpu.errors import ConversionError
 _NAMES_SHOWN = 5
 
 
-def check_onnx(model: Any, complaints: list[str]) -> None:
+def check_onnx(model: Any, complaints: list[str], path: Path | None = None) -> None:
     """Checks that a model is sound ONNX: every operation known, types and shapes consistent.
 
     Args:
         model: An ONNX ModelProto.
         complaints: What tf2onnx logged as not converted.
+        path: Its file, which is checked in its place: with external data no message can hold all of it.
 
     Raises:
         ConversionError: It is not; operations are listed with the names of their nodes.
@@ -32,7 +34,8 @@ def check_onnx(model: Any, complaints: list[str]) -> None:
     if complaints:
         raise ConversionError("tf2onnx could not convert all of the model", details=complaints)
     try:
-        onnx.checker.check_model(model, full_check=True)  # with strict inference of types and shapes
+        # The full check is with strict inference of types and shapes.
+        onnx.checker.check_model(model if path is None else str(path), full_check=True)
     except Exception as error:  # onnx raises ValidationError, InferenceError and plain ones
         raise ConversionError("the converted model is not sound ONNX", details=[str(error).strip()]) from error
 

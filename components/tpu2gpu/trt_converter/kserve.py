@@ -1,4 +1,4 @@
-"""A KServe InferenceService for a model repository."""
+"""A KServe InferenceService for a model repository, or for version folders."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 KSERVE_FILE = "kserve.yaml"
 
 
-def write_inference_service(folder: Path, name: str, *, on_gpu: bool) -> Path:
+def write_inference_service(
+    folder: Path, name: str, *, on_gpu: bool, model_format: str = "triton", repository: str = "model_repository"
+) -> Path:
     """Writes kserve.yaml.
 
     Args:
         folder: The serving folder.
         name: The model's name; the service's is made of it.
         on_gpu: Whether it asks for a GPU.
+        model_format: `triton` for a model repository, `tensorflow` for version folders.
+        repository: What is to be copied to the cluster's storage.
 
     Returns:
         The file's path.
@@ -23,7 +27,7 @@ def write_inference_service(folder: Path, name: str, *, on_gpu: bool) -> Path:
     """
     service = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].strip("-") or "model"
     lines = [
-        "# Copy model_repository/ to storage that the cluster reads, and say here where it lies.",
+        f"# Copy {repository}/ to storage that the cluster reads, and say here where it lies.",
         "apiVersion: serving.kserve.io/v1beta1",
         "kind: InferenceService",
         "metadata:",
@@ -32,9 +36,9 @@ def write_inference_service(folder: Path, name: str, *, on_gpu: bool) -> Path:
         "  predictor:",
         "    model:",
         "      modelFormat:",
-        "        name: triton",
-        "      protocolVersion: v2",
-        "      storageUri: pvc://CLAIM/model_repository",
+        f"        name: {model_format}",
+        f"      protocolVersion: {'v2' if model_format == 'triton' else 'v1'}",
+        f"      storageUri: pvc://CLAIM/{repository}{'' if model_format == 'triton' else '/' + name}",
     ]
     if on_gpu:
         lines += ["      resources:", "        limits:", '          nvidia.com/gpu: "1"']

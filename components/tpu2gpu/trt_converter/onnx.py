@@ -17,9 +17,10 @@ from tpu2gpu.errors import ConversionError, SignatureError, UsageError
 from tpu2gpu.running.onnx_runner import OnnxRunner
 from tpu2gpu.running.runners import Runner, TensorSpec
 from tpu2gpu.running.saved_model_runner import SavedModelRunner
-from tpu2gpu.trt_converter.frozen import PROTOBUF_LIMIT_BYTES, FrozenGraph, check_types, check_weights, frozen_graph
+from tpu2gpu.trt_converter.frozen import FrozenGraph, check_types, frozen_graph
 from tpu2gpu.trt_converter.gate import check_onnx, describe_onnx
 from tpu2gpu.trt_converter.handlers import register_handlers
+from tpu2gpu.trt_converter.large_model import PROTOBUF_LIMIT_BYTES, OnnxModel, convert_without_values, write_model
 from tpu2gpu.trt_converter.proving import DEFAULT_EXAMPLES, feeds_for, prove, saved_feeds
 from tpu2gpu.trt_converter.steady import steady_names
 
@@ -37,8 +38,7 @@ def convert(
     opset: int,
     onnx_path: str,
     proof_folder: str,
-    batches: list[int],
-    shapes: Mapping[str, list[int]],
+    sizes: list[dict[str, Any]],
     examples: list[str],
     features: Mapping[str, str],
     limit: int = DEFAULT_EXAMPLES,
@@ -53,18 +53,16 @@ def convert(
         opset: The version of ONNX's operations.
         onnx_path: The file to write.
         proof_folder: Where to leave the feeds and TensorFlow's answers.
-        batches: The batch sizes to compare at.
-        shapes: For inputs with unknown dimensions beside the batch, the shape to compare at.
+        sizes: What to compare at, see `feeds_for`.
         examples: Files of examples to compare on; made-up inputs when empty.
         features: The examples' feature for an input of another name.
         limit: Read no more examples than this.
         given: A folder of feeds to compare on, in place of all those.
-        limit_bytes: How large the weights may be.
+        limit_bytes: How large the file may be; its weights get a file of their own beyond.
 
     Raises:
         SourceError: The source is no sound SavedModel.
         SignatureError: It has no such signature, or the signature no outputs.
-        UnsupportedError: The weights are too large for one file.
         ConversionError: ONNX, tf2onnx or ONNX Runtime does not take the model; operations are listed.
     """
     started = time.perf_counter()
@@ -75,18 +73,15 @@ def convert(
     check_types(frozen)
     names = onnx_names(reference)
     model, complaints = to_onnx(frozen, names, opset)
-    check_weights(model.ByteSize(), limit_bytes)
-    _name_batch(model)
-    check_onnx(model, complaints)
-    Path(onnx_path).write_bytes(model.SerializeToString(deterministic=True))
+    _name_batch(model.proto)
+    size_bytes = write_model(model, Path(onnx_path), limit_bytes=limit_bytes)
+    check_onnx(model.proto, complaints, Path(onnx_path))
     candidate = _open(onnx_path, reference, names)
     converted = time.perf_counter()
     feeds = (
         saved_feeds(Path(given))
         if given
-        else feeds_for(
-            reference.inputs, batches=batches, shapes=shapes, examples=examples, features=features, limit=limit
-        )
+        else feeds_for(reference.inputs, sizes=sizes, examples=examples, features=features, limit=limit)
     )
     proof = prove(reference, candidate, names, feeds, Path(proof_folder))
     return {
@@ -94,9 +89,9 @@ def convert(
         "inputs": [spec.to_json() for spec in reference.inputs],
         "outputs": [spec.to_json() for spec in reference.outputs],
         "onnx_names": names,
-        **describe_onnx(model),
+        **describe_onnx(model.proto),
         **proof,
-        "size_bytes": Path(onnx_path).stat().st_size,
+        "size_bytes": size_bytes,
         "conversion_s": converted - started,
         "parity_s": time.perf_counter() - converted,
         "versions": _versions(),
@@ -117,7 +112,7 @@ def onnx_names(model: Runner) -> dict[str, dict[str, str]]:
     return {"inputs": inputs, "outputs": outputs}
 
 
-def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: int) -> tuple[Any, list[str]]:
+def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: int) -> tuple[OnnxModel, list[str]]:
     """Lets tf2onnx convert a graph.
 
     Returns:
@@ -140,14 +135,16 @@ def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: 
     logger = logging.getLogger("tf2onnx")
     logger.addHandler(complaints)
     try:
-        model, _ = tf2onnx.convert.from_graph_def(
-            frozen.graph_def,
-            name="model",
-            input_names=list(frozen.inputs.values()),
-            output_names=list(frozen.outputs.values()),
-            opset=opset,
-            tensors_to_rename=renamed,
-        )
+        ends: dict[str, Any] = {
+            "input_names": list(frozen.inputs.values()),
+            "output_names": list(frozen.outputs.values()),
+            "opset": opset,
+            "tensors_to_rename": renamed,
+        }
+        if frozen.values:
+            model = convert_without_values(frozen.graph_def, frozen.values, **ends)
+        else:
+            model = OnnxModel(tf2onnx.convert.from_graph_def(frozen.graph_def, name="model", **ends)[0])
     except Exception as error:  # tf2onnx raises errors of every kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConversionError(f"tf2onnx cannot convert the model ({reason})", details=complaints.texts) from error

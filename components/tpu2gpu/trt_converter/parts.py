@@ -22,6 +22,7 @@ from tpu2gpu.running.runners import Runner, TensorSpec
 from tpu2gpu.running.saved_model_runner import SavedModelRunner
 from tpu2gpu.trt_converter import onnx
 from tpu2gpu.trt_converter.costs import costs_of
+from tpu2gpu.trt_converter.placing import place
 from tpu2gpu.trt_converter.proving import (
     TOLERANCES,
     check_parity,
@@ -32,7 +33,7 @@ from tpu2gpu.trt_converter.proving import (
     worst_of,
 )
 from tpu2gpu.trt_converter.refusing import decodes_pictures
-from tpu2gpu.trt_converter.splitting import Part, Split, name_outputs, place, split
+from tpu2gpu.trt_converter.splitting import Part, Split, name_outputs, split
 
 PARTS_FOLDER = "parts"
 _SAME = 1e-5  # relative: the parts in TensorFlow, compared with the whole in TensorFlow
@@ -100,7 +101,7 @@ class _Conversion:
         self._feeds = feeds_for(
             self._reference.inputs,
             pictures=decodes_pictures(model),
-            **{name: arguments[name] for name in ("batches", "shapes", "examples", "features", "limit")},
+            **{name: arguments[name] for name in ("sizes", "examples", "features", "limit")},
         )
 
     def run(self) -> dict[str, Any]:
@@ -164,17 +165,18 @@ class _Conversion:
 
     def _post_to_onnx(self, described: dict[str, Any], in_tensorflow: Runner) -> Runner:
         """The last part in ONNX Runtime where it converts and answers alike, in TensorFlow otherwise."""
-        path = self._folder / "post.onnx"
+        home = self._folder / "post.onnx"
+        home.mkdir()
+        path = home / "model.onnx"
         try:
             found = self._to_onnx("post", path, self._proof_of("post"))
             check_parity(found["parity"], TOLERANCES["float32"], "the last part in ONNX Runtime")
         except (ConversionError, ParityRefusedError, UnsupportedError) as error:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(home)
             described["in_tensorflow_because"] = error.message
             return in_tensorflow
         shutil.rmtree(self._folder / "post")
-        (self._folder / "post").mkdir()
-        path.rename(self._folder / "post" / "model.onnx")
+        home.rename(self._folder / "post")
         described.update(onnx=f"{PARTS_FOLDER}/post/model.onnx", saved_model=None, ops=found["ops"])
         return OnnxRunner(self._folder / "post" / "model.onnx", providers=["CPUExecutionProvider"])
 

@@ -9,8 +9,10 @@ from importlib.util import find_spec
 import attrs
 
 from tpu2gpu.errors import Tpu2GpuError
+from tpu2gpu.running.bindings import DATA_CENTER, RTX, Library
 
-_RTX_TIMEOUT_S = 120.0
+_LOADING_TIMEOUT_S = 120.0
+_OLDEST_TENSORRT = 10
 _LAST_TF_TRT = (2, 17)
 _TF_TRT_LIBRARY = "libnvinfer.so.8"
 
@@ -49,31 +51,48 @@ def _onnx() -> Availability:
 
 
 def _tensorrt_rtx() -> Availability:
-    from tpu2gpu.running.rtx import PACKAGE
-    from tpu2gpu.worker import run_in_child
-
-    if find_spec("tensorrt_rtx_bindings") is None:
-        return Availability("tensorrt_rtx", False, "", f"{PACKAGE} is not installed")
-    if find_spec("polygraphy") is None:
-        return Availability("tensorrt_rtx", False, "", "polygraphy is not installed")
-    try:
-        # In a child: a library that does not fit the machine may end the process that loads it.
-        version, _ = run_in_child(
-            "tpu2gpu.trt_converter.tensorrt:library_version", {}, name="TensorRT-RTX", timeout_s=_RTX_TIMEOUT_S
-        )
-    except Tpu2GpuError as error:
-        return Availability("tensorrt_rtx", False, "", error.message)
-    return Availability("tensorrt_rtx", True, version, "builds without a GPU, for GPUs of compute capability 8.0 on")
+    missing = _missing(RTX)
+    version, reason = ("", "; ".join(missing)) if missing else _loaded(RTX)
+    return Availability(
+        RTX.name, bool(version), version, reason or "builds without a GPU, for GPUs of compute capability 8.0 on"
+    )
 
 
 def _tensorrt() -> Availability:
-    if find_spec("tensorrt") is None:
-        return Availability("tensorrt", False, "", "the package tensorrt is not installed")
     from tpu2gpu.running.cuda import find_gpus
 
-    gpus = find_gpus()
-    reason = f"builds for the {gpus[0].name}" if gpus else "it builds on a GPU only, and there is none here"
-    return Availability("tensorrt", bool(gpus), _version("tensorrt"), reason)
+    gpus, missing = find_gpus(), _missing(DATA_CENTER)
+    if not gpus:
+        missing.append("it builds on a GPU only, and there is none here")
+    version, reason = ("", "; ".join(missing)) if missing else _loaded(DATA_CENTER)
+    if version and int(version.partition(".")[0]) < _OLDEST_TENSORRT:
+        reason = f"it is version {version}, and {_OLDEST_TENSORRT} is the oldest that is strongly typed"
+    return Availability(
+        DATA_CENTER.name, bool(version) and not reason, version, reason or f"builds for the {gpus[0].name}"
+    )
+
+
+def _missing(library: Library) -> list[str]:
+    """What must be installed for a library, all at once."""
+    packages = {library.module: library.package, "polygraphy": "polygraphy"}
+    return [f"{package} is not installed" for module, package in packages.items() if find_spec(module) is None]
+
+
+def _loaded(library: Library) -> tuple[str, str]:
+    """A library's version, or why it cannot be loaded."""
+    from tpu2gpu.worker import run_in_child
+
+    try:
+        # In a child: a library that does not fit the machine may end the process that loads it.
+        version, _ = run_in_child(
+            "tpu2gpu.trt_converter.tensorrt:library_version",
+            {"library": library.name},
+            name=library.title,
+            timeout_s=_LOADING_TIMEOUT_S,
+        )
+    except Tpu2GpuError as error:
+        return "", error.message
+    return str(version), ""
 
 
 def _tf_trt() -> Availability:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.options import did_you_mean
@@ -19,44 +19,63 @@ _FORM = re.compile(r"(?P<name>.+)=(?P<min>[\dx]+):(?P<opt>[\dx]+):(?P<max>[\dx]+
 Bounds = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """The smallest, the usual and the largest shape."""
 
+Profile = dict[str, Bounds]
+"""For each input its bounds."""
 
-def parse_profiles(texts: Sequence[str]) -> dict[str, Bounds]:
+
+def parse_profiles(texts: Sequence[str]) -> list[Profile]:
     """Reads `--profile` values.
 
     Args:
-        texts: `INPUT=MIN:OPT:MAX`; each bound is a batch size (`8`) or a whole shape (`8x224x224x3`).
+        texts: `INPUT=MIN:OPT:MAX`, or several of them with commas between; each bound is a batch size (`8`) or a whole
+            shape (`8x224x224x3`). All texts make up one profile, until an input comes again: that begins another.
 
     Returns:
-        For each input its bounds; of one number where only the batch was given.
+        For each profile and each of its inputs the bounds; of one number where only the batch was given.
 
     Raises:
-        UsageError: A text has another form, names an input again, or its bounds are not in order; all are listed.
+        UsageError: A text has another form, names an input twice, or its bounds are not in order; all are listed.
     """
-    profiles: dict[str, Bounds] = {}
-    wrong = []
+    profiles: list[Profile] = []
+    wrong: list[str] = []
     for text in texts:
-        match = _FORM.fullmatch(text)
-        if match is None:
-            wrong.append(f"{text}: not of the form INPUT=MIN:OPT:MAX")
-            continue
-        if match["name"] in profiles:
-            wrong.append(f"{text}: a second profile for this input, and an engine here has one")
-        try:
-            smallest, usual, largest = (tuple(int(size) for size in match[bound].split("x")) for bound in _BOUNDS)
-        except ValueError:
-            wrong.append(f"{text}: a bound is a number, or numbers with x between them")
-            continue
-        profiles[match["name"]] = (smallest, usual, largest)
-        if not len(smallest) == len(usual) == len(largest):
-            wrong.append(f"{text}: the bounds have different numbers of dimensions")
-        elif not all(0 < low <= middle <= high for low, middle, high in zip(smallest, usual, largest, strict=True)):
-            wrong.append(f"{text}: wanted 0 < MIN <= OPT <= MAX")
+        group: Profile = {}
+        for each in text.split(","):
+            _read(each.strip(), group, wrong)
+        if not profiles or profiles[-1].keys() & group.keys():
+            profiles.append({})
+        profiles[-1].update(group)
+    wrong += [
+        f"profile {number}: the same as profile {profiles.index(profile) + 1}"
+        for number, profile in enumerate(profiles, 1)
+        if profile and profiles.index(profile) + 1 < number
+    ]
     if wrong:
         raise UsageError("--profile", details=wrong, way_out="write --profile images=1:8:32 or ids=1x16:8x64:32x128")
     return profiles
 
 
-def fit_profiles(inputs: Sequence[TensorSpec], profiles: Mapping[str, Bounds]) -> dict[str, Bounds]:
+def _read(text: str, group: Profile, wrong: list[str]) -> None:
+    """Reads one input's bounds into a group, or says what is wrong with them."""
+    match = _FORM.fullmatch(text)
+    if match is None:
+        wrong.append(f"{text}: not of the form INPUT=MIN:OPT:MAX")
+        return
+    try:
+        smallest, usual, largest = (tuple(int(size) for size in match[bound].split("x")) for bound in _BOUNDS)
+    except ValueError:
+        wrong.append(f"{text}: a bound is a number, or numbers with x between them")
+        return
+    if match["name"] in group:
+        wrong.append(f"{text}: the same input twice in one profile; another profile is another --profile")
+    if not len(smallest) == len(usual) == len(largest):
+        wrong.append(f"{text}: the bounds have different numbers of dimensions")
+    elif not all(0 < low <= middle <= high for low, middle, high in zip(smallest, usual, largest, strict=True)):
+        wrong.append(f"{text}: wanted 0 < MIN <= OPT <= MAX")
+    group[match["name"]] = (smallest, usual, largest)
+
+
+def fit_profiles(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> list[Profile]:
     """Completes profiles for a model's inputs.
 
     Args:
@@ -64,34 +83,56 @@ def fit_profiles(inputs: Sequence[TensorSpec], profiles: Mapping[str, Bounds]) -
         profiles: What `parse_profiles` read.
 
     Returns:
-        Whole shapes for every input, in the order of the inputs; batches of 1, 8 and 32 where none is given.
+        For each profile whole shapes of every input, in the order of the inputs; batches of 1, 8 and 32 where nothing
+        is given. At least one profile.
 
     Raises:
         UsageError: A profile contradicts the model, or a dimension beside the batch is unknown; all are listed.
     """
-    known = [spec.name for spec in inputs]
-    wrong = [
-        f"{name}: the model has no such input; {did_you_mean(name, known) or 'it has ' + ', '.join(known)}"
-        for name in profiles
-        if name not in known
-    ]
-    fitted: dict[str, Bounds] = {}
-    for spec in inputs:
-        bounds = profiles.get(spec.name) or _default(spec)
-        smallest, usual, largest = (_whole(spec, bound) for bound in bounds)
-        if smallest is not None and usual is not None and largest is not None:
-            fitted[spec.name] = (smallest, usual, largest)
-        elif spec.name in profiles:
-            wrong.append(f"{spec}: the profile has {', '.join('x'.join(map(str, bound)) for bound in bounds)}")
-        else:
-            wrong.append(f"{spec}: a dimension beside the batch is unknown")
+    wrong: list[str] = []
+    fitted = [_fit(inputs, profile, wrong) for profile in profiles or [{}]]
     if wrong:
         raise UsageError(
             "the engine's profile does not fit the model's inputs",
-            details=wrong,
+            details=list(dict.fromkeys(wrong)),
             way_out="give --profile INPUT=MIN:OPT:MAX with whole shapes, as in ids=1x16:8x64:32x128",
         )
     return fitted
+
+
+def _fit(inputs: Sequence[TensorSpec], profile: Profile, wrong: list[str]) -> Profile:
+    known = [spec.name for spec in inputs]
+    wrong += [
+        f"{name}: the model has no such input; {did_you_mean(name, known) or 'it has ' + ', '.join(known)}"
+        for name in profile
+        if name not in known
+    ]
+    fitted: Profile = {}
+    for spec in inputs:
+        bounds = profile.get(spec.name) or _default(spec)
+        smallest, usual, largest = (_whole(spec, bound) for bound in bounds)
+        if smallest is not None and usual is not None and largest is not None:
+            fitted[spec.name] = (smallest, usual, largest)
+        elif spec.name in profile:
+            wrong.append(f"{spec}: the profile has {', '.join('x'.join(map(str, bound)) for bound in bounds)}")
+        else:
+            wrong.append(f"{spec}: a dimension beside the batch is unknown")
+    return fitted
+
+
+def compared_sizes(profile: Profile) -> dict[str, Any]:
+    """What to compare at: a profile's smallest and usual `batches`, and its usual `shapes` where it has whole ones."""
+    smallest, usual, _ = next(iter(profile.values()), tuple((size,) for size in DEFAULT_BATCHES))
+    return {
+        "batches": [smallest[0], usual[0]],
+        "shapes": {name: list(bounds[1]) for name, bounds in profile.items() if len(bounds[1]) > 1},
+    }
+
+
+def largest_batch(profiles: Sequence[Profile]) -> int:
+    """The largest first dimension of any profile; the default's where there is none."""
+    firsts = [bounds[2][0] for profile in profiles for bounds in profile.values() if bounds[2]]
+    return max(firsts, default=DEFAULT_BATCHES[2])
 
 
 def _default(spec: TensorSpec) -> Bounds:

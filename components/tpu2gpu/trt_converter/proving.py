@@ -46,8 +46,7 @@ class Feeds:
 def feeds_for(
     inputs: Sequence[TensorSpec],
     *,
-    batches: Sequence[int],
-    shapes: Mapping[str, Sequence[int]],
+    sizes: Sequence[Mapping[str, Any]],
     examples: Sequence[str] = (),
     features: Mapping[str, str] | None = None,
     pictures: str = "",
@@ -57,8 +56,9 @@ def feeds_for(
 
     Args:
         inputs: The model's inputs.
-        batches: The batch sizes to run, where the batch is not fixed; real examples come in batches of the last.
-        shapes: For inputs with unknown dimensions beside the batch, a shape to use.
+        sizes: What to make requests of, once for each profile: `batches`, the sizes to run where the batch is not
+            fixed; `shapes`, for inputs with unknown dimensions beside the batch a shape to use. Real examples have
+            their own shapes, and come in batches of the first profile.
         examples: Files of examples.
         features: The examples' feature for an input of another name.
         limit: Read no more examples than this.
@@ -68,14 +68,17 @@ def feeds_for(
         ExamplesError: The examples do not fit the inputs.
     """
     fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
-    sizes = fixed[:1] or batches
     if not examples:
         origin = f"made-up inputs (seed {_SEED}: numbers in [0, 1), whole numbers 0 and 1)"
         text = _picture(pictures) if pictures else b"0"
-        return Feeds(tuple(_made_up(inputs, size, shapes, text) for size in sizes), origin)
+        made_up = [
+            _made_up(inputs, batch, each["shapes"], text) for each in sizes for batch in fixed[:1] or each["batches"]
+        ]
+        return Feeds(tuple(made_up), origin)
     read = read_examples(examples, inputs, features=features or {}, label=None, limit=limit)
-    batches_read = [read.batch(start, sizes[-1]) for start in range(0, read.count, sizes[-1])]
-    return Feeds((read.batch(0, sizes[0]), *batches_read), f"{read.count} examples")
+    batches = fixed[:1] or sizes[0]["batches"]
+    in_batches = [read.batch(start, batches[-1]) for start in range(0, read.count, batches[-1])]
+    return Feeds((read.batch(0, batches[0]), *in_batches), f"{read.count} examples")
 
 
 def prove(

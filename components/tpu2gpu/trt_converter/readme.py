@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tpu2gpu.running.bindings import RTX
+from tpu2gpu.running.external_data import DATA_SUFFIX
 from tpu2gpu.running.runners import TensorSpec
+from tpu2gpu.trt_converter.tf_serving import Servable
 from tpu2gpu.trt_converter.triton import REPOSITORY, TritonModel
 
 _LEVELS = {
@@ -36,14 +39,28 @@ def glance(plan: Mapping[str, Any], engine: Mapping[str, Any] | None, why_no_eng
         f"{plan['compared_on']}; {plan['tolerance']:g} is allowed at {plan['precision']}."
     )
     if engine is not None:
-        capabilities = ", ".join(f"{name[:-1]}.{name[-1]}" for name in engine["compute_capabilities"])
-        lines.append(f"The engine is for GPUs of compute capability {capabilities}; others run model.onnx.")
+        lines.append(f"The engine is for {_gpus(engine)}; others run model.onnx.")
     elif why_no_engine:
         lines.append(f"No engine: {why_no_engine}.")
     return lines
 
 
-def write_readme(folder: Path, plan: Mapping[str, Any], lines: Sequence[str], triton: TritonModel | None) -> None:
+def _gpus(engine: Mapping[str, Any]) -> str:
+    """Which GPUs an engine is for."""
+    if engine["gpu"]:
+        return f"the {engine['gpu']}"
+    names = [f"{name[:-1]}.{name[-1]}" for name in engine["compute_capabilities"] if not name.endswith("+")]
+    names += [f"{name[:-2]}.{name[-2]} and newer" for name in engine["compute_capabilities"] if name.endswith("+")]
+    return f"GPUs of compute capability {', '.join(names)}"
+
+
+def write_readme(
+    folder: Path,
+    plan: Mapping[str, Any],
+    lines: Sequence[str],
+    triton: TritonModel | None,
+    servable: Servable | None = None,
+) -> None:
     """Writes README.md.
 
     Args:
@@ -51,16 +68,14 @@ def write_readme(folder: Path, plan: Mapping[str, Any], lines: Sequence[str], tr
         plan: What plan.json holds.
         lines: What `glance` says.
         triton: What a Triton server is told; None without a model repository.
+        servable: What TensorFlow Serving is given; None without.
     """
     part = next(each for each in plan["parts"] if each["name"] == "core")
     rows = ["| file | what it is | what loads it |", "|---|---|---|"]
-    rows.append("| `model.onnx` | the model, weights included | ONNX Runtime on CPUs and on every NVIDIA GPU |")
+    weights = "its weights lie beside it" if (folder / ("model.onnx" + DATA_SUFFIX)).is_file() else "weights included"
+    rows.append(f"| `model.onnx` | the model, {weights} | ONNX Runtime on CPUs and on every NVIDIA GPU |")
     if part["engine"]:
-        version = plan["versions"]["tensorrt_rtx"]
-        rows.append(
-            f"| `{part['engine']}` | TensorRT-RTX engine | TensorRT-RTX {version} on the GPUs named above; "
-            "not Triton, not data-center TensorRT |"
-        )
+        rows.append(_engine_row(part, plan["versions"][part["engine_library"]]))
     for other in plan["parts"]:
         if other["name"] != "core":
             how = "ONNX Runtime" if other["onnx"] else "TensorFlow"
@@ -72,6 +87,10 @@ def write_readme(folder: Path, plan: Mapping[str, Any], lines: Sequence[str], tr
         if len(plan["parts"]) > 1:
             whole = triton.name.removesuffix("_core")
             rows.append(f"| `{REPOSITORY}/{whole}/` | the parts, chained: ask this one | Triton Inference Server |")
+    if servable is not None:
+        what = "the source, as it is" + f", and {servable.requests} requests to warm up" * bool(servable.requests)
+        rows.append(f"| `{servable.path}/` | {what} | TensorFlow Serving |")
+        rows.append("| `kserve.yaml` | an InferenceService that serves it; fill in `storageUri` | KServe |")
     rows.append("| `plan.json` | which part runs where, what was verified | `tpu2gpu.load` |")
     rows.append("| `report.json` | figures of the conversion | people and dashboards |")
     rows.append("| `manifest.json` | SHA-256 of every file | `tpu2gpu verify` |")
@@ -88,7 +107,35 @@ def write_readme(folder: Path, plan: Mapping[str, Any], lines: Sequence[str], tr
         sections += ["## Parts", _parts(plan)]
     if triton is not None:
         sections += ["## In Triton", _triton(triton, [part for part in plan["parts"] if part["name"] != "core"])]
+    if servable is not None:
+        sections += ["## In TensorFlow Serving", _tf_serving(servable, plan)]
     (folder / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _engine_row(part: Mapping[str, Any], version: str) -> str:
+    if part["engine_library"] == RTX.name:
+        return (
+            f"| `{part['engine']}` | TensorRT-RTX engine | TensorRT-RTX {version} on the GPUs named above; "
+            "not Triton, not data-center TensorRT |"
+        )
+    return (
+        f"| `{part['engine']}` | TensorRT engine | TensorRT {version}, and a Triton that carries this very version, on "
+        "the GPUs named above |"
+    )
+
+
+def _tf_serving(servable: Servable, plan: Mapping[str, Any]) -> str:
+    name = Path(servable.path).parent.name
+    warm_up = (
+        f"It answers {servable.requests} requests of real examples before it calls the model ready."
+        if servable.requests
+        else "It has no requests to warm up with: convert with `--examples` to give it some."
+    )
+    return (
+        f"```\ntensorflow_model_server --model_name={name} --model_base_path=this/folder/{Path(servable.path).parent}\n"
+        f"```\n\n{warm_up} It runs the source SavedModel in TensorFlow, not the ONNX file and not an engine: serve it "
+        f"with TensorFlow Serving {'.'.join(plan['versions']['tensorflow'].split('.')[:2])} or newer."
+    )
 
 
 def _tensors(what: str, plan: Mapping[str, Any], part: Mapping[str, Any]) -> list[str]:
@@ -129,6 +176,13 @@ def _triton(model: TritonModel, others: Sequence[Mapping[str, Any]]) -> str:
             f"`{part['name']}` runs in the back end `python`, which needs `numpy` and `{library}` in the "
             "server's Python."
         )
+    if model.backend == "tensorrt":
+        paragraphs.append(
+            "The back end `tensorrt` is part of NVIDIA's Triton containers. It loads an engine of the very TensorRT "
+            "that the container carries, on the GPUs named above, and no other: look both up in NVIDIA's support "
+            "matrix before you choose a container, or convert inside the one that will serve."
+        )
+        return "\n\n".join(paragraphs)
     if model.backend == "python":
         paragraphs.append(
             "The back end `python` runs `1/model.py`, which needs `numpy` and `onnxruntime` in the server's Python. "

@@ -12,15 +12,17 @@ from tpu2gpu.publishing import sha256_of, write_json
 from tpu2gpu.running.runners import PLAN, TensorSpec
 from tpu2gpu.running.serving_runner import FORMAT
 from tpu2gpu.trt_converter.kserve import write_inference_service
-from tpu2gpu.trt_converter.profiles import DEFAULT_BATCHES, Bounds
+from tpu2gpu.trt_converter.profiles import Profile, largest_batch
 from tpu2gpu.trt_converter.readme import write_readme
+from tpu2gpu.trt_converter.tf_serving import write_servable
 from tpu2gpu.trt_converter.triton import TritonModel, write_ensemble, write_repository
 
 if TYPE_CHECKING:
     from tpu2gpu.trt_converter.converting import ConvertOptions
+    from tpu2gpu.trt_converter.request import Request
 
 ONNX_FILE = "model.onnx"
-ENGINE_FILE = "engines/model.engine"
+ENGINE_FILES = {"tensorrt_rtx": "engines/model.engine", "tensorrt": "engines/model.plan"}
 
 
 def make_plan(
@@ -36,7 +38,7 @@ def make_plan(
     """
     versions = dict(converted["versions"])
     if engine is not None:
-        versions["tensorrt_rtx"] = engine["version"]
+        versions[engine["library"]] = engine["version"]
     whole = converted.get("split") or {}
     built = "engine_executed" if engine and "executed" in engine else "engine_built"
     return {
@@ -45,7 +47,7 @@ def make_plan(
         "inputs": whole.get("inputs", converted["inputs"]),
         "outputs": whole.get("outputs", converted["outputs"]),
         "answers": whole.get("answers", {spec["name"]: spec["name"] for spec in converted["outputs"]}),
-        "backend": "onnx" if engine is None else "tensorrt_rtx",
+        "backend": "onnx" if engine is None else engine["library"],
         "precision": converted["precision"],
         "verified_level": "onnx_cpu" if engine is None else built,
         "parts": _parts(converted, engine),
@@ -68,21 +70,24 @@ def _parts(converted: Mapping[str, Any], engine: Mapping[str, Any] | None) -> li
         "inputs": converted["inputs"],
         "outputs": converted["outputs"],
         "onnx_names": converted["onnx_names"],
-        "engine": None if engine is None else ENGINE_FILE,
+        "engine": None if engine is None else ENGINE_FILES[engine["library"]],
+        "engine_library": None if engine is None else engine["library"],
         "ops": converted["ops"],
         "compute_capabilities": [] if engine is None else engine["compute_capabilities"],
+        "gpu": "" if engine is None else engine["gpu"],
+        "profiles": [] if engine is None else engine["profiles"],
     }
     if not converted.get("split"):
         return [core]
-    others: dict[str, Any] = {"runs_on": "cpu", "engine": None, "compute_capabilities": []}
+    others: dict[str, Any] = {"runs_on": "cpu", "engine": None, "compute_capabilities": [], "profiles": []}
     return [{**part, **(core if part["name"] == "core" else others)} for part in converted["split"]["parts"]]
 
 
 def lay_out(
     folder: Path,
-    options: ConvertOptions,
+    request: Request,
     plan: Mapping[str, Any],
-    profile: Mapping[str, Bounds],
+    profiles: Sequence[Profile],
     *,
     batched: bool,
     lines: Sequence[str],
@@ -91,25 +96,39 @@ def lay_out(
 
     Args:
         folder: The serving folder.
-        options: Name, layout and Triton's back end.
+        request: What was asked for.
         plan: What becomes plan.json.
-        profile: For each input, by ONNX name, its smallest, usual and largest shape.
+        profiles: For each profile and each input, by ONNX name, its smallest, usual and largest shape.
         batched: Whether the first dimension of everything is the batch.
         lines: What the README begins with.
     """
     write_json(folder / PLAN, plan)
-    model = None
-    if options.layout == "triton":
-        largest = next((bounds[2][0] for bounds in profile.values()), DEFAULT_BATCHES[2]) if batched else 0
-        models = [_triton_model(folder, options, plan, part, profile, largest) for part in plan["parts"]]
-        for part, each in zip(plan["parts"], models, strict=True):
-            write_repository(folder, each, folder / (part["onnx"] or part["saved_model"]))
-        model = next(each for part, each in zip(plan["parts"], models, strict=True) if part["name"] == "core")
-        if len(models) > 1:
-            inputs = [TensorSpec.from_json(spec) for spec in plan["inputs"]]
-            write_ensemble(folder, options.name, inputs, _renamed(plan["outputs"], plan["answers"]), models)
-        write_inference_service(folder, options.name, on_gpu=options.triton_backend != "python")
-    write_readme(folder, plan, lines, model)
+    model, servable = None, None
+    if request.options.layout == "triton":
+        model = _for_triton(folder, request.options, plan, profiles, largest_batch(profiles) if batched else 0)
+    elif request.options.layout == "tf_serving":
+        servable = write_servable(folder, request, plan)
+    write_readme(folder, plan, lines, model, servable)
+
+
+def _for_triton(
+    folder: Path, options: ConvertOptions, plan: Mapping[str, Any], profiles: Sequence[Profile], max_batch: int
+) -> TritonModel:
+    """Writes Triton's repository, and KServe's description of it; gives what Triton is told of the core."""
+    models = [_triton_model(folder, options, plan, part, profiles, max_batch) for part in plan["parts"]]
+    for part, each in zip(plan["parts"], models, strict=True):
+        write_repository(folder, each, folder / _file_of(part, each.backend), version=options.model_version)
+    if len(models) > 1:
+        inputs = [TensorSpec.from_json(spec) for spec in plan["inputs"]]
+        outputs = _renamed(plan["outputs"], plan["answers"])
+        write_ensemble(folder, options.name, inputs, outputs, models, version=options.model_version)
+    write_inference_service(folder, options.name, on_gpu=options.triton_backend != "python")
+    return next(each for part, each in zip(plan["parts"], models, strict=True) if part["name"] == "core")
+
+
+def _file_of(part: Mapping[str, Any], backend: str) -> str:
+    """What a back end of Triton loads of a part."""
+    return str(part["engine"] if backend == "tensorrt" else part["onnx"] or part["saved_model"])
 
 
 def _triton_model(
@@ -117,7 +136,7 @@ def _triton_model(
     options: ConvertOptions,
     plan: Mapping[str, Any],
     part: Mapping[str, Any],
-    profile: Mapping[str, Bounds],
+    profiles: Sequence[Profile],
     max_batch: int,
 ) -> TritonModel:
     """What Triton is told of one part; what runs beside the accelerator runs in the python back end, on the CPU."""
@@ -129,7 +148,7 @@ def _triton_model(
         outputs=_renamed(part["outputs"], part["onnx_names"]["outputs"]),
         precision=plan["precision"],
         max_batch=max_batch,
-        profile=profile if is_core else {},
+        profiles=profiles if is_core else [],
         digest=sha256_of(folder / part["onnx"]) if part["onnx"] else "",
         on_cpu=not is_core,
     )
@@ -164,7 +183,7 @@ def findings_of(
     }
     return {
         "backend": plan["backend"],
-        "backend_version": plan["versions"]["onnxruntime" if engine is None else "tensorrt_rtx"],
+        "backend_version": plan["versions"]["onnxruntime" if engine is None else engine["library"]],
         "precision": plan["precision"],
         "verified_level": plan["verified_level"],
         **figures,

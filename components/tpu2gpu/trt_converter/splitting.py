@@ -1,158 +1,17 @@
-"""Cuts a model by dataflow into what runs before, on and after the accelerator, with the most compute on it."""
+"""Makes a model of each part of a model: what runs before, on and after the accelerator."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ConversionError
 from tpu2gpu.graphs.dataflow import data_inputs, is_control, producer, split_tensor
 from tpu2gpu.graphs.serving_model import ServingModel
 from tpu2gpu.trt_converter.costs import Costs
-from tpu2gpu.trt_converter.refusing import DT_STRING, UNKNOWN, refused_nodes, uncut
-from tpu2gpu.trt_converter.smallest_cut import INFINITE, Network
-
-PARTS = ("pre", "core", "post")
-_PRE, _CORE, _POST = range(3)
-_SCALE = 1000  # of operations, so that the number of tensors across a cut decides only between equals
-_SHAPE_MATH = frozenset(["Shape", "Size", "Rank", "StridedSlice", "Pack", "ConcatV2", "Prod", "Range", "Cast", "Mul"])
-_SHOWN = 5
-
-
-@attrs.frozen
-class Placement:
-    """Which node is in which part.
-
-    Attributes:
-        parts: For each node that depends on the input its part's index; the others stand wherever they are needed.
-        refused: The nodes that the accelerator does not take, and why.
-    """
-
-    parts: dict[str, int]
-    refused: dict[str, str]
-
-
-def place(model: ServingModel, costs: Costs, *, for_engine: bool) -> Placement | None:
-    """Decides for every node where it runs; None where all of the model can run in one piece.
-
-    Each node that the accelerator refuses goes before it, with all that it needs, or after it, with all that needs
-    it. Of all such choices the one is taken that leaves the most floating-point operations in the core, which a
-    smallest cut in a network of two nodes for each operation ("not before the core", "after the core") finds.
-
-    Args:
-        model: A flat model with one signature; `name_outputs` has been called.
-        costs: What its nodes cost.
-        for_engine: Whether an engine shall run the core, or ONNX Runtime.
-
-    Raises:
-        ConversionError: Nothing that computes would be left for the core.
-    """
-    refused = refused_nodes(model, for_engine=for_engine)
-    movable = _movable(model, refused)
-    refused = {name: why for name, why in refused.items() if name in movable}
-    if not refused:
-        return None
-    parts = _smallest_cut(model, costs, movable, refused)
-    if not any(part == _CORE and costs.operations(model.nodes[name]) for name, part in parts.items()):
-        raise ConversionError(
-            "the model cannot be split: nothing that computes is left for the accelerator",
-            details=summary(model, refused),
-            way_out="serve it with TensorFlow, or take what is listed out of the signature",
-        )
-    return Placement(parts, refused)
-
-
-def summary(model: ServingModel, refused: Mapping[str, str]) -> list[str]:
-    """`OP: reason: names`, for each op and reason."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name, why in refused.items():
-        groups.setdefault((model.nodes[name].op, why), []).append(name)
-    return [
-        f"{op}: {why}: {', '.join(sorted(names)[:_SHOWN])}{_more(len(names))}"
-        for (op, why), names in sorted(groups.items())
-    ]
-
-
-def _more(count: int) -> str:
-    return f" and {count - _SHOWN} more" if count > _SHOWN else ""
-
-
-def _movable(model: ServingModel, refused: Mapping[str, str]) -> dict[str, int]:
-    """The nodes that one part alone holds: those that depend on the input, and refused ones; numbered."""
-    takers: dict[str, list[str]] = {}
-    for name, node in model.nodes.items():
-        for reference in data_inputs(node):
-            takers.setdefault(producer(reference), []).append(name)
-    inputs = {split_tensor(tensor)[0] for tensor in model.input_tensors()}
-    tables = _holds_resource(model)
-    stack = [*(taker for name in inputs for taker in takers.get(name, ())), *(n for n in refused if n not in tables)]
-    found: set[str] = set()
-    while stack:
-        name = stack.pop()
-        if name in found or name in inputs:
-            continue
-        found.add(name)
-        stack.extend(takers.get(name, ()))
-    initialising = _initialising(model)
-    return {name: number for number, name in enumerate(name for name in model.nodes if name in found - initialising)}
-
-
-def _holds_resource(model: ServingModel) -> set[str]:
-    """The nodes that only make a handle, as tables do."""
-    return {name for name, node in model.nodes.items() if "HashTable" in node.op or node.op == "VarHandleOp"}
-
-
-def _initialising(model: ServingModel) -> set[str]:
-    """What fills tables: it runs once, in every part that has the table."""
-    from tpu2gpu.graphs.dataflow import reachable
-
-    return reachable(model.nodes, [model.init_node]) if model.init_node else set()
-
-
-def _smallest_cut(
-    model: ServingModel, costs: Costs, movable: Mapping[str, int], refused: Mapping[str, str]
-) -> dict[str, int]:
-    count = len(movable)
-    source, sink = 2 * count, 2 * count + 1
-    network = Network(2 * count + 2)
-    for name, at in movable.items():  # `at`: not before the core; `count + at`: after it
-        network.add(count + at, at, INFINITE)
-        if name in refused:
-            network.add(at, count + at, INFINITE)
-            continue
-        worth = _worth(model.nodes[name], costs)
-        network.add(source, at, worth)
-        network.add(count + at, sink, worth)
-    together = uncut(model)
-    for name, at in movable.items():
-        # What follows may not be before; the way back costs what one more tensor across a cut costs.
-        ends = {producer(reference): reference for reference in reversed(data_inputs(model.nodes[name]))}
-        for start, reference in ends.items():
-            if start in movable:
-                price = INFINITE if (start, name) in together else _price(model.nodes[start], reference, costs)
-                for shift in (0, count):
-                    network.add(movable[start] + shift, at + shift, INFINITE, price)
-    high = network.cut(source, sink)
-    return {name: (at in high) + (count + at in high) for name, at in movable.items()}
-
-
-def _worth(node: Any, costs: Costs) -> int:
-    """What it costs to leave a node out of the core; nothing for arithmetic on shapes, which is best left in place."""
-    if node.op in _SHAPE_MATH and costs.elements(node.name) <= _SHOWN:
-        return 0
-    return max(1, costs.operations(node)) * _SCALE
-
-
-def _price(node: Any, reference: str, costs: Costs) -> int:
-    """What it costs to cut a tensor: more for shapes, which do not travel in batches."""
-    shape = costs.shapes.get(reference)
-    return 1 if shape is None or (shape and shape[0] is None) else 3
-
-
-# ------------------------------------------------------------------------------------------------ the parts
+from tpu2gpu.trt_converter.placing import CORE, PARTS, POST, PRE, Placement, initialising
+from tpu2gpu.trt_converter.refusing import DT_STRING, UNKNOWN
+from tpu2gpu.trt_converter.split_report import report_of
 
 
 @attrs.define
@@ -245,7 +104,11 @@ class _Splitter:
             if names
         ]
         certain = any(why != UNKNOWN for why in self._placement.refused.values())
-        return Split(parts, self.answers, self._report(parts), certain)
+        wires = {
+            reference: (wire, PARTS[self._part_of(producer(reference)) or 0]) for reference, wire in self._wires.items()
+        }
+        report = report_of(self._model, self._placement, self._costs, parts, wires)
+        return Split(parts, self.answers, report, certain)
 
     def _part_of(self, name: str) -> int | None:
         if name in self._placement.parts:
@@ -254,7 +117,7 @@ class _Splitter:
         if name in self._answer_nodes:
             is_text = self._model.nodes[name].attr["T"].type == DT_STRING
             last = max(self._placement.parts.values())
-            return (_POST if last == _POST else _PRE) if is_text else _CORE
+            return (POST if last == POST else PRE) if is_text else CORE
         return None
 
     def _needed(self, members: list[str], number: int) -> dict[str, str]:
@@ -338,7 +201,7 @@ class _Splitter:
             signatures={self._signature: signature},
             functions=dict(self._model.functions),
         )
-        if not (_initialising(self._model) - _constants(self._model)) & nodes.keys():
+        if not (initialising(self._model) - _constants(self._model)) & nodes.keys():
             model.init_node, model.assets = "", []
         model.prune()
         wires_in, wires_out = ({key: key for key in sorted(each)} for each in (signature.inputs, signature.outputs))
@@ -361,43 +224,6 @@ class _Splitter:
         for size in shape or ():
             proto.dim.add(size=-1 if size is None else size)
         return proto
-
-    def _report(self, parts: list[Part]) -> dict[str, Any]:
-        described: list[dict[str, Any]] = []
-        total = 0
-        for part in parts:
-            count = sum(self._costs.operations(self._model.nodes[name]) for name in part.nodes)
-            total += count
-            ops = Counter(self._model.nodes[name].op for name in part.nodes)
-            refused = {name: self._placement.refused[name] for name in part.nodes if name in self._placement.refused}
-            described.append(
-                {
-                    "name": part.name,
-                    "ops": dict(sorted(ops.items())),
-                    "operations_per_example": count,
-                    "why": self._why(part.name, refused),
-                    "refused": summary(self._model, refused),
-                }
-            )
-        core = sum(each["operations_per_example"] for each in described if each["name"] == "core")
-        cuts = [
-            {"tensor": reference, "wire": wire, "bytes_per_example": self._costs.size_bytes(reference)}
-            | {"from": PARTS[self._part_of(producer(reference)) or 0]}
-            | {"to": [part.name for part in parts if wire in part.wires_in]}
-            for reference, wire in self._wires.items()
-        ]
-        return {"parts": described, "cuts": cuts, "core_share": core / total if total else 0.0}
-
-    def _why(self, name: str, refused: Mapping[str, str]) -> dict[str, str]:
-        """For each op of a part why it is there."""
-        if name == "core":
-            return {"every op": "the accelerator takes it"}
-        need = "it needs the result of" if name == "post" else "it is needed by"
-        culprits = ", ".join(sorted({self._model.nodes[each].op for each in refused})) or "the part before it"
-        return {
-            **{self._model.nodes[each].op: why for each, why in refused.items()},
-            "every other op": f"{need} {culprits}, and all operations in the core stay together",
-        }
 
 
 def _constants(model: ServingModel) -> set[str]:

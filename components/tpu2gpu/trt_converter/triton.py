@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from tpu2gpu.errors import UnsupportedError, UsageError
+from tpu2gpu.running.external_data import DATA_SUFFIX
 
 if TYPE_CHECKING:
     from tpu2gpu.running.runners import TensorSpec
-    from tpu2gpu.trt_converter.profiles import Bounds
+    from tpu2gpu.trt_converter.profiles import Profile
 
 REPOSITORY = "model_repository"
+PLAN_FILE = "model.plan"
 _CACHE = "/tmp/tensorrt-{digest}"  # noqa: S108 - on the server; the folder's README says to mount a volume there
 _DIGITS = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -47,12 +49,14 @@ class TritonModel:
 
     Attributes:
         name: Its name in the repository.
-        backend: `onnxruntime`, or `python` (a model.py that runs ONNX Runtime) for servers that lack it.
+        backend: `onnxruntime`, `tensorrt` for an engine of data-center TensorRT, or `python` (a model.py that runs
+            ONNX Runtime) for servers that lack them.
         inputs: Under their ONNX names.
         outputs: Under their ONNX names.
         precision: What most of the weights are.
         max_batch: The largest batch; 0 where the first dimension is no batch.
-        profile: For each input, by ONNX name, its smallest, usual and largest shape, where all are known.
+        profiles: For each profile and each input, by ONNX name, its smallest, usual and largest shape, where all are
+            known.
         digest: SHA-256 of the ONNX file.
         on_cpu: Whether it runs on the CPU wherever the server is.
     """
@@ -63,7 +67,7 @@ class TritonModel:
     outputs: Sequence[TensorSpec]
     precision: str
     max_batch: int
-    profile: Mapping[str, Bounds]
+    profiles: Sequence[Profile]
     digest: str
     on_cpu: bool = False
 
@@ -92,13 +96,14 @@ def check_name(name: str) -> None:
         raise UsageError(f"--name {name}: a model's name consists of letters, digits, '_', '-' and '.'")
 
 
-def write_repository(folder: Path, model: TritonModel, source: Path) -> Path:
-    """Writes `model_repository/<name>/{config.pbtxt,1/...}`.
+def write_repository(folder: Path, model: TritonModel, source: Path, *, version: int = 1) -> Path:
+    """Writes `model_repository/<name>/{config.pbtxt,<version>/...}`.
 
     Args:
         folder: The serving folder.
         model: What to tell the server.
-        source: The ONNX file, or the SavedModel's folder.
+        source: The ONNX file, the engine's, or the SavedModel's folder.
+        version: The number of the model's version.
 
     Returns:
         The configuration's path.
@@ -107,25 +112,31 @@ def write_repository(folder: Path, model: TritonModel, source: Path) -> Path:
         UnsupportedError: Triton has no such type, or its back end cannot take it.
     """
     home = folder / REPOSITORY / model.name
-    version = home / "1"
-    version.mkdir(parents=True)
+    inner = home / str(version)
+    inner.mkdir(parents=True)
     if source.is_dir():
-        for file in sorted(path for path in source.rglob("*") if path.is_file()):
-            twin = version / "model.savedmodel" / file.relative_to(source)
-            twin.parent.mkdir(parents=True, exist_ok=True)
-            _link(file, twin)
+        link_folder(source, inner / "model.savedmodel")
     else:
-        _link(source, version / "model.onnx")
+        file = inner / (PLAN_FILE if model.backend == "tensorrt" else "model.onnx")
+        _link(source, file)
+        if (data := source.with_name(source.name + DATA_SUFFIX)).is_file():
+            _link(data, inner / data.name)
     if model.backend == "python":
         template = Path(__file__).with_name("triton_model.py")
-        (version / "model.py").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+        (inner / "model.py").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     path = home / "config.pbtxt"
     path.write_text(config_text(configuration(model)), encoding="utf-8")
     return path
 
 
 def write_ensemble(
-    folder: Path, name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], models: Sequence[TritonModel]
+    folder: Path,
+    name: str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    models: Sequence[TritonModel],
+    *,
+    version: int = 1,
 ) -> Path:
     """Writes the configuration that chains the parts of a model: `model_repository/<name>/config.pbtxt`.
 
@@ -135,6 +146,7 @@ def write_ensemble(
         inputs: What it takes.
         outputs: What it gives.
         models: Its parts, in the order in which they run; tensors of one name are one.
+        version: The number of its version.
 
     Returns:
         The configuration's path.
@@ -143,8 +155,8 @@ def write_ensemble(
         UnsupportedError: Triton has no such type.
     """
     home = folder / REPOSITORY / name
-    (home / "1").mkdir(parents=True)  # Triton wants a version, be it empty
-    (home / "1" / ".keep").touch()  # and copies of folders leave empty ones out
+    (home / str(version)).mkdir(parents=True)  # Triton wants a version, be it empty
+    (home / str(version) / ".keep").touch()  # and copies of folders leave empty ones out
     path = home / "config.pbtxt"
     path.write_text(config_text(ensemble(name, inputs, outputs, models)), encoding="utf-8")
     return path
@@ -198,14 +210,25 @@ def configuration(model: TritonModel) -> Any:
         _describe(config.output.add(), spec, model)
     if model.max_batch:
         config.dynamic_batching.max_queue_delay_microseconds = _QUEUE_DELAY_US
-    kinds = messages.ModelInstanceGroup
-    config.instance_group.add(kind=kinds.KIND_CPU if model.on_cpu else kinds.KIND_AUTO, count=1)
+    config.instance_group.add().CopyFrom(_instances(model))
     _warm_up(config, model)
     if model.backend == "onnxruntime":
         accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="tensorrt")
         for key, value in _accelerator_options(model).items():
             accelerator.parameters[key] = value
     return config
+
+
+def _instances(model: TritonModel) -> Any:
+    from tritonclient.grpc import model_config_pb2 as messages
+
+    group = messages.ModelInstanceGroup(kind=messages.ModelInstanceGroup.KIND_AUTO, count=1)
+    if model.on_cpu:
+        group.kind = group.KIND_CPU
+    if model.backend == "tensorrt":
+        group.kind = group.KIND_GPU
+        group.profile.extend(str(number) for number in range(len(model.profiles)))  # it takes the one that fits best
+    return group
 
 
 def _warm_up(config: Any, model: TritonModel) -> None:
@@ -258,12 +281,23 @@ def _accelerator_options(model: TritonModel) -> dict[str, str]:
         # "fp16 precision has been set for a layer ..., but fp16 is not configured in the builder".
         options["precision_mode"] = "FP16"
     for position, bound in enumerate(("min", "opt", "max")):
-        shapes = {name: bounds[position] for name, bounds in model.profile.items() if bounds[position]}
+        shapes = [  # an input that comes again belongs to the next profile
+            f"{name}:{'x'.join(map(str, bounds[position]))}"
+            for profile in model.profiles
+            for name, bounds in profile.items()
+            if bounds[position]
+        ]
         if shapes:
-            options[f"trt_profile_{bound}_shapes"] = ",".join(
-                f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items()
-            )
+            options[f"trt_profile_{bound}_shapes"] = ",".join(shapes)
     return options
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """A folder's files once more, without a copy where the file system can."""
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        twin = target / file.relative_to(source)
+        twin.parent.mkdir(parents=True, exist_ok=True)
+        _link(file, twin)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,30 +1,55 @@
-"""TensorRT-RTX's Python bindings: importing them, and hearing what they say."""
+"""The Python bindings of TensorRT's two families: importing them, and hearing what they say."""
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 from typing import Any
 
+import attrs
+
 from tpu2gpu.errors import EnvironmentLacksError
 
-PACKAGE = "tensorrt-rtx-cu12-bindings"
+
+@attrs.frozen
+class Library:
+    """A family of TensorRT. Neither loads the engines of the other.
+
+    Attributes:
+        name: What options, plans and reports call it.
+        title: What NVIDIA calls it.
+        module: The module of its bindings.
+        package: What to install.
+    """
+
+    name: str
+    title: str
+    module: str
+    package: str
 
 
-def import_rtx() -> ModuleType:
-    """The bindings.
+RTX = Library("tensorrt_rtx", "TensorRT-RTX", "tensorrt_rtx_bindings", "tensorrt-rtx-cu12-bindings")
+"""Builds without a GPU, for several kinds of GPU at once."""
+
+DATA_CENTER = Library("tensorrt", "TensorRT", "tensorrt", "tensorrt")
+"""Builds on a GPU, for that GPU; Triton loads what it builds."""
+
+LIBRARIES = {library.name: library for library in (RTX, DATA_CENTER)}
+
+
+def import_bindings(library: Library) -> ModuleType:
+    """The bindings of a family.
 
     Raises:
         EnvironmentLacksError: They are not installed, or their library cannot be loaded.
     """
     try:
-        import tensorrt_rtx_bindings as trt
+        return importlib.import_module(library.module)
     except (ImportError, OSError) as error:
         raise EnvironmentLacksError(
-            f"TensorRT-RTX cannot be used here ({error})",
-            way_out=f"install {PACKAGE} and its library, on Linux x86-64",
+            f"{library.title} cannot be used here ({error})",
+            way_out=f"install {library.package} and its library, on Linux x86-64",
         ) from error
-    module: ModuleType = trt
-    return module
 
 
 def listening_logger(trt: ModuleType) -> Any:

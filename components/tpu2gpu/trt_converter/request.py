@@ -1,0 +1,72 @@
+"""A conversion whose options have been understood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from tpu2gpu.errors import UsageError
+from tpu2gpu.trt_converter.backends import Backend
+from tpu2gpu.trt_converter.profiles import Profile, parse_profiles
+from tpu2gpu.trt_converter.triton import check_name
+from tpu2gpu.worker import run_in_child
+
+if TYPE_CHECKING:
+    from tpu2gpu.trt_converter.converting import ConvertOptions
+
+
+@attrs.frozen
+class Request:
+    """A conversion whose options have been understood.
+
+    Attributes:
+        source: The SavedModel's folder.
+        options: As given.
+        backend: What was chosen.
+        profiles: What `--profile` says.
+        features: What `--feature` says.
+    """
+
+    source: Path
+    options: ConvertOptions
+    backend: Backend
+    profiles: list[Profile]
+    features: dict[str, str]
+
+    @classmethod
+    def of(cls, source: Path, options: ConvertOptions, backend: Backend) -> Request:
+        """Reads the options that are texts.
+
+        Raises:
+            UsageError: A text has another form.
+        """
+        check_name(options.name)
+        features = dict(_pair(text) for text in options.feature)
+        return cls(source, options, backend, parse_profiles(options.profile), features)
+
+    @property
+    def needs_engine(self) -> bool:
+        """Whether there is nothing to serve without an engine."""
+        return self.options.layout == "triton" and self.options.triton_backend == "tensorrt"
+
+    def in_child(self, function: str, name: str, environment: Mapping[str, str], **arguments: Any) -> tuple[Any, int]:
+        """Runs a back end in a process of its own, within the limits; gives its result and peak memory."""
+        limit = self.options.memory_limit_mib
+        return run_in_child(
+            function,
+            arguments,
+            name=name,
+            environment=environment,
+            timeout_s=self.options.timeout_s,
+            memory_limit_bytes=None if limit is None else limit << 20,
+        )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, feature = text.partition("=")
+    if not (name and equals and feature):
+        raise UsageError(f"--feature {text}: not of the form INPUT=FEATURE")
+    return name, feature
