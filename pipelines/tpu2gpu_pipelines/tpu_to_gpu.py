@@ -45,9 +45,8 @@ def create_pipeline(settings: Settings) -> Pipeline:
         importer = CheckpointImporter(model=trained.outputs["model"], options=settings.import_)
     caster = PrecisionCaster(model=importer.outputs["model"], options=settings.cast)
     freezer = Freezer(model=caster.outputs["model"], options=settings.freeze)
-    converter = TRTConverter(
-        model=freezer.outputs["model"], options=settings.convert, examples=examples.outputs["examples"]
-    )
+    calibration = examples.outputs["examples"] if settings.convert.int8 else None  # ranges are measured on real data
+    converter = TRTConverter(model=freezer.outputs["model"], options=settings.convert, examples=calibration)
     evaluator = LatencyEvaluator(
         model=converter.outputs["model"],
         baseline=importer.outputs["model"],
