@@ -5,6 +5,7 @@ two batch sizes) and writes a serving folder; theirs converts and builds, no mor
 children, imports included; the ways take turns. Read ratios, not seconds.
 
     python -m tests.benchmarks convert [--reduced]
+    python -m tests.benchmarks.bench_convert [MODEL]... [--reduced] [--once]
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -86,13 +88,19 @@ def ways(source: Path, folder: Path) -> dict[str, list[list[str]]]:
     }
 
 
-def main(*, reduced: bool = False) -> None:
-    """Measures and prints."""
+def main(*, reduced: bool = False, models: Sequence[str] = (), rounds: int = 5) -> None:
+    """Measures and prints.
+
+    Args:
+        reduced: Small models, once each.
+        models: Which; all when not given.
+        rounds: How often each way is measured; medians are printed.
+    """
     from tests.models import zoo
 
-    rounds = 1 if reduced else 5
+    rounds = 1 if reduced else rounds
     print(f"{'model':<18}{'ours s':>8}{'theirs s':>10}{'speed':>7}{'ours MiB':>10}{'theirs MiB':>12}   goal: {GOAL}")
-    for name in REDUCED if reduced else MODELS:
+    for name in models or (REDUCED if reduced else MODELS):
         folder = Path(tempfile.mkdtemp())
         try:
             options = {} if reduced else dict(zoo.FULL.get(name, {}))
@@ -114,4 +122,5 @@ def main(*, reduced: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main(reduced="--reduced" in sys.argv)
+    named = [word for word in sys.argv[1:] if not word.startswith("-")]
+    main(reduced="--reduced" in sys.argv, models=named, rounds=1 if "--once" in sys.argv else 5)

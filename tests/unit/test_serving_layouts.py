@@ -13,7 +13,7 @@ import yaml
 
 from tests.models.conversion_models import any_size
 from tests.models.example_files import write_examples
-from tests.models.networks import convnet, vocabulary
+from tests.models.networks import tf1_network, vocabulary
 from tpu2gpu.errors import ExamplesError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.publishing import verify_model
@@ -23,6 +23,7 @@ from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
 from tpu2gpu.trt_converter.tf_serving import WARM_UP_FILE, write_warm_up
 
 Built = Callable[..., Path]
+ROWS = np.random.default_rng(3).random((20, 4), np.float32)
 
 
 def requests_in(path: Path) -> list[Any]:
@@ -36,18 +37,17 @@ def requests_in(path: Path) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def served(built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A frozen network as TensorFlow Serving wants it, warmed up with 20 images: its source and its serving folder."""
+    """A frozen network as TensorFlow Serving wants it, warmed up with 20 rows: its source and its serving folder."""
     home = tmp_path_factory.mktemp("served")
-    freeze_model(built(convnet), home / "frozen")
-    images = np.random.default_rng(3).random((20, 8, 8, 1), np.float32)
-    examples = write_examples(home / "images.tfrecord", {"image": images})
+    freeze_model(built(tf1_network, resource=True), home / "frozen")
+    examples = write_examples(home / "rows.tfrecord", {"x": ROWS})
     options = ConvertOptions(
         backend="onnx",
         layout="tf_serving",
         name="digits",
         model_version=7,
         examples=(str(examples),),
-        profile=("image=2:8:16",),
+        profile=("x=2:8:16",),
     )
     return home / "frozen", convert_model(home / "frozen", home / "serving", options).target
 
@@ -56,7 +56,7 @@ def test_the_version_folder_is_a_saved_model_that_answers_as_the_source(served: 
     source, target = served
     home = target / "tf_serving" / "digits" / "7"
     assert not (home / "manifest.json").exists() and not (home / "report.json").exists()
-    feeds = {"image": np.random.default_rng(4).random((3, 8, 8, 1), np.float32)}
+    feeds = {"x": np.random.default_rng(4).random((3, 4), np.float32)}
     wanted, found = open_runner(source).run(feeds), open_runner(home).run(feeds)
     assert {name: array.tolist() for name, array in wanted.items()} == {
         name: array.tolist() for name, array in found.items()
@@ -76,11 +76,10 @@ def test_warm_up_requests_hold_real_examples_in_the_profiles_batches(served: tup
     for request in requests:
         feeds = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
         answers = loaded[request.model_spec.signature_name](**{name: tf.constant(it) for name, it in feeds.items()})
-        batches.append(len(feeds["image"]))
+        batches.append(len(feeds["x"]))
         assert all(len(answer) == batches[-1] for answer in answers.values())
     assert batches == [2, 8, 8, 8]
-    first = tf.make_ndarray(requests[0].inputs["image"])
-    np.testing.assert_array_equal(first, np.random.default_rng(3).random((20, 8, 8, 1), np.float32)[:2])
+    np.testing.assert_array_equal(tf.make_ndarray(requests[0].inputs["x"]), ROWS[:2])
 
 
 def test_the_folder_says_how_it_is_served(served: tuple[Path, Path]) -> None:
@@ -115,7 +114,7 @@ def test_examples_that_do_not_fit_are_named(built: Built, tmp_path: Path) -> Non
     examples = write_examples(tmp_path / "x.tfrecord", {"other": np.zeros((2, 3), np.float32)})
     options = ConvertOptions(backend="onnx", layout="tf_serving", examples=(str(examples),))
     with pytest.raises(ExamplesError, match="the example does not fit the model"):
-        convert_model(built(convnet), tmp_path / "serving", options)
+        convert_model(built(tf1_network, resource=True), tmp_path / "serving", options)
     assert not (tmp_path / "serving").exists()
 
 
