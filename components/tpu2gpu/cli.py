@@ -108,6 +108,11 @@ def _step_command(name: str, summary: str, function: str, options: str) -> click
         parameters[1].required = False
         parameters.append(click.Option(["--list", "only_list"], is_flag=True, help="list the weights, write nothing"))
         return make_command(name, summary, parameters, partial(_unfreeze, cls))
+    if name == "convert":
+        parameters[1].required = False
+        dry_run = "tell what TF-TRT would run in engines and why not the rest, without a GPU; write nothing"
+        parameters.append(click.Option(["--dry-run"], is_flag=True, help=dry_run))
+        return make_command(name, summary, parameters, partial(_convert, cls))
     return make_command(name, summary, parameters, partial(_step, name, function, cls))
 
 
@@ -132,6 +137,17 @@ def _unfreeze(cls: type, terminal: Terminal, given: dict[str, Any]) -> None:
         weights = _find("unfreezer.unfreezing:list_weights")(given["source"], given_options(cls, given))
     rows = [tuple(weights[0]), *(tuple(map(str, weight.values())) for weight in weights)] if weights else []
     terminal.result(weights, columns(rows) if rows else ["no constant in it is a weight"])
+    return None
+
+
+def _convert(cls: type, terminal: Terminal, given: dict[str, Any]) -> None:
+    if not given["dry_run"]:
+        if given["target"] is None:
+            raise UsageError("missing argument 'TARGET'", way_out="give a folder to write, or --dry-run")
+        return _step("convert", "trt_converter.converting:convert_model", cls, terminal, given)
+    with terminal.quiet():
+        coverage = _find("trt_converter.tf_trt:find_coverage")(given["source"], given_options(cls, given))
+    terminal.result(coverage.to_json(), _find("trt_converter.tf_trt_coverage:describe")(coverage))
     return None
 
 

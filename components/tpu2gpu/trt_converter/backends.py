@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from tpu2gpu.errors import EnvironmentLacksError, UnsupportedError, UsageError
+from tpu2gpu.errors import EnvironmentLacksError, UsageError
 from tpu2gpu.running.bindings import DATA_CENTER, LIBRARIES, RTX
 from tpu2gpu.running.cuda import find_gpus
 from tpu2gpu.trt_converter.probing import Availability, probe
@@ -16,8 +16,6 @@ from tpu2gpu.trt_converter.tensorrt import ALONE, COMPUTE_CAPABILITIES
 if TYPE_CHECKING:
     from tpu2gpu.running.cuda import Gpu
     from tpu2gpu.trt_converter.converting import ConvertOptions
-
-_NOT_DONE = {"tf_trt": "SavedModels with TF-TRT are not written by this version"}
 
 
 @attrs.frozen
@@ -48,13 +46,17 @@ def choose_backend(options: ConvertOptions) -> Backend:
     """Chooses the back end that the options ask for.
 
     Raises:
-        UnsupportedError: This version does not do what is asked.
         UsageError: Options contradict each other, or one lacks another.
         EnvironmentLacksError: The asked back end is not here.
     """
     if options.int8 and not options.examples:
         raise UsageError(
             "--int8: ranges are measured on real data", way_out="give --examples of the data that it will see"
+        )
+    if options.backend == "tf_trt" and options.layout == "triton":
+        raise UsageError(
+            "--layout triton with --backend tf_trt: Triton loads SavedModels up to version 25.02 only",
+            way_out="choose --layout tf_serving or plain",
         )
     if options.backend == "onnx":
         backend = Backend("", "--backend onnx was asked for", (), "", ())
@@ -71,9 +73,9 @@ def _engine_builder(options: ConvertOptions, seen: Mapping[str, Availability]) -
             f"the back end {wanted.backend} cannot be used here: {wanted.reason}",
             way_out="choose --backend auto to take the best that can",
         )
-    if options.backend in _NOT_DONE:
-        raise UnsupportedError(_NOT_DONE[options.backend], way_out="choose --backend tensorrt_rtx or onnx")
     everything = tuple(seen.values())
+    if wanted.backend == "tf_trt":
+        return Backend("", "", (), "", everything)
     if not wanted.available:
         why_not = f"{LIBRARIES[wanted.backend].title} cannot be used here: {wanted.reason}"
         return Backend("", why_not, (), "", everything)

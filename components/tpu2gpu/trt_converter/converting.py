@@ -48,6 +48,10 @@ class ConvertOptions:
         choices=("none", "same_compute_capability", "ampere_plus"),
     )
     timing_cache: str = option("", "file of times that tensorrt has measured, read and added to", metavar="FILE")
+    tf_trt_precision: str = option(
+        "float32", "what tf_trt's engines compute in, unless --int8 is given", choices=("float32", "float16")
+    )
+    minimum_segment_size: int = option(3, "how few operations make an engine of tf_trt", minimum=1)
     layout: str = option("triton", "what to put around the files", choices=("triton", "tf_serving", "plain"))
     triton_backend: str = option(
         "onnxruntime", "what runs the model in Triton", choices=("onnxruntime", "tensorrt", "python")
@@ -163,6 +167,8 @@ def convert_model(
     from tpu2gpu.trt_converter.steps import convert_into
 
     options = options or ConvertOptions()
+    if options.backend == "tf_trt":
+        from tpu2gpu.trt_converter.tf_trt_steps import convert_into
     source, target = Path(source), Path(target)
     _check_source(source)
     check_free(target, force=force)

@@ -82,12 +82,18 @@ def costs_of(model: ServingModel) -> Costs:
     Raises:
         ValueError: TensorFlow does not know an op of it.
     """
-    import tensorflow as tf
     from tensorflow.core.framework import graph_pb2
 
     graph_def = graph_pb2.GraphDef(versions=model.versions)
     graph_def.node.extend(model.nodes.values())
     graph_def.library.function.extend(model.functions.values())
+    return costs_of_graph(graph_def)
+
+
+def costs_of_graph(graph_def: Any) -> Costs:
+    """The same of a GraphDef."""
+    import tensorflow as tf
+
     shapes, dtypes = {}, {}
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name="")

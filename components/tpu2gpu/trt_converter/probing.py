@@ -14,7 +14,8 @@ from tpu2gpu.running.bindings import DATA_CENTER, RTX, Library
 _LOADING_TIMEOUT_S = 120.0
 _OLDEST_TENSORRT = 10
 _LAST_TF_TRT = (2, 17)
-_TF_TRT_LIBRARY = "libnvinfer.so.8"
+_TF_TRT_LIBRARIES = ("libnvinfer.so.8", "libnvinfer_plugin.so.8")
+_OLDEST_TENSORRT_8 = (8, 6, 1)  # what TensorFlow 2.16 and 2.17 are linked against
 
 
 @attrs.frozen
@@ -96,18 +97,46 @@ def _loaded(library: Library) -> tuple[str, str]:
 
 
 def _tf_trt() -> Availability:
+    from tpu2gpu.running.cuda import find_gpus
+
+    if reason := why_no_tf_trt():
+        return Availability("tf_trt", False, "", reason)
+    version, gpus = _tensorrt_8(), find_gpus()
+    if not gpus:
+        reason = "it builds on a GPU only, and there is none here; convert --dry-run tells what would run in engines"
+        return Availability("tf_trt", False, version, reason)
+    return Availability("tf_trt", True, version, f"builds for the {gpus[0].name}")
+
+
+def why_no_tf_trt() -> str:
+    """What TF-TRT lacks here, be it with a GPU or without; nothing where it is all there."""
     # TensorFlow's own question for the library's version aborts the process where the library is missing.
     version = _version("tensorflow")
     if not version:
-        return Availability("tf_trt", False, "", "tensorflow is not installed")
+        return "tensorflow is not installed"
     if tuple(int(part) for part in version.split(".")[:2]) > _LAST_TF_TRT:
-        return Availability("tf_trt", False, "", f"TensorFlow {version} has no TF-TRT any more; 2.17 was the last")
+        return f"TensorFlow {version} has no TF-TRT any more; 2.17 was the last"
+    missing = [library for library in _TF_TRT_LIBRARIES if _load(library) is None]
+    if missing:
+        return f"TensorFlow {version} wants {' and '.join(missing)} (TensorRT 8), not found on this machine"
+    found = _tensorrt_8()
+    if tuple(map(int, found.split("."))) < _OLDEST_TENSORRT_8:
+        oldest = ".".join(map(str, _OLDEST_TENSORRT_8))
+        return f"TensorFlow {version} wants TensorRT {oldest} or newer of 8, and {_TF_TRT_LIBRARIES[0]} is {found}"
+    return ""
+
+
+def _load(library: str) -> ctypes.CDLL | None:
     try:
-        ctypes.CDLL(_TF_TRT_LIBRARY)
+        return ctypes.CDLL(library)
     except OSError:
-        reason = f"TensorFlow {version} wants {_TF_TRT_LIBRARY} (TensorRT 8), which is not on this machine"
-        return Availability("tf_trt", False, "", reason)
-    return Availability("tf_trt", True, version, "converts where the GPU is")
+        return None
+
+
+def _tensorrt_8() -> str:
+    """The version of the TensorRT that TensorFlow would load; it says 8601 for 8.6.1."""
+    number = int(ctypes.CDLL(_TF_TRT_LIBRARIES[0]).getInferLibVersion())
+    return f"{number // 1000}.{number // 100 % 10}.{number % 100}"
 
 
 def _version(package: str) -> str:
