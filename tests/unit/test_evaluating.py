@@ -233,7 +233,7 @@ def test_a_candidate_that_hangs_is_stopped_and_refused(models, tmp_path):
 
 
 def test_a_sample_too_small_is_undecided_unless_allowed(models, tmp_path):
-    options = {"requests": 100, "max_p99_ms": 1000.0, "require_level": "onnx_cpu"}
+    options = {"requests": 100, "max_requests": 100, "max_p99_ms": 1000.0, "require_level": "onnx_cpu"}
     result = evaluate(models, ["none.onnx"], tmp_path / "out", **options)
     undecided = check(result.candidate, "max_p99_ms")
     assert undecided.verdict == "undecided"
