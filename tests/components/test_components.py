@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -81,7 +82,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, built: Callable[..., Path]) 
     )
     nodes = [given, examples, importer, caster, freezer, unfreezer, converter]
     lenient = EvaluateOptions(requests=100, max_examples=50, label=None, min_top1_agreement=0.5)
-    strict = EvaluateOptions(requests=100, max_examples=50, label=None, min_top1_agreement=0.5, max_p99_ms=1e-6)
+    strict = attrs.evolve(lenient, max_requests=100, max_p99_ms=1e-6)
     for name, options in (("Lenient", lenient), ("Strict", strict)):
         evaluator = LatencyEvaluator(
             model=converter.outputs["model"],
