@@ -68,6 +68,8 @@ class _Onnx:
 
         options = ort.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if "vnni" not in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace"):
+            options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 kernels overflow without it
         wanted = ["CUDAExecutionProvider"] * on_gpu + ["CPUExecutionProvider"]
         providers = [name for name in wanted if name in ort.get_available_providers()]
         self.session = ort.InferenceSession(str(path), options, providers=providers)
