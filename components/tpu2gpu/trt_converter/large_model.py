@@ -83,11 +83,13 @@ def convert_without_values(
 
     It leaves TensorFlow's own optimiser out, which would need the values in the graph.
     """
+    import numpy as np
     import tensorflow as tf
     from tf2onnx import optimizer
     from tf2onnx.graph import ExternalTensorStorage
     from tf2onnx.tfonnx import process_tf_graph
 
+    vars(np).setdefault("product", np.prod)  # tf2onnx 1.17 calls it by the name that NumPy 2 dropped
     storage = ExternalTensorStorage()
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name="")
