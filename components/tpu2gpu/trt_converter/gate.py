@@ -25,6 +25,24 @@ def check_onnx(model: Any, complaints: list[str], path: Path | None = None) -> N
     """
     import onnx
 
+    check_operations(model, complaints)
+    try:
+        # The full check is with strict inference of types and shapes.
+        onnx.checker.check_model(model if path is None else str(path), full_check=True)
+    except Exception as error:  # onnx raises ValidationError, InferenceError and plain ones
+        raise ConversionError("the converted model is not sound ONNX", details=[str(error).strip()]) from error
+
+
+def check_operations(model: Any, complaints: list[str]) -> None:
+    """Checks that ONNX knows every operation, which needs no file.
+
+    Args:
+        model: An ONNX ModelProto.
+        complaints: What tf2onnx logged as not converted.
+
+    Raises:
+        ConversionError: It does not; operations are listed with the names of their nodes.
+    """
     if unknown := unknown_operations(model):
         raise ConversionError(
             f"{len(unknown)} kind{'s' if len(unknown) > 1 else ''} of operation in the model cannot be converted",
@@ -33,11 +51,6 @@ def check_onnx(model: Any, complaints: list[str], path: Path | None = None) -> N
         )
     if complaints:
         raise ConversionError("tf2onnx could not convert all of the model", details=complaints)
-    try:
-        # The full check is with strict inference of types and shapes.
-        onnx.checker.check_model(model if path is None else str(path), full_check=True)
-    except Exception as error:  # onnx raises ValidationError, InferenceError and plain ones
-        raise ConversionError("the converted model is not sound ONNX", details=[str(error).strip()]) from error
 
 
 def unknown_operations(model: Any) -> dict[str, list[str]]:
