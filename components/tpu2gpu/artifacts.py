@@ -22,6 +22,7 @@ from typing import Any
 from tfx.types.artifact import Artifact
 
 from tpu2gpu.errors import ExamplesError
+from tpu2gpu.places import Place, place
 from tpu2gpu.publishing import MANIFEST, write_json
 
 _SERVING = "Format-Serving"
@@ -46,10 +47,11 @@ class Report(Artifact):
     TYPE_NAME = "system.HTML"
 
 
-def model_source(model: Any) -> Path:
+def model_source(model: Any) -> Place:
     """Where a model artifact holds its model; an imported one may be the SavedModel's folder itself."""
-    serving = model_target(model)
-    return serving if serving.is_dir() else Path(model.uri)
+    folder = place(model.uri)
+    serving = folder / _SERVING
+    return serving if serving.is_dir() else folder
 
 
 def model_target(model: Any) -> Path:

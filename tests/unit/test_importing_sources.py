@@ -61,10 +61,34 @@ def test_weights_are_put_onto_a_model_that_a_function_builds(
     assert relative_error(ask(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6
 
 
-def test_a_keras_archive_brings_its_own_model(trained: tuple[Path, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.keras", "whole.h5"])
+def test_a_whole_keras_model_brings_its_own_graph(name: str, trained: tuple[Path, Any], tmp_path: Path) -> None:
     folder, wanted = trained
-    import_model(folder / "model.keras", tmp_path / "model")
+    import_model(folder / name, tmp_path / "model")
     assert relative_error(ask(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6
+    assert inspect_model(folder / name).importable
+    with pytest.raises(UsageError, match=r"--use-ema: nothing for a \w+, which has a graph of its own"):
+        import_model(folder / name, tmp_path / "other", ImportOptions(use_ema=True))
+
+
+@pytest.mark.parametrize("package", ["keras", "tf_keras"])
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_a_keras_model_with_python_code_in_it_is_never_run(package: str, name: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip(package)
+    given = keras.Input((4,), name="x")
+    keras.Model(given, keras.layers.Lambda(lambda x: x * 2, name="twice")(given)).save(tmp_path / name)
+    with pytest.raises(UnsupportedError, match=r"holds Python code, in twice; give --graph"):
+        import_model(tmp_path / name, tmp_path / "model")
+
+
+def test_a_keras_model_whose_description_is_damaged_is_named(trained: tuple[Path, Any], tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(trained[0] / "model.keras") as whole, zipfile.ZipFile(tmp_path / "m.keras", "w") as damaged:
+        for name in whole.namelist():
+            damaged.writestr(name, whole.read(name)[: 10 if name == "config.json" else None])
+    with pytest.raises(SourceError, match=r"m\.keras: its description of the model is damaged"):
+        import_model(tmp_path / "m.keras", tmp_path / "model")
 
 
 def test_optimizer_slots_of_an_object_based_checkpoint_are_dropped_by_name(
@@ -339,11 +363,15 @@ def test_everything_that_keras_2_saves_in_tensorflow_2_is_imported(tmp_path: Pat
     wanted = model(X, training=False).numpy()
     model.save(tmp_path / "saved", save_format="tf")
     model.save(tmp_path / "model.h5")
+    model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "object.ckpt")
     builders.small_keras_2().export(tmp_path / "untrained")
     import_model(tmp_path / "saved", tmp_path / "model")
     assert relative_error(ask(tmp_path / "model", x=X)["head"], wanted) < 1e-6
-    for name in ("model.h5", "object.ckpt"):
+    for name in ("model.h5", "model.keras"):
+        import_model(tmp_path / name, tmp_path / "model", force=True)
+        assert relative_error(ask(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6, name
+    for name in ("model.h5", "model.keras", "object.ckpt"):
         for graph in ("tests.models.builders:small_keras_2", str(tmp_path / "untrained")):
             import_model(tmp_path / name, tmp_path / "model", ImportOptions(graph=graph), force=True)
             assert relative_error(ask(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6, (name, graph)

@@ -2,14 +2,17 @@
 
     Keras 2 `.h5`            /<layer>/<layer>/kernel:0, listed in the attribute `weight_names`
     Keras 3 `.weights.h5`    /layers/<...>/vars/0, 1, ... with the layer's name in an attribute of `vars`
-A `.keras` archive holds the second kind.
+A `.keras` archive holds the second kind; in one that Keras 2 wrote, layers are called by kind and number (`dense_1`),
+and config.json beside it lists their names in that order.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
+from collections import Counter
 from typing import Any
 
 from tpu2gpu.errors import GraphError, SourceError, UnsupportedError
@@ -31,13 +34,16 @@ def read_weights(path: Place) -> Arrays:
     """
     import h5py
 
+    names: dict[str, str] = {}
     try:
         stored = path.open("rb")
         if zipfile.is_zipfile(stored):
             with zipfile.ZipFile(stored) as archive:
                 stored = io.BytesIO(archive.read("model.weights.h5"))
+                if "config.json" in archive.namelist():
+                    names = _layer_names(json.loads(archive.read("config.json")))
         file = h5py.File(stored, "r")
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: damaged ({error})", way_out="fetch it again") from error
     root = file.get("model_weights", file)
     found: dict[str, Any] = {}
@@ -49,7 +55,8 @@ def read_weights(path: Place) -> Arrays:
         if numbered:
             parts = name.split("/")
             if len(parts) >= 2 and parts[-2] == "vars" and parts[0] != "optimizer":
-                layer = item.parent.attrs.get("name", parts[-3] if len(parts) > 2 else "")
+                kind = parts[-3] if len(parts) > 2 else ""
+                layer = item.parent.attrs.get("name", names.get(kind, kind))
                 found[f"{layer}/vars/{parts[-1]}"] = item
         elif not name.startswith("optimizer_weights"):
             found[_variable_name(name)] = item
@@ -104,6 +111,17 @@ class KerasArrays(Arrays):
             raise GraphError(f"{self.prefix}: does not fit the graph", details=wrong)
         entries = {name: (self.entry(key).dtype, self.entry(key).shape) for name, key in names.items()}
         return Arrays(self.prefix, entries, lambda name: self.read(names[name]))
+
+
+def _layer_names(description: Any) -> dict[str, str]:
+    """The layers' names, by what Keras 2 calls them in a file: their kind, numbered from the second on."""
+    names: dict[str, str] = {}
+    used: Counter[str] = Counter()
+    for layer in description.get("config", {}).get("layers", ()):
+        kind = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", layer["class_name"])).lower()
+        names[f"{kind}_{used[kind]}" if used[kind] else kind] = layer["config"]["name"]
+        used[kind] += 1
+    return names
 
 
 def _variable_name(path: str) -> str:

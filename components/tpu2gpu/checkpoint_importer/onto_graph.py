@@ -15,6 +15,7 @@ import attrs
 
 from tpu2gpu.checkpoint_importer import sources
 from tpu2gpu.checkpoint_importer.keras_files import read_weights
+from tpu2gpu.checkpoint_importer.keras_models import holds_model, rebuild_model
 from tpu2gpu.checkpoint_importer.reading import read_served
 from tpu2gpu.checkpoint_importer.sources import Source, find_source
 from tpu2gpu.checkpoint_importer.training_graph import (
@@ -46,14 +47,15 @@ def read_onto_graph(source: Source, options: ImportOptions) -> Found:
     if source.kind == sources.META_GRAPH:
         raise SourceError(f"{source.path}: a graph without its checkpoint", way_out="give the checkpoint's prefix")
     if not options.graph:
-        if source.kind == sources.KERAS:
-            return _rebuilt(source.path)
+        if source.kind in (sources.KERAS, sources.HDF5) and holds_model(source.path):
+            with _explained(source.path):
+                return _exported(rebuild_model(source.path))
         if source.kind == sources.CHECKPOINT_V1 and source.meta.is_file():
             return _onto_meta(source.meta, source, options)
         raise UnsupportedError(
             f"{source.path}: a bare checkpoint has no graph"
-            if source.kind != sources.HDF5
-            else f"{source.path}: an HDF5 file holds weights alone",
+            if source.kind not in (sources.KERAS, sources.HDF5)
+            else f"{source.path}: holds weights alone, and no model",
             way_out="give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it",
         )
     path = place(options.graph)
@@ -202,14 +204,6 @@ def _onto_keras(model: Any, source: Source, options: ImportOptions) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         _export(model, folder)
         return _onto_saved_model(Path(folder), source, options)
-
-
-def _rebuilt(path: Place) -> Found:
-    """Lets Keras rebuild a model from its own archive."""
-    import keras
-
-    with _explained(path), fetched(path) as file:
-        return _exported(keras.saving.load_model(file, compile=False))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tpu2gpu.checkpoint_importer import sources
+from tpu2gpu.checkpoint_importer.keras_models import holds_model
 from tpu2gpu.checkpoint_importer.sources import Source
 from tpu2gpu.checkpoint_importer.training_graph import (
     Found,
@@ -63,7 +64,10 @@ def _check_options(source: Source, options: ImportOptions) -> None:
     Raises:
         UsageError: Some are; all are listed.
     """
-    if source.kind not in (sources.SAVED_MODEL, sources.GRAPH_DEF) and (source.kind != sources.KERAS or options.graph):
+    in_keras_form = source.kind in (sources.KERAS, sources.HDF5)
+    if in_keras_form and (options.graph or not holds_model(source.path)):
+        return
+    if not in_keras_form and source.kind not in (sources.SAVED_MODEL, sources.GRAPH_DEF):
         return
     given = {
         "--graph": bool(options.graph),
@@ -75,7 +79,7 @@ def _check_options(source: Source, options: ImportOptions) -> None:
         raise UsageError(
             f"{', '.join(option for option, is_given in given.items() if is_given)}: nothing for a {source.kind}, "
             "which has a graph of its own and its weights in it",
-            way_out="give a checkpoint as SOURCE (a SavedModel's is its variables/variables)",
+            way_out="give a checkpoint as SOURCE; a SavedModel's is FOLDER/variables/variables, with --graph FOLDER",
         )
 
 
