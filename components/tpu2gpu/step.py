@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -12,6 +12,7 @@ import attrs
 from tpu2gpu import options as option_forms
 
 RUN_VARIABLE = "TPU2GPU_RUN"
+_RUNNER = "--runner="
 
 Options = TypeVar("Options")
 Artifacts = Mapping[str, Sequence[Any]]
@@ -51,6 +52,17 @@ class Step:
         """The pipeline run's name; where TFX does not tell it to executors, the environment does."""
         context = getattr(self.executor, "_context", None)
         return getattr(context, "pipeline_run_id", None) or os.environ.get(RUN_VARIABLE, "")
+
+
+def on_runner(options: Options, arguments: Iterable[str]) -> Options:
+    """A step's options with the pipeline's Beam arguments, where those name a runner and the options do not."""
+    given: Any = options
+    runners = [it.removeprefix(_RUNNER) for it in arguments if it.startswith(_RUNNER)]
+    if given.runner or not runners:
+        return options
+    rest = tuple(it for it in arguments if not it.startswith(_RUNNER))
+    changed: Options = attrs.evolve(given, runner=runners[-1], beam=rest)
+    return changed
 
 
 def log_progress(what: str, done: int, total: int) -> None:

@@ -91,6 +91,8 @@ def steps(tmp_path_factory: pytest.TempPathFactory, built: Callable[..., Path]) 
             promotion_uri=str(root / "nothing yet"),
             options=options,
         ).with_id(f"{name}Evaluator")
+        if name == "Lenient":
+            evaluator = evaluator.with_beam_pipeline_args(["--runner=DirectRunner"])
         destination = pusher_pb2.PushDestination.Filesystem(base_directory=str(root / name))
         pusher = Pusher(
             model=converter.outputs["model"],
@@ -175,6 +177,17 @@ def test_the_report_is_one_html_file_with_its_twins_beside(steps: dict[str, Step
     page = (Path(report.uri) / "index.html").read_text()
     assert "BLESSED" in page
     assert {"report.json", "report.md", "verdict.json"} <= {path.name for path in Path(report.uri).iterdir()}
+
+
+def test_beam_compares_the_answers_to_all_examples_where_the_pipeline_names_a_runner(
+    steps: dict[str, StepRecord],
+) -> None:
+    compared = {}
+    for name in ("Lenient", "Strict"):
+        report = json.loads((Path(output(steps, f"{name}Evaluator", "report").uri) / "report.json").read_text())
+        compared[name] = report["candidates"][0]["compared"]
+    assert compared["Strict"] == 50  # --max-examples
+    assert compared["Lenient"] > 300
 
 
 @pytest.mark.parametrize(("name", "infra", "model"), [("Lenient", 1, 1), ("Strict", 0, 1)])

@@ -176,7 +176,7 @@ def test_a_runner_that_is_not_there_is_a_failed_run(weights: Path, tmp_path: Pat
 
 
 def test_the_component_takes_the_runner_of_the_pipeline() -> None:
-    from tpu2gpu.precision_caster.executor import on_runner
+    from tpu2gpu.step import on_runner
 
     options = CastOptions(to="bfloat16")
     assert on_runner(options, ["--direct_num_workers=2"]) == options

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from tests.models.detection_models import EXAMPLES, FAULTS, onnx_detector, write_examples
 from tpu2gpu.errors import ExamplesError
-from tpu2gpu.latency_evaluator.average_precision import mean_average_precision
+from tpu2gpu.latency_evaluator import beam
+from tpu2gpu.latency_evaluator.average_precision import PrecisionSketch, sketch_precision
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
 from tpu2gpu.running.box_labels import BoxLabels, box_features
 from tpu2gpu.running.detections import Detections
@@ -62,6 +65,10 @@ def found(boxes, scores, classes) -> Detections:
     return Detections(np.asarray(boxes, np.float64), np.asarray(scores, np.float64), np.asarray(classes, np.int64))
 
 
+def mean_average_precision(detections, true) -> float:
+    return sketch_precision(detections, true).mean_average_precision
+
+
 TRUE = [BoxLabels(np.asarray([[0.0, 0, 1, 1]]), np.asarray([1]))]
 
 
@@ -84,6 +91,72 @@ def test_mean_average_precision_is_the_mean_of_classes_with_true_boxes():
     true = [BoxLabels(np.asarray([[0.0, 0, 1, 1], [2, 2, 3, 3]]), np.asarray([1, 2]))]
     one = found([[0, 0, 1, 1], [7, 7, 8, 8]], [0.9, 0.9], [1, 3])
     assert mean_average_precision([one], true) == pytest.approx(0.5)
+
+
+def random_example(random) -> tuple[Detections, BoxLabels]:
+    """Some true boxes, and detections near them or far off; scores repeat, so that ties are met."""
+    corners = random.integers(0, 50, (random.integers(0, 5), 2))
+    true = np.concatenate([corners, corners + random.integers(5, 30, corners.shape)], axis=1).astype(np.float64)
+    kinds = random.integers(0, 3, len(true))
+    near = true + random.normal(0, 2, true.shape)
+    boxes = np.concatenate([near, np.tile([[1.0, 1, 9, 9]], (random.integers(0, 3), 1))])
+    classes = np.concatenate([kinds, random.integers(0, 4, len(boxes) - len(kinds))])
+    return found(boxes, random.integers(1, 5, len(boxes)) / 4, classes), BoxLabels(true, kinds)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_of_the_examples_add_up_to_what_coco_finds_over_all(seed):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    random = np.random.default_rng(seed)
+    examples = [random_example(random) for _ in range(30)]
+    sides = ([], [])
+    for image, (rows, labels) in enumerate(examples):
+        for side, one in zip(sides, (labels, rows), strict=True):
+            for number, box in enumerate(one.boxes):
+                size = (box[2:] - box[:2]).tolist()
+                side.append(
+                    {
+                        "id": len(side) + 1,
+                        "image_id": image,
+                        "category_id": int(one.classes[number]),
+                        "bbox": [*box[:2].tolist(), *size],
+                        "area": size[0] * size[1],
+                        "iscrowd": 0,
+                        "score": float(rows.scores[number]) if one is rows else 1.0,
+                    }
+                )
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": image} for image in range(30)],
+        "annotations": sides[0],
+        "categories": [{"id": kind} for kind in range(4)],
+    }
+    truth.createIndex()
+    judge = COCOeval(truth, truth.loadRes(sides[1]), iouType="bbox")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    parts = [
+        sketch_precision(*(list(side) for side in zip(*examples[at : at + 7], strict=True)), first_example=at)
+        for at in (21, 0, 28, 7, 14)
+    ]
+    told = [PrecisionSketch.from_json(json.loads(json.dumps(part.to_json()))) for part in parts]
+    assert sum(told, start=PrecisionSketch()).mean_average_precision == pytest.approx(judge.stats[0], abs=1e-12)
+    assert 0.1 < judge.stats[0] < 0.9
+
+
+def test_on_beam_mean_average_precision_is_the_same(result, tmp_path, monkeypatch):
+    folder = result.target.parent
+    monkeypatch.setattr(beam, "CHUNK_EXAMPLES", 7)
+    options = EvaluateOptions(requests=100, threads=1, runner="DirectRunner")
+    paths = {fault: str(folder / f"{fault}.onnx") for fault in ("none", "moved")}
+    answers = beam.compare_on_beam(paths["none"], paths, [str(folder / "eval.tfrecord")], options, tmp_path)
+    assert answers["none"].baseline_precision.mean_average_precision == result.baseline.mean_average_precision
+    for fault, agreement in answers.items():
+        alone = result.candidates[FAULTS.index(fault)].figures.mean_average_precision
+        assert agreement.candidate_precision.mean_average_precision == alone
 
 
 def test_boxes_are_read_from_one_feature_or_four():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -10,13 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.answer_options import AnswerOptions
+from tpu2gpu.latency_evaluator.average_precision import PrecisionSketch, sketch_precision
 from tpu2gpu.latency_evaluator.task_metrics import ClassCounts, check_labels, count_right
 from tpu2gpu.running.arrays import is_text
+from tpu2gpu.running.box_labels import BoxLabels
 from tpu2gpu.running.detections import BoxParity, find_detections, match_boxes, read_detections
 from tpu2gpu.running.error_sketch import ErrorSketch, sketch_errors
 from tpu2gpu.running.parity import OutputParity, differing_forms
 
 Array = npt.NDArray[Any]
+
+_PRECISIONS = ("baseline_precision", "candidate_precision")
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +34,8 @@ class Agreement:
         box_outputs: The outputs that hold detections: they are matched, not compared element by element.
         baseline_right: How often the baseline is right.
         candidate_right: How often the candidate is.
+        baseline_precision: How precise the baseline's detections are; None without true boxes.
+        candidate_precision: How precise the candidate's are.
         odd_baseline: NaN and Inf in the baseline's own outputs.
         differences: What kept the outputs from being compared.
         failure: What happened when the candidate did not answer.
@@ -41,6 +47,8 @@ class Agreement:
     box_outputs: tuple[str, ...] = ()
     baseline_right: ClassCounts = ClassCounts()
     candidate_right: ClassCounts = ClassCounts()
+    baseline_precision: PrecisionSketch | None = attrs.field(default=None, eq=False)
+    candidate_precision: PrecisionSketch | None = attrs.field(default=None, eq=False)
     odd_baseline: int = 0
     differences: tuple[str, ...] = ()
     failure: str | None = None
@@ -58,6 +66,8 @@ class Agreement:
             box_outputs=self.box_outputs or other.box_outputs,
             baseline_right=self.baseline_right + other.baseline_right,
             candidate_right=self.candidate_right + other.candidate_right,
+            baseline_precision=_sum(self.baseline_precision, other.baseline_precision),
+            candidate_precision=_sum(self.candidate_precision, other.candidate_precision),
             odd_baseline=self.odd_baseline + other.odd_baseline,
             differences=tuple(dict.fromkeys((*self.differences, *other.differences))),
             failure=self.failure or other.failure,
@@ -72,7 +82,8 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        return attrs.asdict(self)
+        sketches = {name: getattr(self, name) for name in _PRECISIONS}
+        return attrs.asdict(self) | {name: sketch and sketch.to_json() for name, sketch in sketches.items()}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Agreement:
@@ -90,6 +101,7 @@ class Agreement:
                 "baseline_right": ClassCounts(**told["baseline_right"]),
                 "candidate_right": ClassCounts(**told["candidate_right"]),
                 "differences": tuple(told["differences"]),
+                **{name: told[name] and PrecisionSketch.from_json(told[name]) for name in _PRECISIONS},
             }
         )
 
@@ -99,6 +111,8 @@ def compare_answers(
     found: Mapping[str, Array],
     labels: Array | None,
     options: AnswerOptions,
+    *,
+    true_boxes: Sequence[BoxLabels] | None = None,
     first_example: int = 0,
 ) -> Agreement:
     """Compares the answers of two models to the same examples.
@@ -108,6 +122,7 @@ def compare_answers(
         found: The candidate's.
         labels: The examples' class numbers, where they have some.
         options: How outputs are to be read.
+        true_boxes: The examples' true boxes, where they have some.
         first_example: Number of the first example.
 
     Raises:
@@ -133,7 +148,18 @@ def compare_answers(
         return attrs.evolve(one, outputs=outputs)
     reference, candidate = (read_detections(arrays, names, options.box_form) for arrays in (wanted, found))
     boxes = match_boxes(reference, candidate, options.box_score, first_example)
-    return attrs.evolve(one, outputs=outputs, boxes=boxes)
+    one = attrs.evolve(one, outputs=outputs, boxes=boxes)
+    if true_boxes is None:
+        return one
+    return attrs.evolve(
+        one,
+        baseline_precision=sketch_precision(reference, true_boxes, options.box_form, first_example),
+        candidate_precision=sketch_precision(candidate, true_boxes, options.box_form, first_example),
+    )
+
+
+def _sum(one: PrecisionSketch | None, other: PrecisionSketch | None) -> PrecisionSketch | None:
+    return one + other if one is not None and other is not None else one or other
 
 
 def count_odd(outputs: Mapping[str, Array]) -> int:

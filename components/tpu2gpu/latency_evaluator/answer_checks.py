@@ -129,7 +129,7 @@ def _box_iou(budgets: Budgets, evidence: Evidence) -> Check | None:
 _DROPS = {
     "accuracy": ("accuracy", "the examples have no labels, or no output is float [examples, classes]"),
     "top5": ("top5_accuracy", "the examples have no labels, or no output has more than five classes"),
-    "map": ("mean_average_precision", "the examples have no true boxes, no output holds detections, or Beam ran it"),
+    "map": ("mean_average_precision", "the examples have no true boxes, or no output holds detections"),
 }
 
 

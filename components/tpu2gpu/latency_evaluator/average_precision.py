@@ -1,23 +1,93 @@
-"""Mean average precision of a detector, as COCO defines it."""
+"""Mean average precision of a detector, as COCO defines it, from records that add up over parts of the examples."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
 
 from tpu2gpu.running.box_labels import BoxLabels
 from tpu2gpu.running.detections import Detections, to_corner_and_size, to_corners
 
+Array = npt.NDArray[Any]
 
-def mean_average_precision(found: Sequence[Detections], true: Sequence[BoxLabels], form: str = "corners") -> float:
-    """Average precision in the mean of all classes and of the overlaps 0.50, 0.55 to 0.95; 0 without a true box.
+_AREA, _DETECTIONS = [[0, 1e10]], 100  # COCO's first figure: all areas, the 100 best detections of an image
+# Bit k of `hits`: the detection has found a true box at overlap k; of `ignored`: it counts neither way.
+_ROW = np.dtype([("example", "<i8"), ("kind", "<i8"), ("score", "<f8"), ("hits", "<u2"), ("ignored", "<u2")])
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class PrecisionSketch:
+    """What mean average precision asks of some examples; `a + b` is that of both parts' examples.
+
+    Attributes:
+        true: How many true boxes each class has.
+        rows: What became of each detection, `[detections]`.
+    """
+
+    true: Mapping[int, int] = attrs.field(factory=dict)
+    rows: Array = attrs.field(factory=lambda: np.zeros(0, _ROW))
+
+    def __add__(self, other: PrecisionSketch) -> PrecisionSketch:
+        """That of both parts' examples."""
+        kinds = {**self.true, **other.true}
+        return PrecisionSketch(
+            true={kind: self.true.get(kind, 0) + other.true.get(kind, 0) for kind in kinds},
+            rows=np.concatenate([self.rows, other.rows]),
+        )
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Average precision in the mean of all classes and of the overlaps 0.50, 0.55 to 0.95; 0 without a true box."""
+        from pycocotools.cocoeval import COCOeval
+
+        judge = COCOeval(iouType="bbox")
+        kinds = sorted(kind for kind, count in self.true.items() if count)
+        if not kinds:
+            return 0.0
+        overlaps = np.arange(len(judge.params.iouThrs), dtype=np.uint16)[:, None]
+        rows = self.rows[np.argsort(self.rows["example"], kind="stable")]
+        judge.evalImgs = []
+        for kind in kinds:  # all examples as one image
+            own = rows[rows["kind"] == kind]
+            hits, ignored = ((own[name] >> overlaps & 1).astype(bool) for name in ("hits", "ignored"))
+            true = np.zeros(self.true[kind])
+            judge.evalImgs.append({"dtScores": own["score"], "dtMatches": hits, "dtIgnore": ignored, "gtIgnore": true})
+        judge.params.catIds, judge.params.imgIds = kinds, [0]
+        judge.params.areaRng, judge.params.maxDets = _AREA, [max(1, len(rows))]
+        judge._paramsEval = judge.params
+        with contextlib.redirect_stdout(io.StringIO()):  # it reports on what it does
+            judge.accumulate()
+        precision = judge.eval["precision"]  # [overlaps, recalls, classes, 1, 1]
+        return float(precision.mean())
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"true": dict(self.true), "rows": base64.b64encode(self.rows.tobytes()).decode()}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> PrecisionSketch:
+        """Reads `to_json`'s data back, from JSON too."""
+        true = {int(kind): count for kind, count in told["true"].items()}
+        return cls(true=true, rows=np.frombuffer(base64.b64decode(told["rows"]), _ROW))
+
+
+def sketch_precision(
+    found: Sequence[Detections], true: Sequence[BoxLabels], form: str = "corners", first_example: int = 0
+) -> PrecisionSketch:
+    """Matches detections with true boxes, example by example.
 
     Args:
         found: The detections of each example.
         true: The true boxes of each example.
         form: How a true box is written; see `to_corners`.
+        first_example: Number of the first example.
 
     Source: pycocotools, the reference code of COCO (its first figure: AP@[.50:.95], all areas, 100 detections).
     """
@@ -35,17 +105,28 @@ def mean_average_precision(found: Sequence[Detections], true: Sequence[BoxLabels
         for box, kind, score in zip(to_corner_and_size(rows.boxes), rows.classes, rows.scores, strict=True)
         if score > 0
     ]
-    if not truth or not guesses:
-        return 0.0
+    kinds = sorted({one["category_id"] for one in (*truth, *guesses)})
+    if not kinds:
+        return PrecisionSketch()
     with contextlib.redirect_stdout(io.StringIO()):  # it reports on what it does
-        dataset = _indexed(COCO(), len(true), truth)
-        judge = COCOeval(dataset, _indexed(COCO(), len(true), guesses), iouType="bbox")
-        judge.params.catIds = sorted({one["category_id"] for one in truth})
-        judge.params.areaRng, judge.params.areaRngLbl, judge.params.maxDets = [[0, 1e10]], ["all"], [100]
+        judge = COCOeval(_indexed(COCO(), len(true), truth), _indexed(COCO(), len(true), guesses), iouType="bbox")
+        judge.params.catIds = kinds
+        judge.params.areaRng, judge.params.areaRngLbl, judge.params.maxDets = _AREA, ["all"], [_DETECTIONS]
         judge.evaluate()
-        judge.accumulate()
-    precision = judge.eval["precision"]  # [overlaps, recalls, classes, 1, 1]; -1 where a class has no true box
-    return float(precision[precision > -1].mean())
+    counts = dict.fromkeys(kinds, 0)
+    parts = [np.zeros(0, _ROW)]
+    for one in judge.evalImgs:  # of a class and an image; None where neither has boxes
+        if one is None:
+            continue
+        counts[one["category_id"]] += int(np.count_nonzero(~np.asarray(one["gtIgnore"], bool)))
+        rows = np.zeros(len(one["dtScores"]), _ROW)
+        rows["example"], rows["kind"] = first_example + one["image_id"], one["category_id"]
+        rows["score"] = one["dtScores"]
+        for name, key in (("hits", "dtMatches"), ("ignored", "dtIgnore")):
+            overlaps = np.arange(len(one[key]), dtype=np.uint16)[:, None]
+            rows[name] = np.sum(np.asarray(one[key]).astype(bool).astype(np.uint16) << overlaps, axis=0)
+        parts.append(rows)
+    return PrecisionSketch(true=counts, rows=np.concatenate(parts))
 
 
 def _indexed(dataset: Any, images: int, annotations: list[dict[str, Any]]) -> Any:

@@ -28,6 +28,7 @@ from tpu2gpu.latency_evaluator.entry import Entry
 from tpu2gpu.latency_evaluator.hardware import choose_cpus
 from tpu2gpu.options import from_json, to_json
 from tpu2gpu.running.arrays import save_arrays
+from tpu2gpu.running.box_labels import box_features
 from tpu2gpu.running.feeds import Examples, parse_examples
 from tpu2gpu.running.records import find_files, read_records
 
@@ -186,7 +187,8 @@ class _Models:
         """What each candidate's answers to a chunk come to."""
         records = itertools.islice(read_records([Path(chunk.file)], skip=chunk.first), chunk.count)
         inputs, features = self._baseline.inputs, self._options.features()
-        examples = parse_examples(records, inputs, features=features, label=self._options.label)
+        boxes = box_features(self._options.label_boxes, self._options.label_classes)
+        examples = parse_examples(records, inputs, features=features, label=self._options.label, boxes=boxes)
         feeds = Path(self._scratch.name) / "feeds.npz"
         save_arrays(feeds, examples.feeds)
         wanted = self._answers(self._baseline, feeds, examples)
@@ -197,7 +199,12 @@ class _Models:
                 found[entry.label] = Agreement(failure=entry.failure)
             else:
                 found[entry.label] = compare_answers(
-                    wanted or {}, answers, examples.labels, self._options, chunk.number
+                    wanted or {},
+                    answers,
+                    examples.labels,
+                    self._options,
+                    true_boxes=examples.boxes,
+                    first_example=chunk.number,
                 )
         return found
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.latency_evaluator.agreement import Agreement, compare_answers
-from tpu2gpu.latency_evaluator.average_precision import mean_average_precision
 from tpu2gpu.latency_evaluator.entry import Entry
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
@@ -29,7 +28,6 @@ from tpu2gpu.latency_evaluator.verdict import Evidence, holds, judge
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.arrays import save_arrays
 from tpu2gpu.running.box_labels import box_features
-from tpu2gpu.running.detections import find_detections, read_detections
 from tpu2gpu.running.feeds import Examples, read_examples
 from tpu2gpu.running.synthetic import make_examples
 
@@ -126,12 +124,8 @@ class _Course:
             if answers is None:
                 continue
             wanted = wanted or answers  # the baseline is the first
-            self._note(entry, compare_answers(wanted, answers, self._examples.labels, self._options))
-            names = find_detections(wanted, self._options.named_detections())
-            if names is not None and self._examples.boxes is not None and self._agreements[entry.label].parity:
-                found = read_detections(answers, names, self._options.box_form)
-                precision = mean_average_precision(found, self._examples.boxes, self._options.box_form)
-                self._figures[entry.label]["mean_average_precision"] = precision
+            labels, boxes = self._examples.labels, self._examples.boxes
+            self._note(entry, compare_answers(wanted, answers, labels, self._options, true_boxes=boxes))
 
     def compare_on_beam(self, shared: Path) -> None:
         """Compares the answers to all examples on a Beam runner, whose workers leave their results in `shared`."""
@@ -144,7 +138,9 @@ class _Course:
         for label, agreement in found.items():
             self._note(others[label], agreement)
         one = next((agreement for agreement in found.values() if agreement.failure is None), Agreement())
-        self._note(self._baseline, attrs.evolve(one, candidate_right=one.baseline_right, differences=()))
+        right, precision = one.baseline_right, one.baseline_precision
+        own = attrs.evolve(one, candidate_right=right, candidate_precision=precision, differences=())
+        self._note(self._baseline, own)
 
     def _note(self, entry: Entry, agreement: Agreement) -> None:
         if agreement.failure is not None:
@@ -155,6 +151,9 @@ class _Course:
         self._differences[entry.label] += agreement.differences
         right = agreement.candidate_right
         self._figures[entry.label] |= {"accuracy": right.accuracy, "top5_accuracy": right.top5_accuracy}
+        if agreement.candidate_precision is not None:
+            precision = agreement.candidate_precision.mean_average_precision
+            self._figures[entry.label]["mean_average_precision"] = precision
 
     def time_models(self) -> None:
         """Warms all models up, then times them."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBlessing
@@ -39,11 +39,12 @@ class LatencyEvaluatorSpec(ComponentSpec):
     }
 
 
-class LatencyEvaluator(BaseComponent):
+class LatencyEvaluator(BaseBeamComponent):
     """Measures a candidate on real examples, and blesses or refuses it.
 
     Outputs: `infra_blessing` (the latency verdict), `model_blessing` (the parity verdict), `metrics`, `report`. The
-    stock Pusher, given both blessings, pushes nothing that was refused.
+    stock Pusher, given both blessings, pushes nothing that was refused. Answers are compared on Beam where the
+    pipeline's `beam_pipeline_args` name a `--runner`, over more examples than one machine holds; timing never is.
 
     Args:
         model: The candidate: a serving folder.
@@ -57,7 +58,7 @@ class LatencyEvaluator(BaseComponent):
     """
 
     SPEC_CLASS = LatencyEvaluatorSpec
-    EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+    EXECUTOR_SPEC = BeamExecutorSpec(Executor)
 
     def __init__(
         self,

@@ -114,6 +114,11 @@ def evaluate_model(
             f"{flag('examples')} and {flag('synthetic')}: one of them is needed, and only one",
             way_out="give real examples wherever there are some",
         )
+    if options.runner and options.synthetic:
+        raise UsageError(
+            f"{flag('synthetic')} with {flag('runner')}: there are no files that Beam's workers could read",
+            way_out=f"leave {flag('runner')} out",
+        )
     check_free(Path(target), force=force)
     about = {
         "step": "evaluate",

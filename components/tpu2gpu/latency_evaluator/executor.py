@@ -7,17 +7,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tfx.dsl.components.base.base_executor import BaseExecutor
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 
 from tpu2gpu.artifacts import bless, examples_folder, model_source, write_metrics, write_report
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
 from tpu2gpu.promotion import newest_version
-from tpu2gpu.step import Step, log_progress
+from tpu2gpu.step import Step, log_progress, on_runner
 
 _BOUND_TO = ("candidate_digest", "baseline_digest", "hardware_fingerprint", "verified_level")
 
 
-class Executor(BaseExecutor):
+class Executor(BaseBeamExecutor):
     """Evaluates with `tpu2gpu.evaluate_model`; a refusal is a published verdict, and the step ends normally."""
 
     def Do(  # noqa: N802 - TFX's name
@@ -26,13 +26,16 @@ class Executor(BaseExecutor):
         """Runs the step; an error of the tree says why there can be no verdict."""
         step = Step(self, input_dict, output_dict, exec_properties)
         candidate = step.input("model")
-        with tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluation-") as scratch:
+        options = on_runner(step.options(EvaluateOptions), self._beam_pipeline_args or [])
+        # Beam's workers leave their results beside the evaluation: where they see the step's outputs.
+        shared = Path(step.output("report").uri).parent if options.runner else None
+        with tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluation-", dir=shared) as scratch:
             result = evaluate_model(
                 model_source(step.input("baseline")),
                 [model_source(candidate)],
                 [str(examples_folder(step.input("examples"), exec_properties["split"]))],
                 Path(scratch) / "evaluation",
-                step.options(EvaluateOptions),
+                options,
                 latency_baseline=newest_version(exec_properties["promotion_uri"]),
                 run_name=step.run_name,
                 progress=log_progress,

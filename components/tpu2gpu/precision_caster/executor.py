@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 
 from tpu2gpu.artifacts import model_source, model_target, write_metrics
 from tpu2gpu.precision_caster.casting import CastOptions, cast_model
-from tpu2gpu.step import Step, figures, log_progress
-
-_RUNNER = "--runner="
+from tpu2gpu.step import Step, figures, log_progress, on_runner
 
 
 class Executor(BaseBeamExecutor):
@@ -31,12 +28,3 @@ class Executor(BaseBeamExecutor):
             progress=log_progress,
         )
         write_metrics(step.output("metrics"), figures(result))
-
-
-def on_runner(options: CastOptions, arguments: list[str]) -> CastOptions:
-    """The options with a pipeline's Beam arguments, where those name a runner and the options do not."""
-    runners = [it.removeprefix(_RUNNER) for it in arguments if it.startswith(_RUNNER)]
-    if options.runner or not runners:
-        return options
-    rest = tuple(it for it in arguments if not it.startswith(_RUNNER))
-    return attrs.evolve(options, runner=runners[-1], beam=rest)
