@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.measuring import measured, medians
+from tests.benchmarks.measuring import compare, measured, print_table
 
 WIDTH, LAYERS = 2048, 31  # of 16 MiB each
 GOALS = {"v2": 15.0, "session": 3.0}
@@ -107,17 +107,10 @@ def main(*, reduced: bool = False, rounds: int = 3) -> None:
     with tempfile.TemporaryDirectory() as name:
         source, target = Path(name) / "model", Path(name) / "frozen"
         measured("tests.benchmarks.bench_freeze:make_model", str(source), str(WIDTH), str(layers))
-        found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-        for _ in range(rounds):
-            for way in WAYS:
-                shutil.rmtree(target, ignore_errors=True)
-                found[way].append(measured(f"tests.benchmarks.bench_freeze:{way}", str(source), str(target)))
-    median = {way: medians(runs) for way, runs in found.items()}
+        median = compare("tests.benchmarks.bench_freeze", WAYS, source, target, rounds=rounds)
     mine = median["ours"]
     print(f"{layers * WIDTH**2 * 4 / 1e6:.0f} MB, medians of {rounds}")
-    print(f"{'way':45s} {'wall s':>8s} {'times ours':>11s} {'anonymous MiB':>14s}")
-    for way, it in median.items():
-        print(f"{WAYS[way]:45s} {it['wall_s']:8.2f} {it['wall_s'] / mine['wall_s']:11.2f} {it['anon_mib']:14.0f}")
+    print_table(WAYS, median)
     goals = {
         f"at least {factor:g} times faster than {WAYS[way]}": median[way]["wall_s"] / mine["wall_s"] >= factor
         for way, factor in GOALS.items()

@@ -9,12 +9,11 @@ loaded before; the ways take turns. Read ratios, not seconds.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
 from tests.benchmarks.bench_freeze import LAYERS, WIDTH
-from tests.benchmarks.measuring import measured, medians
+from tests.benchmarks.measuring import compare, measured, print_table
 
 GOAL_OF_RECIPE = 3.0
 WAYS = {
@@ -89,17 +88,10 @@ def main(*, reduced: bool = False, rounds: int = 3) -> None:
     with tempfile.TemporaryDirectory() as name:
         source, target = Path(name) / "frozen", Path(name) / "unfrozen"
         measured("tests.benchmarks.bench_unfreeze:make_frozen", str(source), str(WIDTH), str(layers))
-        found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-        for _ in range(rounds):
-            for way in WAYS:
-                shutil.rmtree(target, ignore_errors=True)
-                found[way].append(measured(f"tests.benchmarks.bench_unfreeze:{way}", str(source), str(target)))
-    median = {way: medians(runs) for way, runs in found.items()}
+        median = compare("tests.benchmarks.bench_unfreeze", WAYS, source, target, rounds=rounds)
     mine = median["ours"]
     print(f"{layers * WIDTH**2 * 4 / 1e6:.0f} MB, medians of {rounds}")
-    print(f"{'way':45s} {'wall s':>8s} {'times ours':>11s} {'anonymous MiB':>14s}")
-    for way, it in median.items():
-        print(f"{WAYS[way]:45s} {it['wall_s']:8.2f} {it['wall_s'] / mine['wall_s']:11.2f} {it['anon_mib']:14.0f}")
+    print_table(WAYS, median)
     ratio = median["recipe_and_model"]["wall_s"] / mine["wall_s"]
     reached = ratio >= GOAL_OF_RECIPE
     print(f"{'reached' if reached else 'MISSED '}  at least {GOAL_OF_RECIPE:g} times faster than recipe and model")

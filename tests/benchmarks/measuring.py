@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,6 +31,26 @@ def measured(function: str, *arguments: str) -> dict[str, float]:
         raise RuntimeError(done.stderr[-3000:])
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return {**found, "process_s": time.perf_counter() - begun}
+
+
+def compare(
+    module: str, ways: Iterable[str], source: Path, target: Path, *, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Calls a module's functions with source and target, in turns; gives the medians of each one's figures."""
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, runs in found.items():
+            shutil.rmtree(target, ignore_errors=True)
+            runs.append(measured(f"{module}:{way}", str(source), str(target)))
+    return {way: medians(runs) for way, runs in found.items()}
+
+
+def print_table(titles: Mapping[str, str], found: Mapping[str, Mapping[str, float]]) -> None:
+    """Prints each way's figures, and its time as a multiple of ours."""
+    print(f"{'way':45s} {'wall s':>8s} {'times ours':>11s} {'anonymous MiB':>14s}")
+    for way, it in found.items():
+        ratio = it["wall_s"] / found["ours"]["wall_s"]
+        print(f"{titles[way]:45s} {it['wall_s']:8.2f} {ratio:11.2f} {it['anon_mib']:14.0f}")
 
 
 def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -58,7 +80,7 @@ def _main(function: str, *arguments: str) -> None:
         while not stop.wait(0.002):
             most = max(most, _anonymous_mib())
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     begun = time.perf_counter()
     call(*arguments)

@@ -8,15 +8,14 @@ everybody who takes T takes the variable instead.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.dataflow import data_inputs, join_tensor, split_tensor
+from tpu2gpu.graphs.inference import FUSED_BATCH_NORMS
 from tpu2gpu.graphs.training_graph import PASSES, REF_VARIABLES, TrainingGraph
 
-FUSED = re.compile(r"FusedBatchNorm(V2|V3)?|_FusedBatchNormEx")
 _SUBTRACTS = ("AssignSubVariableOp", "AssignSub")
 _ASSIGNS = ("AssignVariableOp", "Assign")
 _SCALES = frozenset({"Mul", "RealDiv", "Div", "Cast", "CrossReplicaSum", "AddN", "Select", "SelectV2", *PASSES})
@@ -41,7 +40,7 @@ def freeze_batch_norms(graph: TrainingGraph) -> None:
             raise GraphError(
                 f"{statistics[key]} and {variable} are both updated from {key}: which of them to serve with is unclear"
             )
-    found = dict.fromkeys(split_tensor(key)[0] for key in statistics if FUSED.fullmatch(graph.node(key).op))
+    found = dict.fromkeys(split_tensor(key)[0] for key in statistics if FUSED_BATCH_NORMS.fullmatch(graph.node(key).op))
     for name in found:
         mean, variance = statistics.get(f"{name}:1", ""), statistics.get(f"{name}:2", "")
         if mean and variance:
@@ -69,7 +68,7 @@ def _moving_statistics(graph: TrainingGraph) -> Iterator[tuple[str, str]]:
 def _is_statistic(graph: TrainingGraph, tensor: str) -> bool:
     """Whether a tensor is reduced from others within a few steps."""
     nodes = itertools.islice(graph.upward([tensor]), 40)
-    return any(node.op in _REDUCTIONS or FUSED.fullmatch(node.op) for node in nodes)
+    return any(node.op in _REDUCTIONS or FUSED_BATCH_NORMS.fullmatch(node.op) for node in nodes)
 
 
 def _target(graph: TrainingGraph, reference: str, variable: str, *, subtracts: bool) -> str:
@@ -118,7 +117,7 @@ def _fused_origin(graph: TrainingGraph, tensor: str) -> str:
     """The output of a fused batch norm that a statistic comes from, summed over cores or scaled as it may be."""
     node, index = graph.at(tensor)
     for _ in range(16):
-        if FUSED.fullmatch(node.op):
+        if FUSED_BATCH_NORMS.fullmatch(node.op):
             return join_tensor(node.name, index) if index in (1, 2) else ""
         if node.op not in _SCALES | {"Squeeze", "Reshape"}:
             return ""

@@ -15,7 +15,7 @@ from tpu2gpu.graphs.serving_model import ServingModel
 TPU_OPS = re.compile(
     r".*TPU.*|Infeed.*|Outfeed.*|CrossReplicaSum|CollectivePermute|AllToAll|XlaHostCompute.*|_Xla(Send|Recv).*"
 )
-_BATCH_NORMS = re.compile(r"FusedBatchNorm(V2|V3)?|_FusedBatchNormEx")
+FUSED_BATCH_NORMS = re.compile(r"FusedBatchNorm(V2|V3)?|_FusedBatchNormEx")
 RANDOM = re.compile(r"(Stateless)?Random(Uniform|StandardNormal)(V2|Full.*)?|StatefulUniform|StatelessRandomUniformV2")
 _MASKS = ("GreaterEqual", "Greater", "Less", "LessEqual", "Floor")
 _BETWEEN = ("Mul", "Add", "AddV2", "Sub", "Cast", "Identity")
@@ -45,7 +45,7 @@ def training_form(nodes: Mapping[str, Any]) -> list[str]:
     found = [
         f"{node.name} ({node.op}): batch norm in training mode"
         for node in nodes.values()
-        if _BATCH_NORMS.fullmatch(node.op)
+        if FUSED_BATCH_NORMS.fullmatch(node.op)
         and ("is_training" not in node.attr or node.attr["is_training"].b)
         and not is_layer_norm(node, nodes)
     ]

@@ -97,7 +97,7 @@ def quantise(
                 f"ONNX Runtime cannot quantise the model ({reason})", way_out="leave --int8 out"
             ) from error
         model = onnx.load(quantised)
-    check_onnx(model, [])
+    check_onnx(model)
     Path(onnx_path).write_bytes(model.SerializeToString(deterministic=True))
     runner = OnnxRunner(onnx_path, providers=["CPUExecutionProvider"])
     return {

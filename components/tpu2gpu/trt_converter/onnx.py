@@ -21,6 +21,7 @@ from tpu2gpu.trt_converter.frozen import FrozenGraph, check_types, frozen_graph
 from tpu2gpu.trt_converter.gate import check_onnx, check_operations, describe_onnx
 from tpu2gpu.trt_converter.handlers import register_handlers
 from tpu2gpu.trt_converter.large_model import PROTOBUF_LIMIT_BYTES, OnnxModel, convert_without_values, write_model
+from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
 from tpu2gpu.trt_converter.proving import DEFAULT_EXAMPLES, feeds_for, prove, saved_feeds
 from tpu2gpu.trt_converter.steady import steady_names
 
@@ -44,6 +45,7 @@ def convert(
     limit: int = DEFAULT_EXAMPLES,
     given: str = "",
     limit_bytes: int = PROTOBUF_LIMIT_BYTES,
+    profiles: list[Profile] | None = None,
 ) -> dict[str, Any]:
     """Converts, gates and compares with TensorFlow; the arguments and the result are plain data.
 
@@ -59,14 +61,18 @@ def convert(
         limit: Read no more examples than this.
         given: A folder of feeds to compare on, in place of all those.
         limit_bytes: How large the file may be; its weights get a file of their own beyond.
+        profiles: What the inputs must fit, before anything is converted.
 
     Raises:
         SourceError: The source is no sound SavedModel.
         SignatureError: It has no such signature, or the signature no outputs.
         ConversionError: ONNX, tf2onnx or ONNX Runtime does not take the model; operations are listed.
+        UsageError: The profiles do not fit the inputs.
     """
     started = time.perf_counter()
     reference = SavedModelRunner(source, signature=signature)
+    if profiles is not None:
+        fit_profiles(reference.inputs, profiles)
     frozen = frozen_graph(source, signature, reference, limit_bytes=limit_bytes)
     if not frozen.outputs or not frozen.inputs:
         raise SignatureError(f"{source}: the signature '{signature}' has no inputs or no outputs")
@@ -76,7 +82,7 @@ def convert(
     check_operations(model.proto, complaints)
     _name_batch(model.proto)
     size_bytes = write_model(model, Path(onnx_path), limit_bytes=limit_bytes)
-    check_onnx(model.proto, [], Path(onnx_path))
+    check_onnx(model.proto, Path(onnx_path))
     candidate = _open(onnx_path, reference, names)
     converted = time.perf_counter()
     feeds = (

@@ -23,6 +23,7 @@ from tpu2gpu.running.saved_model_runner import SavedModelRunner
 from tpu2gpu.trt_converter import onnx
 from tpu2gpu.trt_converter.costs import costs_of
 from tpu2gpu.trt_converter.placing import place
+from tpu2gpu.trt_converter.profiles import Profile
 from tpu2gpu.trt_converter.proving import (
     TOLERANCES,
     check_parity,
@@ -40,7 +41,13 @@ _SAME = 1e-5  # relative: the parts in TensorFlow, compared with the whole in Te
 
 
 def convert(
-    *, source: str, signature: str, onnx_path: str, proof_folder: str, for_engine: bool, **more: Any
+    *,
+    source: str,
+    signature: str,
+    onnx_path: str,
+    proof_folder: str,
+    profiles: list[Profile] | None,
+    **more: Any,
 ) -> dict[str, Any]:
     """Converts a model, in parts where it must be; the arguments and the result are plain data.
 
@@ -49,7 +56,7 @@ def convert(
         signature: Which signature.
         onnx_path: The file to write; parts that are no ONNX file lie beside it.
         proof_folder: Where to leave the feeds and answers of what `onnx_path` holds.
-        for_engine: Whether an engine shall run it, which takes less than ONNX Runtime does.
+        profiles: Those of the engine that shall run it, which takes less than ONNX Runtime does; None without one.
         more: What `onnx.convert` takes beside.
 
     Returns:
@@ -60,11 +67,13 @@ def convert(
         Tpu2GpuError: See `onnx.convert`, and `place`.
     """
     arguments = {"signature": signature, "onnx_path": onnx_path, "proof_folder": proof_folder, **more}
-    found, why_whole = _find_parts(source, signature, for_engine=for_engine)
+    found, why_whole = _find_parts(source, signature, for_engine=profiles is not None)
     if found is not None and found[1].certain:
         return _Conversion(source, arguments, *found).run()
     try:
-        return {**onnx.convert(source=source, **arguments), "split": None, "whole_because": why_whole}
+        certain = profiles if found is None else None  # the inputs are those that the engine will have
+        whole = onnx.convert(source=source, profiles=certain, **arguments)
+        return {**whole, "split": None, "whole_because": why_whole}
     except ConversionError:
         if found is None:
             raise

@@ -80,7 +80,7 @@ def _to_onnx(staging: Staging, request: Request, proof: Path) -> tuple[dict[str,
         sizes=[compared_sizes(profile) for profile in request.profiles or [{}]],
         examples=list(request.options.examples),
         features=request.features,
-        for_engine=request.backend.builds_engine,
+        profiles=request.profiles if request.backend.builds_engine else None,
         limit=request.options.int8_examples if request.options.int8 else DEFAULT_EXAMPLES,
         limit_bytes=request.options.max_onnx_bytes,
     )

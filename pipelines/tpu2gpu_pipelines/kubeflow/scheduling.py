@@ -6,7 +6,7 @@ is there. Data and training of a scheduled run are never served from the cache: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -109,11 +109,7 @@ def pause_schedule(server: Server, pipeline: str, name: str) -> Schedule:
         InputError: There is none of that name.
         RemoteRunError: The server refuses.
     """
-    former = _existing(server, pipeline, name)
-    with server.speaking():
-        for old in former:
-            server.client.disable_recurring_run(old.recurring_run_id)
-    return attrs.evolve(_schedule(server, former[0], "paused"), enabled=False)
+    return _end(server, pipeline, name, server.client.disable_recurring_run, "paused")
 
 
 def delete_schedule(server: Server, pipeline: str, name: str) -> Schedule:
@@ -123,11 +119,15 @@ def delete_schedule(server: Server, pipeline: str, name: str) -> Schedule:
         InputError: There is none of that name.
         RemoteRunError: The server refuses.
     """
+    return _end(server, pipeline, name, server.client.delete_recurring_run, "deleted")
+
+
+def _end(server: Server, pipeline: str, name: str, call: Callable[[str], Any], done: str) -> Schedule:
     former = _existing(server, pipeline, name)
     with server.speaking():
         for old in former:
-            server.client.delete_recurring_run(old.recurring_run_id)
-    return attrs.evolve(_schedule(server, former[0], "deleted"), enabled=False)
+            call(old.recurring_run_id)
+    return attrs.evolve(_schedule(server, former[0], done), enabled=False)
 
 
 def _existing(server: Server, pipeline: str, name: str) -> list[Any]:
