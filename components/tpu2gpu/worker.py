@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -236,9 +237,19 @@ def _peak_rss_bytes() -> int:
     return 0
 
 
+def _end_with_parent(requests: int) -> None:
+    """Ends a call that still runs when the parent is gone, and everything that the child started."""
+    writers = select.poll()
+    writers.register(requests, 0)  # nothing but the hang-up, when the last writer has closed its end
+    writers.poll()
+    time.sleep(_STOP_S)
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
 def _serve(requests: int, replies: int) -> None:
     """The child's loop: one request a line, one reply a line, until the parent closes its end."""
     held: Any = None
+    threading.Thread(target=_end_with_parent, args=(requests,), daemon=True).start()
     with os.fdopen(requests, "r") as incoming, os.fdopen(replies, "w") as outgoing:
         for line in incoming:
             request = json.loads(line)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import yaml
 
 from tests.engines import triton_server
 from tests.models.evaluation_models import features, onnx_model, weights, write_examples
@@ -49,18 +51,26 @@ class TritonPythonModel:
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[triton_server.TritonServer]:
-    if reason := triton_server.fetch(answers=True):
-        print(reason)
-        pytest.skip(reason)
-    repository = tmp_path_factory.mktemp("repository")
-    for fault in FAULTS:
+def write_repository(repository: Path, faults: Iterable[str]) -> None:
+    for fault in faults:
         version = repository / fault / "1"
         version.mkdir(parents=True)
         (version / "model.py").write_text(MODEL % fault)
         np.save(version / "w.npy", weights())
         (repository / fault / "config.pbtxt").write_text(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def installed() -> None:
+    if reason := triton_server.fetch(answers=True):
+        print(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def server(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[triton_server.TritonServer]:
+    repository = tmp_path_factory.mktemp("repository")
+    write_repository(repository, FAULTS)
     with triton_server.TritonServer(repository) as running:
         yield running
 
@@ -143,3 +153,23 @@ def test_each_candidate_is_blessed_or_refused_for_its_own_reason(
     assert scenarios["server"].split_ms["queue"] > scenarios["single_stream"].split_ms["queue"]
     with np.load(tmp_path / "out" / "latencies.npz") as latencies:
         assert np.median(latencies["server_candidate_3"]) > DELAY_MS * 1e6
+
+
+def test_a_server_that_a_file_describes_is_started_measured_and_stopped(installed: None, tmp_path: Path) -> None:
+    write_repository(tmp_path / "repository", ["none"])
+    (tmp_path / "server").mkdir()
+    command, environment = triton_server.prepare(tmp_path / "server")
+    command = ["env", *(f"{name}={value}" for name, value in environment.items()), *command]
+    command += ["--model-repository={model}", "--allow-metrics=false"]
+    for service in ("grpc", "http"):
+        command += [f"--{service}-address=127.0.0.1", f"--{service}-port={{{service}_port}}"]
+    told = {"address": "triton+grpc://127.0.0.1:{grpc_port}/none", "command": command, "model": "repository"}
+    (tmp_path / "triton.yaml").write_text(yaml.safe_dump(told))
+    options = EvaluateOptions(requests=30, max_requests=30, block_requests=5, warm_up_requests=10, timeout_s=60.0)
+    baseline, examples = onnx_model(tmp_path / "baseline.onnx"), [write_examples(tmp_path / "eval.tfrecord")]
+    result = evaluate_model(baseline, [tmp_path / "triton.yaml"], examples, tmp_path / "out", options)
+    assert result.candidate.model_blessed, result.candidate.reasons
+    assert result.candidate.figures.runner["started"]
+    assert result.candidate.figures.runner["provider"].startswith("triton 2.")
+    assert result.candidate.figures.peak_rss_bytes > 1 << 20
+    assert not [it for it in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(it.info["cmdline"] or ())]

@@ -63,6 +63,32 @@ def fetch(*, answers: bool = True) -> str:
     return ""
 
 
+def prepare(folder: Path, back_ends: Mapping[str, Path] | None = None) -> tuple[list[str], dict[str, str]]:
+    """Lays out what a server needs beside its models; gives the command, and what its environment must hold.
+
+    Args:
+        folder: An empty folder, for as long as the server runs.
+        back_ends: Back ends that are written in Python: the model.py of each, by name.
+    """
+    found = Path(shutil.copytree(_SERVER / "backends", folder / "backends"))
+    shutil.copy(_STUB, found / "python")  # where the back end looks for it
+    for name, code in (back_ends or {}).items():
+        (found / name).mkdir()
+        shutil.copyfile(code, found / name / "model.py")
+    packed, python = _INSTALLED / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR"))
+    own = folder / "libraries"
+    own.mkdir()
+    for library in packed.glob(f"libpython3-*.{sys.version_info.minor}.so.*"):
+        # The package brings one libpython along, which does not find the modules of another installation.
+        (own / library.name).symlink_to(python / sysconfig.get_config_var("INSTSONAME"))
+    environment = {
+        "LD_LIBRARY_PATH": os.pathsep.join(map(str, (own, packed, python))),
+        "PYTHONHOME": sys.base_prefix,
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+    }
+    return [str(_SERVER / "bin" / "tritonserver"), f"--backend-directory={found}"], environment
+
+
 class TritonServer:
     """Starts a server; `with` stops it, and prints its log where the block fails.
 
@@ -121,27 +147,11 @@ class TritonServer:
             return {it["name"]: (it.get("state", ""), it.get("reason", "")) for it in json.load(answer)}
 
     def _start(self) -> None:
-        back_ends = Path(shutil.copytree(_SERVER / "backends", self._folder / "backends"))
-        shutil.copy(_STUB, back_ends / "python")  # where the back end looks for it
-        for name, code in self._back_ends.items():
-            (back_ends / name).mkdir()
-            shutil.copyfile(code, back_ends / name / "model.py")
-        packed, python = _INSTALLED / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR"))
-        own = self._folder / "libraries"
-        own.mkdir()
-        for library in packed.glob(f"libpython3-*.{sys.version_info.minor}.so.*"):
-            # The package brings one libpython along, which does not find the modules of another installation.
-            (own / library.name).symlink_to(python / sysconfig.get_config_var("INSTSONAME"))
-        environment = {
-            **os.environ,
-            "LD_LIBRARY_PATH": os.pathsep.join(map(str, (own, packed, python))),
-            "PYTHONHOME": sys.base_prefix,
-            "PYTHONPATH": sysconfig.get_path("purelib"),
-        }
+        command, environment = prepare(self._folder, self._back_ends)
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [str(_SERVER / "bin" / "tritonserver"), f"--backend-directory={back_ends}", *self._arguments],
-                env=environment,
+                [*command, *self._arguments],
+                env={**os.environ, **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a group of its own: the models' processes die with it

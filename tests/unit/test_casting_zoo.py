@@ -21,6 +21,7 @@ from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
 from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
 
 Built = Callable[..., Path]
+Check = Callable[[dict[str, Any], dict[str, Any]], None]
 F16, F32 = DTYPE_ENUMS["float16"], DTYPE_ENUMS["float32"]
 TOLERANCE, TOP1_CHANGES = 5e-3, 0.01
 
@@ -90,7 +91,7 @@ def test_a_cast_architecture_answers_as_before(name: str, built: Built, tmp_path
         check_classes(wanted["label"], found["label"])
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3", "transformer"])
+@pytest.mark.parametrize("name", ["mobilenet_v3", "transformer", "lstm", "gru", "lstm_v1"])
 def test_a_cast_architecture_answers_as_before_when_it_is_frozen_and_converted(
     name: str, built: Built, tmp_path: Path
 ) -> None:
@@ -118,7 +119,7 @@ def test_an_undamped_network_loses_little_more_than_by_the_rounding_of_its_weigh
     assert np.abs(half - wanted).max() <= 3 * np.abs(rounded - wanted).max()
 
 
-def check_every_form(source: Path, given: dict[str, Any], folder: Path) -> None:
+def check_every_form(source: Path, given: dict[str, Any], folder: Path, check: Check = check) -> None:
     """Holds the cast model to float32's answers, and again when it is frozen, and when that is converted."""
     wanted = answers(source, given)
     cast_model(source, folder / "half", CastOptions(to="float16"))
@@ -130,13 +131,14 @@ def check_every_form(source: Path, given: dict[str, Any], folder: Path) -> None:
         check(wanted, in_batches(runner.run, given))
 
 
-def test_a_detector_finds_the_same_boxes(built: Built, tmp_path: Path) -> None:
-    given = {"image": zoo.photographs(8, 64)}
-    raw = built(zoo.retinanet, nms=False)
-    cast_model(raw, tmp_path / "raw", CastOptions(to="float16"))
-    wanted, found = ask(raw, **given), ask(tmp_path / "raw", **given)
+def check_boxes(wanted: dict[str, Any], found: dict[str, Any]) -> None:
     for name in ("boxes", "logits"):
         assert np.abs(found[name] - wanted[name]).max() <= TOLERANCE * np.abs(wanted[name]).max()
+
+
+def test_a_detector_finds_the_same_boxes_in_every_form(built: Built, tmp_path: Path) -> None:
+    raw = built(zoo.retinanet, nms=False)
+    check_every_form(raw, {"image": zoo.photographs(8, 64)}, tmp_path, check_boxes)
 
 
 def test_non_max_suppression_and_box_decoding_stay_float32(built: Built, tmp_path: Path) -> None:

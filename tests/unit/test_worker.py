@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import psutil
@@ -90,6 +92,19 @@ def test_a_hang_ends_at_the_limit_and_leaves_no_process() -> None:
         run_in_child(f"{HERE}:hang", {}, name="sleeper", timeout_s=0.5)
     assert time.monotonic() - start < 10
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def test_a_call_that_still_runs_ends_with_its_parent() -> None:
+    code = "from tpu2gpu.worker import Worker; w = Worker('builtins:list'); print(w._process.pid, flush=True); "
+    code += f"w._exchange({{'create': '{HERE}:hang', 'arguments': {{}}}}, 60)"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    time.sleep(0.5)
+    parent.kill()
+    parent.wait()
+    gone, left = psutil.wait_procs([child], timeout=30)
+    assert gone and not left
 
 
 def test_too_much_memory_ends_the_child() -> None:
