@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from tests.models import conversion_models as models
 from tests.models.networks import convnet, tf1_network, vocabulary
+from tests.models.zoo import lstm_v1
 from tpu2gpu.errors import (
     ConversionError,
     ExamplesError,
@@ -104,6 +105,12 @@ def test_a_recurrent_layer_becomes_one_operation(built: Built, tmp_path: Path) -
     found = converted(built(models.recurrent), tmp_path)
     assert found["ops"]["LSTM"] == 1
     assert "Loop" not in found["ops"]
+    assert largest_error(found) < 1e-6
+
+
+def test_a_loop_of_tensorflow_1_converts_with_its_variables(built: Built, tmp_path: Path) -> None:
+    found = converted(built(lstm_v1), tmp_path)
+    assert found["ops"]["Loop"] == 1
     assert largest_error(found) < 1e-6
 
 

@@ -15,6 +15,7 @@ from tpu2gpu.trt_converter.large_model import PROTOBUF_LIMIT_BYTES, without_valu
 _NODES_SHOWN = 5
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 _REFERENCES = {"VariableV2", "Variable"}  # TensorFlow 1's
+_LOOPS = {"Enter", "RefEnter"}  # TensorFlow 1's
 _VARIABLES = {"VarHandleOp", "TemporaryVariable", *_REFERENCES}
 _PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
 
@@ -42,8 +43,8 @@ def frozen_graph(
     """Freezes a signature.
 
     A SavedModel that is flat and frozen already (what the Freezer writes) is taken as it is; for every other one
-    TensorFlow inlines the functions and makes the variables constants: TensorFlow 1's way where there are reference
-    variables, which the newer one does not know.
+    TensorFlow inlines the functions and makes the variables constants: TensorFlow 1's way where there are its reference
+    variables, which the newer one does not know, or its loops, around which that inlines nothing.
 
     Args:
         source: The SavedModel's folder.
@@ -59,8 +60,8 @@ def frozen_graph(
     if is_flat_and_frozen(meta.graph_def, [info.name for info in definition.inputs.values()]):
         return _as_it_is(meta.graph_def, definition)
     large = _variables_size_bytes(runner) > limit_bytes
-    if any(node.op in _REFERENCES for node in meta.graph_def.node):
-        frozen = _as_it_is(_without_references(source, meta, definition), definition)
+    if any(node.op in _REFERENCES | _LOOPS for node in meta.graph_def.node):
+        frozen = _as_it_is(_frozen_by_session(source, meta, definition), definition)
     else:
         frozen = _frozen_by_tensorflow(runner, large=large)
     if not large:
@@ -113,7 +114,7 @@ def _as_it_is(graph_def: Any, definition: Any) -> FrozenGraph:
     return FrozenGraph(graph_def, {name: info.name for name, info in definition.inputs.items()}, outputs)
 
 
-def _without_references(source: str, meta: Any, definition: Any) -> Any:
+def _frozen_by_session(source: str, meta: Any, definition: Any) -> Any:
     import tensorflow as tf
 
     v1 = tf.compat.v1
