@@ -110,14 +110,14 @@ def test_a_full_size_architecture_answers_as_before_on_512_examples(name: str, b
     rounded = logits_of(answers(tmp_path / "rounded", given))
 
     def check_all(wanted: dict[str, Any], found: dict[str, Any]) -> None:
-        """As `check`; where the rounding of the weights alone costs more than half of that, twice as much as it."""
+        """As `check`, or three times what the rounding of the weights alone costs, which no cast can avoid."""
         before, after = logits_of(wanted), logits_of(found)
         largest = np.abs(before).max()
         least, error = (np.abs(it - before).max() / largest for it in (rounded, after))
         unavoidable, changes = (np.sum(before.argmax(-1) != it.argmax(-1)) for it in (rounded, after))
         print(f"{name}: {error:.1e} of the largest logit, {changes} classes; weights alone {least:.1e}, {unavoidable}")
-        assert 0 < error <= max(TOLERANCE, 2 * least)
-        assert changes <= TOP1_CHANGES * 512 + unavoidable
+        assert 0 < error <= max(TOLERANCE, 3 * least)
+        assert changes <= max(TOP1_CHANGES * 512, 3 * unavoidable)
 
     check_every_form(source, given, tmp_path, check_all)
 
