@@ -17,7 +17,7 @@ from tpu2gpu.errors import ConversionError, UsageError
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.parity import compare
 from tpu2gpu.running.runners import open_runner
-from tpu2gpu.trt_converter.calibration import quantise
+from tpu2gpu.trt_converter.calibration import METHODS, quantise
 from tpu2gpu.trt_converter.converting import ConvertOptions, ConvertResult, convert_model
 
 Built = Callable[..., Path]
@@ -92,6 +92,60 @@ def test_a_model_in_another_precision_is_not_quantised(built: Built, tmp_path: P
     options = ConvertOptions(backend="onnx", int8=True, examples=(str(path),))
     with pytest.raises(UsageError, match="--int8: the model computes in float64"):
         convert_model(built(product, "float64"), tmp_path / "serving", options)
+
+
+def two_products(folder: Path) -> dict[str, Any]:
+    """Two matrix products as `dense` and `head`, `x` [?, 4] -> `y` [?, 4], with feeds of 1 and twice 8 rows."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    from tpu2gpu.trt_converter.proving import save_proof
+
+    random = np.random.default_rng(5)
+    weights = random.normal(size=(4, 4)).astype(np.float32)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], name="dense"),
+        helper.make_node("Relu", ["h"], ["r"], name="cut"),
+        helper.make_node("MatMul", ["r", "w"], ["y"], name="head"),
+    ]
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(weights, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    for number, rows in enumerate((1, 8, 8)):
+        feed = random.random((rows, 4), np.float32)
+        save_proof(folder, number, {"x": feed}, {"y": np.maximum(feed @ weights, 0) @ weights})
+    return {
+        "onnx_path": str(folder / "m.onnx"),
+        "proof_folder": str(folder),
+        "names": {"inputs": {"x": "x"}, "outputs": {"y": "y"}},
+        "per_channel": True,
+        "exclude": [],
+        "ranges_by": "minmax",
+    }
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+def test_ranges_are_found_by_every_method_on_batches_of_one_size(
+    tmp_path: Path, method: str, per_channel: bool
+) -> None:
+    import onnx
+
+    found = quantise(**{**two_products(tmp_path), "ranges_by": method, "per_channel": per_channel})
+    assert (found["method"], found["calibrated_on"], found["quantised"]) == (method, 16, ["dense", "head"])
+    assert 0 < found["parity"]["y"]["relative_error"] < 0.25
+    (scale,) = {len(each.dims) for each in onnx.load(tmp_path / "m.onnx").graph.initializer if each.name == "w_scale"}
+    assert scale == per_channel  # one for each column, or one for all
+
+
+def test_the_ranking_names_tensors_and_nodes_that_can_be_excluded(tmp_path: Path) -> None:
+    ranked = quantise(**two_products(tmp_path))["sensitivity"]
+    assert {row["tensor"]: row["node"] for row in ranked} == {"x": "", "h": "dense", "r": "cut", "y": "head"}
+    around = {"x": ["dense"], "h": ["dense"], "r": ["head"], "y": ["head"]}
+    worst = ranked[0]["tensor"]
+    found = quantise(**{**two_products(tmp_path), "exclude": [worst]})
+    assert found["excluded"] == around[worst]
+    assert worst not in {row["tensor"] for row in found["sensitivity"]}
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,12 @@ def quantise(
         proof_folder: Feeds to calibrate on, and the reference's answers to compare with.
         names: The file's names of inputs and outputs.
         per_channel: A scale for each channel of a weight, instead of one for all.
-        exclude: Kinds of operation, or patterns of nodes' names, that stay as they are.
+        exclude: What stays as it is: kinds of operation, names of tensors, or patterns of nodes' names.
         ranges_by: How ranges are found: `minmax`, `entropy` or `percentile`.
 
     Returns:
-        What `describe_onnx` says of the new file; `parity`; `quantised`, the nodes; `sensitivity`, the outputs of
-        nodes with their signal-to-noise ratios in dB, the worst first.
+        What `describe_onnx` says of the new file; `parity`; `quantised`, the nodes; `sensitivity`, the tensors
+        in 8 bits with the node that gives each and their signal-to-noise ratios in dB, the worst first.
 
     Raises:
         UsageError: A pattern fits nothing.
@@ -60,11 +60,13 @@ def quantise(
 
     started = time.perf_counter()
     feeds = [_renamed(batch, names["inputs"]) for batch in saved_feeds(Path(proof_folder)).batches]
+    calibrating = feeds[1:] or feeds  # all of one size, as histograms want them; the first batch is smaller
     with tempfile.TemporaryDirectory() as scratch:
         prepared, quantised = str(Path(scratch) / "prepared.onnx"), str(Path(scratch) / "quantised.onnx")
         try:
             quant_pre_process(onnx_path, prepared, skip_symbolic_shape=True)
-            nodes = [node for node in onnx.load(prepared).graph.node if node.op_type in _QUANTISED]
+            graph = onnx.load(prepared).graph
+            nodes = [node for node in graph.node if node.op_type in _QUANTISED]
             excluded = _excluded(nodes, exclude)
             kept = [node.name for node in nodes if node.name not in excluded]
             if not kept:
@@ -75,7 +77,7 @@ def quantise(
             quantize_static(
                 prepared,
                 quantised,
-                _Reader(feeds),
+                _Reader(calibrating),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(_QUANTISED),
                 nodes_to_exclude=sorted(excluded),
@@ -88,7 +90,11 @@ def quantise(
                 # What engines want: symmetric ranges, and biases in float32.
                 extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
             )
-            sensitivity = _sensitivity(prepared, quantised, feeds[-1], Path(scratch))
+            givers = {tensor: node.name for node in graph.node for tensor in node.output}
+            sensitivity = [
+                {**row, "node": givers.get(row["tensor"], "")}  # an input has none
+                for row in _sensitivity(prepared, quantised, feeds[-1], Path(scratch))
+            ]
         except (ConversionError, UsageError):
             raise
         except Exception as error:  # ONNX Runtime raises errors of every kind
@@ -108,7 +114,7 @@ def quantise(
         "excluded": sorted(excluded),
         "method": ranges_by,
         "per_channel": per_channel,
-        "calibrated_on": sum(len(next(iter(batch.values()))) for batch in feeds[1:] or feeds),
+        "calibrated_on": sum(len(next(iter(batch.values()))) for batch in calibrating),
         "sensitivity": sensitivity,
         "quantisation_s": time.perf_counter() - started,
     }
@@ -140,13 +146,17 @@ def _renamed(batch: Mapping[str, Array], names: Mapping[str, str]) -> dict[str, 
 
 
 def _excluded(nodes: Sequence[Any], patterns: Sequence[str]) -> set[str]:
-    """The nodes whose kind or name a pattern fits.
+    """The nodes whose kind or name a pattern fits; or those that take or give the tensor that it names.
 
     Raises:
         UsageError: A pattern is none, or fits nothing; all such are listed.
     """
-    found, wrong = set(), []
+    found: set[str] = set()
+    wrong = []
     for pattern in patterns:
+        if around := {node.name for node in nodes if pattern in (*node.input, *node.output)}:
+            found |= around
+            continue
         try:
             fits = {node.name for node in nodes if node.op_type == pattern or re.search(pattern, node.name)}
         except re.error as error:
@@ -156,7 +166,7 @@ def _excluded(nodes: Sequence[Any], patterns: Sequence[str]) -> set[str]:
             wrong.append(f"{pattern}: fits no node that would be quantised")
         found |= fits
     if wrong:
-        raise UsageError("--int8-exclude", details=wrong, way_out="report.json lists the nodes under int8.quantised")
+        raise UsageError("--int8-exclude", details=wrong, way_out="report.json lists nodes under int8.quantised and tensors under int8.sensitivity")
     return found
 
 

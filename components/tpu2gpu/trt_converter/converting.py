@@ -72,7 +72,9 @@ class ConvertOptions:
     int8_examples: int = option(64, "how many of the examples to calibrate and compare on", minimum=1, metavar="N")
     int8_per_channel: bool = option(True, "a scale for each channel of a weight")
     int8_exclude: tuple[str, ...] = option(
-        (), "leave these nodes as they are: a kind of operation, or a pattern of names", metavar="OP|REGEX"
+        (),
+        "leave these nodes as they are: a kind of operation, a tensor's name, or a pattern of nodes' names",
+        metavar="OP|TENSOR|REGEX",
     )
     int8_method: str = option("minmax", "how ranges are found", choices=("minmax", "entropy", "percentile"))
     timeout_s: float = option(3600.0, "seconds that each back end may take", minimum=1)
