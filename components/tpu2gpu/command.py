@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,11 +16,12 @@ import attrs
 import click
 from click.core import ParameterSource
 
-from tpu2gpu.errors import Tpu2GpuError, UsageError
+from tpu2gpu.errors import EnvironmentLacksError, Tpu2GpuError, UsageError
 from tpu2gpu.options import did_you_mean, field_types, flag
 from tpu2gpu.terminal import Terminal
 
 BUG, INTERRUPTED, TERMINATED = 70, 130, 143
+_REFUSED_BY_THE_SYSTEM = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 Options = TypeVar("Options")
 Body = Callable[[Terminal, dict[str, Any]], "int | None"]
@@ -170,6 +172,9 @@ def run_commands(commands: click.Group, arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the last flush of standard output has where to go
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_SYSTEM:
+            where = f"{error.filename}: " if error.filename else ""
+            return _fail(EnvironmentLacksError(f"{where}{error.strerror}"), words)
         if "--debug" in words:
             traceback.print_exc()
         way_out = "" if "--debug" in words else "; --debug shows where"

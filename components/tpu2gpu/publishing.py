@@ -54,11 +54,11 @@ def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[
 
     Raises:
         OutputExistsError: `target` is there, is not empty, and `force` was not given.
+        UsageError: Nothing can be written there.
     """
     target = Path(target)
     check_free(target, force=force)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Staging(Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent)), about=dict(about))
+    staging = Staging(_make_beside(target), about=dict(about))
     refusal = target.with_name(target.name + ".report.json")
     try:
         yield staging
@@ -85,6 +85,15 @@ def check_free(target: Path, *, force: bool) -> None:
         raise UsageError(f"{target}: a file is there, but the output is a folder", way_out="choose another TARGET")
     if target.is_dir() and any(target.iterdir()) and not force:
         raise OutputExistsError(f"{target}: exists already", way_out="choose another TARGET or give --force")
+
+
+def _make_beside(target: Path) -> Path:
+    """An empty folder in the same parent, so that it can be renamed to the target."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written ({error.strerror})", way_out="choose another TARGET") from error
 
 
 def _move(folder: Path, target: Path) -> None:
@@ -115,12 +124,13 @@ def write_json(path: Path, data: Any) -> None:
     path.write_text(json.dumps(plain(data), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+def sha256_of(*paths: Path) -> str:
+    """The SHA-256 of a file's bytes, or of several files' one after the other, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -72,7 +72,14 @@ class Served:
         self._plans = {name: json.loads((folder / "plan.json").read_text()) for name, folder in folders.items()}
 
     def ask(self, name: str, requests: list[dict[str, Array]]) -> list[dict[str, Array]]:
-        """Sends all requests before it looks for an answer."""
+        """Sends all requests before it looks for an answer; none may fail."""
+        answers = self.try_all(name, requests)
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        assert not errors, errors[0]
+        return [answer for answer in answers if not isinstance(answer, Exception)]
+
+    def try_all(self, name: str, requests: list[dict[str, Array]]) -> list[dict[str, Array] | Exception]:
+        """Sends all requests before it looks for an answer, or an error."""
         from tritonclient import grpc
         from tritonclient.utils import np_to_triton_dtype
 
@@ -88,11 +95,10 @@ class Served:
                 fed.append(grpc.InferInput(names["inputs"].get(key, key), shape, kind))
                 fed[-1].set_data_from_numpy(array.reshape(shape))
             self.client.async_infer(name, fed, lambda result, error, at=position: answers.put((at, result, error)))
-        found: list[dict[str, Array]] = [{} for _ in requests]
+        found: list[dict[str, Array] | Exception] = [{} for _ in requests]
         for _ in requests:
             position, result, error = answers.get(timeout=120)
-            assert error is None, error
-            found[position] = {
+            found[position] = error or {
                 spec["name"]: result.as_numpy(names["outputs"][spec["name"]]) for spec in plan["outputs"]
             }
         return found

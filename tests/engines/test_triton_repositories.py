@@ -48,6 +48,15 @@ def test_the_server_answers_as_the_source_does(served: Served, name: str) -> Non
     served.check(name)
 
 
+def test_a_broken_picture_fails_its_own_request_alone(served: Served) -> None:
+    files = zoo.jpegs(COUNT)
+    files[COUNT // 2] = b"no picture"
+    answers = served.try_all("detector", [{"files": files[[place]]} for place in range(COUNT)] * 3)
+    failed = [place % COUNT for place, answer in enumerate(answers) if isinstance(answer, Exception)]
+    assert failed == [COUNT // 2] * 3
+    assert "InvalidArgumentError" in str(answers[COUNT // 2])
+
+
 @pytest.mark.parametrize("name", ["wires", "detector_pre", "detector_core"])
 def test_requests_that_wait_are_computed_together(served: Served, name: str) -> None:
     whole = name.partition("_")[0]

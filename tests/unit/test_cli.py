@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -103,6 +104,7 @@ BAD = {
     "a pipeline of the wrong form": ("run --pipeline somewhere", 2, "somewhere: must be MODULE:FUNCTION"),
     "a pipeline that is missing": ("run --pipeline no_such_module:make", 3, "no_such_module"),
     "a function that is missing": ("run --pipeline json:make", 3, "has no attribute 'make'"),
+    "a target below a file": ("import model file/out", 2, "file/out: cannot be written ("),
     "a root that cannot be": ("run --root file/demo", 3, "file/demo: cannot be written"),
 }
 
@@ -144,6 +146,17 @@ def test_a_mistake_of_ours_is_told_as_one(run: Run, place: Path, monkeypatch: py
     code, _, err = run("verify", "model")
     assert code == 70
     assert err == "error: KeyError: 'digest': this is a mistake in tpu2gpu; --debug shows where\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_what_the_system_refuses_is_no_mistake_of_ours(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(folder: str) -> None:
+        raise OSError(number, os.strerror(number), "out/file")
+
+    monkeypatch.setattr("tpu2gpu.publishing.verify_model", refused)
+    assert run("verify", "model") == (4, "", f"error: out/file: {os.strerror(number)}\n")
 
 
 def test_a_chain_of_steps_as_a_script_would_run_it(run: Run, place: Path) -> None:

@@ -31,6 +31,7 @@ from tpu2gpu.trt_converter import onnx
 from tpu2gpu.trt_converter.converting import ConvertOptions, ConvertResult, convert_model
 from tpu2gpu.trt_converter.gate import check_onnx
 from tpu2gpu.trt_converter.proving import check_parity
+from tpu2gpu.trt_converter.serving_folder import onnx_digest
 
 Built = Callable[..., Path]
 GIB = 1 << 30
@@ -158,6 +159,15 @@ def test_a_file_that_grows_in_conversion_is_written_in_two_as_well(built: Built,
     assert found["ops"] == whole["ops"]
 
 
+def test_new_weights_beside_the_same_file_have_another_digest(tmp_path: Path) -> None:
+    for name, value in (("old", 1.0), ("new", 2.0)):
+        path = external_model(tmp_path / name, location="m.onnx.data", offset="0", length="40")
+        path.with_name("m.onnx.data").write_bytes(np.full(10, value, np.float32).tobytes())
+    old, new = (tmp_path / name / "m.onnx" for name in ("old", "new"))
+    assert old.read_bytes() == new.read_bytes()
+    assert onnx_digest(old) != onnx_digest(new)
+
+
 @pytest.fixture(scope="module")
 def in_two(built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ConvertResult]:
     source = built(convnet)
@@ -174,6 +184,7 @@ def test_a_serving_folder_has_both_files_and_an_engine_of_them(in_two: tuple[Pat
     assert result.engine_size_bytes > both[1].stat().st_size
     home = result.target / "model_repository" / "model" / "1"
     assert [(home / file.name).read_bytes() for file in both] == [file.read_bytes() for file in both]
+    assert f"/tmp/tensorrt-{onnx_digest(both[0])[:16]}" in (home.parent / "config.pbtxt").read_text()
     feeds = {"image": np.random.default_rng(5).random((3, 8, 8, 1), np.float32)}
     (parity,) = compare(open_runner(source).run(feeds), load(result.target).run(feeds)).values()
     assert parity.relative_error < 1e-5

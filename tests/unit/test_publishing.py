@@ -77,6 +77,13 @@ def test_an_empty_folder_may_be_there_and_a_file_may_not(tmp_path: Path) -> None
         write(tmp_path / "file")
 
 
+def test_a_place_that_cannot_be_written_is_told_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file" / "out", tmp_path / "file" / "deep" / "out"):
+        with pytest.raises(UsageError, match=r"out: cannot be written \(.+\); choose another TARGET"):
+            write(target)
+
+
 def test_verify_lists_all_that_differs(tmp_path: Path) -> None:
     write(tmp_path / "out")
     (tmp_path / "out" / "sub" / "file").write_text("weighty")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tpu2gpu.publishing import verify_model
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.runners import open_runner
 from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
+from tpu2gpu.trt_converter.kserve import write_inference_service
 from tpu2gpu.trt_converter.tf_serving import WARM_UP_FILE, write_warm_up
 
 Built = Callable[..., Path]
@@ -90,6 +92,31 @@ def test_the_folder_says_how_it_is_served(served: tuple[Path, Path]) -> None:
     assert not (target / "model_repository").exists()
     model = yaml.safe_load((target / "kserve.yaml").read_text())["spec"]["predictor"]["model"]
     assert (model["modelFormat"], model["storageUri"]) == ({"name": "tensorflow"}, "pvc://CLAIM/tf_serving/digits")
+
+
+@pytest.mark.parametrize(
+    ("name", "service"),
+    [
+        ("digits", "digits"),
+        ("Digits_v2.1", "digits-v2-1"),
+        ("1", "model-1"),
+        ("0x1f", "model-0x1f"),
+        ("3d_unet", "model-3d-unet"),
+        ("null", "null"),
+        ("yes", "yes"),
+        ("x" * 62 + ".y", "x" * 62),
+        ("9" * 70, "model-" + "9" * 57),
+    ],
+)
+def test_the_cluster_reads_every_name_as_a_service_of_its_own(tmp_path: Path, name: str, service: str) -> None:
+    for model_format in ("triton", "tensorflow"):
+        path = write_inference_service(tmp_path, name, on_gpu=True, model_format=model_format)
+        read = yaml.safe_load(path.read_text())
+        assert read["metadata"]["name"] == service
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", service)  # RFC 1035
+        model = read["spec"]["predictor"]["model"]
+        assert model["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+    assert model["storageUri"] == f"pvc://CLAIM/model_repository/{name}"
 
 
 def test_strings_and_tables_are_served_as_well(built: Built, tmp_path: Path) -> None:

@@ -122,10 +122,15 @@ class Tensor:
         return self.value
 
 
+def response(output_tensors: list[Tensor], error: str = "") -> dict[str, Any]:
+    return {"error": error} if error else {tensor.name: tensor.value for tensor in output_tensors}
+
+
 def triton_stub() -> types.ModuleType:
     stub = types.ModuleType("triton_python_backend_utils")
     stub.Tensor = Tensor  # type: ignore[attr-defined]
-    stub.InferenceResponse = lambda output_tensors: {t.name: t.value for t in output_tensors}  # type: ignore[attr-defined]
+    stub.TritonError = str  # type: ignore[attr-defined]
+    stub.InferenceResponse = response  # type: ignore[attr-defined]
     stub.get_input_tensor_by_name = lambda request, name: Tensor(name, request[name])  # type: ignore[attr-defined]
     return stub
 
@@ -173,6 +178,25 @@ def test_model_py_answers_each_request_with_its_own_rows(
     answers = [answer["y"].tolist() for answer in served.execute(requests)]
     assert answers == [[2.0], [6.0, 6.0, 6.0], [4.0, 4.0]]
     served.finalize()
+
+
+@pytest.mark.parametrize("max_batch", [8, 0])
+def test_model_py_tells_a_bad_request_its_error_and_answers_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_batch: int
+) -> None:
+    served = emitted_model(tmp_path, monkeypatch, max_batch)
+    run = served.model.run
+
+    def choosy(outputs: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if np.isnan(feed["x"]).any():
+            raise ValueError("not a number")
+        return run(outputs, feed)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(served.model, "run", choosy)
+    requests = [{"x": np.full((2, 2), value, np.float32)} for value in (1, np.nan, 3)]
+    first, second, third = served.execute(requests)
+    assert (first["y"].tolist(), third["y"].tolist()) == ([2.0, 2.0], [6.0, 6.0])
+    assert second == {"error": "ValueError: not a number"}
 
 
 def test_model_py_refuses_arrays_that_the_server_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,11 @@ def _excluded(nodes: Sequence[Any], patterns: Sequence[str]) -> set[str]:
             wrong.append(f"{pattern}: fits no node that would be quantised")
         found |= fits
     if wrong:
-        raise UsageError("--int8-exclude", details=wrong, way_out="report.json lists nodes under int8.quantised and tensors under int8.sensitivity")
+        raise UsageError(
+            "--int8-exclude",
+            details=wrong,
+            way_out="report.json lists nodes under int8.quantised and tensors under int8.sensitivity",
+        )
     return found
 
 

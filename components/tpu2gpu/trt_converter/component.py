@@ -13,7 +13,7 @@ from tpu2gpu.artifacts import Metrics
 from tpu2gpu.trt_converter.converting import ConvertOptions
 from tpu2gpu.trt_converter.executor import Executor
 
-FORMAT_VERSION = 3  # one more whenever the same options give another output: former results are not served again then
+FORMAT_VERSION = 4  # one more whenever the same options give another output: former results are not served again then
 
 
 class TRTConverterSpec(ComponentSpec):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 KSERVE_FILE = "kserve.yaml"
+_LABEL_LENGTH = 63
 
 
 def write_inference_service(
@@ -25,23 +29,32 @@ def write_inference_service(
 
     Source: https://kserve.github.io/website/latest/modelserving/v1beta1/triton/torchscript/
     """
-    service = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].strip("-") or "model"
-    lines = [
-        f"# Copy {repository}/ to storage that the cluster reads, and say here where it lies.",
-        "apiVersion: serving.kserve.io/v1beta1",
-        "kind: InferenceService",
-        "metadata:",
-        f"  name: {service}",
-        "spec:",
-        "  predictor:",
-        "    model:",
-        "      modelFormat:",
-        f"        name: {model_format}",
-        f"      protocolVersion: {'v2' if model_format == 'triton' else 'v1'}",
-        f"      storageUri: pvc://CLAIM/{repository}{'' if model_format == 'triton' else '/' + name}",
-    ]
+    on_triton = model_format == "triton"
+    model: dict[str, Any] = {
+        "modelFormat": {"name": model_format},
+        "protocolVersion": "v2" if on_triton else "v1",
+        "storageUri": f"pvc://CLAIM/{repository}" if on_triton else f"pvc://CLAIM/{repository}/{name}",
+    }
     if on_gpu:
-        lines += ["      resources:", "        limits:", '          nvidia.com/gpu: "1"']
+        model["resources"] = {"limits": {"nvidia.com/gpu": "1"}}
+    service = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": service_name(name)},
+        "spec": {"predictor": {"model": model}},
+    }
     path = folder / KSERVE_FILE
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    hint = f"# Copy {repository}/ to storage that the cluster reads, and say here where it lies.\n"
+    path.write_text(hint + yaml.safe_dump(service, sort_keys=False), encoding="utf-8")
     return path
+
+
+def service_name(name: str) -> str:
+    """A model's name as Kubernetes wants a service's: small letters, digits and dashes, a letter first.
+
+    Source: RFC 1035, section 2.3.1, which Kubernetes asks of services.
+    """
+    label = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")
+    if not label[:1].isalpha():
+        label = f"model-{label}"
+    return label[:_LABEL_LENGTH].strip("-")

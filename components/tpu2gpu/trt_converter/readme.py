@@ -193,7 +193,7 @@ def _triton(model: TritonModel, others: Sequence[Mapping[str, Any]]) -> str:
         "The back end `onnxruntime` is part of NVIDIA's Triton containers. On a GPU it lets TensorRT build an engine "
         "for that very GPU when it loads the model, which takes from seconds to minutes, and keeps it in "
         f"`{model.engine_cache}`: mount a volume there, so that it outlives the server. The name holds the digest of "
-        "model.onnx, so that new weights never meet an old engine. On a CPU it runs as it is."
+        "model.onnx and its weights, so that new weights never meet an old engine. On a CPU it runs as it is."
     )
     if model.precision == "float16":
         paragraphs.append(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.publishing import sha256_of, write_json
+from tpu2gpu.running.external_data import check_external_data
 from tpu2gpu.running.runners import PLAN, TensorSpec
 from tpu2gpu.running.serving_runner import FORMAT
 from tpu2gpu.trt_converter.kserve import write_inference_service
@@ -149,9 +150,14 @@ def _triton_model(
         precision=plan["precision"],
         max_batch=max_batch,
         profiles=profiles if is_core else [],
-        digest=sha256_of(folder / part["onnx"]) if part["onnx"] else "",
+        digest=onnx_digest(folder / part["onnx"]) if part["onnx"] else "",
         on_cpu=not is_core,
     )
+
+
+def onnx_digest(path: Path) -> str:
+    """The SHA-256 of an ONNX file, and of the files beside it that hold its weights."""
+    return sha256_of(path, *check_external_data(path))
 
 
 def _renamed(specs: list[dict[str, Any]], names: Mapping[str, str]) -> list[TensorSpec]:

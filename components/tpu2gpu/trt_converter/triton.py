@@ -57,7 +57,7 @@ class TritonModel:
         max_batch: The largest batch; 0 where the first dimension is no batch.
         profiles: For each profile and each input, by ONNX name, its smallest, usual and largest shape, where all are
             known.
-        digest: SHA-256 of the ONNX file.
+        digest: SHA-256 of the ONNX file, its weights included wherever they lie.
         on_cpu: Whether it runs on the CPU wherever the server is.
     """
 

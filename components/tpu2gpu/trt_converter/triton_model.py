@@ -1,12 +1,13 @@
 """Runs what lies beside it inside Triton's python back end: model.onnx in ONNX Runtime, a SavedModel in TensorFlow.
 
 It is copied into model repositories as it stands, and needs numpy, and onnxruntime or tensorflow. Requests that Triton
-has batched are computed in one go.
+has batched are computed in one go; where that fails, each alone, so that a bad one does not fail the others.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,10 @@ class TritonPythonModel:
         """Answers requests, in their order."""
         feeds = [self._feed(request) for request in requests]
         forms = {tuple(feed[name].shape[1:] for name in self.inputs) for feed in feeds}
-        if not self.batched or len(forms) > 1:
-            return [self._response(self.model.run(self.outputs, feed)) for feed in feeds]
-        joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in self.inputs}
-        ends = np.cumsum([len(feed[self.inputs[0]]) for feed in feeds])
-        parts = [np.split(output, ends[:-1]) for output in self.model.run(self.outputs, joined)]
-        return [self._response(answer) for answer in zip(*parts, strict=True)]
+        if self.batched and len(forms) == 1 and len(feeds) > 1:
+            with suppress(Exception):  # what is wrong with which request, running each alone tells
+                return self._together(feeds)
+        return [self._alone(feed) for feed in feeds]
 
     def finalize(self) -> None:
         """Lets go of the model."""
@@ -53,6 +52,19 @@ class TritonPythonModel:
                 "Python, or take a newer server"
             )
         return feed
+
+    def _together(self, feeds: list[dict[str, Any]]) -> list[Any]:
+        joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in self.inputs}
+        ends = np.cumsum([len(feed[self.inputs[0]]) for feed in feeds])
+        parts = [np.split(output, ends[:-1]) for output in self.model.run(self.outputs, joined)]
+        return [self._response(answer) for answer in zip(*parts, strict=True)]
+
+    def _alone(self, feed: dict[str, Any]) -> Any:
+        try:
+            return self._response(self.model.run(self.outputs, feed))
+        except Exception as error:  # libraries raise errors of every kind
+            said = pb_utils.TritonError(f"{type(error).__name__}: {error}")
+            return pb_utils.InferenceResponse(output_tensors=[], error=said)
 
     def _response(self, answer: Any) -> Any:
         named = zip(self.outputs, answer, strict=True)
