@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +55,21 @@ def test_serving_f16_keeps_statistics_layer_norms_and_embeddings(tmp_path: Path)
     assert types_of(tmp_path / "more")["bert/embeddings/word_embeddings"] == "float16"
 
 
+@pytest.mark.parametrize("package", ["keras", "tf_keras"])
+def test_rules_know_the_variables_of_an_object_based_checkpoint_by_their_names(package: str, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    keras = importlib.import_module(package)
+    layers = [keras.layers.Embedding(5, 4), keras.layers.LayerNormalization(), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((2,), dtype="int32"), *layers])
+    source = tf.train.Checkpoint(model=model).write(str(tmp_path / "in"))
+    cast_checkpoint(source, tmp_path / "out", CastOptions(preset="serving-f16"))
+    types = Counter(dtype for name, dtype in types_of(tmp_path / "out").items() if "layer" in name or "_op" in name)
+    assert types == {"float32": 3, "float16": 2}
+    again = Bundle(tmp_path / "out" / CHECKPOINT)
+    assert sorted(again.entry(key).shape for key in again if again.entry(key).dtype_name == "float16") == [(3,), (4, 3)]
+
+
 def test_tpu_to_gpu_casts_bfloat16_alone(tmp_path: Path) -> None:
     with BundleWriter(tmp_path / "in") as writer:
         for dtype in ("bfloat16", "float16", "float64", "int32"):
@@ -65,6 +82,8 @@ def test_tpu_to_gpu_casts_bfloat16_alone(tmp_path: Path) -> None:
 def test_optimizer_slots_keep_their_precision_unless_asked(tmp_path: Path) -> None:
     slots = ["w/Momentum", "w/Adam_1", "beta1_power", "w/.OPTIMIZER_SLOT/opt/m/.ATTRIBUTES/VARIABLE_VALUE"]
     slots += ["optimizer/_variables/2/.ATTRIBUTES/VARIABLE_VALUE"]
+    slots += [f"w/{slot}" for slot in ("adam_m", "adam_v", "Adam_2", "Momentum_1", "AdamW", "LAMBOptimizer/adam_m")]
+    slots += ["training/Adam/w/m"]
     source = write(tmp_path / "in", "w", "w/ExponentialMovingAverage", *slots)
     cast_checkpoint(source, tmp_path / "out")
     assert {name for name, dtype in types_of(tmp_path / "out").items() if dtype == "float32"} == set(slots)
@@ -88,6 +107,9 @@ def test_contradicting_options_are_told(built: Built, tmp_path: Path) -> None:
         CastOptions(beam=("--x",))
     with pytest.raises(UsageError, match="float16 and float32 only"):
         cast_model(built(networks.convnet), tmp_path / "out", CastOptions(rule=("kernel=bfloat16",)))
+    for given in (CastOptions(to="float32", rule=("nonsense",)), CastOptions(preset="tpu-to-gpu", keep_op=("Exp",))):
+        with pytest.raises(UsageError, match="--keep, --keep-op and --rule do not apply"):
+            cast_model(built(networks.convnet), tmp_path / "out", given)
     with pytest.raises(UsageError, match="give a checkpoint instead"):
         cast_model(built(networks.convnet), tmp_path / "out", CastOptions(to="float64"))
 
@@ -154,6 +176,17 @@ def test_beam_workers_write_the_same_bytes(weights: Path, tmp_path: Path) -> Non
     assert len({(it["host"], it["process"]) for it in there.report["shards"]}) == 2
     assert {key: value for key, value in there.report.items() if key != "shards"} == here.report
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["here", "there", "in.index", *_data(tmp_path)])
+
+
+def test_beam_workers_that_live_on_cast_by_the_plan_of_each_pass(tmp_path: Path, built: Built) -> None:
+    options = CastOptions(on_overflow="keep", runner="DirectRunner")
+    with BundleWriter(tmp_path / "in") as writer:
+        writer.add_array("large", np.full(3, 1e6, np.float32))
+        writer.add_array("small", np.ones(3, np.float32))
+    cast_checkpoint(tmp_path / "in", tmp_path / "out", options)
+    assert types_of(tmp_path / "out") == {"large": "float32", "small": "float16"}
+    cast_model(built(networks.one_weight, ((1e5, 1.0), (2.0, 3.0))), tmp_path / "model", options)
+    assert Bundle(tmp_path / "model" / "variables" / "variables").read("kernel").tolist() == [[1e5, 1], [2, 3]]
 
 
 def _data(folder: Path) -> list[str]:

@@ -253,6 +253,25 @@ def test_a_damaged_source_is_named_tensor_by_tensor(tmp_path: Path) -> None:
     assert caught.value.details == ("a", "c")
 
 
+def test_damaged_strings_are_named_and_not_passed_on(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    tensors = {"numbers": tf.ones([4]), "sound": tf.constant([b"kept"]), "words": tf.constant([b"one", b"three"])}
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "in"),
+        tensor_names=list(tensors),
+        shape_and_slices=[""] * 3,
+        tensors=list(tensors.values()),
+    )
+    path = format.shard_path(tmp_path / "in", 0, 1)
+    path.write_bytes(path.read_bytes().replace(b"three", b"thref"))
+    bundle = Bundle(tmp_path / "in")
+    plan = plan_cast(bundle, [Wanted(key, key, bundle.entry(key).dtype) for key in bundle])
+    with pytest.raises(CheckpointError, match="1 tensors") as caught:
+        cast_shard(bundle, plan, 0, tmp_path / "out", threads=2)
+    assert caught.value.details == ("words",)
+
+
 def test_bfloat16_subnormals_survive() -> None:
     tiny = np.array([1e-39, -3e-40], np.float32)
     after, found = cast_values(tiny, np.dtype(ml_dtypes.bfloat16))

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tpu2gpu.checkpoint_importer.keras_files import read_weights
 from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.reader import Bundle
@@ -124,6 +125,20 @@ def test_thousands_of_names_with_shared_prefixes(tmp_path: Path) -> None:
             writer.add_array(name, np.int32(number))
     assert list(Bundle(tmp_path / "model")) == sorted(names)
     assert tf.train.load_checkpoint(str(tmp_path / "model")).get_tensor(names[1234]) == 1234
+
+
+def test_big_endian_arrays_are_stored_little_endian(tmp_path: Path) -> None:
+    import h5py
+
+    value = np.array([[1, 2], [3, 4]], ">f4")
+    with BundleWriter(tmp_path / "own") as writer:
+        writer.add_array("value", value)
+    assert np.array_equal(Bundle(tmp_path / "own").read("value"), value)
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file["layer/kernel"] = value
+    weights = read_weights(tmp_path / "weights.h5")
+    assert np.array_equal(weights.read("layer/kernel"), value)
+    assert b"".join(weights.chunks("layer/kernel")) == value.astype("<f4").tobytes()
 
 
 @pytest.mark.parametrize("chunk_bytes", [4, 12, 1 << 20])

@@ -35,7 +35,6 @@ from tpu2gpu.tensorbundle.streaming import CastPlan, CastTensor, Wanted, cast_sh
 if TYPE_CHECKING:
     from tpu2gpu.precision_caster.casting import CastOptions
 
-_PLAN = "cast-plan.json"
 _RESULT = ".cast.json"
 
 
@@ -90,7 +89,7 @@ def cast_on_beam(
     if is_remote(prefix):
         raise UnsupportedError(f"{prefix}: workers rename files, which needs a mounted file system")
     plan = plan_cast(bundle, wanted, options.shard_mib << 20)
-    path = prefix.absolute().with_name(_PLAN)
+    path = prefix.absolute().with_name(f"cast-plan-{uuid.uuid4().hex}.json")  # a worker may remember another pass's
     source = bundle.prefix if is_remote(bundle.prefix) else Path(bundle.prefix).absolute()
     told = {
         "source": os.fspath(source),

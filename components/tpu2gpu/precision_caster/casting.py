@@ -130,6 +130,11 @@ def cast_model(
     options = options or CastOptions()
     if options.precision == "float64":
         raise UsageError("--to float64: a graph computes in float32 at most", way_out="give a checkpoint instead")
+    if options.precision == "float32" and (options.keep or options.keep_op or options.rule):
+        raise UsageError(
+            "--to float32 widens a whole graph: --keep, --keep-op and --rule do not apply",
+            way_out="leave them out, or cast its checkpoint alone",
+        )
     with publish(target, force=force, about=_about(options, source, run_name)) as staging:
         model = _cast(source, staging.folder, options, staging.report, progress)
         write_saved_model(model, staging.folder, write_variables=False)

@@ -13,12 +13,6 @@ from tpu2gpu.options import did_you_mean
 KEEP = "keep"
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 
-# Entries of a checkpoint that only training uses: object-based slots, Keras 3's optimizer, TensorFlow 1's slots.
-OPTIMIZER_SLOT = re.compile(
-    r"/\.OPTIMIZER_SLOT/|(^|/)_?optimizer/|(^|/)beta[12]_power\b"
-    r"|/(Momentum|Adam|Adam_1|Adam_m|Adam_v|Adagrad|Adadelta|Adadelta_1|RMSProp|RMSProp_1|Ftrl|Ftrl_1|LARS\w*|LAMB\w*)$"
-)
-
 
 @attrs.frozen
 class Preset:
@@ -87,9 +81,9 @@ def compile_rules(keep: Iterable[str], rules: Iterable[str], preset: str | None)
     return tuple(found)
 
 
-def decide(rules: Iterable[Rule], name: str) -> Rule | None:
-    """The first rule that finds something in a name."""
-    return next((rule for rule in rules if rule.pattern.search(name)), None)
+def decide(rules: Iterable[Rule], *names: str) -> Rule | None:
+    """The first rule that finds something in one of a weight's names."""
+    return next((rule for rule in rules if any(rule.pattern.search(name) for name in names)), None)
 
 
 def _rule(text: str, flag: str) -> Rule:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.precision_caster.rules import KEEP, OPTIMIZER_SLOT, PRESETS, compile_rules, decide
+from tpu2gpu.graphs.restoring import kind_of_tensor, object_names
+from tpu2gpu.precision_caster.rules import KEEP, PRESETS, compile_rules, decide
 from tpu2gpu.progress import Progress
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import is_float
@@ -49,6 +50,8 @@ def choose_types(
 ) -> tuple[list[Wanted], dict[str, str]]:
     """Decides about each tensor of a checkpoint.
 
+    Rules look at a tensor's key and, in an object-based checkpoint, at its variable's full name.
+
     Args:
         bundle: The checkpoint.
         options: How to cast.
@@ -61,19 +64,20 @@ def choose_types(
         UsageError: A rule is malformed.
     """
     rules = compile_rules(options.keep, options.rule, options.preset)
+    names = object_names(bundle) if rules else {}
     sources = PRESETS[options.preset].sources if options.preset else None
     wanted, kept = [], {}
     for key, entry in bundle.entries.items():
         if not is_float(entry.dtype):
             wanted.append(Wanted(key, key, entry.dtype))
             continue
-        rule = decide(rules, key)
+        rule = decide(rules, key, names.get(key, key))
         dtype, reason = options.precision, ""
         if key in overflowing:
             dtype, reason = KEEP, "its values do not fit"
         elif rule is not None:
             dtype, reason = rule.dtype, f"asked for: {rule.flag}"
-        elif not options.slots and OPTIMIZER_SLOT.search(key):
+        elif not options.slots and kind_of_tensor(key, bundle) in ("slots", "steps"):
             dtype, reason = KEEP, "an optimizer's slot; --slots casts it"
         elif sources is not None and entry.dtype_name not in sources:
             dtype, reason = KEEP, f"--preset {options.preset} leaves {entry.dtype_name} as it is"

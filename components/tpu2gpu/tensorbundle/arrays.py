@@ -45,9 +45,10 @@ class Arrays:
             yield data[start : start + chunk_bytes]
 
     def read(self, key: str) -> Array:
-        """A whole tensor."""
+        """A whole tensor; little-endian, as a bundle's."""
         self.entry(key)
-        return self._load(key)
+        array = self._load(key)
+        return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
     def entry(self, key: str) -> format.Entry:
         """Type and shape of a tensor.

@@ -79,7 +79,8 @@ class BundleWriter:
         """
         if array.dtype.name not in format.DTYPE_ENUMS:
             raise CheckpointError(f"{self.prefix}: {key!r} is {array.dtype}, which a checkpoint cannot hold")
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        stored = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        data = np.ascontiguousarray(stored).reshape(-1).view(np.uint8)
         self.add(key, format.DTYPE_ENUMS[array.dtype.name], array.shape, [data.data])
 
     def close(self) -> None:
