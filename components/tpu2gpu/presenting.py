@@ -23,7 +23,8 @@ def describe_result(result: Any) -> list[str]:
         value = getattr(result, field.name)
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             rows.append(_label_and_text(field.name, value))
-    return [f"wrote {result.target}", *(f"  {line}" for line in columns(rows))]
+    remarks = getattr(result, "remarks", ())
+    return [f"wrote {result.target}", *(f"  {line}" for line in columns(rows)), *remarks]
 
 
 def describe_inspection(found: Inspection) -> list[str]:

@@ -141,6 +141,25 @@ def test_ops_that_no_tensorflow_knows_do_not_matter_beside_the_network(built: Bu
     assert result.report["signatures"]["serving_default"]["inputs"]["image"]["shape"] == [None, 8, 8, 3]
 
 
+def test_an_unknown_op_within_the_network_is_kept_and_told(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 3], name="x")
+        tf.matmul(x, v1.get_variable("w", [3, 2], use_resource=True), name="y")
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, str(tmp_path / "model.ckpt"))
+    meta = v1.MetaGraphDef.FromString((tmp_path / "model.ckpt.meta").read_bytes())
+    next(node for node in meta.graph_def.node if node.name == "y").op = "NpuMatMul"
+    custom = next(op for op in meta.meta_info_def.stripped_op_list.op if op.name == "MatMul")
+    custom.name = "NpuMatMul"
+    (tmp_path / "model.ckpt.meta").write_bytes(meta.SerializeToString())
+    result = imported(tmp_path / "model.ckpt", tmp_path / "model", output=("y=y",))
+    assert result.report["unknown_ops"] == ["NpuMatMul"]
+    assert result.remarks == ("this TensorFlow does not know NpuMatMul: a server needs the libraries that bring them",)
+
+
 def test_an_unknown_op_on_the_way_is_named(built: Built, tmp_path: Path) -> None:
     with pytest.raises(SignatureError, match="feeds the outputs"):
         imported(built(tpu_training.tpu_network, unknown=True), tmp_path / "model")

@@ -59,6 +59,7 @@ class ImportResult:
         variables: Number of its variables.
         size_bytes: Bytes of its variables.
         report: What `report.json` holds.
+        remarks: What stands in the report and should not be overlooked.
     """
 
     target: Path
@@ -66,6 +67,7 @@ class ImportResult:
     variables: int
     size_bytes: int
     report: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 def import_model(
@@ -135,7 +137,12 @@ def import_model(
         progress("done", 3, 3)
     report = staging.report
     return ImportResult(
-        Path(target), tuple(model.signatures), len(model.variables), report["variables_size_bytes"], report
+        target=Path(target),
+        signatures=tuple(model.signatures),
+        variables=len(model.variables),
+        size_bytes=report["variables_size_bytes"],
+        report=report,
+        remarks=tuple(_remarks(report)),
     )
 
 
@@ -151,14 +158,22 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
+def _remarks(report: dict[str, Any]) -> Iterator[str]:
+    if unknown := report["unknown_ops"]:
+        yield f"this TensorFlow does not know {', '.join(unknown)}: a server needs the libraries that bring them"
+    for node, reason in report["batch"]["held_by"].items():
+        yield f"the batch stays {report['batch']['batch']}: {node}: {reason}"
+
+
 def _report(model: ServingModel, renamed: dict[str, str], widened: int) -> dict[str, Any]:
-    from tpu2gpu.graphs.describing import describe_signatures, describe_variables, variables_size_bytes
+    from tpu2gpu.graphs.describing import describe_signatures, describe_variables, unknown_ops, variables_size_bytes
 
     return {
         "signatures": describe_signatures(model),
         "variables": describe_variables(model),
         "variables_size_bytes": variables_size_bytes(model),
         "ops": model.op_counts(),
+        "unknown_ops": unknown_ops(model),
         "nodes": len(model.nodes),
         "renamed_variables": renamed,
         "nodes_from_bfloat16": widened,

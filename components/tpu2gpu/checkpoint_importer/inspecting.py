@@ -154,7 +154,13 @@ def _not_infeed(node: Any) -> bool:
 
 def _model_report(found: Found) -> dict[str, Any]:
     from tpu2gpu.graphs.batch import free_batch
-    from tpu2gpu.graphs.describing import describe_signatures, describe_variables, dtype_name, variables_size_bytes
+    from tpu2gpu.graphs.describing import (
+        describe_signatures,
+        describe_variables,
+        dtype_name,
+        unknown_ops,
+        variables_size_bytes,
+    )
 
     model = found.model
     freed = free_batch(model, found.batch, None)
@@ -163,14 +169,13 @@ def _model_report(found: Found) -> dict[str, Any]:
         for slot in model.ops.outputs(node) or []:
             name = dtype_name(slot.type_of(node))
             types[name] = types.get(name, 0) + 1
-    unknown = sorted({node.op for node in model.nodes.values() if model.ops.find(node.op) is None})
     return {
         "tensorflow_version": model.tensorflow_version,
         "signatures": describe_signatures(model),
         "variables": describe_variables(model),
         "variables_size_bytes": variables_size_bytes(model),
         "ops": model.op_counts(),
-        "serving_unknown_ops": unknown,
+        "serving_unknown_ops": unknown_ops(model),
         "tensors_by_type": dict(sorted(types.items())),
         "dropped_side_effects": [{"node": node, "op": op} for node, op in sorted(model.dropped_effects.items())],
         "to_inference": found.done,
@@ -203,6 +208,8 @@ def _plan(report: dict[str, Any]) -> str:
         if batch["held_by"]
         else []
     )
+    unknown = report["serving_unknown_ops"]
+    parts += [f"keeps {', '.join(unknown)}, which this TensorFlow does not know"] if unknown else []
     effects = len(report["dropped_side_effects"])
     parts += [f"drops {effects} side effects"] if effects else []
     return ", ".join(parts)

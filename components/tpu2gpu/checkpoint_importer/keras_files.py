@@ -132,7 +132,10 @@ def _variable_name(path: str) -> str:
 
 
 def _dtype(item: Any) -> int:
-    return format.DTYPE_ENUMS["bfloat16"] if item.dtype.kind == "V" else format.DTYPE_ENUMS[item.dtype.name]
+    name = "bfloat16" if item.dtype.kind == "V" else item.dtype.name
+    if name not in format.DTYPE_ENUMS:
+        raise UnsupportedError(f"{item.file.filename}: {item.name} holds {name}, which is no type of a weight")
+    return format.DTYPE_ENUMS[name]
 
 
 def _array(item: Any) -> Any:

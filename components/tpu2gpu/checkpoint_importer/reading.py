@@ -90,6 +90,7 @@ def read_served(folder: Place, inputs: list[Input], outputs: Mapping[str, str]) 
     try:
         model = read_saved_model(folder)
         check_inference_form(model, folder)
+        clear_attributes(model)
         return Found(model, {})
     except GraphError as refusal:
         found = _transform(folder, [], {})

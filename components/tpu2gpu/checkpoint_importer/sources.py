@@ -9,7 +9,9 @@ import zipfile
 from pathlib import Path
 
 import attrs
+from google.protobuf.text_encoding import CUnescape
 
+from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError
 from tpu2gpu.places import Place, place
 
@@ -111,7 +113,26 @@ def _kind_of_file(path: Place) -> str:
         return META_GRAPH
     if path.suffix in (".pb", ".pbtxt", ".pbtext"):
         return GRAPH_DEF
+    if kind := _kind_of_message(path.read_bytes()):
+        return kind
     raise SourceError(f"{path}: not a model or checkpoint that we know", way_out="give a SavedModel's folder")
+
+
+def _kind_of_message(data: bytes) -> str:
+    """Tells a GraphDef, whose first field is a node, from a MetaGraphDef, which holds one; nothing for other bytes."""
+    try:
+        for field, message in wire.fields(data):
+            if not isinstance(message, bytes):
+                continue
+            if field == 2 and _kind_of_message(message):
+                return META_GRAPH
+            if field == 1:
+                node = {number: value for number, value in wire.fields(message) if isinstance(value, bytes)}
+                if node.get(1) and re.fullmatch(rb"[A-Z_][A-Za-z0-9_>]*", node.get(2, b"")):
+                    return GRAPH_DEF
+    except ValueError:
+        pass
+    return ""
 
 
 def _one(prefix: Place, kind: str, step: int | None) -> Source:
@@ -124,7 +145,7 @@ def _one(prefix: Place, kind: str, step: int | None) -> Source:
 def _of_folder(folder: Place, step: int | None) -> Source:
     """The checkpoint of a training folder: the one of a step, or the newest."""
     prefixes = {path.name.removesuffix(".index"): CHECKPOINT for path in folder.glob("*.index")}
-    listed = [name for _, name in _STATE_LINE.findall(_read_state(folder))]
+    listed = [CUnescape(name).decode() for _, name in _STATE_LINE.findall(_read_state(folder))]
     for name in listed:
         path = folder / Path(name).name
         if path.name not in prefixes and _first_shard(path).is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tpu2gpu.graphs.dataflow import OpDefs
 from tpu2gpu.graphs.serving_model import ServingModel, Variable, tensor_names
 from tpu2gpu.tensorbundle import format
 
@@ -54,6 +55,14 @@ def describe_variables(model: ServingModel) -> list[dict[str, Any]]:
 def size_bytes(variable: Variable) -> int:
     """Bytes of a variable in the type that the graph gives it."""
     return math.prod(variable.shape) * format.numpy_dtype(variable.dtype).itemsize
+
+
+def unknown_ops(model: ServingModel) -> list[str]:
+    """Kinds of operation that this TensorFlow does not know: a server needs the libraries that bring them."""
+    ops = OpDefs()
+    bodies = (node for function in model.functions.values() for node in function.node_def)
+    found = {node.op for node in (*model.nodes.values(), *bodies)} - model.functions.keys()
+    return sorted(op for op in found if ops.find(op) is None)
 
 
 def variables_size_bytes(model: ServingModel) -> int:

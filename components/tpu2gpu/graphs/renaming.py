@@ -11,7 +11,7 @@ from tpu2gpu.graphs.serving_model import ServingModel
 
 # What training on TPU leaves in names: TF 1's bfloat16 scope, scopes that were opened twice, those of replicas.
 DEFAULT_RULES = (
-    ("^bfloat16/", ""),
+    ("^bfloat16/+", ""),
     ("//+", "/"),
     (r"(^|/)(?:replica|tower)_\d+/", r"\1"),
     (r"/replica_\d+$", ""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -34,10 +34,12 @@ class Restored:
     Attributes:
         key: The tensor of the checkpoint.
         box: Which part of it, for a part of a partitioned variable.
+        rivals: Other tensors that rules for names have made alike.
     """
 
     key: str
     box: Box | None = None
+    rivals: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -119,24 +121,27 @@ def restore_variables(
         names: What an object-based checkpoint calls its tensors' variables.
 
     Raises:
-        GraphError: Variables have no value, or one of another type or shape; all are listed.
+        GraphError: Variables have no value, several, or one of another type or shape; all are listed. Or there are no
+            moving averages.
     """
     bundle = model.bundle
     if bundle is None:
         return Use({}, [], [])
     rules = [re.compile(rule) for rule in drop]
     dropped = {key for key in bundle if any(rule.search(key) for rule in rules)}
-    names = names or {}
-    by_name = {
-        rename(names.get(key, _plain(key))): key for key in bundle if key != OBJECT_GRAPH_KEY and key not in dropped
-    }
+    by_name = _by_name(bundle, dropped, lambda key: rename((names or {}).get(key, _plain(key))))
     wrong, used, without_shadow = [], set(), []
     for name, node in [(name, node) for name, node in model.nodes.items() if node.op == "VarHandleOp"]:
         source = _source(name, node, restored, by_name, bundle, dropped, rename)
+        called = restored[name].key if name in restored else name.removesuffix("/handle")
         if source is None:
-            called = restored[name].key if name in restored else name.removesuffix("/handle")
-            near = did_you_mean(rename(called), [it for it, key in by_name.items() if not kind_of_tensor(key, bundle)])
+            near = did_you_mean(
+                rename(called), [it for it, keys in by_name.items() if not kind_of_tensor(keys[0], bundle)]
+            )
             wrong.append(f"{called}: not in the checkpoint{'; ' + near if near else ''}")
+            continue
+        if source.rivals:
+            wrong.append(f"{called}: any of {', '.join((source.key, *source.rivals))}, which would all be called so")
             continue
         if use_ema:
             shadow = source.key + SHADOW
@@ -159,6 +164,11 @@ def restore_variables(
             details=wrong,
             way_out="give the graph's own checkpoint, or --rename 'REGEX=REPLACEMENT' where names differ",
         )
+    if use_ema and len(without_shadow) == len(model.variables):
+        raise GraphError(
+            f"{bundle.prefix}: holds no moving average of any weight, none is called NAME{SHADOW}",
+            way_out="leave --use-ema out",
+        )
     return _account(bundle, used, dropped, without_shadow)
 
 
@@ -166,7 +176,7 @@ def _source(
     name: str,
     node: Any,
     restored: Mapping[str, Restored],
-    by_name: Mapping[str, str],
+    by_name: Mapping[str, Sequence[str]],
     bundle: Any,
     dropped: Collection[str],
     rename: Callable[[str], str],
@@ -180,7 +190,19 @@ def _source(
         if key in bundle and key not in dropped:
             return Restored(key)
     names += [known.key for known in (restored.get(plain), restored.get(name)) if known is not None]
-    return next((Restored(by_name[rename(each)]) for each in names if rename(each) in by_name), None)
+    found = next((by_name[rename(each)] for each in names if rename(each) in by_name), None)
+    return None if found is None else Restored(found[0], rivals=tuple(found[1:]))
+
+
+def _by_name(bundle: Any, dropped: Collection[str], name_of: Callable[[str], str]) -> dict[str, list[str]]:
+    """For each name the tensors that are called so: weights, or where there are none one of what training needs."""
+    weights: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
+    for key in bundle:
+        if key != OBJECT_GRAPH_KEY and key not in dropped:
+            kind = kind_of_tensor(key, bundle)
+            (others if kind else weights).setdefault(name_of(key), []).append(key)
+    return {**{name: keys[-1:] for name, keys in others.items()}, **weights}
 
 
 def object_names(bundle: Any) -> dict[str, str]:

@@ -102,7 +102,7 @@ def serve_meta_graph(
 
 def clear_attributes(model: ServingModel) -> None:
     """Takes away devices and the marks that compilers leave (`_tpu_replicate`, `_XlaMustCompile`, `_class`)."""
-    for node in model.nodes.values():
+    for node in (*model.nodes.values(), *(node for body in model.functions.values() for node in body.node_def)):
         node.device = ""
         for attribute in [attribute for attribute in node.attr if attribute.startswith("_")]:
             del node.attr[attribute]

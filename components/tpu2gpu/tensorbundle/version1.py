@@ -20,7 +20,7 @@ from tpu2gpu.tensorbundle.slices import Box, check_parts, decode_slice, whole
 _SHARD = re.compile(r"-(\d{5}|\?{5})-of-(\d{5})$")
 # Fields of a TensorProto that hold little-endian numbers in a row.
 _PACKED = {"float32": 5, "float64": 6, "complex64": 9, "complex128": 12}
-_VARINTS = {"int32": 7, "uint8": 7, "int16": 7, "int8": 7, "int64": 10, "bool": 11, "uint16": 7}
+_VARINTS = {"int32": 7, "uint8": 7, "int16": 7, "int8": 7, "int64": 10, "bool": 11, "uint16": 7, "float16": 13}
 
 
 def read_version1(path: str | os.PathLike[str]) -> Arrays:
@@ -125,7 +125,8 @@ def _values(data: bytes, dtype: str, count: int) -> Array:
             while position < len(it):
                 number, position = wire.read_varint(it, position)
                 numbers.append(wire.signed(number))
-        array = np.array(numbers, dtype)
+        array = np.array(numbers, "uint16" if dtype == "float16" else dtype)  # half_val holds the bits
+        array = array.view(np.float16) if dtype == "float16" else array
     elif dtype == "string":
         texts = [value for field, value in wire.fields(data) if field == 8]
         if len(texts) != count:
