@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -42,6 +43,8 @@ def option(
                     f"{flag(attribute.name)} {item}: not one of {', '.join(map(str, allowed))}",
                     way_out=did_you_mean(str(item), map(str, allowed)),
                 )
+            if isinstance(item, float) and not math.isfinite(item):  # NaN is below no minimum
+                raise UsageError(f"{flag(attribute.name)} {item}: must be a finite number")
             if minimum is not None and item < minimum:
                 raise UsageError(f"{flag(attribute.name)} {item}: must be at least {minimum:g}")
 

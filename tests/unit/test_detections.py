@@ -72,6 +72,27 @@ def test_a_classifier_has_no_detections():
     assert find_detections({"scores": np.zeros((2, 3), np.float32), "boxes": np.zeros((2, 4), np.float32)}, {}) is None
 
 
+def test_a_classifier_beside_boxes_is_no_part_of_a_detector():
+    outputs = {"boxes": np.zeros((2, 10, 4), np.float32), "scores": np.zeros((2, 1000), np.float32)}
+    assert find_detections(outputs, {}) is None
+    outputs["box_scores"] = np.zeros((2, 10), np.float32)
+    outputs["class_logits"] = np.zeros((2, 90), np.float32)
+    outputs["valid"] = np.zeros(1, np.int32)
+    assert find_detections(outputs, {}) == DetectionOutputs("boxes", "box_scores", None, None)
+    with pytest.raises(UsageError, match=r"do not go with boxes \[2, 10, 4\]") as raised:
+        find_detections(outputs, {"boxes": "boxes", "scores": "scores", "classes": "class_logits"})
+    assert raised.value.details == (
+        "scores=scores: its shape is [2, 1000]",
+        "classes=class_logits: its shape is [2, 90]",
+    )
+
+
+def test_boxes_without_scores_of_their_own_give_way_to_those_that_have_some():
+    turned = {name: ODD[name] for name in reversed(ODD)}
+    assert find_detections(turned, {}).boxes == "detection_boxes"
+    assert find_detections(turned, {"scores": "detection_scores"}).boxes == "detection_boxes"
+
+
 def test_outputs_of_other_names_can_be_named():
     outputs = {"a": np.zeros((2, 3, 4), np.float32), "b": np.zeros((2, 3), np.float32)}
     assert find_detections(outputs, {}) is None

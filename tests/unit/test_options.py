@@ -31,6 +31,8 @@ def test_options_travel_as_canonical_json() -> None:
         ({"color": "gren"}, r"--color gren: not one of red, green; did you mean 'green'\?"),
         ({"count": 0}, "--count 0: must be at least 1"),
         ({"share": -0.5}, r"--share -0\.5: must be at least 0"),
+        ({"share": float("nan")}, "--share nan: must be a finite number"),
+        ({"share": float("inf")}, "--share inf: must be a finite number"),
         ({"count": "3"}, "--count '3': must be int, not str"),
         ({"count": True}, "--count True: must be int, not bool"),
         ({"names": (1,)}, "--names 1: must be str, not int"),

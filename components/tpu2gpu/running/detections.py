@@ -113,19 +113,27 @@ def find_detections(outputs: Mapping[str, Array], named: Mapping[str, str]) -> D
         named: The output that holds a part, of `PARTS`.
 
     Raises:
-        UsageError: A named output does not exist, or has another form.
+        UsageError: A named output does not exist, has another form, or does not go with the boxes.
     """
     for part, name in named.items():
         if name not in outputs:
             raise UsageError(f"--detections {part}={name}: no such output", way_out=did_you_mean(name, outputs))
         if not _has_form(part, outputs[name]):
             raise UsageError(f"--detections {part}={name}: its shape is {list(outputs[name].shape)}")
-    found = {part: named.get(part) or _by_name(part, outputs) for part in PARTS}
-    boxes = found["boxes"] or next((name for name, array in outputs.items() if _is_packed(name, array)), None)
-    if boxes is not None and outputs[boxes].shape[2] == _PACKED:
-        return DetectionOutputs(boxes, None, None, found["count"])
-    if boxes is not None and found["scores"] is not None:
-        return DetectionOutputs(boxes, found["scores"], found["classes"], found["count"])
+    for boxes in [named["boxes"]] if "boxes" in named else _boxes_by_name(outputs):
+        shape = outputs[boxes].shape
+        if wrong := [it for it in named.items() if not _goes_with(it[0], outputs[it[1]], shape)]:
+            if "boxes" not in named:
+                continue
+            raise UsageError(
+                f"--detections: their shapes do not go with {boxes} {list(shape)}",
+                details=[f"{part}={name}: its shape is {list(outputs[name].shape)}" for part, name in wrong],
+            )
+        found = {part: named.get(part) or _by_name(part, outputs, shape) for part in PARTS}
+        if shape[2] == _PACKED:
+            return DetectionOutputs(boxes, None, None, found["count"])
+        if found["scores"] is not None:
+            return DetectionOutputs(boxes, found["scores"], found["classes"], found["count"])
     if named:
         raise UsageError("--detections: boxes and scores belong together", way_out="name both, as PART=OUTPUT")
     return None
@@ -215,9 +223,24 @@ def _worst_first(part: BoxParity) -> tuple[float, int]:
     return part.worst_iou, part.worst_example or 0
 
 
-def _by_name(part: str, outputs: Mapping[str, Array]) -> str | None:
-    fitting = (name for name, array in outputs.items() if _has_form(part, array))
-    return next((name for name in fitting if any(word in name.lower() for word in _WORDS[part])), None)
+def _boxes_by_name(outputs: Mapping[str, Array]) -> list[str]:
+    """The outputs that may hold boxes, the likeliest first."""
+    named = [name for name, array in outputs.items() if _is_named("boxes", name) and _has_form("boxes", array)]
+    return named + [name for name, array in outputs.items() if name not in named and _is_packed(name, array)]
+
+
+def _by_name(part: str, outputs: Mapping[str, Array], boxes: tuple[int, ...]) -> str | None:
+    fitting = (name for name, array in outputs.items() if _has_form(part, array) and _goes_with(part, array, boxes))
+    return next((name for name in fitting if _is_named(part, name)), None)
+
+
+def _is_named(part: str, name: str) -> bool:
+    return any(word in name.lower() for word in _WORDS[part])
+
+
+def _goes_with(part: str, array: Array, boxes: tuple[int, ...]) -> bool:
+    """Whether an output tells of boxes of that shape: a classifier beside a detector does not."""
+    return array.shape[:1] == boxes[:1] if part == "count" else array.shape[:2] == boxes[:2]
 
 
 def _is_packed(name: str, array: Array) -> bool:
