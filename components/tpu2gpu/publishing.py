@@ -158,7 +158,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = place(folder) / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        manifest["files"], manifest["digest"]
+        [(file["path"], file["size_bytes"], file["sha256"]) for file in manifest["files"]], manifest["digest"]
     except FileNotFoundError as error:
         raise SourceError(f"{folder}: no {MANIFEST} there", way_out="give a folder that tpu2gpu wrote") from error
     except (ValueError, KeyError, TypeError) as error:

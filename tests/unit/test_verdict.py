@@ -133,6 +133,34 @@ def test_a_budget_that_is_not_set_is_not_asked_beyond_what_always_is(name):
     assert (name in asked) == (name in always)
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.bool_, object])
+def test_class_numbers_words_and_truth_values_are_equal_or_not_whatever_their_distance(kind):
+    ids = np.arange(1000) % 999
+    given = ids.astype(str).astype(object) if kind is object else ids.astype(kind)
+
+    def verdicts(flips: int) -> dict[str, Check]:
+        flipped = given.copy()
+        flipped[:flips] = "other" if kind is object else ~flipped[:flips]
+        parity = compare({"ids": given}, {"ids": flipped})
+        return {one.name: one for one in judge(Budgets(), evidence(parity=parity, examples=1000))}
+
+    assert "max_relative_error" not in verdicts(1)
+    one, eleven = (verdicts(flips)["min_top1_agreement"] for flips in (1, 11))
+    assert (one.verdict, one.found) == ("pass", 0.999)
+    assert (eleven.verdict, eleven.found) == ("fail", 0.989)
+    assert "output ids has that share" in one.reason
+    assert "not so in example 0" in one.reason
+
+
+def test_class_numbers_beside_scores_do_not_count_as_numbers():
+    scores, ids = np.eye(100, dtype=np.float32), np.arange(100)
+    flipped = np.where(ids == 99, 0, ids)
+    parity = compare({"scores": scores, "ids": ids}, {"scores": scores, "ids": flipped})
+    found = {one.name: one for one in judge(Budgets(), evidence(parity=parity))}
+    assert found["max_relative_error"].found == 0
+    assert (found["min_top1_agreement"].found, found["min_top1_agreement"].verdict) == (0.99, "pass")
+
+
 def test_too_few_requests_leave_a_percentile_undecided_and_tell_how_many_are_needed():
     undecided = check("max_p99_9_ms", 2.0)
     assert undecided.verdict == "undecided"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tpu2gpu.latency_evaluator.precision import default_limit
-from tpu2gpu.latency_evaluator.quality import largest, smallest
+from tpu2gpu.latency_evaluator.quality import Worst, largest, smallest
 from tpu2gpu.latency_evaluator.results import Check, Verdict
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ def _relative_error(budgets: Budgets, evidence: Evidence) -> Check | None:
     limit, why = default_limit(*evidence.precisions)
     if budgets.max_relative_error is not None:
         limit, why = budgets.max_relative_error, ""
-    if evidence.parity and not evidence.elementwise:
-        return None  # every output holds detections
-    worst = largest(evidence.elementwise, "relative_error")
+    if evidence.parity and not evidence.numbers:
+        return None  # every output holds detections, or what is equal or not
+    worst = largest(evidence.numbers, "relative_error")
     if worst is None:
         return _not_compared("max_relative_error", limit)
     reason = "the answers are the same, bit by bit"
     if worst.value:
-        of = evidence.elementwise[worst.output].max_abs_reference
+        of = evidence.numbers[worst.output].max_abs_reference
         reason = f"{_place(evidence, worst.output)}; relative to the largest of the baseline, {of:.3g}"
     reason += f"; limit for {why}" if why else ""
     return Check("max_relative_error", worst.value, limit, _at_most(worst.value, limit), reason, "model")
@@ -95,19 +95,27 @@ def _agreement(budgets: Budgets, evidence: Evidence, top: int, default: float | 
     name = f"min_top{top}_agreement"
     asked = getattr(budgets, name)
     limit = default if asked is None else asked
-    worst = smallest(evidence.elementwise, f"top{top}_agreement")
+    worst = smallest(evidence.elementwise, "agreement" if top == 1 else "top5_agreement")
     if limit is None or (worst is None and asked is None):
         return None
     if worst is None:
         more = "at least two" if top == 1 else "more than five"
         why = f"no float output [examples, classes] with {more} classes was compared"
+        why += ", nor one of class numbers, words or truth values" if top == 1 else ""
         return Check(name, None, limit, "undecided", why, "model")
+    if top == 1 and evidence.elementwise[worst.output].unequal_share is not None:
+        return Check(name, worst.value, limit, _at_least(worst.value, limit), _equal_share(evidence, worst), "model")
     if top == 1:
         same = round(worst.value * evidence.examples)
         reason = f"has its largest score at the same class in {same} of {evidence.examples} examples"
     else:
         reason = f"keeps that share of the five best classes, in the mean of {evidence.examples} examples"
     return Check(name, worst.value, limit, _at_least(worst.value, limit), f"output {worst.output} {reason}", "model")
+
+
+def _equal_share(evidence: Evidence, worst: Worst) -> str:
+    of = f"output {worst.output} has that share of its class numbers, words or truth values equal"
+    return f"{of}; not so in example {evidence.elementwise[worst.output].worst_example}" if worst.value < 1 else of
 
 
 def _box_iou(budgets: Budgets, evidence: Evidence) -> Check | None:

@@ -49,7 +49,8 @@ class Budgets:
     max_abs_error: float | None = _budget("largest error of an output")
     min_cosine: float | None = _budget("cosine of the angle between an output of the candidate and the baseline's")
     min_top1_agreement: float | None = _budget(
-        "share of examples with the largest score at the same class (default: 0.99 for classifiers)"
+        "share of examples with the largest score at the same class; of class numbers, words and truth values the "
+        "share that is equal (default: 0.99)"
     )
     min_top5_agreement: float | None = _budget("share of the five best classes that stay among the five best")
     min_box_iou: float | None = _budget(

@@ -13,7 +13,7 @@ from tpu2gpu.artifacts import Metrics, Report
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.executor import Executor
 
-FORMAT_VERSION = 2  # one more whenever the same options give another output: former results are not served again then
+FORMAT_VERSION = 3  # one more whenever the same options give another output: former results are not served again then
 
 
 class LatencyEvaluatorSpec(ComponentSpec):

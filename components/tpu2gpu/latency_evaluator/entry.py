@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError
-from tpu2gpu.publishing import MANIFEST, REPORT, make_manifest, read_manifest, sha256_of
+from tpu2gpu.publishing import MANIFEST, REPORT, make_manifest, sha256_of, verify_model
 from tpu2gpu.running.arrays import Array, load_arrays
+from tpu2gpu.running.external_data import check_external_data
 from tpu2gpu.running.runners import PLAN, TensorSpec
 from tpu2gpu.running.servers.addresses import is_address, name_of_model, parse_address
 from tpu2gpu.running.servers.server_file import is_server_file, model_files
@@ -66,7 +69,12 @@ class Entry:
         return self._worker is not None and self.failure is None
 
     def load(self, signature: str, threads: int, cpus: Sequence[int]) -> None:
-        """Starts the process on some CPU cores and loads the model there."""
+        """Starts the process on some CPU cores and loads the model there, if its files are those of its manifest."""
+        try:
+            self._digest  # noqa: B018 - looked up once, and kept
+        except Tpu2GpuError as error:
+            self.fail("its files were checked", error)
+            return
         arguments = {
             "path": self.given,
             "signature": signature,
@@ -144,13 +152,26 @@ class Entry:
         return self._peak_rss_bytes
 
     def digest(self) -> str | None:
-        """SHA-256 over all its files: that of its manifest where it has one; None behind an address."""
+        """SHA-256 over all its files: that of its manifest where it has one.
+
+        None behind an address, and where the files are not those of the manifest.
+        """
+        try:
+            return self._digest
+        except Tpu2GpuError:
+            return None
+
+    @cached_property
+    def _digest(self) -> str | None:
         files = self._files
         if files is None:
             return sha256_of(Path(self.given)) if is_server_file(self.given) else None
         if (files / MANIFEST).is_file():
-            return str(read_manifest(files)["digest"])
-        return str(make_manifest(files, {})["digest"]) if files.is_dir() else sha256_of(files)
+            return str(verify_model(files)["digest"])
+        if files.is_dir():
+            return str(make_manifest(files, {})["digest"])
+        digests = [sha256_of(file) for file in (files, *_external_data(files))]
+        return hashlib.sha256("".join(digests).encode()).hexdigest() if len(digests) > 1 else digests[0]
 
     def folder_bytes(self) -> int | None:
         """Size of all its files; None where there are none here."""
@@ -164,8 +185,9 @@ class Entry:
         if not (files / PLAN).is_file():
             beside = sum(_size(files / name) for name in (MANIFEST, REPORT)) if files.is_dir() else 0
             return _size(files) - beside
-        kind = "engine" if self.executes_engine else "onnx"
-        return sum(_size(files / part[kind]) for part in self.plan().get("parts", ()) if part.get(kind))
+        kinds = ("saved_model", "engine", "onnx") if self.executes_engine else ("saved_model", "onnx")
+        ran = (next((part[kind] for kind in kinds if part.get(kind)), None) for part in self.parts)
+        return sum(_size(files / name) for name in ran if isinstance(name, str))
 
     def plan(self) -> dict[str, Any]:
         """A serving folder's plan; empty for other kinds, and where it is damaged."""
@@ -176,6 +198,12 @@ class Entry:
         except (OSError, ValueError):
             return {}
         return plan if isinstance(plan, dict) else {}
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """The parts of a serving folder's plan; none for other kinds, and where it is damaged."""
+        parts = self.plan().get("parts")
+        return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
     @property
     def executes_engine(self) -> bool:
@@ -191,6 +219,14 @@ class Entry:
 
 
 def _size(path: Path) -> int:
-    if not path.is_dir():
-        return path.stat().st_size if path.is_file() else 0
+    if path.is_file():
+        return sum(file.stat().st_size for file in (path, *_external_data(path)))
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _external_data(file: Path) -> list[Path]:
+    """The files beside an ONNX file that hold its tensors; loading tells where they are unsound."""
+    try:
+        return check_external_data(file)
+    except SourceError:
+        return []

@@ -9,13 +9,13 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import UsageError
+from tpu2gpu.errors import ManifestError, UsageError
 from tpu2gpu.latency_evaluator.answer_options import AnswerOptions
 from tpu2gpu.latency_evaluator.budgets import Budgets
 from tpu2gpu.latency_evaluator.results import EvaluateResult
 from tpu2gpu.options import as_mapping, flag, option
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.publishing import check_free, describe_source, publish
+from tpu2gpu.publishing import check_free, describe_source, name_of, publish
 from tpu2gpu.running.servers.addresses import is_address
 
 
@@ -139,5 +139,10 @@ def evaluate_model(
 
 
 def _describe(model: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the manifest says of a model: its name, and its digest where it has one."""
-    return {"path": os.fspath(model), "digest": None} if is_address(model) else describe_source(model)
+    """What the manifest says of a model: its name, and its digest where it has one that can be read."""
+    if is_address(model):
+        return {"path": os.fspath(model), "digest": None}
+    try:
+        return describe_source(model)
+    except ManifestError:  # of a candidate a finding, which the verdict tells
+        return {"path": name_of(model), "digest": None}

@@ -130,11 +130,13 @@ def _parity_table(candidate: CandidateResult, heading: str) -> Table:
             [
                 name,
                 significant(one.relative_error),
-                NONE if name in candidate.box_outputs else limits.get("max_relative_error", NONE),
+                NONE
+                if name in candidate.box_outputs or one.unequal_share is not None
+                else limits.get("max_relative_error", NONE),
                 significant(one.max_abs_error),
                 significant(one.mean_abs_error),
                 NONE if one.cosine is None else f"{one.cosine:.6f}",
-                percent(one.top1_agreement),
+                percent(None if name in candidate.box_outputs else one.agreement),
                 percent(one.top5_agreement),
                 str(one.nan_count + one.inf_count),
                 NONE
@@ -147,7 +149,8 @@ def _parity_table(candidate: CandidateResult, heading: str) -> Table:
     columns = ["output", "relative", "limit", "largest", "mean", "cosine", "top-1", "top-5", "NaN, Inf", "worst at"]
     note = (
         f"Over all {candidate.compared} examples, against the baseline. Relative is the largest absolute error over "
-        "the largest absolute value of the baseline's output; it has no limit where boxes are matched instead. Worst "
+        "the largest absolute value of the baseline's output; it has no limit where boxes are matched instead, and in "
+        "outputs of class numbers, words or truth values, whose top-1 is the share that is equal. Worst "
         "at: number of the example, element in it."
     )
     return Table(heading, columns, rows, note)

@@ -255,15 +255,17 @@ class CandidateResult:
 
     @property
     def relative_error(self) -> float | None:
-        """The largest of all outputs that are compared element by element."""
-        compared = (one for name, one in self.parity.items() if name not in self.box_outputs)
-        return max((one.relative_error for one in compared), default=None)
+        """The largest of all outputs that hold numbers with a fraction, but for those that are matched as boxes."""
+        return max((one.relative_error for one in self._compared if one.unequal_share is None), default=None)
 
     @property
     def top1_agreement(self) -> float | None:
-        """The smallest of all outputs that have one."""
-        found = [one.top1_agreement for one in self.parity.values() if one.top1_agreement is not None]
-        return min(found, default=None)
+        """The smallest of all outputs that have one; of class numbers, words and truth values the equal share."""
+        return min((one.agreement for one in self._compared if one.agreement is not None), default=None)
+
+    @property
+    def _compared(self) -> list[OutputParity]:
+        return [one for name, one in self.parity.items() if name not in self.box_outputs]
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -64,6 +64,11 @@ class Evidence:
         return {name: one for name, one in self.parity.items() if name not in self.box_outputs}
 
     @property
+    def numbers(self) -> dict[str, OutputParity]:
+        """Those of them that hold numbers with a fraction: class numbers, words and truth values have no distance."""
+        return {name: one for name, one in self.elementwise.items() if one.unequal_share is None}
+
+    @property
     def precisions(self) -> tuple[str, str]:
         """Those of the baseline and of the candidate."""
         return self.baseline.precision or "float32", self.candidate.precision or "float32"

@@ -31,6 +31,7 @@ class ErrorSketch:
         sum_abs_error: Of |candidate - reference|.
         max_abs_error: The largest of them.
         max_abs_reference: The largest finite |reference|.
+        unequal: Elements that differ; None where the output holds numbers with a fraction.
         nan_count: Elements that are NaN in the candidate only.
         inf_count: Elements that are infinite in the candidate and finite in the reference.
         product: Of the two outputs as vectors; NaN where there is none.
@@ -48,6 +49,7 @@ class ErrorSketch:
     sum_abs_error: float = 0.0
     max_abs_error: float = 0.0
     max_abs_reference: float = 0.0
+    unequal: int | None = None
     nan_count: int = 0
     inf_count: int = 0
     product: float = 0.0
@@ -62,12 +64,14 @@ class ErrorSketch:
     def __add__(self, other: ErrorSketch) -> ErrorSketch:
         """The sketch of both parts; of equal largest errors the one of the smaller example number is kept."""
         worst = min(self, other, key=_badness)
+        unequal = [part.unequal for part in (self, other) if part.unequal is not None]
         top5 = [part.same_top5 for part in (self, other) if part.same_top5 is not None]
         return ErrorSketch(
             elements=self.elements + other.elements,
             sum_abs_error=self.sum_abs_error + other.sum_abs_error,
             max_abs_error=worst.max_abs_error,
             max_abs_reference=max(self.max_abs_reference, other.max_abs_reference),
+            unequal=sum(unequal) if unequal else None,
             nan_count=self.nan_count + other.nan_count,
             inf_count=self.inf_count + other.inf_count,
             product=self.product + other.product,
@@ -114,6 +118,11 @@ def is_class_scores(output: Array) -> bool:
     return is_float(output.dtype) and output.ndim == 2 and output.shape[1] >= 2
 
 
+def is_discrete(output: Array) -> bool:
+    """Whether an output holds class numbers, words or truth values: equal or not, whatever the distance."""
+    return is_text(output) or output.dtype.kind in "biu"
+
+
 def best_classes(scores: Array) -> Array:
     """The classes of each row's five largest scores, `[rows, 5]`; of equal ones the earlier class."""
     return np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :TOP]
@@ -149,6 +158,7 @@ def _sketch_rows(reference: Array, candidate: Array, first_example: int) -> Erro
         sum_abs_error=float(np.sum(errors)),
         max_abs_error=float(np.max(errors)),
         max_abs_reference=largest,
+        unequal=int(np.count_nonzero(errors)) if is_discrete(reference) else None,
         nan_count=nan_count,
         inf_count=inf_count,
         worst_example=first_example + int(place[0]),

@@ -30,6 +30,7 @@ class OutputParity:
         max_abs_reference: The largest finite |reference|.
         relative_error: `max_abs_error / max_abs_reference`: relative to the largest value of the whole output, not
             element by element, so that noise on values near zero does not decide. 0/0 = 0 and x/0 = inf.
+        unequal_share: Share of the elements that differ; None where the output holds numbers with a fraction.
         cosine: Cosine of the angle between the two outputs as vectors; None where they hold NaN, Inf or strings.
         nan_count: Elements that are NaN in the candidate and not in the reference.
         inf_count: Elements that are infinite in the candidate and finite in the reference.
@@ -45,6 +46,7 @@ class OutputParity:
     mean_abs_error: float
     max_abs_reference: float
     relative_error: float
+    unequal_share: float | None
     cosine: float | None
     nan_count: int
     inf_count: int
@@ -63,6 +65,7 @@ class OutputParity:
             mean_abs_error=sketch.sum_abs_error / sketch.elements if sketch.elements else 0.0,
             max_abs_reference=largest,
             relative_error=0.0 if worst == 0 else (worst / largest if largest else float("inf")),
+            unequal_share=None if sketch.unequal is None else sketch.unequal / sketch.elements,
             cosine=sketch.cosine,
             nan_count=sketch.nan_count,
             inf_count=sketch.inf_count,
@@ -71,6 +74,11 @@ class OutputParity:
             worst_example=sketch.worst_example,
             worst_element=sketch.worst_element,
         )
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the classes that are the same: of class scores the best ones, of discrete outputs the elements."""
+        return self.top1_agreement if self.unequal_share is None else 1 - self.unequal_share
 
 
 def compare(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> dict[str, OutputParity]:
