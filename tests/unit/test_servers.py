@@ -197,6 +197,26 @@ def test_a_server_that_ends_at_once_is_quoted(tmp_path, model):
         open_runner(server_file(tmp_path, model, "no-such-program-here"))
 
 
+def test_another_server_at_the_address_is_not_measured(tmp_path, addresses, model, monkeypatch):
+    file = server_file(tmp_path, model, f"sh -c 'touch {tmp_path}/began; exec sleep 600'")
+    text = file.read_text()
+    file.write_text(text.replace("tfserving+grpc://127.0.0.1:{grpc_port}/digits", addresses["grpc"]))
+    with pytest.raises(EnvironmentLacksError, match=r"another server answers at 127\.0\.0\.1:\d+ already"):
+        open_runner(file)
+    assert not (tmp_path / "began").exists()
+
+    def meanwhile(address, **options):
+        """Somebody else has taken the port a moment before."""
+        while psutil.Process().children()[0].status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.05)
+        return open_runner(addresses["grpc"])
+
+    monkeypatch.setattr("tpu2gpu.running.servers.started.open_address", meanwhile)
+    with pytest.raises(WorkerError, match="the server ended with exit code 1") as caught:
+        open_runner(server_file(tmp_path, model, "sh -c 'echo address in use; exit 1'"))
+    assert caught.value.details == ("address in use",)
+
+
 def test_a_server_that_is_never_ready_is_stopped(tmp_path, model):
     file = server_file(tmp_path, model, f"sh -c 'echo $$ > {tmp_path}/pid; echo loading; exec sleep 600'")
     file.write_text(file.read_text().replace("start_s: 400", "start_s: 1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -16,11 +17,13 @@ import psutil
 from tpu2gpu.errors import EnvironmentLacksError, SourceError, Tpu2GpuError, WorkerError
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.runners import Runner
+from tpu2gpu.running.servers.addresses import ServerAddress, parse_address
 from tpu2gpu.running.servers.opening import open_address
 from tpu2gpu.running.servers.server_file import read_server_file
 
 _LOOK_AGAIN_S = 0.1
 _STOP_S = 3.0
+_CONNECT_S = 1.0
 _LOG_LINES = 12
 
 
@@ -35,7 +38,8 @@ class StartedRunner:
     Raises:
         SourceError: The file is damaged, or the server does not serve the model.
         UsageError: The file lacks something.
-        EnvironmentLacksError: The command cannot be run, ends or does not answer in time.
+        EnvironmentLacksError: The command cannot be run, or somebody answers at the address already.
+        WorkerError: The server ends or does not answer in time.
     """
 
     kind = "server"
@@ -43,6 +47,7 @@ class StartedRunner:
     def __init__(self, path: str | os.PathLike[str], *, signature: str, timeout_s: float) -> None:
         told = read_server_file(path).filled_in(Path(path).parent)
         self._path = Path(path)
+        _check_free(self._path, parse_address(told.address))
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - `close` closes it
         try:
             self._process = subprocess.Popen(
@@ -88,15 +93,20 @@ class StartedRunner:
         deadline = time.monotonic() + start_s
         while True:
             try:
-                return open_address(address, signature=signature, timeout_s=timeout_s)
+                runner = open_address(address, signature=signature, timeout_s=timeout_s)
+                self._check_runs()  # else it is another server that answers
+                return runner
             except (EnvironmentLacksError, SourceError) as error:
-                if self._process.poll() is not None:
-                    says = f"{self._path}: the server ended with exit code {self._process.returncode}"
-                    raise WorkerError(says, details=self._last_log_lines()) from error
+                self._check_runs()
                 if time.monotonic() > deadline:
                     says = f"{self._path}: not ready within {start_s:g} s ({error.message})"
                     raise WorkerError(says, details=self._last_log_lines(), way_out="raise start_s") from error
             time.sleep(_LOOK_AGAIN_S)
+
+    def _check_runs(self) -> None:
+        if self._process.poll() is not None:
+            says = f"{self._path}: the server ended with exit code {self._process.returncode}"
+            raise WorkerError(says, details=self._last_log_lines())
 
     def _with_log(self, error: Tpu2GpuError) -> Tpu2GpuError:
         code = self._process.poll()
@@ -125,6 +135,18 @@ class StartedRunner:
                 process.kill()
         self._process.wait()
         self._log.close()
+
+
+def _check_free(path: Path, address: ServerAddress) -> None:
+    """Refuses to measure somebody else's server."""
+    try:
+        socket.create_connection((address.host.strip("[]"), address.port), timeout=_CONNECT_S).close()
+    except OSError:
+        return
+    raise EnvironmentLacksError(
+        f"{path}: another server answers at {address.authority} already",
+        way_out="stop it, or write {port} in place of the number to get a free one",
+    )
 
 
 def _peak_rss_bytes(process: int) -> int:
