@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.answer_options import AnswerOptions
 from tpu2gpu.latency_evaluator.average_precision import PrecisionSketch, sketch_precision
-from tpu2gpu.latency_evaluator.task_metrics import ClassCounts, check_labels, count_right
+from tpu2gpu.latency_evaluator.task_metrics import ClassCounts, count_right, find_scores
 from tpu2gpu.running.arrays import is_text
 from tpu2gpu.running.box_labels import BoxLabels
 from tpu2gpu.running.detections import BoxParity, find_detections, match_boxes, read_detections
@@ -126,24 +126,24 @@ def compare_answers(
         first_example: Number of the first example.
 
     Raises:
-        UsageError: The options name outputs for detections that the baseline does not have.
+        UsageError: The options name outputs that the baseline does not have.
         ExamplesError: The labels are no class numbers of the baseline.
     """
     names = find_detections(wanted, options.named_detections())
     apart = names.names if names else ()  # a detector's scores are not those of classes
     classes = {name: array for name, array in wanted.items() if name not in apart}
-    check_labels(classes, labels)
+    of_labels, scored = find_scores(classes, labels, options.scores)
     one = Agreement(
         examples=max((len(array) for array in wanted.values() if array.ndim), default=1),
         box_outputs=apart,
-        baseline_right=count_right(classes, labels),
-        candidate_right=count_right({name: found[name] for name in classes if name in found}, labels),
+        baseline_right=count_right(wanted.get(of_labels or ""), labels),
+        candidate_right=count_right(found.get(of_labels or ""), labels),
         odd_baseline=count_odd(wanted),
     )
     if differences := differing_forms(wanted, found):
         return attrs.evolve(one, differences=tuple(differences))
     outputs = {name: sketch_errors(np.asarray(array), found[name], first_example) for name, array in wanted.items()}
-    outputs |= {name: attrs.evolve(outputs[name], scored=0) for name in apart}
+    outputs |= {name: attrs.evolve(sketch, scored=0) for name, sketch in outputs.items() if name not in scored}
     if names is None:
         return attrs.evolve(one, outputs=outputs)
     reference, candidate = (read_detections(arrays, names, options.box_form) for arrays in (wanted, found))

@@ -16,6 +16,12 @@ class AnswerOptions:
     """What answers are compared on, and how they are to be read."""
 
     label: str | None = option("label", "the feature with the class number", metavar="FEATURE")
+    scores: tuple[str, ...] = option(
+        (),
+        "the output with class scores whose best classes must agree; the first is held against the labels (default: "
+        "all, but with labels the one by which the baseline is most often right)",
+        metavar="OUTPUT",
+    )
     label_boxes: str | None = option(
         None,
         "the feature with an example's true boxes, or four with commas between (default: image/object/bbox/ymin, "
