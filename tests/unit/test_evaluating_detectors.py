@@ -93,6 +93,13 @@ def test_mean_average_precision_is_the_mean_of_classes_with_true_boxes():
     assert mean_average_precision([one], true) == pytest.approx(0.5)
 
 
+def test_boxes_that_are_no_numbers_find_nothing():
+    true = BoxLabels(np.asarray([[0, 0, 10, 10]], float), np.zeros(1, int))
+    boxes = [[np.nan] * 4, [0, 0, np.inf, 10], [0, 0, 10, 10]]
+    assert mean_average_precision([found(boxes, [0.9, 0.8, np.nan], [0, 0, 0])], [true]) == 0
+    assert mean_average_precision([found(boxes, [0.9, 0.8, 0.5], [0, 0, 0])], [true]) == pytest.approx(1)
+
+
 def random_example(random) -> tuple[Detections, BoxLabels]:
     """Some true boxes, and detections near them or far off; scores repeat, so that ties are met."""
     corners = random.integers(0, 50, (random.integers(0, 5), 2))

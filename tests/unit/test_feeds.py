@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tpu2gpu.errors import ExamplesError, UnsupportedError, UsageError
 from tpu2gpu.running.feeds import Examples, read_examples
+from tpu2gpu.running.records import find_files
 
 
 @attrs.frozen
@@ -58,6 +59,13 @@ def test_another_feature_can_feed_an_input(tmp_path):
     examples = read_examples([file], [IMAGE], features={"image": "pixels"})
     assert examples.feeds["image"].tolist() == [[[1, 2], [3, 4]]]
     assert examples.labels is None
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
+    for name in ("eval[1].tfrecord", "eval1.tfrecord"):
+        (tmp_path / name).touch()
+    assert find_files([str(tmp_path / "eval[1].tfrecord")]) == [tmp_path / "eval[1].tfrecord"]
+    assert find_files([str(tmp_path / "eval[12].tfrecord")]) == [tmp_path / "eval1.tfrecord"]
 
 
 def test_gzip_files_globs_and_folders(tmp_path):

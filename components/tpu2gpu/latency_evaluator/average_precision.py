@@ -103,7 +103,7 @@ def sketch_precision(
         {"image_id": image, "category_id": int(kind), "bbox": box.tolist(), "score": float(score)}
         for image, rows in enumerate(found)
         for box, kind, score in zip(to_corner_and_size(rows.boxes), rows.classes, rows.scores, strict=True)
-        if score > 0
+        if score > 0 and np.all(np.isfinite([*box, score]))
     ]
     kinds = sorted({one["category_id"] for one in (*truth, *guesses)})
     if not kinds:

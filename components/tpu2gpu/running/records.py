@@ -24,6 +24,8 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
             files = [path for path in children if path.is_file() and not path.name.startswith((".", "_"))]
             folders = ", ".join(path.name for path in children if path.is_dir())
             empty = f"{pattern}: no files there" + (f", but the folders {folders}" if folders else "")
+        elif Path(pattern).is_file():  # its name may look like a glob
+            files = [Path(pattern)]
         else:
             files = [Path(path) for path in sorted(glob.glob(pattern, recursive=True)) if Path(path).is_file()]  # noqa: PTH207
             empty = f"{pattern}: no such file"
