@@ -386,6 +386,8 @@ def test_all_scenarios_and_batch_sizes_are_measured_for_every_model(models, tmp_
         assert [one.batch_size for one in figures.batch_sweep] == [1, 8]
         for one in (*figures.scenarios.values(), *figures.batch_sweep):
             assert one.ending.why
+    html = (result.target / "report.html").read_text(encoding="utf-8")
+    assert "<td>p95</td>" in html
     metrics = read_json(result.target / "metrics.json")
     assert {"candidate_server_achieved_qps", "candidate_offline_throughput_per_s", "baseline_batch_8_p50_ms"} <= set(
         metrics

@@ -157,6 +157,7 @@ def test_drawings_of_few_equal_or_far_apart_latencies(draw):
 
 def test_a_budget_far_off_is_not_drawn():
     assert "limit of p99" in latency_ecdf({"a": np.ones(9)}, limit_ms=2.0)
+    assert "limit of p95" in latency_ecdf({"a": np.ones(9)}, 2.0, "p95")
     assert "limit of p99" not in latency_ecdf({"a": np.ones(9)}, limit_ms=500.0)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.load import Load, measure
 from tpu2gpu.latency_evaluator.stability import still_moving
+from tpu2gpu.latency_evaluator.timing import time_scenarios
 
 
 def test_three_windows_within_ten_percent_have_settled():
@@ -56,3 +59,28 @@ def test_a_model_that_never_settles_is_asked_up_to_the_limit_and_the_reason_is_k
     assert found.latency_ns["candidate"].shape == (30, 10)
     assert not found.ending.stable
     assert found.ending.why.startswith("the limit of 300 requests was reached: the last 3 windows still differ by")
+
+
+class Steady:
+    """A model that takes a microsecond for everything."""
+
+    label, runs = "candidate", True
+
+    def ask(self, doing, method, *, count=0, **arguments):
+        if method == "take_split_ms":
+            return {}
+        latencies_ns = [1000] * count
+        return (
+            latencies_ns
+            if method == "time_requests"
+            else {"latencies_ns": latencies_ns, "elapsed_ns": 10**6, "in_flight": 1}
+        )
+
+
+@pytest.mark.parametrize(("budgets", "percentile"), [({}, "p50"), ({"max_server_p99_ms": 1.0}, "p99")])
+def test_a_server_under_load_must_settle_in_the_percentile_that_has_a_budget(budgets, percentile):
+    load = Load(90, 90, 10, 1, 10, 50.0, 0)
+    options = EvaluateOptions(scenario=("server",), **budgets)
+    timed = time_scenarios([Steady()], load, options, lambda *told: None)
+    assert timed.scenarios("candidate")["server"].ending.why.endswith(f"throughput and {percentile}")
+    assert timed.scenarios("candidate")["single_stream"].ending.why.endswith("throughput and p50")

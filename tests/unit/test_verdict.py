@@ -12,6 +12,7 @@ from tpu2gpu.latency_evaluator.budgets import BUDGETS, Budgets
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.levels import required_level
 from tpu2gpu.latency_evaluator.results import Check, ModelFigures
+from tpu2gpu.latency_evaluator.speed_checks import gated_percentile
 from tpu2gpu.latency_evaluator.statistics import Estimate
 from tpu2gpu.latency_evaluator.verdict import Evidence, holds, judge
 from tpu2gpu.running.detections import BoxParity
@@ -165,6 +166,13 @@ def test_too_few_requests_leave_a_percentile_undecided_and_tell_how_many_are_nee
     undecided = check("max_p99_9_ms", 2.0)
     assert undecided.verdict == "undecided"
     assert "a pass with 0 needs 2995 requests" in undecided.reason
+
+
+def test_the_highest_percentile_with_a_budget_must_settle():
+    assert gated_percentile(Budgets()) == (50.0, None)
+    assert gated_percentile(Budgets(max_p95_ms=3.0, max_p50_ms=1.0)) == (95.0, 3.0)
+    assert gated_percentile(Budgets(max_p99_9_ms=9.0, max_p95_ms=3.0)) == (99.9, 9.0)
+    assert gated_percentile(Budgets(max_server_p99_ms=3.0)) == (50.0, None)
 
 
 def test_an_interval_around_the_limit_is_undecided():

@@ -22,6 +22,7 @@ from tpu2gpu.latency_evaluator.levels import reached_level
 from tpu2gpu.latency_evaluator.load import Load, first_call_ms, warm_up
 from tpu2gpu.latency_evaluator.quality import differing_specs
 from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
+from tpu2gpu.latency_evaluator.speed_checks import gated_percentile
 from tpu2gpu.latency_evaluator.statistics import Estimate, block_spread, speedup
 from tpu2gpu.latency_evaluator.timing import time_scenarios
 from tpu2gpu.latency_evaluator.verdict import Evidence, holds, judge
@@ -91,7 +92,7 @@ class _Course:
             block_requests=min(options.block_requests, options.requests),
             batch_size=options.batch_size,
             warm_up_requests=options.warm_up_requests,
-            percentile=50.0 if options.max_p99_ms is None else 99.0,
+            percentile=gated_percentile(options)[0],
             seed=options.seed,
         )
         self._differences: dict[str, list[str]] = {entry.label: [] for entry in entries}
@@ -214,6 +215,11 @@ class _Course:
             raise SourceError("the baseline takes no input", way_out="--signature names another signature")
         fixed = {spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None}
         asked = {self._options.batch_size, *self._options.batch_sizes}
+        if len(fixed) > 1:
+            raise SourceError(
+                f"the baseline's inputs have first dimensions of {' and '.join(map(str, sorted(fixed)))}: no batch",
+                way_out="export a signature whose inputs all have the batch first",
+            )
         if fixed and fixed != asked:
             wrong = ", ".join(map(str, sorted(asked - fixed)))
             raise UsageError(

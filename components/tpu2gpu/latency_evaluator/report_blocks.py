@@ -9,6 +9,7 @@ from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
 from tpu2gpu.latency_evaluator.results import CandidateResult, Check, EvaluateResult, ModelFigures, run_by
 from tpu2gpu.latency_evaluator.scenario_blocks import scenario_blocks
+from tpu2gpu.latency_evaluator.speed_checks import gated_percentile
 from tpu2gpu.latency_evaluator.statistics import PERCENTILES, Estimate
 from tpu2gpu.latency_evaluator.subject import SETTLE_REQUESTS
 from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, seconds, significant, size
@@ -53,7 +54,7 @@ def _figures_table(result: EvaluateResult, evaluation: Evaluation) -> Table:
         rows.append(Row(["overlap of boxes (IoU)", *blanks, *ious]))
     rows += [
         Row([name, *(_interval(model.latency_ms.get(name), milliseconds) for model in models)])
-        for name in (f"p{percentile:g}" for percentile in PERCENTILES if percentile != 95)
+        for name in (f"p{percentile:g}" for percentile in PERCENTILES)
         if any(name in model.latency_ms for model in models)
     ]
     for name in ("p50", "p99"):
@@ -107,9 +108,11 @@ def _latency_figures(result: EvaluateResult, evaluation: Evaluation, options: Ev
     latencies_ms = {label: latency_ns / 1e6 for label, latency_ns in evaluation.latency_ns.items()}
     if not latencies_ms:
         return None
+    percentile, limit_ms = gated_percentile(options)
+    limit = (limit_ms, f"p{percentile:g}")
     drawings = [
-        Drawing(latency_ecdf(latencies_ms, options.max_p99_ms), "Share of requests answered within a time"),
-        Drawing(latency_boxes(latencies_ms, options.max_p99_ms), "Spread of the latencies"),
+        Drawing(latency_ecdf(latencies_ms, *limit), "Share of requests answered within a time"),
+        Drawing(latency_boxes(latencies_ms, *limit), "Spread of the latencies"),
     ]
     ratios = {one.figures.label: one.speedup["p50"] for one in result.candidates if "p50" in one.speedup}
     if ratios:

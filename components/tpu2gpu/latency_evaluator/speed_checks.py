@@ -41,6 +41,13 @@ def check_speed(budgets: Budgets, evidence: Evidence) -> Iterator[Check | None]:
         yield _amount(name, getattr(budgets, name), evidence)
 
 
+def gated_percentile(budgets: Budgets) -> tuple[float, float | None]:
+    """The highest percentile that has a budget single-stream, and that budget in ms; the median where none has."""
+    limits_ms = {percentile: getattr(budgets, name) for name, percentile in _PERCENTILES.items()}
+    highest = max((percentile for percentile, limit_ms in limits_ms.items() if limit_ms is not None), default=50.0)
+    return highest, limits_ms[highest]
+
+
 def _percentile(name: str, limit: float | None, percentile: float, latency_ms: Array | None) -> Check | None:
     if limit is None:
         return None

@@ -120,6 +120,8 @@ def time_scenarios(entries: Sequence[Entry], load: Load, options: EvaluateOption
         batch_size = max((load.batch_size, *options.batch_sizes)) if name == "offline" else load.batch_size
         sized = attrs.evolve(load, batch_size=batch_size, requests=-(-load.requests * load.batch_size // batch_size))
         latency_s = slowest_s * batch_size / load.batch_size
+        if name == "server" and options.max_server_p99_ms is not None:
+            sized = attrs.evolve(sized, percentile=99.0)
         asked = open_load(name, sized, target_qps=options.target_qps, latency_s=latency_s, timeout_s=options.timeout_s)
         open_loops[name] = (asked, measure_open([one for one in entries if one.runs], asked, progress))
         splits[name] = _take_splits(entries)

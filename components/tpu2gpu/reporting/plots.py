@@ -38,12 +38,13 @@ _STYLE = {
 }
 
 
-def latency_ecdf(latencies_ms: Mapping[str, Array], limit_ms: float | None = None) -> str:
+def latency_ecdf(latencies_ms: Mapping[str, Array], limit_ms: float | None = None, limit_of: str = "p99") -> str:
     """Share of the requests answered within a time, one curve a model.
 
     Args:
         latencies_ms: For each label all its latencies.
         limit_ms: A budget, drawn as a line.
+        limit_of: The percentile that it is the budget of.
 
     Returns:
         An SVG element.
@@ -55,7 +56,7 @@ def latency_ecdf(latencies_ms: Mapping[str, Array], limit_ms: float | None = Non
             shares = np.arange(1, len(ordered) + 1) / len(ordered)
             kept = np.unique(np.linspace(0, len(ordered) - 1, _MOST_POINTS).round().astype(int))
             axes.step(ordered[kept], 100 * shares[kept], where="post", color=color, linewidth=1.8, label=label)
-        _draw_limit(latencies_ms, limit_ms, axes.axvline)
+        _draw_limit(latencies_ms, limit_ms, limit_of, axes.axvline)
         _scale(axes, latencies_ms, axes.set_xscale, axes.xaxis)
         axes.set(xlabel="latency, ms", ylabel="requests answered, %", ylim=(0, 101))
         axes.grid(visible=True)
@@ -64,12 +65,13 @@ def latency_ecdf(latencies_ms: Mapping[str, Array], limit_ms: float | None = Non
     return _svg(draw, "ecdf")
 
 
-def latency_boxes(latencies_ms: Mapping[str, Array], limit_ms: float | None = None) -> str:
+def latency_boxes(latencies_ms: Mapping[str, Array], limit_ms: float | None = None, limit_of: str = "p99") -> str:
     """Boxes from the 25th to the 75th percentile, whiskers from the 1st to the 99th, the largest as a circle.
 
     Args:
         latencies_ms: For each label all its latencies.
         limit_ms: A budget, drawn as a line.
+        limit_of: The percentile that it is the budget of.
 
     Returns:
         An SVG element.
@@ -91,7 +93,7 @@ def latency_boxes(latencies_ms: Mapping[str, Array], limit_ms: float | None = No
                 medianprops={**line, "linewidth": 2.4},
                 flierprops={"marker": "o", "markersize": 3.5, "mec": colors[place], "mfc": "none"},
             )
-        _draw_limit(latencies_ms, limit_ms, axes.axhline)
+        _draw_limit(latencies_ms, limit_ms, limit_of, axes.axhline)
         _scale(axes, latencies_ms, axes.set_yscale, axes.yaxis)
         axes.set(ylabel="latency, ms")
         axes.set_xticks(range(len(latencies_ms)), list(latencies_ms))
@@ -166,10 +168,10 @@ def _colors(count: int) -> list[str]:
     return [_SERIES[number % len(_SERIES)] for number in range(count)]
 
 
-def _draw_limit(latencies_ms: Mapping[str, Array], limit_ms: float | None, line: Any) -> None:
+def _draw_limit(latencies_ms: Mapping[str, Array], limit_ms: float | None, limit_of: str, line: Any) -> None:
     """Draws the budget, unless it lies so far off that the curves would shrink to nothing."""
     if limit_ms is not None and limit_ms <= 3 * max(float(np.max(values)) for values in latencies_ms.values()):
-        line(limit_ms, color=_INK, linewidth=1, linestyle=(0, (4, 3)), label="limit of p99")
+        line(limit_ms, color=_INK, linewidth=1, linestyle=(0, (4, 3)), label=f"limit of {limit_of}")
 
 
 def _scale(axes: Any, latencies_ms: Mapping[str, Array], set_scale: Any, axis: Any) -> None:
