@@ -63,11 +63,16 @@ class Served:
     """The models in one server, their serving folders and their sources."""
 
     def __init__(
-        self, address: str, models: Mapping[str, Model], folders: Mapping[str, Path], sources: Mapping[str, Path]
+        self,
+        addresses: Mapping[str, str],
+        models: Mapping[str, Model],
+        folders: Mapping[str, Path],
+        sources: Mapping[str, Path],
     ) -> None:
         from tritonclient import grpc
 
-        self.client, self.models = grpc.InferenceServerClient(address), models
+        self.addresses, self.models = addresses, models
+        self.client = grpc.InferenceServerClient(addresses["grpc"])
         self.folders, self.sources = folders, sources
         self._plans = {name: json.loads((folder / "plan.json").read_text()) for name, folder in folders.items()}
 
@@ -141,4 +146,5 @@ def serving(models: Mapping[str, Model], built: Built, folder: Path) -> Iterator
         folders[name] = convert_model(source, folder / name, options).target
         shutil.copytree(folders[name] / "model_repository", folder / "all", dirs_exist_ok=True)
     with TritonServer(folder / "all", back_ends=STAND_IN, timeout_s=600) as server:
-        yield Served(server.grpc_address, models, folders, sources)
+        addresses = {"grpc": server.grpc_address, "http": server.http_address}
+        yield Served(addresses, models, folders, sources)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ import pytest
 from tests.engines import triton_server
 from tests.engines.served_models import COUNT, Built, Model, Served, serving
 from tests.models import conversion_models, zoo
+from tpu2gpu.latency_evaluator.quality import differing_specs
 from tpu2gpu.running.arrays import Array
+from tpu2gpu.running.parity import compare
+from tpu2gpu.running.runners import open_runner
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -20,12 +24,23 @@ def pairs(rows: int = COUNT) -> dict[str, Array]:
     return {name: random.random((rows, 3), np.float32) for name in "ab"}
 
 
+def names_of_inputs_again(folder: Path) -> Path:
+    """A signature `n` [?] -> `n` [?], which ONNX cannot have: its output gets another name."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.serve = tf.function(lambda n: {"n": 2 * n + 1}, input_signature=[tf.TensorSpec([None], tf.float32, "n")])
+    tf.saved_model.save(module, str(folder), signatures=module.serve)
+    return folder
+
+
 MODELS = {
     "detector": Model(
         builder=conversion_models.jpeg_detector, feeds=lambda: {"files": zoo.jpegs(COUNT)}, back_end="python"
     ),
     "names": Model(builder=zoo.jpeg_classifier, feeds=lambda: {"image_bytes": zoo.jpegs(COUNT)}),
     "wires": Model(builder=conversion_models.awkward_names, feeds=pairs),
+    "renamed": Model(builder=names_of_inputs_again, feeds=lambda: {"n": pairs()["a"][:, 0]}),
     "block": Model(
         builder=conversion_models.gelu_block, feeds=lambda: zoo.sentences(COUNT, vocabulary=20), back_end="python"
     ),
@@ -55,6 +70,20 @@ def test_a_broken_picture_fails_its_own_request_alone(served: Served) -> None:
     failed = [place % COUNT for place, answer in enumerate(answers) if isinstance(answer, Exception)]
     assert failed == [COUNT // 2] * 3
     assert "InvalidArgumentError" in str(answers[COUNT // 2])
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("name", ["detector", "names", "renamed"])
+def test_the_evaluator_sees_the_signature_of_the_source(served: Served, name: str, protocol: str) -> None:
+    """Whatever Triton calls them, and though it has no empty shapes."""
+    source, feeds = open_runner(served.sources[name]), MODELS[name].feeds()
+    runner = open_runner(f"triton+{protocol}://{served.addresses[protocol]}/{name}")
+    assert {spec.name: spec.dtype for spec in runner.outputs} == {spec.name: spec.dtype for spec in source.outputs}
+    assert not differing_specs("input", source.inputs, runner.inputs)
+    answers = runner.run(feeds)
+    for output, figures in compare(source.run(feeds), answers).items():
+        assert figures.relative_error < 1e-4, output
+    runner.close()
 
 
 @pytest.mark.parametrize("name", ["wires", "detector_pre", "detector_core"])

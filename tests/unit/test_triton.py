@@ -49,6 +49,14 @@ def test_dimensions_leave_the_batch_out_and_single_numbers_are_reshaped() -> Non
     assert config.HasField("dynamic_batching")
 
 
+def test_the_signature_of_the_source_is_told_where_names_and_shapes_differ() -> None:
+    assert not configuration(model()).parameters
+    source = TensorSpec("label", "int64", (None,))
+    parameters = configuration(model(signature={"label_output": source})).parameters
+    told = json.loads(parameters["tpu2gpu_signature"].string_value)
+    assert {name: TensorSpec.from_json(spec) for name, spec in told.items()} == {"label_output": source}
+
+
 def test_without_a_batch_all_dimensions_are_told() -> None:
     config = configuration(model(max_batch=0))
     assert list(config.input[0].dims) == [-1, 8, 8, 1]

@@ -122,7 +122,9 @@ def _for_triton(
     if len(models) > 1:
         inputs = [TensorSpec.from_json(spec) for spec in plan["inputs"]]
         outputs = _renamed(plan["outputs"], plan["answers"])
-        write_ensemble(folder, options.name, inputs, outputs, models, version=options.model_version)
+        signature = {spec.name: spec for spec in inputs} | _signature(plan["outputs"], plan["answers"])
+        version = options.model_version
+        write_ensemble(folder, options.name, inputs, outputs, models, version=version, signature=signature)
     write_inference_service(folder, options.name, on_gpu=options.triton_backend != "python")
     return next(each for part, each in zip(plan["parts"], models, strict=True) if part["name"] == "core")
 
@@ -141,23 +143,29 @@ def _triton_model(
     max_batch: int,
 ) -> TritonModel:
     """What Triton is told of one part; what runs beside the accelerator runs in the python back end, on the CPU."""
-    is_core = part["name"] == "core"
+    is_core, names = part["name"] == "core", part["onnx_names"]
+    signature = _signature(part["inputs"], names["inputs"]) | _signature(part["outputs"], names["outputs"])
     return TritonModel(
         name=options.name if len(plan["parts"]) == 1 else f"{options.name}_{part['name']}",
         backend=options.triton_backend if is_core else "python",
-        inputs=_renamed(part["inputs"], part["onnx_names"]["inputs"]),
-        outputs=_renamed(part["outputs"], part["onnx_names"]["outputs"]),
+        inputs=_renamed(part["inputs"], names["inputs"]),
+        outputs=_renamed(part["outputs"], names["outputs"]),
         precision=plan["precision"],
         max_batch=max_batch,
         profiles=profiles if is_core else [],
         digest=onnx_digest(folder / part["onnx"]) if part["onnx"] else "",
         on_cpu=not is_core,
+        signature=signature if len(plan["parts"]) == 1 else {},
     )
 
 
 def onnx_digest(path: Path) -> str:
     """The SHA-256 of an ONNX file, and of the files beside it that hold its weights."""
     return sha256_of(path, *check_external_data(path))
+
+
+def _signature(specs: list[dict[str, Any]], names: Mapping[str, str]) -> dict[str, TensorSpec]:
+    return {names[spec["name"]]: TensorSpec.from_json(spec) for spec in specs}
 
 
 def _renamed(specs: list[dict[str, Any]], names: Mapping[str, str]) -> list[TensorSpec]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import attrs
 
 from tpu2gpu.errors import UnsupportedError, UsageError
 from tpu2gpu.running.external_data import DATA_SUFFIX
+from tpu2gpu.running.servers.triton import SIGNATURE
 
 if TYPE_CHECKING:
     from tpu2gpu.running.runners import TensorSpec
@@ -59,6 +61,7 @@ class TritonModel:
             known.
         digest: SHA-256 of the ONNX file, its weights included wherever they lie.
         on_cpu: Whether it runs on the CPU wherever the server is.
+        signature: Its inputs and outputs as the source has them, by the names above: what our own client undoes.
     """
 
     name: str
@@ -70,6 +73,7 @@ class TritonModel:
     profiles: Sequence[Profile]
     digest: str
     on_cpu: bool = False
+    signature: Mapping[str, TensorSpec] = attrs.field(factory=dict)
 
     @property
     def engine_cache(self) -> str:
@@ -137,6 +141,7 @@ def write_ensemble(
     models: Sequence[TritonModel],
     *,
     version: int = 1,
+    signature: Mapping[str, TensorSpec] | None = None,
 ) -> Path:
     """Writes the configuration that chains the parts of a model: `model_repository/<name>/config.pbtxt`.
 
@@ -147,6 +152,7 @@ def write_ensemble(
         outputs: What it gives.
         models: Its parts, in the order in which they run; tensors of one name are one.
         version: The number of its version.
+        signature: Its inputs and outputs as the source has them, by their names here.
 
     Returns:
         The configuration's path.
@@ -158,7 +164,9 @@ def write_ensemble(
     (home / str(version)).mkdir(parents=True)  # Triton wants a version, be it empty
     (home / str(version) / ".keep").touch()  # and copies of folders leave empty ones out
     path = home / "config.pbtxt"
-    path.write_text(config_text(ensemble(name, inputs, outputs, models)), encoding="utf-8")
+    config = ensemble(name, inputs, outputs, models)
+    _sign(config, signature or {})
+    path.write_text(config_text(config), encoding="utf-8")
     return path
 
 
@@ -212,11 +220,19 @@ def configuration(model: TritonModel) -> Any:
         config.dynamic_batching.max_queue_delay_microseconds = _QUEUE_DELAY_US
     config.instance_group.add().CopyFrom(_instances(model))
     _warm_up(config, model)
+    _sign(config, model.signature)
     if model.backend == "onnxruntime":
         accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="tensorrt")
         for key, value in _accelerator_options(model).items():
             accelerator.parameters[key] = value
     return config
+
+
+def _sign(config: Any, signature: Mapping[str, TensorSpec]) -> None:
+    """Adds what the source's signature is, which Triton itself does not look at."""
+    if signature:
+        told = {name: spec.to_json() for name, spec in signature.items()}
+        config.parameters[SIGNATURE].string_value = json.dumps(told, sort_keys=True)
 
 
 def _instances(model: TritonModel) -> Any:

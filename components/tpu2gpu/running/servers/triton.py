@@ -6,6 +6,7 @@ Source: https://github.com/kserve/kserve/tree/master/docs/predict-api/v2 for the
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from types import ModuleType
@@ -28,13 +29,14 @@ _DTYPES = {
     "BF16": "bfloat16",
     "BYTES": "string",
 }
+SIGNATURE = "tpu2gpu_signature"  # the parameter in a model's configuration that holds what the converter's source was
 _DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()}
 _METADATA_S = 30.0  # the longest that a server may take to describe a model
 _PARTS = {"queue": "queue", "compute": "compute_infer", "copy_in": "compute_input", "copy_out": "compute_output"}
 
 
 class TritonRunner:
-    """A model on Triton.
+    """A model on Triton; one that the converter wrote is under the names and shapes of its source's signature.
 
     Args:
         address: Where it is.
@@ -55,17 +57,24 @@ class TritonRunner:
         metadata = self._client.ask("get_model_metadata", address.model, address.version)
         self._server = self._client.ask("get_server_metadata")
         self._platform = str(metadata.get("platform", ""))
-        self.inputs, self.outputs = (_specs(metadata.get(side, ()), address) for side in ("inputs", "outputs"))
+        served = {side: _specs(metadata.get(side, ()), address) for side in ("inputs", "outputs")}
+        self._signature = _read_signature(self._config())
+        self._served_inputs = {self._signature.get(spec.name, spec).name: spec for spec in served["inputs"]}
+        self.inputs, self.outputs = (
+            tuple(sorted((self._signature.get(spec.name, spec) for spec in specs), key=lambda spec: spec.name))
+            for specs in served.values()
+        )
         self._counted = self._statistics()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Answers one request; strings come as objects of type bytes."""
         with self._split.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))
-            inputs = [self._input(spec, arrays[spec.name]) for spec in self.inputs]
+            inputs = [self._input(spec, arrays[name]) for name, spec in self._served_inputs.items()]
             with away:
                 answer = self._client.infer(inputs)
-            return {name: _array(answer, name, datatype) for name, datatype in self._client.outputs_of(answer)}
+            found = {name: _array(answer, name, datatype) for name, datatype in self._client.outputs_of(answer)}
+            return dict(self._as_in_the_source(name, array) for name, array in found.items())
 
     def take_split_ms(self) -> dict[str, float]:
         """The mean time of a request in each part since this was last asked.
@@ -84,7 +93,7 @@ class TritonRunner:
 
     def describe(self) -> dict[str, Any]:
         """What runs, and where."""
-        config = self._config()
+        config = self._core_config()
         backend = str(config.get("backend") or self._platform or "unknown back end")
         kinds = {str(group.get("kind")) for group in config.get("instance_group", ())}
         where = {"KIND_CPU": "CPU at ", "KIND_GPU": "GPU at "}.get(next(iter(kinds)), "") if len(kinds) == 1 else ""
@@ -103,14 +112,32 @@ class TritonRunner:
         """Closes the connections."""
         self._client.close()
 
+    def _as_in_the_source(self, name: str, array: Array) -> tuple[str, Array]:
+        spec = self._signature.get(name)
+        if spec is None:
+            return name, array
+        # Triton has no empty shapes: one number for each example is [?, 1] there.
+        single = spec.ranked and array.ndim == len(spec.shape) + 1 and array.shape[-1] == 1
+        return spec.name, array[..., 0] if single else array
+
     def _input(self, spec: TensorSpec, array: Array) -> Any:
+        if len(spec.shape) == array.ndim + 1:
+            array = array[..., None]
         made = self._client.module.InferInput(spec.name, list(array.shape), _DATATYPES[spec.dtype])
         made.set_data_from_numpy(array.astype("float32") if spec.dtype == "bfloat16" else array)
         return made
 
-    def _config(self) -> dict[str, Any]:
+    def _core_config(self) -> dict[str, Any]:
+        """The configuration of what computes: of an ensemble that the converter wrote its core's."""
+        config = self._config()
+        steps = config.get("ensemble_scheduling", {}).get("step", ())
+        core = next((str(step["model_name"]) for step in steps if str(step["model_name"]).endswith("_core")), None)
+        return self._config(core) if core else config
+
+    def _config(self, other_model: str | None = None) -> dict[str, Any]:
+        which = (other_model, "") if other_model else (self._address.model, self._address.version)
         try:
-            config = self._client.ask("get_model_config", self._address.model, self._address.version)
+            config = self._client.ask("get_model_config", *which)
         except Tpu2GpuError:  # an extension that other servers lack
             return {}
         found: dict[str, Any] = config.get("config", config)
@@ -216,6 +243,12 @@ class _HttpClient:
             raise too_slow(self._address, timeout_s) from error
         except OSError as error:
             raise unreachable(self._address, error) from error
+
+
+def _read_signature(config: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """What the source had, by the names in the server; empty for models that the converter did not write."""
+    told = config.get("parameters", {}).get(SIGNATURE, {}).get("string_value", "{}")
+    return {name: TensorSpec.from_json(spec) for name, spec in json.loads(told).items()}
 
 
 def _specs(tensors: Any, address: ServerAddress) -> tuple[TensorSpec, ...]:
