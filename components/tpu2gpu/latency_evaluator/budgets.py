@@ -84,6 +84,6 @@ class Budgets:
         choices=("cpu", "gpu"),
     )
     require_level: str | None = option(
-        None, "on what the verdict must be reached", choices=("onnx_cpu", "engine_built", "engine_executed")
+        None, "on what the verdict must be reached", choices=("onnx_cpu", "onnx_gpu", "engine_built", "engine_executed")
     )
     allow_undecided: tuple[str, ...] = option((), "a budget that may stay undecided", choices=BUDGETS, metavar="BUDGET")

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.budgets import Budgets
     from tpu2gpu.latency_evaluator.entry import Entry
 
-LEVELS = ("unverified", "saved_model", "onnx_cpu", "engine_built", "engine_executed")
+LEVELS = ("unverified", "saved_model", "onnx_cpu", "onnx_gpu", "engine_built", "engine_executed")
+_ONNX = {"onnx", "onnxruntime"}  # what our runners and Triton call it
 
 
 def reached_level(entry: Entry, *, ran: bool) -> tuple[str, str]:
@@ -33,6 +34,8 @@ def reached_level(entry: Entry, *, ran: bool) -> tuple[str, str]:
             f"Engine built, not executed ({runner.get('why')}): the verdict was reached on {on}, "
             "and the latencies are ONNX Runtime's, not the engine's."
         )
+    if str(runner.get("device")).startswith("GPU") and _ONNX & {runner.get("kind"), runner.get("runs")}:
+        return "onnx_gpu", f"ONNX Runtime's GPU kernels were run, if no engine that is known of: {on}."
     return "onnx_cpu", f"There is no engine: the verdict was reached on {on}."
 
 

@@ -79,6 +79,7 @@ class ServingRunner:
             self.outputs = tuple(TensorSpec.from_json(spec) for spec in plan["outputs"])
             self._answers: dict[str, str] = plan.get("answers") or {spec.name: spec.name for spec in self.outputs}
             self._parts = [self._open(part, threads) for part in plan["parts"]]
+            self._has_engines_inside = _has_engines_inside(plan)
         except (KeyError, TypeError, ValueError) as error:
             raise SourceError(f"{self._path / PLAN}: damaged ({error!r})", way_out="convert the model again") from error
 
@@ -114,6 +115,8 @@ class ServingRunner:
         """What runs, on what, and why that; of a model in parts, what each of them is."""
         core = next(part for part in self._parts if part.name == "core")
         described = {**core.runner.describe(), "kind": self.kind, "runs": core.runner.kind, "why": core.why}
+        if self._has_engines_inside and str(described["device"]).startswith("GPU"):
+            described["runs"] = "engine"
         if len(self._parts) > 1:
             described["parts"] = [
                 {**part.runner.describe(), "name": part.name, "why": part.why} for part in self._parts
@@ -129,6 +132,13 @@ class ServingRunner:
         """Gives the memory back."""
         for part in self._parts:
             part.runner.close()
+
+
+def _has_engines_inside(plan: Mapping[str, Any]) -> bool:
+    """Whether it is a SavedModel with engines of its own (TF-TRT), for this machine's GPU."""
+    if plan.get("backend") != "tf_trt" or not (gpus := find_gpus()):
+        return False
+    return not not_for(gpus[0], next(part for part in plan["parts"] if part["name"] == "core"))
 
 
 def _choose_engine(part: Mapping[str, Any]) -> tuple[str | None, str]:
