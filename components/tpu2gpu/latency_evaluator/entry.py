@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -170,8 +169,7 @@ class Entry:
             return str(verify_model(files)["digest"])
         if files.is_dir():
             return str(make_manifest(files, {})["digest"])
-        digests = [sha256_of(file) for file in (files, *_external_data(files))]
-        return hashlib.sha256("".join(digests).encode()).hexdigest() if len(digests) > 1 else digests[0]
+        return sha256_of(files, *_external_data(files))
 
     def folder_bytes(self) -> int | None:
         """Size of all its files; None where there are none here."""
