@@ -231,6 +231,35 @@ def test_options_of_another_builder_are_refused_with_a_way_out(
     assert caught.value.way_out
 
 
+def test_options_that_mean_nothing_without_another_are_refused_all_at_once() -> None:
+    idle = {
+        "compute_capability": ("89",),
+        "tf_trt_precision": "float16",
+        "minimum_segment_size": 9,
+        "int8_examples": 8,
+        "int8_per_channel": False,
+        "int8_exclude": ("x",),
+        "int8_method": "entropy",
+    }
+    with pytest.raises(UsageError) as caught:
+        choose_backend(ConvertOptions(backend="onnx", **idle))
+    said = {detail.partition(":")[0] for detail in caught.value.details}
+    assert said == {"--" + name.replace("_", "-") for name in idle}
+    defaults = {name: getattr(ConvertOptions(), name) for name in idle}  # as a component passes them
+    assert not choose_backend(ConvertOptions(backend="onnx", **defaults)).builds_engine
+    choose_backend(ConvertOptions(backend="onnx", int8=True, examples=("x",), int8_exclude=("x",)))
+
+
+def test_tf_trt_finds_its_ranges_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "tpu2gpu.trt_converter.backends.probe", lambda: {"tf_trt": Availability("tf_trt", True, "8.6", "here")}
+    )
+    tf_trt = {"backend": "tf_trt", "layout": "plain", "int8": True, "examples": ("x",), "minimum_segment_size": 9}
+    choose_backend(ConvertOptions(**tf_trt))
+    with pytest.raises(UsageError, match="--int8-method: TF-TRT finds its ranges itself"):
+        choose_backend(ConvertOptions(**tf_trt, int8_method="entropy"))
+
+
 HOPPER, ADA = Gpu(0, "NVIDIA H200", "90", "12.9"), Gpu(0, "NVIDIA L4", "89", "12.9")
 BUILDERS = {name: Availability(name, True, "1.0", "here") for name in ("tensorrt", "tensorrt_rtx")}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tpu2gpu.errors import EnvironmentLacksError, UsageError
+from tpu2gpu.options import flag
 from tpu2gpu.running.bindings import DATA_CENTER, LIBRARIES, RTX
 from tpu2gpu.running.cuda import find_gpus
 from tpu2gpu.trt_converter.probing import Availability, probe
@@ -16,6 +17,9 @@ from tpu2gpu.trt_converter.tensorrt import ALONE, COMPUTE_CAPABILITIES
 if TYPE_CHECKING:
     from tpu2gpu.running.cuda import Gpu
     from tpu2gpu.trt_converter.converting import ConvertOptions
+
+_OF_TF_TRT = ("tf_trt_precision", "minimum_segment_size")
+_OF_THE_QUANTISER = ("int8_per_channel", "int8_exclude", "int8_method")
 
 
 @attrs.frozen
@@ -118,6 +122,9 @@ def _check_options_of(backend: Backend, options: ConvertOptions) -> None:
             )
     elif options.compute_capability:
         wrong.append("--compute-capability: data-center TensorRT builds for the GPU that it runs on")
+    if options.compute_capability and not backend.builds_engine:
+        wrong.append(f"--compute-capability: TensorRT-RTX builds for those that are named, and {builder} builds here")
+    wrong += _idle(options)
     if ALONE in options.compute_capability and len(options.compute_capability) > 1:
         wrong.append(f"--compute-capability {ALONE} beside others: it takes an engine of its own")
     if wrong:
@@ -127,3 +134,19 @@ def _check_options_of(backend: Backend, options: ConvertOptions) -> None:
             way_out="leave them out, or convert with --backend tensorrt where there is a GPU; for several kinds of "
             "engine convert several times, into several targets",
         )
+
+
+def _idle(options: ConvertOptions) -> list[str]:
+    """The options that were given and mean nothing without another, or beside one."""
+    idle = {}
+    if options.backend != "tf_trt":
+        idle.update(dict.fromkeys(_OF_TF_TRT, "it means nothing without --backend tf_trt"))
+    elif options.int8:
+        idle.update(dict.fromkeys(_OF_THE_QUANTISER, "TF-TRT finds its ranges itself"))
+    if not options.int8:
+        idle.update(dict.fromkeys(("int8_examples", *_OF_THE_QUANTISER), "it means nothing without --int8"))
+    return [
+        f"{flag(field.name)}: {idle[field.name]}"
+        for field in attrs.fields(type(options))
+        if field.name in idle and getattr(options, field.name) != field.default
+    ]
