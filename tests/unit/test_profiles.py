@@ -6,7 +6,7 @@ import pytest
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.running.runners import TensorSpec
-from tpu2gpu.trt_converter.profiles import fit_profiles, largest_batch, parse_profiles
+from tpu2gpu.trt_converter.profiles import check_names, fit_profiles, for_part, largest_batch, parse_profiles
 
 IMAGES = TensorSpec("images", "float32", (None, 8, 8, 1))
 IDS = TensorSpec("ids", "int32", (None, None))
@@ -69,6 +69,24 @@ def test_a_profile_for_no_input_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         fit_profiles([IMAGES], parse_profiles(["image=1:2:3"]))
     assert "image: the model has no such input; did you mean 'images'?" in caught.value.details
+
+
+def test_a_part_has_the_batches_of_the_whole_model_unless_more_is_said() -> None:
+    whole = [TensorSpec("files", "string", (None,)), TensorSpec("ids", "int32", (None, None))]
+    wires = [TensorSpec("cut_pixels", "float32", (None, 8, 8, 3)), TensorSpec("cut_any", "float32", (None, None))]
+    part = [*wires, whole[1]]
+    given = parse_profiles(["files=1:4:16,ids=1x8:4x16:16x64"])
+    pixels = ((1,), (4,), (16,))
+    assert for_part(part, whole, given) == [{"cut_pixels": pixels, "ids": given[0]["ids"]}]
+    more = parse_profiles(["files=1:4:16,cut_any=1x2:2x2:3x3,cut_pixels=1:2:3"])
+    assert for_part(part, whole, more) == [{"cut_pixels": ((1,), (2,), (3,)), "cut_any": more[0]["cut_any"]}]
+    assert for_part(part, whole, []) == []
+    with pytest.raises(UsageError) as caught:
+        for_part(part, whole, parse_profiles(["files=1x2:2x2:3x2"]))
+    assert caught.value.details == ("files: string [?]: the profile has 1x2, 2x2, 3x2",)
+    with pytest.raises(UsageError) as caught:
+        check_names(given, ["file", "ids"])
+    assert caught.value.details == ("files: the model has no such input; did you mean 'file'?",)
 
 
 def test_each_profile_is_completed_and_the_misfits_of_all_are_listed() -> None:

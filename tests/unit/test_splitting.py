@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.models import conversion_models as models
 from tests.models import zoo
 from tests.models.networks import convnet, vocabulary
-from tpu2gpu.errors import ConversionError
+from tpu2gpu.errors import ConversionError, UsageError
 from tpu2gpu.graphs.saved_model import read_saved_model
 from tpu2gpu.graphs.serving_model import ServingModel
 from tpu2gpu.publishing import verify_model
@@ -202,12 +202,31 @@ def test_triton_is_told_how_the_parts_are_chained(detector: tuple[Path, ConvertR
     assert [(tensor.name, list(tensor.dims)) for tensor in config.input] == [("files", [1])]
 
 
-def test_words_that_a_table_numbers_are_looked_up_before_onnx(built: Built, tmp_path: Path) -> None:
+def test_words_that_a_table_numbers_are_looked_up_before_onnx_in_the_batches_of_the_profile(
+    built: Built, tmp_path: Path
+) -> None:
     source = built(vocabulary)
-    result = convert_model(source, tmp_path / "serving", ConvertOptions(backend="onnx", layout="plain"))
+    result = convert_model(source, tmp_path / "serving", ConvertOptions(backend="onnx", profile=("words=1:4:16",)))
     assert (result.engine_coverage, result.verified_level) == (0.0, "onnx_cpu")
+    configurations = sorted((result.target / "model_repository").glob("*/config.pbtxt"))
+    assert len(configurations) > 2
+    assert all("max_batch_size: 16" in path.read_text() for path in configurations)
+    (core,) = (
+        each for each in json.loads((result.target / "plan.json").read_text())["parts"] if each["name"] == "core"
+    )
+    (wire,) = core["inputs"]
+    text = (result.target / "model_repository" / "model_core" / "config.pbtxt").read_text()
+    for shape in (f"{wire['name']}:1", f"{wire['name']}:4", f"{wire['name']}:16"):
+        assert f'"{shape}"' in text or f'"{shape}x' in text
     feeds = {"words": np.array([b"a", b"b", b"nobody knows it"], object)}
     np.testing.assert_array_equal(load(result.target).run(feeds)["score"], open_runner(source).run(feeds)["score"])
+
+
+def test_a_profile_for_no_input_of_any_part_is_told_before_anything_is_converted(built: Built, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        convert_model(built(vocabulary), tmp_path / "serving", ConvertOptions(backend="onnx", profile=("word=1:4:16",)))
+    assert caught.value.details == ("word: the model has no such input; did you mean 'words'?",)
+    assert "onnx" not in json.loads((tmp_path / "serving.report.json").read_text())
 
 
 @pytest.mark.engine

@@ -14,21 +14,24 @@ from tpu2gpu.running.cuda import find_gpus
 from tpu2gpu.running.runners import TensorSpec
 from tpu2gpu.running.serving_runner import not_for
 from tpu2gpu.trt_converter import tensorrt
-from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
+from tpu2gpu.trt_converter.profiles import Profile, fit_profiles, for_part
 from tpu2gpu.trt_converter.request import Request
 from tpu2gpu.trt_converter.serving_folder import ENGINE_FILES, ONNX_FILE
 
 
 def fitted_profiles(request: Request, converted: Mapping[str, Any]) -> list[Profile]:
-    """The profiles by ONNX names; none where none was given, a shape is unknown and no engine needs it.
+    """The core's profiles by ONNX names; none where none was given, a shape is unknown and no engine needs it.
 
     Raises:
         UsageError: They do not fit the model.
     """
     specs = [TensorSpec.from_json(spec) for spec in converted["inputs"]]
     names = converted["onnx_names"]["inputs"]
+    profiles = request.profiles
     try:
-        fitted = fit_profiles(specs, request.profiles)
+        if converted["split"]:
+            profiles = for_part(specs, [TensorSpec.from_json(spec) for spec in converted["split"]["inputs"]], profiles)
+        fitted = fit_profiles(specs, profiles)
     except UsageError:
         if request.backend.builds_engine or request.profiles:
             raise

@@ -23,7 +23,7 @@ from tpu2gpu.running.saved_model_runner import SavedModelRunner
 from tpu2gpu.trt_converter import onnx
 from tpu2gpu.trt_converter.costs import costs_of
 from tpu2gpu.trt_converter.placing import place
-from tpu2gpu.trt_converter.profiles import Profile
+from tpu2gpu.trt_converter.profiles import Profile, check_names
 from tpu2gpu.trt_converter.proving import (
     TOLERANCES,
     check_parity,
@@ -46,7 +46,8 @@ def convert(
     signature: str,
     onnx_path: str,
     proof_folder: str,
-    profiles: list[Profile] | None,
+    profiles: list[Profile],
+    for_engine: bool,
     **more: Any,
 ) -> dict[str, Any]:
     """Converts a model, in parts where it must be; the arguments and the result are plain data.
@@ -56,7 +57,8 @@ def convert(
         signature: Which signature.
         onnx_path: The file to write; parts that are no ONNX file lie beside it.
         proof_folder: Where to leave the feeds and answers of what `onnx_path` holds.
-        profiles: Those of the engine that shall run it, which takes less than ONNX Runtime does; None without one.
+        profiles: What `--profile` says, of the model's inputs or of those of its core.
+        for_engine: Whether an engine shall run it, which takes less than ONNX Runtime does.
         more: What `onnx.convert` takes beside.
 
     Returns:
@@ -64,15 +66,18 @@ def convert(
         parts.
 
     Raises:
-        Tpu2GpuError: See `onnx.convert`, and `place`.
+        Tpu2GpuError: See `onnx.convert`, `place` and `check_names`.
     """
     arguments = {"signature": signature, "onnx_path": onnx_path, "proof_folder": proof_folder, **more}
-    found, why_whole = _find_parts(source, signature, for_engine=profiles is not None)
+    found, why_whole = _find_parts(source, signature, for_engine=for_engine)
+    if found is not None:
+        (core,) = (part for part in found[1].parts if part.name == "core")
+        check_names(profiles, [*found[0].signatures[signature].inputs, *core.wires_in])
     if found is not None and found[1].certain:
         return _Conversion(source, arguments, *found).run()
     try:
-        certain = profiles if found is None else None  # the inputs are those that the engine will have
-        whole = onnx.convert(source=source, profiles=certain, **arguments)
+        certain = found is None and (for_engine or profiles)  # the inputs are those that the engine will have
+        whole = onnx.convert(source=source, profiles=profiles if certain else None, **arguments)
         return {**whole, "split": None, "whole_because": why_whole}
     except ConversionError:
         if found is None:

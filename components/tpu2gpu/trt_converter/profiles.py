@@ -100,13 +100,58 @@ def fit_profiles(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> l
     return fitted
 
 
-def _fit(inputs: Sequence[TensorSpec], profile: Profile, wrong: list[str]) -> Profile:
-    known = [spec.name for spec in inputs]
-    wrong += [
+def check_names(profiles: Sequence[Profile], known: Sequence[str]) -> None:
+    """Checks that profiles are of inputs that there are.
+
+    Raises:
+        UsageError: They are not; all are listed.
+    """
+    if wrong := [each for profile in profiles for each in _unknown(profile, known)]:
+        raise UsageError("--profile", details=list(dict.fromkeys(wrong)))
+
+
+def _unknown(profile: Profile, known: Sequence[str]) -> list[str]:
+    return [
         f"{name}: the model has no such input; {did_you_mean(name, known) or 'it has ' + ', '.join(known)}"
         for name in profile
         if name not in known
     ]
+
+
+def for_part(inputs: Sequence[TensorSpec], whole: Sequence[TensorSpec], profiles: Sequence[Profile]) -> list[Profile]:
+    """Profiles of a whole model as those of one part of it.
+
+    Args:
+        inputs: The part's inputs: the model's own, and what former parts give.
+        whole: The model's inputs.
+        profiles: What `parse_profiles` read, of inputs of both.
+
+    Returns:
+        What the profiles say of the part's inputs. What former parts give has the model's batches where nothing is
+        said of it.
+
+    Raises:
+        UsageError: A profile contradicts the model; all are listed.
+    """
+    own, known = {spec.name for spec in whole}, {spec.name for spec in inputs}
+    wires = [spec for spec in inputs if spec.name not in own and spec.shape[:1] == (None,) and all(spec.shape[1:])]
+    mapped = []
+    for profile in profiles:
+        named = [spec for spec in whole if spec.name in profile]
+        fit_profiles(named, [{spec.name: profile[spec.name] for spec in named}])
+        batches = [_batches(profile[spec.name]) for spec in named if spec.shape[:1] == (None,)][:1]
+        carried = {spec.name: bounds for spec in wires for bounds in batches}
+        mapped.append({**carried, **{name: bounds for name, bounds in profile.items() if name in known}})
+    return mapped
+
+
+def _batches(bounds: Bounds) -> Bounds:
+    smallest, usual, largest = bounds
+    return smallest[:1], usual[:1], largest[:1]
+
+
+def _fit(inputs: Sequence[TensorSpec], profile: Profile, wrong: list[str]) -> Profile:
+    wrong += _unknown(profile, [spec.name for spec in inputs])
     fitted: Profile = {}
     for spec in inputs:
         bounds = profile.get(spec.name) or _default(spec)
