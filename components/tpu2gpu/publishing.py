@@ -45,18 +45,20 @@ def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[
     """Gives a folder to write into, and moves it to `target` in one step when the block ends well.
 
     When the block raises, nothing appears at `target`; what had been found by then is left beside it as
-    `TARGET.report.json`.
+    `TARGET.report.json`. A folder that must stay (where a volume is mounted, or the current one) is filled, its
+    manifest last.
 
     Args:
-        target: The output folder. An empty folder may be there already.
+        target: The output folder. An empty folder may be there already, or a link to one.
         force: Replace an existing output.
         about: What the manifest says of the step that wrote the folder.
 
     Raises:
-        OutputExistsError: `target` is there, is not empty, and `force` was not given.
+        OutputExistsError: `target` is there, is not empty, and `force` was not given or would replace a folder that
+            is no output of ours.
         UsageError: Nothing can be written there.
     """
-    target = Path(target)
+    target = Path(os.path.realpath(target))
     check_free(target, force=force)
     staging = Staging(_make_beside(target), about=dict(about))
     refusal = target.with_name(target.name + ".report.json")
@@ -65,7 +67,7 @@ def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[
         write_json(staging.folder / REPORT, staging.report)
         write_json(staging.folder / MANIFEST, make_manifest(staging.folder, staging.about))
         staging.folder.chmod(0o755)
-        _move(staging.folder, target)
+        _move(staging.folder, target, force=force)
         refusal.unlink(missing_ok=True)
     except BaseException as error:
         shutil.rmtree(staging.folder, ignore_errors=True)
@@ -78,13 +80,20 @@ def check_free(target: Path, *, force: bool) -> None:
     """Checks that an output can be written to `target`.
 
     Raises:
-        OutputExistsError: Something is there, and `force` was not given.
+        OutputExistsError: Something is there, and `force` was not given, or what is there is no output of ours.
         UsageError: A file is there.
     """
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target}: a file is there, but the output is a folder", way_out="choose another TARGET")
-    if target.is_dir() and any(target.iterdir()) and not force:
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not force:
         raise OutputExistsError(f"{target}: exists already", way_out="choose another TARGET or give --force")
+    if not (target / MANIFEST).is_file():
+        raise OutputExistsError(
+            f"{target}: holds no {MANIFEST}, so it is no output that may be replaced",
+            way_out="choose another TARGET, or remove it first",
+        )
 
 
 def _make_beside(target: Path) -> Path:
@@ -96,14 +105,31 @@ def _make_beside(target: Path) -> Path:
         raise UsageError(f"{target}: cannot be written ({error.strerror})", way_out="choose another TARGET") from error
 
 
-def _move(folder: Path, target: Path) -> None:
-    if not target.exists():
-        folder.rename(target)
+def _move(folder: Path, target: Path, *, force: bool) -> None:
+    check_free(target, force=force)  # another run may have been faster
+    if os.path.ismount(target) or target == Path.cwd():
+        _fill(folder, target)
         return
-    replaced = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent))
-    target.rename(replaced)
-    folder.rename(target)
-    shutil.rmtree(replaced)
+    replaced = None
+    if target.exists():
+        replaced = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent))
+        target.rename(replaced)
+    try:
+        folder.rename(target)
+    except BaseException:
+        if replaced is not None:
+            replaced.rename(target)
+        raise
+    if replaced is not None:
+        shutil.rmtree(replaced)
+
+
+def _fill(folder: Path, target: Path) -> None:
+    for path in sorted(target.iterdir(), key=lambda path: path.name != MANIFEST):  # without it, nothing there is whole
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST):
+        shutil.move(path, target / path.name)
+    folder.rmdir()
 
 
 def plain(value: Any) -> Any:

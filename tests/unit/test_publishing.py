@@ -69,6 +69,49 @@ def test_a_forced_replacement_that_fails_keeps_the_old_output(tmp_path: Path) ->
     verify_model(tmp_path / "out")
 
 
+def test_force_replaces_no_folder_that_is_not_an_output(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.ckpt-5.index").touch()
+    with pytest.raises(OutputExistsError, match=r"run: holds no manifest\.json, so it is no output"):
+        write(tmp_path / "run", force=True)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["model.ckpt-5.index"]
+
+
+def test_the_slower_of_two_runs_does_not_replace_what_the_faster_wrote(tmp_path: Path) -> None:
+    with pytest.raises(OutputExistsError), publish(tmp_path / "out", about={}):
+        write(tmp_path / "out", "first")
+    assert (tmp_path / "out" / "sub" / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_target_may_be_a_link_to_a_folder_or_to_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    for name in ("volume", "later"):
+        (tmp_path / f"to_{name}").symlink_to(tmp_path / name)
+        for force in (False, True):
+            write(tmp_path / f"to_{name}", force=force)
+        assert (tmp_path / f"to_{name}").is_symlink()
+        verify_model(tmp_path / name)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("where", ["current", "mounted"])
+def test_a_folder_that_must_stay_is_filled(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    if where == "current":
+        monkeypatch.chdir(target)
+    else:
+        monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == target)
+    stays = target.stat().st_ino
+    for text in ("old", "new"):
+        write(Path() if where == "current" else target, text, force=True)
+        verify_model(target)
+    assert (target / "sub" / "file").read_text() == "new"
+    assert target.stat().st_ino == stays
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_an_empty_folder_may_be_there_and_a_file_may_not(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     write(tmp_path / "out")
