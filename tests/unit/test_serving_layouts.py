@@ -22,6 +22,7 @@ from tpu2gpu.running.loading import load
 from tpu2gpu.running.runners import open_runner
 from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
 from tpu2gpu.trt_converter.kserve import write_inference_service
+from tpu2gpu.trt_converter.readme import RUNTIMES
 from tpu2gpu.trt_converter.tf_serving import WARM_UP_FILE, write_warm_up
 
 Built = Callable[..., Path]
@@ -117,6 +118,12 @@ def test_the_cluster_reads_every_name_as_a_service_of_its_own(tmp_path: Path, na
         model = read["spec"]["predictor"]["model"]
         assert model["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
     assert model["storageUri"] == f"pvc://CLAIM/model_repository/{name}"
+
+
+def test_the_readme_knows_who_reads_every_opset_that_can_be_written() -> None:
+    from tf2onnx.constants import OPSET_TO_IR_VERSION
+
+    assert {opset: ir for opset, ir in OPSET_TO_IR_VERSION.items() if opset >= 17} == dict.fromkeys(RUNTIMES, 8)
 
 
 def test_strings_and_tables_are_served_as_well(built: Built, tmp_path: Path) -> None:

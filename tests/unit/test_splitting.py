@@ -218,6 +218,9 @@ def test_words_that_a_table_numbers_are_looked_up_before_onnx_in_the_batches_of_
     text = (result.target / "model_repository" / "model_core" / "config.pbtxt").read_text()
     for shape in (f"{wire['name']}:1", f"{wire['name']}:4", f"{wire['name']}:16"):
         assert f'"{shape}"' in text or f'"{shape}x' in text
+    readme = (result.target / "README.md").read_text()
+    assert "| 17 | 8 | 1.12 or newer | 22.07 or newer |" in readme
+    assert "its file is tested with Triton 24.10 (2.51)" in readme
     feeds = {"words": np.array([b"a", b"b", b"nobody knows it"], object)}
     np.testing.assert_array_equal(load(result.target).run(feeds)["score"], open_runner(source).run(feeds)["score"])
 

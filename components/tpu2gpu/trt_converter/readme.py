@@ -20,6 +20,16 @@ _LEVELS = {
     "the source.",
 }
 
+RUNTIMES = {17: ("1.12", "22.07"), 18: ("1.14", "23.04")}
+"""For each opset that tf2onnx writes, all with IR version 8, an ONNX Runtime and a Triton that read it.
+
+Source: ONNX Runtime 1.12.1 reads opset 17 and refuses 18, 1.13.1 as well, 1.14.1 reads both (tried);
+https://onnxruntime.ai/docs/reference/compatibility.html. Triton 22.07 has ONNX Runtime 1.12.0, 23.04 has 1.14.1:
+TRITON_VERSION_MAP in build.py of https://github.com/triton-inference-server/server, branches r22.07 and r23.04.
+"""
+
+_TRIED = "24.10 (2.51)"  # the Triton that the emitted repositories are tested with
+
 _PLACES = {"pre": "what comes before model.onnx", "post": "what comes after it"}
 
 _PYTHON = """```python
@@ -106,7 +116,7 @@ def write_readme(
     if len(plan["parts"]) > 1:
         sections += ["## Parts", _parts(plan)]
     if triton is not None:
-        sections += ["## In Triton", _triton(triton, [part for part in plan["parts"] if part["name"] != "core"])]
+        sections += ["## In Triton", _triton(triton, part, [each for each in plan["parts"] if each["name"] != "core"])]
     if servable is not None:
         sections += ["## In TensorFlow Serving", _tf_serving(servable, plan)]
     (folder / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
@@ -163,8 +173,19 @@ def _parts(plan: Mapping[str, Any]) -> str:
     return "\n".join(rows) + "\n\n" + "\n".join(cuts)
 
 
-def _triton(model: TritonModel, others: Sequence[Mapping[str, Any]]) -> str:
+def _runtimes(core: Mapping[str, Any]) -> str:
+    """The oldest versions that are known to read model.onnx."""
+    runtime, server = RUNTIMES[core["opset"]]
+    return (
+        "| opset | IR version | ONNX Runtime | Triton, back end `onnxruntime` |\n|---|---|---|---|\n"
+        f"| {core['opset']} | {core['ir_version']} | {runtime} or newer | {server} or newer |"
+    )
+
+
+def _triton(model: TritonModel, core: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
     paragraphs = [f"```\ntritonserver --model-repository=this/folder/{REPOSITORY}\n```"]
+    if model.backend != "tensorrt":
+        paragraphs.append(_runtimes(core))
     if single := model.single_numbers:
         paragraphs.append(
             f"Triton has no empty shapes: {', '.join(f'`{name}`' for name in single)}, one number for each example, is "
@@ -174,7 +195,7 @@ def _triton(model: TritonModel, others: Sequence[Mapping[str, Any]]) -> str:
         library = "onnxruntime" if part["onnx"] else "tensorflow"
         paragraphs.append(
             f"`{part['name']}` runs in the back end `python`, which needs `numpy` and `{library}` in the "
-            "server's Python."
+            f"server's Python; its file is tested with Triton {_TRIED}."
         )
     if model.backend == "tensorrt":
         paragraphs.append(
@@ -186,7 +207,7 @@ def _triton(model: TritonModel, others: Sequence[Mapping[str, Any]]) -> str:
     if model.backend == "python":
         paragraphs.append(
             "The back end `python` runs `1/model.py`, which needs `numpy` and `onnxruntime` in the server's Python. "
-            "Every Triton has this back end."
+            f"Every Triton has this back end; the file is tested with Triton {_TRIED}."
         )
         return "\n\n".join(paragraphs)
     paragraphs.append(

@@ -74,6 +74,8 @@ def _parts(converted: Mapping[str, Any], engine: Mapping[str, Any] | None) -> li
         "engine": None if engine is None else ENGINE_FILES[engine["library"]],
         "engine_library": None if engine is None else engine["library"],
         "ops": converted["ops"],
+        "opset": converted["opset"],
+        "ir_version": converted["ir_version"],
         "compute_capabilities": [] if engine is None else engine["compute_capabilities"],
         "gpu": "" if engine is None else engine["gpu"],
         "profiles": [] if engine is None else engine["profiles"],
