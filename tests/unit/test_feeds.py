@@ -209,7 +209,38 @@ def test_an_unknown_input_in_features_is_a_usage_error(tmp_path):
         read_examples([write(tmp_path / "a", images(1))], [IMAGE], features={"imag": "x"})
 
 
-@pytest.mark.parametrize("spec", [Spec("x", "float32", ()), Spec("x", "float32", (None, None, None, 3))])
+ANY_SIZE = Spec("image", "float32", (None, None, None, 3))
+
+
+def sized(height: int, width: int, count: int = 1) -> list[bytes]:
+    pixels = [float(i) for i in range(height * width * 3)]
+    return [example(image=pixels, **{"image/height": [height], "image/width": [width]})] * count
+
+
+def test_a_picture_of_any_size_has_the_size_that_its_example_tells(tmp_path):
+    feeds = read_examples([write(tmp_path / "a", sized(2, 4, 3))], [ANY_SIZE]).feeds
+    assert feeds["image"].shape == (3, 2, 4, 3)
+    assert feeds["image"][0, 1, 0].tolist() == [12, 13, 14]
+    told = refusal([write(tmp_path / "b", sized(2, 4) + sized(4, 2))], [ANY_SIZE])
+    assert "2 different sizes, such as [2, 4, 3] and [4, 2, 3]" in told
+    assert "pad the examples to one size" in told
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({}, "[?, ?, 3]: feature image/height has no values, one int64 above 0 is needed"),
+        ({"image/height": [0], "image/width": [1]}, "feature image/height has 1 value in a int64_list, one int64"),
+        ({"image/height": [2], "image/width": [b"1"]}, "feature image/width has 1 value in a bytes_list, one int64"),
+        ({"image/height": [2], "image/width": [2]}, "6 values in a float_list, which do not fill [2, 2, 3]"),
+    ],
+)
+def test_a_size_that_is_missing_or_does_not_fit_is_told(tmp_path, features, message):
+    file = write(tmp_path / "a", [example(image=[0.0] * 6, **features)])
+    assert message in refusal([file], [ANY_SIZE])
+
+
+@pytest.mark.parametrize("spec", [Spec("x", "float32", ()), Spec("x", "float32", (None, None, None, None))])
 def test_inputs_that_examples_cannot_feed(tmp_path, spec):
     with pytest.raises(UnsupportedError):
         read_examples([write(tmp_path / "a", images(1))], [spec])
