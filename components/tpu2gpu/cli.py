@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -108,6 +107,11 @@ def _step_command(name: str, summary: str, function: str, options: str) -> click
         parameters[1].required = False
         parameters.append(click.Option(["--list", "only_list"], is_flag=True, help="list the weights, write nothing"))
         return make_command(name, summary, parameters, partial(_unfreeze, cls))
+    if name == "cast":
+        parameters[0].required = parameters[1].required = False
+        only_list = "list the ops that are cast and those that are not, and why; write nothing"
+        parameters.append(click.Option(["--list", "only_list"], is_flag=True, help=only_list))
+        return make_command(name, summary, parameters, partial(_cast, function, cls))
     if name == "convert":
         parameters[1].required = False
         dry_run = "tell what TF-TRT would run in engines and why not the rest, without a GPU; write nothing"
@@ -120,12 +124,27 @@ def _step(name: str, function: str, cls: type, terminal: Terminal, given: dict[s
     from tpu2gpu.presenting import describe_result
 
     options: Any = given_options(cls, given)
-    source = given["source"]
-    if name == "cast" and Path(f"{source}.index").is_file():
-        function = "precision_caster.casting:cast_checkpoint"
     with terminal.quiet():
-        result = _find(function)(source, given["target"], options, force=given["force"], progress=terminal.progress)
+        result = _find(function)(
+            given["source"], given["target"], options, force=given["force"], progress=terminal.progress
+        )
+    for flag in getattr(result, "without_effect", ()):
+        terminal.say(f"{flag}: found nothing")
     terminal.result(result, describe_result(result))
+
+
+def _cast(function: str, cls: type, terminal: Terminal, given: dict[str, Any]) -> None:
+    if given["only_list"]:
+        ops = _find("precision_caster.policy:describe_ops")()
+        return terminal.result(ops, [f"{op['op']:<34} {op['cast']:<8} {op['reason']}" for op in ops])
+    for name in ("source", "target"):
+        if given[name] is None:
+            raise UsageError(f"missing argument '{name.upper()}'", way_out="give SOURCE and TARGET, or --list")
+    sources: Any = importlib.import_module("tpu2gpu.checkpoint_importer.sources")
+    found = sources.find_source(given["source"])
+    if found.kind == sources.CHECKPOINT:
+        function, given = "precision_caster.casting:cast_checkpoint", {**given, "source": found.path}
+    return _step("cast", function, cls, terminal, given)
 
 
 def _unfreeze(cls: type, terminal: Terminal, given: dict[str, Any]) -> None:

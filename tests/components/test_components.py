@@ -75,6 +75,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, built: Callable[..., Path]) 
     examples = DigitExamples()
     importer = CheckpointImporter(model=given.outputs["result"])
     caster = PrecisionCaster(importer.outputs["model"], CastOptions(to="float16"))
+    caster = caster.with_beam_pipeline_args(["--runner=DirectRunner"])
     freezer = Freezer(caster.outputs["model"])
     unfreezer = Unfreezer(freezer.outputs["model"])
     converter = TRTConverter(
@@ -143,6 +144,11 @@ def test_all_savedmodels_of_the_way_answer_alike(steps: dict[str, StepRecord]) -
         for name, values in wanted.items():
             assert found[name].dtype == values.dtype
             np.testing.assert_allclose(found[name], values, atol=0.01 * np.abs(values).max())
+
+
+def test_weights_are_cast_on_beam_where_the_pipeline_names_a_runner(steps: dict[str, StepRecord]) -> None:
+    report = json.loads((model_of(steps, "PrecisionCaster") / "report.json").read_text())
+    assert [set(it) for it in report["shards"]] == [{"file", "host", "process"}]
 
 
 def test_the_converters_metrics_say_what_was_built_and_how_far_it_was_verified(steps: dict[str, StepRecord]) -> None:

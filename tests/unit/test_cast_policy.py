@@ -124,6 +124,54 @@ def test_rules_reach_the_graph(built: Built, tmp_path: Path) -> None:
     assert decide(compile_rules((), (), "serving-f16"), "batch_normalization/moving_variance")
 
 
+@pytest.fixture
+def growing(tmp_path: Path) -> Path:
+    """A model with an Exp and a Softmax over 100 values between two multiplications."""
+    import tensorflow as tf
+
+    class Growing(tf.Module):
+        def __init__(self) -> None:
+            self.weight = tf.Variable(np.random.default_rng(5).normal(0, 0.1, (4, 100)).astype(np.float32))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 4])])
+        def __call__(self, x: tf.Tensor) -> tf.Tensor:
+            grown = tf.exp(tf.matmul(x, self.weight), name="grow")
+            return tf.matmul(tf.nn.softmax(grown, name="share"), self.weight, transpose_b=True)
+
+    model = Growing()
+    tf.saved_model.save(model, str(tmp_path / "growing"), signatures=model.__call__)
+    return tmp_path / "growing"
+
+
+def op_types(folder: Path) -> dict[str, str]:
+    nodes = read_saved_model(folder).nodes.values()
+    return {node.op: format.DTYPE_NAMES[node.attr["T"].type] for node in nodes if node.op in ("Exp", "Softmax")}
+
+
+def test_what_the_lists_keep_is_cast_on_request(growing: Path, tmp_path: Path) -> None:
+    cast_model(growing, tmp_path / "kept")
+    assert op_types(tmp_path / "kept") == {"Exp": "float32", "Softmax": "float32"}
+    result = cast_model(growing, tmp_path / "cast", CastOptions(rule=("grow|share=float16",)))
+    assert op_types(tmp_path / "cast") == {"Exp": "float16", "Softmax": "float16"}
+    assert result.without_effect == ()
+    x = np.ones((3, 4), np.float32)
+    (wanted,), (found,) = (ask(folder, x=x).values() for folder in (growing, tmp_path / "cast"))
+    assert np.allclose(found, wanted, atol=1e-3)
+
+
+def test_flags_that_find_nothing_are_told(growing: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--keep-op MatMull: no such op; did you mean 'MatMul'\?"):
+        cast_model(growing, tmp_path / "out", CastOptions(keep_op=("MatMull",)))
+    options = CastOptions(keep=("nosuch", "grow"), rule=("elsewhere=keep",), keep_op=("Exp", "Conv2D"))
+    result = cast_model(growing, tmp_path / "out", options)
+    assert result.without_effect == ("--keep 'nosuch'", "--rule 'elsewhere=keep'", "--keep-op Conv2D")
+    assert result.report["without_effect"] == list(result.without_effect)
+    result = cast_checkpoint(
+        write(tmp_path / "in", "w"), tmp_path / "weights", CastOptions(keep=("^v",), rule=("w=keep",))
+    )
+    assert result.without_effect == ("--keep '^v'",)
+
+
 def test_a_bfloat16_signature_stays(built: Built, tmp_path: Path) -> None:
     cast_model(built(networks.convnet), tmp_path / "b", CastOptions(to="bfloat16", cast_signature=True))
     cast_model(tmp_path / "b", tmp_path / "wide", CastOptions(to="float32"))
@@ -187,6 +235,25 @@ def test_beam_workers_that_live_on_cast_by_the_plan_of_each_pass(tmp_path: Path,
     assert types_of(tmp_path / "out") == {"large": "float32", "small": "float16"}
     cast_model(built(networks.one_weight, ((1e5, 1.0), (2.0, 3.0))), tmp_path / "model", options)
     assert Bundle(tmp_path / "model" / "variables" / "variables").read("kernel").tolist() == [[1e5, 1], [2, 3]]
+
+
+def test_beam_workers_put_partitioned_variables_of_a_model_together(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        ids = v1.placeholder(tf.int32, [None], name="ids")
+        with v1.variable_scope("net", partitioner=v1.fixed_size_partitioner(3), use_resource=True):
+            table = v1.get_variable("table", [11, 4], initializer=v1.random_normal_initializer(seed=1))
+        rows = v1.nn.embedding_lookup(table, ids, partition_strategy="div")
+        session.run(v1.global_variables_initializer())
+        v1.saved_model.simple_save(session, str(tmp_path / "model"), {"ids": ids}, {"rows": rows})
+    cast_model(tmp_path / "model", tmp_path / "here")
+    result = cast_model(tmp_path / "model", tmp_path / "there", CastOptions(runner="DirectRunner"))
+    here, there = (Bundle(tmp_path / folder / "variables" / "variables") for folder in ("here", "there"))
+    assert {key: there.entry(key).dtype_name for key in there} == {f"net/table/part_{it}": "float16" for it in range(3)}
+    assert all(np.array_equal(here.read(key), there.read(key)) for key in here)
+    assert [it["file"] for it in result.report["shards"]] == ["variables.data-00000-of-00001"]
 
 
 def _data(folder: Path) -> list[str]:

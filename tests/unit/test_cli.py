@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.models.evaluation_models import onnx_model, write_examples
@@ -21,6 +22,8 @@ from tpu2gpu.cli import main
 from tpu2gpu.command import given_options, option_flags
 from tpu2gpu.errors import UsageError
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+from tpu2gpu.tensorbundle.reader import Bundle
+from tpu2gpu.tensorbundle.writer import BundleWriter
 
 Run = Callable[..., tuple[int, str, str]]
 COMMANDS = (
@@ -175,6 +178,39 @@ def test_a_chain_of_steps_as_a_script_would_run_it(run: Run, place: Path) -> Non
     assert (code, out.splitlines()[0]) == (0, "wrote served")
     code, out, _ = run("verify", "unfrozen", "--json")
     assert (code, json.loads(out)["step"]) == (0, "unfreeze")
+
+
+def test_cast_takes_a_checkpoint_by_its_name_its_index_its_folder_and_its_address(run: Run, place: Path) -> None:
+    import fsspec
+
+    with BundleWriter(place / "run" / "model.ckpt-7") as writer:
+        writer.add_array("w", np.ones(3, np.float32))
+    files = fsspec.filesystem("memory")
+    files.put(f"{place / 'run'}/", "/cast-run", recursive=True)
+    sources = ("run/model.ckpt-7", "run/model.ckpt-7.index", "run", "memory://cast-run/model.ckpt-7")
+    for number, source in enumerate(sources):
+        code, out, _ = run("cast", source, f"out{number}", "--json")
+        assert (code, json.loads(out)["cast_tensors"]) == (0, 1), source
+        assert Bundle(place / f"out{number}" / "checkpoint" / "model.ckpt").entry("w").dtype_name == "float16"
+    files.rm("/cast-run", recursive=True)
+
+
+def test_cast_runs_on_a_beam_runner_and_tells_what_found_nothing(run: Run, place: Path) -> None:
+    flags = ("--runner", "DirectRunner", "--beam=--direct_num_workers=1", "--keep", "nosuch")
+    code, out, err = run("cast", "model", "out", *flags, "--json")
+    assert (code, "--keep 'nosuch': found nothing" in err) == (0, True)
+    assert json.loads(out)["report"]["shards"][0]["file"] == "variables.data-00000-of-00001"
+
+
+def test_cast_lists_what_it_casts_and_what_not(run: Run, place: Path) -> None:
+    code, out, _ = run("cast", "--list", "--json")
+    listed = {it["op"]: (it["cast"], it["reason"]) for it in json.loads(out)}
+    assert (code, listed["MatMul"][0], listed["Relu"][0], listed["Softmax"][0]) == (0, "yes", "follows", "small")
+    assert listed["Exp"] == ("no", "its result leaves the narrow range, or loses its digits there")
+    assert any(
+        line.startswith("Exp ") and line.endswith("digits there") for line in run("cast", "--list")[1].splitlines()
+    )
+    assert run("cast", "model")[0] == 2
 
 
 def test_evaluate_ends_with_1_for_a_refused_candidate_and_says_why(run: Run, place: Path) -> None:

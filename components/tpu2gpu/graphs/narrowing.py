@@ -172,7 +172,11 @@ class Scope:
         if reason:
             return reason
         light, heavy = node.op in policy.light, node.op in policy.heavy or self._looks_up(node)
-        if node.op in policy.sums:
+        if policy.is_asked(node):
+            if not self._has_narrow_form(node):
+                return f"{node.op} has no {format.DTYPE_NAMES[self._dtype]} form"
+            light = True
+        elif node.op in policy.sums:
             count = self._counts.get(node.name)
             if count is None or count > policy.large_axis:
                 return f"{policy.sums[node.op]} ({'unknown' if count is None else count})"
@@ -190,6 +194,15 @@ class Scope:
         if not heavy and not any(source.name in self.narrow for source in sources):
             return "nothing narrow feeds it"
         return ""
+
+    def _has_narrow_form(self, node: Any) -> bool:
+        """Whether an op's definition lets the narrow type stand where a node of it has float32."""
+        definition = self._model.ops.find(node.op)
+        return definition is not None and all(
+            self._dtype in it.allowed_values.list.type
+            for it in definition.attr
+            if it.allowed_values.list.type and it.name in node.attr and node.attr[it.name].type == DT_FLOAT
+        )
 
     def _looks_up(self, node: Any) -> bool:
         """Whether a gather looks something up in a weight: an embedding, say, and no anchors or coordinates."""

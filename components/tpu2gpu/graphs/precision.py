@@ -33,6 +33,7 @@ class Policy:
         light: Ops that change where a changed one feeds them.
         wide_attributes: Type attributes of those ops that must stay (`op` -> names).
         why_wide: For any node: the reason why it must stay, or nothing.
+        is_asked: For any node: whether the user wants it narrow, so that it counts as light whatever its op.
         overflowing: Weights that the narrow type cannot hold: they stay, and so does what takes them.
         lookups: Ops that count as heavy where they look something up in a weight.
         sums: Ops that add up along axes, and why they stay where there is much to add up.
@@ -47,6 +48,7 @@ class Policy:
     lookups: frozenset[str] = frozenset()
     sums: Mapping[str, str] = attrs.field(factory=dict)
     large_axis: int = 0
+    is_asked: Callable[[Any], bool] = lambda node: False
 
 
 @attrs.frozen

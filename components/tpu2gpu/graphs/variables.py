@@ -15,6 +15,7 @@ from tpu2gpu.graphs.flattening import CALLS, Flattener
 from tpu2gpu.graphs.serving_model import ServingModel, Variable
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 from tpu2gpu.tensorbundle.reader import Bundle
+from tpu2gpu.tensorbundle.slices import Box, parse_spec
 
 HANDLE_SUFFIX = "/handle"
 
@@ -26,6 +27,7 @@ class _Known:
     key: str = ""
     name: str = ""
     trainable: bool = True
+    box: Box | None = None
 
 
 def find_variables(model: ServingModel, meta: Any, prefix: str | os.PathLike[str]) -> None:
@@ -53,12 +55,14 @@ def find_variables(model: ServingModel, meta: Any, prefix: str | os.PathLike[str
     wrong = []
     for name, node in handles.items():
         about = known.get(name.removesuffix(HANDLE_SUFFIX), known.get(name, _Known()))
-        mismatch = _mismatch(node, about.key, model.bundle)
+        mismatch = _mismatch(node, about, model.bundle)
         if mismatch:
             wrong.append(f"{name}: {mismatch}")
             continue
-        shape = model.bundle.entry(about.key).shape
-        model.variables[name] = Variable(name, about.key, node.attr["dtype"].type, shape, about.trainable)
+        shape = _shape(about, model.bundle)
+        model.variables[name] = Variable(
+            name, about.key, node.attr["dtype"].type, shape, about.trainable, box=about.box
+        )
     if wrong:
         raise GraphError(f"{prefix}: does not fit the graph", details=wrong, way_out="export the model again")
     _give_names(model, {variable.node: known_name for variable, known_name in _own_names(model, known)})
@@ -76,23 +80,28 @@ def _bypass_local_variable(model: ServingModel, name: str) -> bool:
     return True
 
 
-def _mismatch(handle: Any, key: str, bundle: Bundle) -> str:
-    if not key:
+def _shape(about: _Known, bundle: Bundle) -> tuple[int, ...]:
+    """The shape of what a variable is restored from: a tensor, or a part of one."""
+    return bundle.entry(about.key).shape if about.box is None else about.box.sizes
+
+
+def _mismatch(handle: Any, about: _Known, bundle: Bundle) -> str:
+    if not about.key:
         return "nothing restores it"
-    if key not in bundle:
-        return f"no {key!r} in the checkpoint"
-    entry = bundle.entry(key)
+    if about.key not in bundle:
+        return f"no {about.key!r} in the checkpoint"
+    entry, found = bundle.entry(about.key), _shape(about, bundle)
     declared = handle.attr["shape"].shape
     shape = [dim.size for dim in declared.dim]
-    same_rank = declared.unknown_rank or len(shape) == len(entry.shape)
-    same_sizes = all(size in (-1, found) for size, found in zip(shape, entry.shape, strict=False))
+    same_rank = declared.unknown_rank or len(shape) == len(found)
+    same_sizes = all(size in (-1, it) for size, it in zip(shape, found, strict=False))
     if handle.attr["dtype"].type != entry.dtype or not same_rank or not same_sizes:
-        return f"{shape} in the graph, {entry.dtype_name} {list(entry.shape)} in the checkpoint"
+        return f"{shape} in the graph, {entry.dtype_name} {list(found)} in the checkpoint"
     return ""
 
 
 def _from_restore_op(meta: Any, ops: OpDefs) -> Iterator[tuple[str, _Known]]:
-    """Which key each variable is restored from, told by the dataflow of the restore op."""
+    """Which key, and which part of it, each variable is restored from, told by the dataflow of the restore op."""
     from tensorflow.core.framework import variable_pb2
     from tensorflow.python.framework import tensor_util
 
@@ -103,7 +112,14 @@ def _from_restore_op(meta: Any, ops: OpDefs) -> Iterator[tuple[str, _Known]]:
                 name = split_tensor(variable_pb2.VariableDef.FromString(text).variable_name)[0]
                 trainable[name] = collection == "trainable_variables"
     nodes = restoring_nodes(meta, ops)
-    keys: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
+
+    def listed(reference: str, index: int) -> str:
+        name = split_tensor(reference)[0]
+        if name not in texts:
+            texts[name] = tensor_util.MakeNdarray(nodes[name].attr["value"].tensor)
+        return str(texts[name][index].decode())
+
     for node in nodes.values():
         if node.op not in ("Assign", "AssignVariableOp"):
             continue
@@ -112,11 +128,10 @@ def _from_restore_op(meta: Any, ops: OpDefs) -> Iterator[tuple[str, _Known]]:
             source, index = split_tensor(nodes[source].input[0])
         restore = nodes[source]
         if restore.op == "RestoreV2":
-            names = split_tensor(restore.input[1])[0]
-            if names not in keys:
-                keys[names] = tensor_util.MakeNdarray(nodes[names].attr["value"].tensor)
+            part = parse_spec(listed(restore.input[2], index))
             variable = split_tensor(node.input[0])[0]
-            yield variable, _Known(keys[names][index].decode(), trainable=trainable.get(variable, True))
+            box = part[1] if part else None
+            yield variable, _Known(listed(restore.input[1], index), "", trainable.get(variable, True), box)
 
 
 def restoring_nodes(meta: Any, ops: OpDefs) -> Mapping[str, Any]:

@@ -86,6 +86,7 @@ class CastResult:
         cast_tensors: How many weights changed their type.
         max_relative_error: Largest relative error among the weights that stayed finite and nonzero; None where not
             measured.
+        without_effect: Flags that name what is not there.
         report: What `report.json` holds.
     """
 
@@ -94,6 +95,7 @@ class CastResult:
     cast_size_bytes: int
     cast_tensors: int
     max_relative_error: float | None
+    without_effect: tuple[str, ...]
     report: dict[str, Any]
 
 
@@ -118,7 +120,7 @@ def cast_model(
 
     Raises:
         PrecisionRefusedError: Values do not fit the precision; the report of all stands beside the target.
-        UsageError: A rule is malformed, or contradicts another option.
+        UsageError: A rule is malformed, contradicts another option, or names an op that does not exist.
         SourceError: The source is not a SavedModel.
         CheckpointError: Its variables are damaged.
         GraphError: Its graph contradicts itself.
@@ -169,7 +171,7 @@ def cast_checkpoint(
         RemoteRunError: The Beam runner failed.
         OutputExistsError: The target is there already.
     """
-    from tpu2gpu.precision_caster.weights import cast_weights, choose_types
+    from tpu2gpu.precision_caster.weights import cast_weights, choose_types, without_effect
     from tpu2gpu.tensorbundle.reader import Bundle
 
     options = options or CastOptions()
@@ -186,6 +188,7 @@ def cast_checkpoint(
             **weights.report,
             **_about_overflows({**overflowing, **weights.overflows}, overflowing, options),
             "kept": [{"tensor": key, "reason": reason} for key, reason in sorted(kept.items())],
+            "without_effect": without_effect(bundle, options),
         }
         _refuse_overflow(weights.overflows, options)
     return _result(Path(target), staging.report)
@@ -200,6 +203,7 @@ def _cast(
 ) -> ServingModel:
     """Rewrites the graph, writes the weights, and reports; with `on_overflow=keep` again, without what overflows."""
     from tpu2gpu.graphs.saved_model import VARIABLES_PREFIX, read_saved_model
+    from tpu2gpu.precision_caster.policy import check_ops, without_effect
     from tpu2gpu.precision_caster.weights import CastWeights, cast_weights, describe_weight
     from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
     from tpu2gpu.tensorbundle.streaming import Wanted
@@ -207,6 +211,8 @@ def _cast(
     overflowing: dict[str, CastStatistics] = {}
     while True:
         model = read_saved_model(source)
+        check_ops(model, options.keep_op)
+        idle = without_effect(model, options)
         graph = _cast_graph(model, options, overflowing)
         weights = CastWeights({"weights": [], "size_bytes": 0, "cast_size_bytes": 0}, {})
         if model.bundle is not None:
@@ -228,6 +234,7 @@ def _cast(
         "changed_nodes": graph.widened + len(graph.narrowed),
         "inserted_casts": len(graph.casts),
         "kept": [{"node": node, "reason": reason} for node, reason in sorted(graph.kept.items())],
+        "without_effect": idle,
         **_about_overflows({**overflowing, **overflows}, overflowing, options),
     }
     _refuse_overflow(overflows, options)
@@ -295,5 +302,6 @@ def _result(target: Path, report: dict[str, Any]) -> CastResult:
         cast_size_bytes=report["cast_size_bytes"],
         cast_tensors=len(report["weights"]),
         max_relative_error=max(errors, default=None if report["weights"] else 0.0),
+        without_effect=tuple(report["without_effect"]),
         report=report,
     )

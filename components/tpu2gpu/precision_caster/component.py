@@ -13,7 +13,7 @@ from tpu2gpu.artifacts import Metrics
 from tpu2gpu.precision_caster.casting import CastOptions
 from tpu2gpu.precision_caster.executor import Executor
 
-FORMAT_VERSION = 2  # one more whenever the same options give another output: former results are not served again then
+FORMAT_VERSION = 3  # one more whenever the same options give another output: former results are not served again then
 
 
 class PrecisionCasterSpec(ComponentSpec):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.precision import Policy
-from tpu2gpu.precision_caster.rules import KEEP, compile_rules, decide
+from tpu2gpu.options import did_you_mean
+from tpu2gpu.precision_caster.rules import KEEP, compile_rules, decide, without_finding
+
+if TYPE_CHECKING:
+    from tpu2gpu.graphs.serving_model import ServingModel
+    from tpu2gpu.precision_caster.casting import CastOptions
 
 # Matrix work, where the time goes: GPUs multiply in the narrow type and add up in float32.
 HEAVY = frozenset(
@@ -91,12 +96,62 @@ def serving_policy(
             )
     ops = set(keep_ops)
 
+    def is_asked(node: Any) -> bool:
+        rule = decide(compiled, node.name)
+        return rule is not None and rule.dtype == precision
+
     def why_wide(node: Any) -> str:
         rule = decide(compiled, node.name)
-        if rule is not None and rule.dtype != precision:
-            return f"asked for: {rule.flag}"
+        if rule is not None:
+            return "" if rule.dtype == precision else f"asked for: {rule.flag}"
         if node.op in ops:
             return f"asked for: --keep-op {node.op}"
         return KEPT_OPS.get(node.op, "")
 
-    return Policy(HEAVY, LIGHT, WIDE_ATTRIBUTES, why_wide, frozenset(overflowing), LOOKUPS, SUMS, LARGE_AXIS[precision])
+    return Policy(
+        HEAVY,
+        LIGHT,
+        WIDE_ATTRIBUTES,
+        why_wide,
+        frozenset(overflowing),
+        LOOKUPS,
+        SUMS,
+        LARGE_AXIS[precision],
+        is_asked,
+    )
+
+
+def describe_ops() -> list[dict[str, str]]:
+    """For each op of the lists whether it is cast (`yes`, `no`, `follows` what feeds it, `small` sums only) and why."""
+    listed = {
+        **dict.fromkeys(LIGHT, ("follows", "light: cast where what feeds it is")),
+        **dict.fromkeys(HEAVY, ("yes", "heavy: worth a cast")),
+        **{op: ("small", reason) for op, reason in SUMS.items()},
+        **{op: ("no", reason) for op, reason in KEPT_OPS.items()},
+    }
+    return [{"op": op, "cast": cast, "reason": reason} for op, (cast, reason) in sorted(listed.items())]
+
+
+def check_ops(model: ServingModel, keep_ops: Iterable[str]) -> None:
+    """Checks that the ops to keep exist.
+
+    Args:
+        model: The model, which may bring ops of its own.
+        keep_ops: What the user gave.
+
+    Raises:
+        UsageError: Neither the model nor TensorFlow knows an op.
+    """
+    known = {*model.op_counts(), *HEAVY, *LIGHT, *SUMS, *KEPT_OPS}
+    for op in keep_ops:
+        if op not in known and model.ops.find(op) is None:
+            raise UsageError(f"--keep-op {op}: no such op", way_out=did_you_mean(op, known))
+
+
+def without_effect(model: ServingModel, options: CastOptions) -> list[str]:
+    """The flags that find no node of a model, those of bodies of control flow among them."""
+    nodes = [*model.nodes.values(), *(node for it in model.functions.values() for node in it.node_def)]
+    rules = compile_rules(options.keep, options.rule, None)
+    ops = {node.op for node in nodes}
+    absent = [f"--keep-op {op}" for op in options.keep_op if op not in ops]
+    return [*without_finding(rules, [node.name for node in nodes]), *absent]

@@ -86,6 +86,12 @@ def decide(rules: Iterable[Rule], *names: str) -> Rule | None:
     return next((rule for rule in rules if any(rule.pattern.search(name) for name in names)), None)
 
 
+def without_finding(rules: Iterable[Rule], names: Iterable[str]) -> list[str]:
+    """The flags of the rules that find something in none of the names."""
+    known = list(names)
+    return [rule.flag for rule in rules if not any(rule.pattern.search(name) for name in known)]
+
+
 def _rule(text: str, flag: str) -> Rule:
     pattern, equals, dtype = text.rpartition("=")
     if not equals or dtype not in (KEEP, *DTYPES):

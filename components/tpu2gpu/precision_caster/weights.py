@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.graphs.restoring import kind_of_tensor, object_names
-from tpu2gpu.precision_caster.rules import KEEP, PRESETS, compile_rules, decide
+from tpu2gpu.precision_caster.rules import KEEP, PRESETS, compile_rules, decide, without_finding
 from tpu2gpu.progress import Progress
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import is_float
@@ -86,6 +86,13 @@ def choose_types(
         clamp = options.on_overflow == "clamp"
         wanted.append(Wanted(key, key, entry.dtype if dtype == KEEP else format.DTYPE_ENUMS[dtype], clamp))
     return wanted, kept
+
+
+def without_effect(bundle: Bundle, options: CastOptions) -> list[str]:
+    """The flags that find no tensor of a checkpoint; an op is not to be found there at all."""
+    rules = compile_rules(options.keep, options.rule, None)
+    names = [*bundle.entries, *(object_names(bundle).values() if rules else ())]
+    return [*without_finding(rules, names), *(f"--keep-op {op}" for op in options.keep_op)]
 
 
 def cast_weights(
