@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -250,7 +251,7 @@ def test_a_damaged_source_is_named_tensor_by_tensor(tmp_path: Path) -> None:
     plan = plan_cast(bundle, [Wanted(key, key, format.DTYPE_ENUMS["float16"]) for key in bundle])
     with pytest.raises(CheckpointError, match="2 tensors") as caught:
         cast_shard(bundle, plan, 0, tmp_path / "out")
-    assert caught.value.details == ("a", "c")
+    assert caught.value.details == (f"a: in {path}", f"c: in {path}")
 
 
 def test_damaged_strings_are_named_and_not_passed_on(tmp_path: Path) -> None:
@@ -269,7 +270,19 @@ def test_damaged_strings_are_named_and_not_passed_on(tmp_path: Path) -> None:
     plan = plan_cast(bundle, [Wanted(key, key, bundle.entry(key).dtype) for key in bundle])
     with pytest.raises(CheckpointError, match="1 tensors") as caught:
         cast_shard(bundle, plan, 0, tmp_path / "out", threads=2)
-    assert caught.value.details == ("words",)
+    assert caught.value.details == (f"words: in {path}",)
+
+
+def test_a_data_file_that_becomes_shorter_is_named_with_the_tensor(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "in") as writer:
+        writer.add_array("value", np.ones(5000, np.float32))
+    bundle = Bundle(tmp_path / "in")
+    plan = plan_cast(bundle, [Wanted("value", "value", format.DTYPE_ENUMS["float16"])])
+    path = format.shard_path(tmp_path / "in", 0, 1)
+    os.truncate(path, 6000)
+    for read in (lambda: bundle.read("value"), lambda: cast_shard(bundle, plan, 0, tmp_path / "out")):
+        with pytest.raises(CheckpointError, match=f"{path}: became shorter while tensor 'value' was read"):
+            read()
 
 
 def test_bfloat16_subnormals_survive() -> None:

@@ -21,15 +21,19 @@ from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.slices import Box, whole
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
-NUMERIC = ["float16", "bfloat16", "float32", "float64", "int8", "int32", "int64", "uint8", "bool", "complex64"]
+TYPES = [*format.DTYPE_ENUMS]
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 
 
 @st.composite
 def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
     """An array of any type that a checkpoint holds, 0-d and empty ones among them, with any bits."""
-    dtype = format.numpy_dtype(format.DTYPE_ENUMS[draw(st.sampled_from(NUMERIC))])
+    dtype = format.numpy_dtype(format.DTYPE_ENUMS[draw(st.sampled_from(TYPES))])
     shape = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
+    if dtype.hasobject:
+        strings = np.empty(int(np.prod(shape)), object)
+        strings[:] = [draw(st.binary(max_size=200)) for _ in strings]
+        return strings.reshape(shape)
     size = int(np.prod(shape)) * dtype.itemsize
     data = draw(st.binary(min_size=size, max_size=size))
     if dtype.kind == "b":
@@ -37,17 +41,30 @@ def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def bits(array: Any) -> bytes:
-    return np.ascontiguousarray(array).tobytes()
+def as_array(value: Any) -> np.ndarray[Any, Any]:
+    """An array as it is; a single string, of which TensorFlow makes a bytes object, as an array of it."""
+    return np.asarray(value, object) if isinstance(value, bytes) else np.asarray(value)
+
+
+def bits(array: Any) -> Any:
+    """The bytes of numbers; strings as they are."""
+    array = as_array(array)
+    return array.reshape(-1).tolist() if array.dtype == object else np.ascontiguousarray(array).tobytes()
 
 
 def write_with_tensorflow(prefix: Path, tensors: dict[str, Any]) -> None:
     import tensorflow as tf
 
-    values = [tf.constant(value) for value in tensors.values()]
+    values = [tf.constant(value, _tf_type(value)) for value in tensors.values()]
     tf.raw_ops.SaveV2(
         prefix=str(prefix), tensor_names=list(tensors), shape_and_slices=[""] * len(tensors), tensors=values
     )
+
+
+def _tf_type(array: np.ndarray[Any, Any]) -> Any:
+    import tensorflow as tf
+
+    return tf.string if array.dtype == object else tf.as_dtype(array.dtype)
 
 
 judged = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -82,8 +99,9 @@ def test_what_is_written_tensorflow_reads_bit_for_bit(
     assert sorted(reader.get_variable_to_shape_map()) == sorted(tensors)
     for name, value in tensors.items():
         restored = tf.raw_ops.RestoreV2(
-            prefix=str(prefix), tensor_names=[name], shape_and_slices=[""], dtypes=[tf.as_dtype(value.dtype)]
-        )[0].numpy()
+            prefix=str(prefix), tensor_names=[name], shape_and_slices=[""], dtypes=[_tf_type(value)]
+        )[0]
+        restored = as_array(restored.numpy())
         assert (restored.dtype, restored.shape, bits(restored)) == (value.dtype, value.shape, bits(value))
         assert bits(reader.get_tensor(name)) == bits(value)
 
@@ -125,6 +143,34 @@ def test_thousands_of_names_with_shared_prefixes(tmp_path: Path) -> None:
             writer.add_array(name, np.int32(number))
     assert list(Bundle(tmp_path / "model")) == sorted(names)
     assert tf.train.load_checkpoint(str(tmp_path / "model")).get_tensor(names[1234]) == 1234
+
+
+def test_an_index_of_many_blocks_that_tensorflow_wrote_is_read(tmp_path: Path) -> None:
+    names = [f"net/block_{i // 10}/conv_{i % 10}/kernel" + "x" * 90 for i in range(3000)]
+    write_with_tensorflow(tmp_path / "model", {name: np.int32(number) for number, name in enumerate(names)})
+    bundle = Bundle(tmp_path / "model")
+    plain = sum(len(name) + len(format.encode_entry(bundle.entry(name))) for name in names)
+    size = format.index_path(tmp_path / "model").stat().st_size
+    assert 256 << 10 < size < plain  # more than TensorFlow puts into one block, with shared prefixes
+    assert list(bundle) == sorted(names)
+    assert [int(bundle.read(name)) for name in names] == list(range(3000))
+
+
+def test_a_bundle_in_several_files_that_tensorflow_merged_is_read(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    tensors = {f"part{it}/value": np.arange(it, it + 50, dtype=np.float32) for it in range(3)}
+    for name, value in tensors.items():
+        write_with_tensorflow(
+            tmp_path / name.partition("/")[0], {name: value, f"{name}/name": np.array(name.encode(), object)}
+        )
+    parts = [str(tmp_path / f"part{it}") for it in range(3)]
+    tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(tmp_path / "model"))
+    bundle = Bundle(tmp_path / "model")
+    assert (bundle.shards, len({bundle.entry(name).shard for name in tensors})) == (3, 3)
+    for name, value in tensors.items():
+        assert np.array_equal(bundle.read(name), value)
+        assert bundle.read(f"{name}/name") == name.encode()
 
 
 def test_big_endian_arrays_are_stored_little_endian(tmp_path: Path) -> None:
@@ -194,6 +240,34 @@ def test_partitioned_tensors_are_assembled(
     )
 
 
+@pytest.mark.parametrize(
+    ("shape", "specs"),
+    [
+        ((1, 40000), [((0, 0), (1, 15000)), ((0, 15000), (1, 25000))]),
+        ((3, 2, 20000), [((0, 0, 0), (3, 2, 7000)), ((0, 0, 7000), (3, 1, 13000)), ((0, 1, 7000), (3, 1, 13000))]),
+        ((6, 5000), [((0, 0), (6, 2500)), ((0, 2500), (6, 2500))]),
+    ],
+)
+def test_no_chunk_of_a_partitioned_tensor_is_longer_than_asked_for(
+    shape: tuple[int, ...], specs: list[tuple[tuple[int, ...], tuple[int, ...]]], tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    value = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    boxes = [Box(*spec) for spec in specs]
+    texts = [":".join(f"{a},{n}" for a, n in zip(box.starts, box.sizes, strict=True)) for box in boxes]
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "tf"),
+        tensor_names=["table"] * len(boxes),
+        shape_and_slices=[f"{' '.join(map(str, shape))} {text}" for text in texts],
+        tensors=[tf.constant(value[box.within(whole(shape))]) for box in boxes],
+    )
+    chunks = list(Bundle(tmp_path / "tf").chunks("table", 16384))
+    assert b"".join(chunks) == value.tobytes()
+    assert max(map(len, chunks)) <= 16384
+    assert len(chunks) < 60
+
+
 @pytest.mark.parametrize("size", [63, 64, 8191, 8192, 1 << 20, 1 << 27])
 def test_keys_of_large_slices_are_tensorflows(tmp_path: Path, size: int) -> None:
     import tensorflow as tf
@@ -250,6 +324,12 @@ def test_files_of_other_file_systems_are_read_by_ranges(sound: Path) -> None:
     assert [len(chunk) for chunk in bundle.chunks("first", 16)] == [16, 16, 8]
     with pytest.raises(SourceError, match=r"other.index is missing"):
         Bundle("ram://bundle/other")
+    flip(data_file(sound), 3)
+    tf.io.gfile.copy(str(data_file(sound)), f"ram://bundle/{data_file(sound).name}", overwrite=True)
+    with pytest.raises(
+        CheckpointError, match=r"^ram://bundle/model.data-00000-of-00001: the checksum of tensor 'first'"
+    ):
+        Bundle("ram://bundle/model").read("first")
 
 
 @pytest.fixture
@@ -379,3 +459,21 @@ def test_a_writer_refuses_a_second_tensor_of_a_name_and_wrong_sizes(tmp_path: Pa
         writer.add_array("a", np.zeros(1))
     with pytest.raises(CheckpointError, match=r"4 bytes given for 'a'"), BundleWriter(tmp_path / "model") as writer:
         writer.add("a", format.DTYPE_ENUMS["float32"], [2], [b"1234"])
+
+
+@pytest.mark.parametrize("key", ["", "\0name", "half \ud800"])
+def test_a_writer_refuses_what_cannot_be_a_name(key: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no tensor can be called"), BundleWriter(tmp_path / "model") as writer:
+        writer.add_array(key, np.zeros(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_that_cannot_write_its_index_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path, data: bytes) -> int:
+        path.touch()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_bytes", failing)
+    with pytest.raises(OSError, match="disk full"), BundleWriter(tmp_path / "model") as writer:
+        writer.add_array("a", np.zeros(1))
+    assert list(tmp_path.iterdir()) == []

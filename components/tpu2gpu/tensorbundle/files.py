@@ -39,12 +39,15 @@ class _Local:
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             self.size_bytes = os.fstat(file.fileno()).st_size
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size_bytes else b""
-        if isinstance(self._map, mmap.mmap):
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size_bytes else None
+        if self._map is not None:
             self._map.madvise(mmap.MADV_SEQUENTIAL)
 
     def read(self, offset: int, size: int) -> memoryview:
-        return memoryview(self._map)[offset : offset + size]
+        if self._map is None:
+            return memoryview(b"")
+        # A look behind the end of a file that became shorter would kill the process: asked anew each time.
+        return memoryview(self._map)[offset : min(offset + size, self._map.size())]
 
 
 class _Remote:

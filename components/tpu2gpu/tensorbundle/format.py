@@ -151,6 +151,19 @@ def mask(crc: int) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def encode_strings(strings: Sequence[bytes]) -> tuple[bytes, int]:
+    """The stored form of a string tensor (lengths, their checksum, the strings), and the checksum of the tensor.
+
+    Source: WriteStringTensor in tensorflow/core/util/tensor_bundle/tensor_bundle.cc
+    """
+    lengths = b"".join(struct.pack("<I" if len(it) >> 32 == 0 else "<Q", len(it)) for it in strings)
+    crc = google_crc32c.value(lengths)
+    stored_crc = struct.pack("<I", mask(crc))
+    data = b"".join(strings)
+    head = b"".join(wire.varint(len(it)) for it in strings) + stored_crc
+    return head + data, mask(google_crc32c.extend(crc, stored_crc + data))
+
+
 def shard_path(prefix: str | os.PathLike[str], shard: int, shards: int) -> Path:
     """The path of one data file."""
     return Path(f"{os.fspath(prefix)}.data-{shard:05d}-of-{shards:05d}")

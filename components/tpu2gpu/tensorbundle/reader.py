@@ -103,16 +103,31 @@ class Bundle:
             return sum(part.size_bytes for _, part in self._parts[key])
         return self.entry(key).size_bytes
 
+    def shard_name(self, shard: int) -> str:
+        """The path of one data file, wherever it lies."""
+        return beside(self.prefix, f".data-{shard:05d}-of-{self.shards:05d}")
+
     def _stored(self, key: str, entry: format.Entry, chunk_bytes: int) -> Iterator[memoryview]:
-        file = self._file(entry.shard) if entry.size_bytes else None
-        crc, end = 0, entry.offset + entry.size_bytes
-        for start in range(entry.offset, end, chunk_bytes):
-            chunk = file.read(start, min(chunk_bytes, end - start)) if file else memoryview(b"")
+        crc = 0
+        for start in range(0, entry.size_bytes, chunk_bytes):
+            chunk = self._range(key, entry, start, min(chunk_bytes, entry.size_bytes - start))
             crc = google_crc32c.extend(crc, np.frombuffer(chunk, np.uint8))
             yield chunk
         # A string tensor's checksum covers its lengths in another form than they are stored in.
         if entry.dtype != format.DT_STRING and format.mask(crc) != entry.crc32c:
             raise self._wrong_checksum(key, entry)
+
+    def _range(self, key: str, entry: format.Entry, start: int, size: int) -> memoryview:
+        """Bytes of a tensor, or of a part of one.
+
+        Raises:
+            CheckpointError: The file became shorter.
+        """
+        file = self._file(entry.shard)
+        data = file.read(entry.offset + start, size) if file else memoryview(b"")
+        if len(data) < size:
+            raise became_shorter(self.shard_name(entry.shard), key)
+        return data
 
     def _assembled(
         self, key: str, wanted: Box, parts: list[tuple[Box, format.Entry]], chunk_bytes: int
@@ -122,8 +137,8 @@ class Bundle:
             raise UnsupportedError(
                 f"{self.prefix}: the string tensor {key!r} is partitioned", way_out="save it unpartitioned"
             )
-        # Rows are read in order, each once, so that the checksum can be taken as they pass.
-        checks = [_Rows(self, box, stored, dtype.itemsize) for box, stored in parts if box.overlap(wanted)]
+        # Elements are read in order, each once, so that the checksum can be taken as they pass.
+        checks = [_Passing(self, key, box, stored, dtype.itemsize) for box, stored in parts if box.overlap(wanted)]
         yield from assemble(wanted, [(check.box, check.read) for check in checks], dtype, chunk_bytes)
         for check in checks:
             if not check.matches():
@@ -131,7 +146,7 @@ class Bundle:
 
     def _wrong_checksum(self, key: str, entry: format.Entry) -> CheckpointError:
         return CheckpointError(
-            f"{self._shard_path(entry.shard)}: the checksum of tensor {key!r} does not match its bytes",
+            f"{self.shard_name(entry.shard)}: the checksum of tensor {key!r} does not match its bytes",
             way_out="the file is damaged; fetch it again",
         )
 
@@ -190,7 +205,7 @@ class Bundle:
             return f"its shape is {list(entry.shape)}"
         file = self._file(entry.shard)
         if file is None:
-            return f"its file {self._shard_path(entry.shard).name} is missing"
+            return f"its file {self.shard_name(entry.shard)} is missing"
         if entry.offset < 0 or entry.size_bytes < 0 or entry.offset + entry.size_bytes > file.size_bytes:
             return f"bytes {entry.offset} to {entry.offset + entry.size_bytes}, but the file has {file.size_bytes}"
         expected = _expected_bytes(entry)
@@ -242,35 +257,25 @@ class Bundle:
     def _file(self, shard: int) -> RangeFile | None:
         if shard not in self._files:
             try:
-                self._files[shard] = open_ranges(self._shard_name(shard))
+                self._files[shard] = open_ranges(self.shard_name(shard))
             except FileNotFoundError:
                 self._files[shard] = None
         return self._files[shard]
 
-    def _shard_name(self, shard: int) -> str:
-        return beside(self.prefix, f".data-{shard:05d}-of-{self.shards:05d}")
 
-    def _shard_path(self, shard: int) -> Path:
-        return Path(self._shard_name(shard))
+class _Passing:
+    """A part whose elements are read in order, with the checksum of what has passed."""
 
-
-class _Rows:
-    """A part whose rows are read in order, with the checksum of what has passed."""
-
-    def __init__(self, bundle: Bundle, box: Box, entry: format.Entry, item_bytes: int) -> None:
+    def __init__(self, bundle: Bundle, key: str, box: Box, entry: format.Entry, item_bytes: int) -> None:
         self.box, self.entry = box, entry
-        self._file = bundle._file(entry.shard)
-        self._row_bytes = entry.size_bytes // max(1, box.sizes[0])
+        self._bundle, self._key, self._item_bytes = bundle, key, item_bytes
         self._passed, self._crc = 0, 0
 
-    def read(self, first: int, rows: int) -> memoryview:
-        if self._file is None:
-            return memoryview(b"")
-        self._pass(first * self._row_bytes)
-        data = self._file.read(self.entry.offset + first * self._row_bytes, rows * self._row_bytes)
-        if first * self._row_bytes == self._passed:
-            self._crc = google_crc32c.extend(self._crc, np.frombuffer(data, np.uint8))
-            self._passed += len(data)
+    def read(self, first: int, count: int) -> memoryview:
+        self._pass(first * self._item_bytes)
+        data = self._bundle._range(self._key, self.entry, first * self._item_bytes, count * self._item_bytes)
+        if first * self._item_bytes == self._passed:
+            self._take(data)
         return data
 
     def matches(self) -> bool:
@@ -278,11 +283,21 @@ class _Rows:
         return format.mask(self._crc) == self.entry.crc32c
 
     def _pass(self, end: int) -> None:
-        """Takes the rows that nobody asked for into the checksum."""
-        while self._file is not None and self._passed < end:
-            data = self._file.read(self.entry.offset + self._passed, min(CHUNK_BYTES, end - self._passed))
-            self._crc = google_crc32c.extend(self._crc, np.frombuffer(data, np.uint8))
-            self._passed += len(data)
+        """Takes what nobody asked for into the checksum."""
+        while self._passed < end:
+            size = min(CHUNK_BYTES, end - self._passed)
+            self._take(self._bundle._range(self._key, self.entry, self._passed, size))
+
+    def _take(self, data: memoryview) -> None:
+        self._crc = google_crc32c.extend(self._crc, np.frombuffer(data, np.uint8))
+        self._passed += len(data)
+
+
+def became_shorter(file: str, key: str) -> CheckpointError:
+    """What to raise where a file ends in a tensor that it held when it was opened."""
+    return CheckpointError(
+        f"{file}: became shorter while tensor {key!r} was read", way_out="read a checkpoint that nothing writes to"
+    )
 
 
 def _overlaps(places: list[tuple[int, int, int, str]]) -> list[str]:

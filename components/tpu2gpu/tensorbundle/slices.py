@@ -6,6 +6,7 @@ Source: tensorflow/core/util/saved_tensor_slice_util.cc and tensorflow/core/lib/
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -37,6 +38,11 @@ class Box:
     def count(self) -> int:
         """Number of elements."""
         return math.prod(self.sizes)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """How many elements one index of each dimension takes."""
+        return tuple(math.prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes)))
 
     def overlap(self, other: Box) -> Box | None:
         """What two boxes share, None when that is nothing."""
@@ -142,29 +148,39 @@ def check_parts(shape: Sequence[int], boxes: Sequence[Box]) -> str:
 def assemble(
     wanted: Box, parts: Sequence[tuple[Box, Any]], dtype: np.dtype[Any], chunk_bytes: int
 ) -> Iterator[memoryview]:
-    """The bytes of a box of a tensor, put together from parts, row-major, some rows at a time.
+    """The bytes of a box of a tensor, put together from parts, row-major, block by block.
+
+    A block is a range of the first axis along which one index takes no more than `chunk_bytes`, at one index of each
+    axis before it, so that every part is read from its beginning to its end.
 
     Args:
         wanted: The box.
-        parts: Each part's box, and a callable that gives the bytes of a range of its rows.
+        parts: Each part's box, and a callable that gives the bytes of a range of its elements.
         dtype: Type of the elements.
-        chunk_bytes: About how many bytes are made at once; never less than a row.
+        chunk_bytes: How many bytes are made at once; never less than an element.
     """
     if not wanted.sizes:
         yield memoryview(parts[0][1](0, 1))
         return
-    row_bytes = max(1, math.prod(wanted.sizes[1:]) * dtype.itemsize)
-    rows = max(1, chunk_bytes // row_bytes)
-    for first in range(0, wanted.sizes[0], rows):
-        count = min(rows, wanted.sizes[0] - first)
-        block = Box((wanted.starts[0] + first, *wanted.starts[1:]), (count, *wanted.sizes[1:]))
-        values = np.empty(block.sizes, dtype)
-        for box, read in parts:
-            shared = box.overlap(block)
-            if shared is None:
-                continue
-            start, size = shared.starts[0] - box.starts[0], shared.sizes[0]
-            piece = np.frombuffer(read(start, size), dtype).reshape(size, *box.sizes[1:])
-            held = Box((shared.starts[0], *box.starts[1:]), (size, *box.sizes[1:]))
-            values[shared.within(block)] = piece[shared.within(held)]
-        yield values.reshape(-1).view(np.uint8).data
+    boxes = [wanted, *(box for box, _ in parts)]
+    index_bytes = [max(box.strides[axis] for box in boxes) * dtype.itemsize for axis in range(len(wanted.sizes))]
+    axis = next((axis for axis, size in enumerate(index_bytes) if size <= chunk_bytes), len(index_bytes) - 1)
+    step = max(1, chunk_bytes // index_bytes[axis])
+    for index in itertools.product(*map(range, wanted.sizes[:axis])):
+        for first in range(0, wanted.sizes[axis], step):
+            starts = (*index, first, *(0 for _ in wanted.sizes[axis + 1 :]))
+            count = min(step, wanted.sizes[axis] - first)
+            sizes = (*(1 for _ in index), count, *wanted.sizes[axis + 1 :])
+            block = Box(tuple(a + b for a, b in zip(wanted.starts, starts, strict=True)), sizes)
+            values = np.empty(block.sizes, dtype)
+            for box, read in parts:
+                shared = box.overlap(block)
+                if shared is not None:
+                    held = Box(
+                        shared.starts[: axis + 1] + box.starts[axis + 1 :],
+                        shared.sizes[: axis + 1] + box.sizes[axis + 1 :],
+                    )
+                    place = zip(held.starts, box.starts, box.strides, strict=True)
+                    piece = read(sum((start - base) * stride for start, base, stride in place), held.count)
+                    values[shared.within(block)] = np.frombuffer(piece, dtype).reshape(held.sizes)[shared.within(held)]
+            yield values.reshape(-1).view(np.uint8).data

@@ -25,7 +25,7 @@ from tpu2gpu.progress import Progress, silent
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import Array, Scratch, cast_values, is_float
 from tpu2gpu.tensorbundle.checksum import combine
-from tpu2gpu.tensorbundle.reader import CHUNK_BYTES, Bundle
+from tpu2gpu.tensorbundle.reader import CHUNK_BYTES, Bundle, became_shorter
 from tpu2gpu.tensorbundle.slices import Box
 from tpu2gpu.tensorbundle.statistics import CastStatistics
 
@@ -190,7 +190,8 @@ def cast_shard(
         with ThreadPoolExecutor(1 if remote else threads, thread_name_prefix="cast") as pool:
             done = pool.map(lambda part: crew.cast(*part), parts)
             results = list(_put_together(bundle, tensors, parts, done, progress))
-    damaged = [tensor.key for tensor in results if tensor.entry.crc32c < 0]
+    wrong = {tensor.key for tensor in results if tensor.entry.crc32c < 0}
+    damaged = [f"{it.wanted.key}: in {bundle.shard_name(it.source.shard)}" for it in tensors if it.wanted.key in wrong]
     if damaged:
         raise CheckpointError(
             f"{bundle.prefix}: the checksums of {len(damaged)} tensors do not match their bytes",
@@ -298,7 +299,7 @@ class _Crew:
         crc_in, crc_out, statistics = 0, 0, CastStatistics() if cast else None
         for first in range(start, stop, step):
             last = min(first + step, stop)
-            raw = self._read(source, first * before_type.itemsize, last * before_type.itemsize)
+            raw = self._read(tensor, first * before_type.itemsize, last * before_type.itemsize)
             crc_in = google_crc32c.extend(crc_in, raw)
             result = raw
             if statistics is not None:
@@ -343,13 +344,13 @@ class _Crew:
         scratch = self._local.scratch
         return cast_values(before, target, clamp=wanted.clamp, thorough=self._thorough, scratch=scratch)
 
-    def _read(self, source: format.Entry, start: int, stop: int) -> Array:
+    def _read(self, tensor: PlannedTensor, start: int, stop: int) -> Array:
         buffer = self._local.scratch.array("read", stop - start, np.uint8)
-        filled = 0
+        filled, source = 0, tensor.source
         while filled < len(buffer):
             count = os.preadv(self._sources[source.shard], [buffer[filled:].data], source.offset + start + filled)
             if count == 0:
-                raise CheckpointError("a data file of the checkpoint became shorter while it was read")
+                raise became_shorter(self._bundle.shard_name(source.shard), tensor.wanted.source_key)
             filled += count
         return buffer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -34,7 +35,7 @@ class BundleWriter:
         self._shard_bytes = shard_bytes
         self._entries: dict[str, format.Entry] = {}
         self._file: BinaryIO | None = None
-        self._shards = 0
+        self._shards = self._named = 0
 
     def add(
         self,
@@ -55,10 +56,12 @@ class BundleWriter:
             crc32c: Masked checksum to store as it is; only for string tensors, whose checksum covers more.
 
         Raises:
-            CheckpointError: The key is there already, or the chunks do not have the shape's size.
+            CheckpointError: The key is there already, cannot be a name, or the chunks do not have the shape's size.
         """
         if key in self._entries:
             raise CheckpointError(f"{self.prefix}: tensor {key!r} is written twice")
+        if not key or key.startswith("\0") or not _can_be_encoded(key):
+            raise CheckpointError(f"{self.prefix}: no tensor can be called {key!r}")
         file = self._shard()
         offset, crc, size = file.tell(), 0, 0
         for chunk in chunks:
@@ -72,16 +75,20 @@ class BundleWriter:
         self._entries[key] = entry
 
     def add_array(self, key: str, array: np.ndarray[Any, Any]) -> None:
-        """Appends a numeric array.
+        """Appends an array of numbers, or of strings as bytes objects.
 
         Raises:
             CheckpointError: The key is there already, or the type has no place in a checkpoint.
         """
+        if array.dtype == object and all(isinstance(it, bytes) for it in array.flat):
+            data, crc = format.encode_strings(array.reshape(-1).tolist())
+            self.add(key, format.DT_STRING, array.shape, [data], crc32c=crc)
+            return
         if array.dtype.name not in format.DTYPE_ENUMS:
             raise CheckpointError(f"{self.prefix}: {key!r} is {array.dtype}, which a checkpoint cannot hold")
         stored = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        data = np.ascontiguousarray(stored).reshape(-1).view(np.uint8)
-        self.add(key, format.DTYPE_ENUMS[array.dtype.name], array.shape, [data.data])
+        numbers = np.ascontiguousarray(stored).reshape(-1).view(np.uint8)
+        self.add(key, format.DTYPE_ENUMS[array.dtype.name], array.shape, [numbers.data])
 
     def close(self) -> None:
         """Gives the shards their names and writes the index."""
@@ -90,18 +97,23 @@ class BundleWriter:
         self._close_shard()
         for shard in range(self._shards):
             self._partial(shard).replace(format.shard_path(self.prefix, shard, self._shards))
+            self._named += 1
         items = [(key.encode(), format.encode_entry(entry)) for key, entry in self._entries.items()]
         table = format.encode_table(sorted([(b"", format.encode_header(self._shards)), *items]))
-        index = format.index_path(self.prefix)
-        partial = index.with_name(index.name + ".partial")
-        partial.write_bytes(table)
-        partial.replace(index)
+        self._partial_index().write_bytes(table)
+        self._partial_index().replace(format.index_path(self.prefix))
 
     def discard(self) -> None:
         """Removes what has been written."""
-        self._close_shard()
+        if self._file is not None:
+            with suppress(OSError):  # what a full disk did not take need not be written
+                self._file.close()
+            self._file = None
         for shard in range(self._shards):
             self._partial(shard).unlink(missing_ok=True)
+            if shard < self._named:
+                format.shard_path(self.prefix, shard, self._shards).unlink(missing_ok=True)
+        self._partial_index().unlink(missing_ok=True)
 
     def __enter__(self) -> BundleWriter:
         return self
@@ -109,10 +121,14 @@ class BundleWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
+        if kind is not None:
             self.discard()
+            return
+        try:
+            self.close()
+        except BaseException:
+            self.discard()
+            raise
 
     def _shard(self) -> BinaryIO:
         if self._file is not None and self._file.tell() >= self._shard_bytes:
@@ -129,3 +145,14 @@ class BundleWriter:
 
     def _partial(self, shard: int) -> Path:
         return Path(f"{self.prefix}.data-{shard:05d}.partial")
+
+    def _partial_index(self) -> Path:
+        return Path(f"{self.prefix}.index.partial")
+
+
+def _can_be_encoded(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
+    return True
