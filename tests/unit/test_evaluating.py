@@ -9,6 +9,7 @@ import sys
 
 import attrs
 import numpy as np
+import psutil
 import pytest
 
 from tests.models.evaluation_models import (
@@ -21,6 +22,7 @@ from tests.models.evaluation_models import (
     write_examples,
 )
 from tpu2gpu.errors import ExamplesError, OutputExistsError, SourceError, UsageError
+from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
 from tpu2gpu.latency_evaluator.results import CandidateResult, Check
 from tpu2gpu.latency_evaluator.summary import summary_lines, summary_rows, summary_table
@@ -232,6 +234,23 @@ def test_a_candidate_that_hangs_is_stopped_and_refused(models, tmp_path):
     assert "nothing of it is verified" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
+def test_a_candidate_whose_process_is_killed_is_refused(models, tmp_path):
+    killed = []
+
+    def kill(doing, done, total):
+        """As the kernel does where memory is short: the candidate's process, once it is measured."""
+        if doing == "measuring" and not killed:
+            killed.append(max(psutil.Process().children(), key=lambda process: process.create_time()))
+            killed[0].kill()
+
+    paths, files = [models / "none.onnx"], [str(models / "eval.tfrecord")]
+    options = EvaluateOptions(**QUICK)
+    result = evaluate_model(models / "none.onnx", paths, files, tmp_path / "out", options, progress=kill)
+    assert failed(result.candidate) == {"runs"}
+    assert "was killed by SIGKILL" in result.candidate.reasons[0]
+    assert not result.blessed
+
+
 def test_a_sample_too_small_is_undecided_unless_allowed(models, tmp_path):
     options = {"requests": 100, "max_requests": 100, "max_p99_ms": 1000.0, "require_level": "onnx_cpu"}
     result = evaluate(models, ["none.onnx"], tmp_path / "out", **options)
@@ -287,15 +306,18 @@ def test_keras_models_and_faults_inside_tensorflow(models, tmp_path):
     baseline = saved_model(tmp_path / "baseline")
     shutil.copytree(baseline, tmp_path / "copy")
     failing = saved_model(tmp_path / "failing", "fails_when_run")
-    candidates = [tmp_path / "copy", failing, models / "none.onnx"]
+    freeze_model(baseline, tmp_path / "frozen")
+    candidates = [tmp_path / "copy", failing, models / "none.onnx", tmp_path / "frozen"]
     options = EvaluateOptions(**{**QUICK, "requests": 100, "threads": 1})
     result = evaluate_model(baseline, candidates, [str(models / "eval.tfrecord")], tmp_path / "out", options)
-    copy, failing, onnx = result.candidates
+    copy, failing, onnx, frozen = result.candidates
     assert (copy.blessed, copy.relative_error, copy.verified_level) == (True, 0, "saved_model")
     assert failed(failing) == {"runs"}
     assert "a feature is too large" in failing.reasons[0]
     assert onnx.blessed
     assert onnx.relative_error < 1e-6
+    assert (frozen.model_blessed, frozen.figures.runner["kind"]) == (True, "graph_def")
+    assert frozen.relative_error < 1e-6
     assert result.chosen == "candidate 3"  # ONNX Runtime is faster on so small a model
     assert result.baseline.runner["threads"] == 1
 

@@ -197,6 +197,18 @@ def test_a_server_that_ends_at_once_is_quoted(tmp_path, model):
         open_runner(server_file(tmp_path, model, "no-such-program-here"))
 
 
+def test_a_server_that_dies_while_it_answers_is_refused_with_its_log(tmp_path, model):
+    onnx_model(tmp_path / "baseline.onnx")
+    file = server_file(tmp_path, model, f"{SERVE} {tmp_path}/stopped 150")
+    examples = [write_examples(tmp_path / "eval.tfrecord")]
+    options = EvaluateOptions(requests=100, max_requests=100, warm_up_requests=20, timeout_s=450.0)
+    result = evaluate_model(tmp_path / "baseline.onnx", [file], examples, tmp_path / "out", options)
+    runs = next(one for one in result.candidate.checks if one.name == "runs")
+    assert (runs.verdict, result.blessed) == ("fail", False)
+    assert "the server ended with exit code 9" in runs.reason
+    assert "CUDA error: an illegal memory access was encountered" in runs.reason
+
+
 def test_another_server_at_the_address_is_not_measured(tmp_path, addresses, model, monkeypatch):
     file = server_file(tmp_path, model, f"sh -c 'touch {tmp_path}/began; exec sleep 600'")
     text = file.read_text()

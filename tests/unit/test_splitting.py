@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from tests.models import conversion_models as models
 from tests.models import zoo
+from tests.models.example_files import write_examples
 from tests.models.networks import convnet, vocabulary
 from tpu2gpu.errors import ConversionError, UsageError
 from tpu2gpu.graphs.saved_model import read_saved_model
 from tpu2gpu.graphs.serving_model import ServingModel
+from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
 from tpu2gpu.publishing import verify_model
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.parity import compare
@@ -184,6 +186,19 @@ def test_the_parts_answer_as_the_source_on_real_photographs(detector: tuple[Path
     assert [part["name"] for part in described["parts"]] == ["pre", "core", "post"]
     assert described["parts"][0]["kind"] == "saved_model"
     model.close()
+
+
+@pytest.mark.engine
+def test_the_parts_are_a_candidate_like_any_other(detector: tuple[Path, ConvertResult], tmp_path: Path) -> None:
+    source, converted = detector
+    examples = write_examples(tmp_path / "eval.tfrecord", {"files": zoo.jpegs(10)})
+    options = EvaluateOptions(requests=20, max_requests=20, block_requests=5, warm_up_requests=5)
+    result = evaluate_model(source, [converted.target], [str(examples)], tmp_path / "out", options)
+    assert result.candidate.model_blessed, result.candidate.reasons
+    figures = result.candidate.figures
+    assert [part["name"] for part in figures.runner["parts"]] == ["pre", "core", "post"]
+    assert figures.digest == verify_model(converted.target)["digest"]
+    assert set(result.candidate.box_outputs) == {"boxes", "scores", "classes", "valid"}
 
 
 @pytest.mark.engine

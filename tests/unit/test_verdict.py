@@ -162,6 +162,29 @@ def test_class_numbers_beside_scores_do_not_count_as_numbers():
     assert (found["min_top1_agreement"].found, found["min_top1_agreement"].verdict) == (0.99, "pass")
 
 
+@pytest.mark.parametrize(("examples", "verdict"), [(1, "undecided"), (28, "undecided"), (50, "pass"), (1000, "pass")])
+def test_too_few_examples_leave_classes_undecided(examples, verdict):
+    scores = np.eye(examples + 9, dtype=np.float32)[:examples]
+    ids = np.arange(examples)
+    answers = {"scores": scores, "ids": ids}
+    budgets = Budgets(min_top5_agreement=0.9, max_top5_drop=0.1)
+    checks = judge(budgets, evidence(parity=compare(answers, answers), examples=examples))
+    found = {one.name: one for one in checks}
+    for name in ("min_top1_agreement", "min_top5_agreement", "max_accuracy_drop", "max_top5_drop"):
+        assert found[name].verdict == verdict, name
+        assert ("a pass needs 29 examples" in found[name].reason) == (verdict == "undecided")
+    assert found["max_relative_error"].verdict == "pass"
+    other = compare(answers, {"scores": np.roll(scores, 1, axis=1), "ids": ids})
+    failed = {one.name: one for one in judge(budgets, evidence(parity=other, examples=examples))}
+    assert failed["min_top1_agreement"].verdict == "fail"
+
+
+def test_what_is_sure_of_all_examples_stands_beside_what_was_found():
+    scores = np.eye(360, dtype=np.float32)
+    found = check("min_top1_agreement", 0.99, parity=compare({"y": scores}, {"y": scores}), examples=360)
+    assert "in 360 of 360 examples, at 95 % in at least 99.2% of all" in found.reason
+
+
 def test_too_few_requests_leave_a_percentile_undecided_and_tell_how_many_are_needed():
     undecided = check("max_p99_9_ms", 2.0)
     assert undecided.verdict == "undecided"

@@ -111,6 +111,17 @@ def needed_requests(exceedances: int, percentile: float, confidence: float = CON
     return high
 
 
+def least_share(found: int, examples: int, confidence: float = CONFIDENCE) -> float:
+    """What a share is at least, where `found` of `examples` have what it is the share of; one-sided and exact.
+
+    Source: C. J. Clopper, E. S. Pearson, The Use of Confidence or Fiducial Limits Illustrated in the Case of the
+    Binomial (1934).
+    """
+    from scipy.stats import beta
+
+    return float(beta.ppf(1 - confidence, found, examples - found + 1)) if found else 0.0
+
+
 def judge_percentile(
     latencies: Array, percentile: float, limit: float, confidence: float = CONFIDENCE, *, as_one: float = 1.0
 ) -> BudgetVerdict:
