@@ -13,6 +13,7 @@ import pytest
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.latency_evaluator import hardware
+from tpu2gpu.latency_evaluator.gpu_memory import gpu_memory_bytes
 
 SMI = """#!/bin/sh
 case "$1" in
@@ -119,3 +120,9 @@ def test_the_processes_that_a_model_started_are_ours():
     watch = hardware.CpuWatch([parent.pid])
     assert len(watch._processes) == 3
     parent.wait()
+
+
+def test_the_gpu_memory_of_a_server_is_that_of_all_its_processes(nvidia_smi):
+    nvidia_smi('#!/bin/sh\nprintf "7, 100\\n12, 20\\n12, 30\\n9, [N/A]\\n"\n')
+    assert gpu_memory_bytes([7, 12]) == 150 << 20
+    assert gpu_memory_bytes([1, 9]) is gpu_memory_bytes([]) is None

@@ -209,6 +209,36 @@ def test_a_server_that_dies_while_it_answers_is_refused_with_its_log(tmp_path, m
     assert "CUDA error: an illegal memory access was encountered" in runs.reason
 
 
+@pytest.mark.parametrize("end", ["in order", "killed"])
+def test_a_server_that_the_command_is_only_the_client_of_is_stopped_by_its_own_command(tmp_path, model, end):
+    """As a container is: it outlives its client, and whatever ends the measurement."""
+    pid, stopped = tmp_path / "pid", tmp_path / "stopped"
+    script = f"echo $$ > {pid}.part; mv {pid}.part {pid}; exec sleep 600"
+    client = (
+        f"import subprocess, time; subprocess.Popen([{script!r}], shell=True, start_new_session=True); time.sleep(600)"
+    )
+    (tmp_path / "client.py").write_text(client)
+    file = server_file(tmp_path, model, f"{sys.executable} {tmp_path}/client.py {{grpc_port}}")
+    start_s = 3 if end == "in order" else 400
+    stop = f"stop: sh -c 'kill $(cat {pid}); echo {{grpc_port}} > {stopped}'\n"
+    file.write_text(file.read_text().replace("start_s: 400", f"start_s: {start_s}") + stop)
+    if end == "in order":
+        with pytest.raises(WorkerError, match="not ready within 3 s"):
+            open_runner(file)
+    else:
+        code = f"from tpu2gpu.running.runners import open_runner; open_runner({str(file)!r})"
+        with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as command:
+            while not pid.exists():
+                assert command.poll() is None
+                time.sleep(0.05)
+            os.killpg(command.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while not stopped.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert is_gone(int(pid.read_text()))
+
+
 def test_another_server_at_the_address_is_not_measured(tmp_path, addresses, model, monkeypatch):
     file = server_file(tmp_path, model, f"sh -c 'touch {tmp_path}/began; exec sleep 600'")
     text = file.read_text()

@@ -259,7 +259,7 @@ class _Course:
             runner=entry.description.get("runner", {}),
             load_s=entry.description.get("load_s"),
             peak_rss_bytes=peak_rss_bytes,
-            gpu_memory_bytes=None if entry.process is None else gpu_memory_bytes(entry.process),
+            gpu_memory_bytes=gpu_memory_bytes(entry.ask("telling its processes", "processes") or ()),
             model_bytes=entry.model_bytes(),
             folder_bytes=entry.folder_bytes(),
             **self._figures[entry.label],

@@ -67,8 +67,12 @@ class Subject:
         return find_precision(model) if model else coarsest(spec.dtype for spec in self._runner.outputs)
 
     def server_peak_rss_bytes(self) -> int | None:
-        """The largest resident memory of the server that was started; None without one."""
+        """The largest resident memory of the server that was started; None without one, and of a container."""
         return self._runner.peak_rss_bytes() if isinstance(self._runner, StartedRunner) else None
+
+    def processes(self) -> list[int]:
+        """The numbers of this process, and of those of the server that was started."""
+        return [os.getpid(), *(self._runner.processes() if isinstance(self._runner, StartedRunner) else ())]
 
     def take_examples(self, path: str) -> None:
         """Reads the feeds that the parent wrote to an .npz file."""

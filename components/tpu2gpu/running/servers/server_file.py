@@ -28,6 +28,7 @@ class ServerFile:
 
     address: str = option("", f"where the model is: {FORMS}")
     command: tuple[str, ...] = option((), "what starts the server and ends when it is told to")
+    stop: tuple[str, ...] = option((), "what stops it where the command is but its client, as of a container")
     model: str | None = option(None, "the model that it serves, from the file's folder: what a verdict is bound to")
     start_s: float = option(120.0, "how long it may take until it answers", minimum=0)
 
@@ -37,14 +38,15 @@ class ServerFile:
         Args:
             folder: The file's, from which the model's path goes.
         """
-        named = {name for text in (self.address, *self.command) for name in _PLACEHOLDER.findall(text)}
+        named = {name for text in (self.address, *self.command, *self.stop) for name in _PLACEHOLDER.findall(text)}
         values = {name: str(port) for name, port in _free_ports(named - {"model"}).items()}
         values["model"] = str((folder / (self.model or ".")).resolve())
 
         def fill(text: str) -> str:
             return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
 
-        return attrs.evolve(self, address=fill(self.address), command=tuple(map(fill, self.command)))
+        command, stop = (tuple(map(fill, words)) for words in (self.command, self.stop))
+        return attrs.evolve(self, address=fill(self.address), command=command, stop=stop)
 
 
 def is_server_file(path: str | os.PathLike[str]) -> bool:
@@ -67,8 +69,7 @@ def read_server_file(path: str | os.PathLike[str]) -> ServerFile:
         raise SourceError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise SourceError(f"{path}: not a server file", way_out="it needs the keys address and command")
-    if isinstance(command := values.get("command"), str):
-        values["command"] = shlex.split(command)
+    values |= {key: shlex.split(values[key]) for key in ("command", "stop") if isinstance(values.get(key), str)}
     found = from_mapping(ServerFile, values, str(path))
     if missing := [key for key in ("address", "command") if not getattr(found, key)]:
         raise UsageError(f"{path}: without {' and '.join(missing)}", way_out="a server file needs address and command")

@@ -25,6 +25,8 @@ _LOOK_AGAIN_S = 0.1
 _STOP_S = 3.0
 _CONNECT_S = 1.0
 _LOG_LINES = 12
+# Runs a command when its standard input ends: with the process that holds it, whatever ends that.
+_WHEN_LET_GO = 'read -r _; exec "$@" < /dev/null'
 
 
 class StartedRunner:
@@ -48,6 +50,7 @@ class StartedRunner:
         told = read_server_file(path).filled_in(Path(path).parent)
         self._path = Path(path)
         _check_free(self._path, parse_address(told.address))
+        self._stopper: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - `close` closes it
         try:
             self._process = subprocess.Popen(
@@ -57,6 +60,14 @@ class StartedRunner:
             self._log.close()
             raise EnvironmentLacksError(f"{path}: the server cannot be started ({error})") from error
         try:
+            if told.stop:
+                self._stopper = subprocess.Popen(
+                    ["/bin/sh", "-c", _WHEN_LET_GO, "sh", *told.stop],
+                    stdin=subprocess.PIPE,
+                    stdout=self._log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
             self._runner = self._wait(told.address, signature, timeout_s, told.start_s)
         except BaseException:
             self._stop()
@@ -79,9 +90,13 @@ class StartedRunner:
         """What runs, and where."""
         return {**self._runner.describe(), "started": True}
 
-    def peak_rss_bytes(self) -> int:
-        """The largest resident memory of the server's processes, summed."""
-        return sum(_peak_rss_bytes(process.pid) for process in self._processes())
+    def peak_rss_bytes(self) -> int | None:
+        """The largest resident memory of the server's processes, summed; None where they are not the command's."""
+        return None if self._stopper else sum(_peak_rss_bytes(process) for process in self.processes())
+
+    def processes(self) -> list[int]:
+        """The numbers of the command's process and of those under it."""
+        return [process.pid for process in self._processes()]
 
     def close(self) -> None:
         """Stops the server: asks first, then kills."""
@@ -127,6 +142,10 @@ class StartedRunner:
 
     def _stop(self) -> None:
         left = self._processes()
+        if self._stopper is not None and self._stopper.stdin is not None:
+            self._stopper.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # then it goes on by itself
+                self._stopper.wait(_STOP_S)
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_S)
