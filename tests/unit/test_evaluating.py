@@ -22,7 +22,7 @@ from tests.models.evaluation_models import (
     write_examples,
 )
 from tpu2gpu.errors import ExamplesError, OutputExistsError, SourceError, UsageError
-from tpu2gpu.freezer.freezing import freeze_model
+from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
 from tpu2gpu.latency_evaluator.results import CandidateResult, Check
 from tpu2gpu.latency_evaluator.summary import summary_lines, summary_rows, summary_table
@@ -306,7 +306,7 @@ def test_keras_models_and_faults_inside_tensorflow(models, tmp_path):
     baseline = saved_model(tmp_path / "baseline")
     shutil.copytree(baseline, tmp_path / "copy")
     failing = saved_model(tmp_path / "failing", "fails_when_run")
-    freeze_model(baseline, tmp_path / "frozen")
+    freeze_model(baseline, tmp_path / "frozen", FreezeOptions(format="graph_def"))
     candidates = [tmp_path / "copy", failing, models / "none.onnx", tmp_path / "frozen"]
     options = EvaluateOptions(**{**QUICK, "requests": 100, "threads": 1})
     result = evaluate_model(baseline, candidates, [str(models / "eval.tfrecord")], tmp_path / "out", options)

@@ -24,6 +24,7 @@ from tpu2gpu.running.servers.server_file import read_server_file
 _LOOK_AGAIN_S = 0.1
 _STOP_S = 3.0
 _CONNECT_S = 1.0
+_END_S = 1.0
 _LOG_LINES = 12
 # Runs a command when its standard input ends: with the process that holds it, whatever ends that.
 _WHEN_LET_GO = 'read -r _; exec "$@" < /dev/null'
@@ -124,6 +125,9 @@ class StartedRunner:
             raise WorkerError(says, details=self._last_log_lines())
 
     def _with_log(self, error: Tpu2GpuError) -> Tpu2GpuError:
+        if isinstance(error, EnvironmentLacksError):  # nobody answers: a server that ends closes its sockets first
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_S)
         code = self._process.poll()
         message = error.message if code is None else f"{error.message}; the server ended with exit code {code}"
         return type(error)(message, details=[*error.details, *self._last_log_lines()], way_out=error.way_out)
