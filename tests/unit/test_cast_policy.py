@@ -81,7 +81,7 @@ def test_tpu_to_gpu_casts_bfloat16_alone(tmp_path: Path) -> None:
 
 def test_optimizer_slots_keep_their_precision_unless_asked(tmp_path: Path) -> None:
     slots = ["w/Momentum", "w/Adam_1", "beta1_power", "w/.OPTIMIZER_SLOT/opt/m/.ATTRIBUTES/VARIABLE_VALUE"]
-    slots += ["optimizer/_variables/2/.ATTRIBUTES/VARIABLE_VALUE"]
+    slots += [f"{owner}optimizer/_variables/2/.ATTRIBUTES/VARIABLE_VALUE" for owner in ("", "model/")]
     slots += [f"w/{slot}" for slot in ("adam_m", "adam_v", "Adam_2", "Momentum_1", "AdamW", "LAMBOptimizer/adam_m")]
     slots += ["training/Adam/w/m"]
     source = write(tmp_path / "in", "w", "w/ExponentialMovingAverage", *slots)

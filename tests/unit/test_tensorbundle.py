@@ -325,11 +325,12 @@ def test_files_of_other_file_systems_are_read_by_ranges(sound: Path) -> None:
     with pytest.raises(SourceError, match=r"other.index is missing"):
         Bundle("ram://bundle/other")
     flip(data_file(sound), 3)
-    tf.io.gfile.copy(str(data_file(sound)), f"ram://bundle/{data_file(sound).name}", overwrite=True)
+    for path in sound.parent.glob("model.*"):
+        tf.io.gfile.copy(str(path), f"ram://damaged/{path.name}", overwrite=True)
     with pytest.raises(
-        CheckpointError, match=r"^ram://bundle/model.data-00000-of-00001: the checksum of tensor 'first'"
+        CheckpointError, match=r"^ram://damaged/model.data-00000-of-00001: the checksum of tensor 'first'"
     ):
-        Bundle("ram://bundle/model").read("first")
+        Bundle("ram://damaged/model").read("first")
 
 
 @pytest.fixture

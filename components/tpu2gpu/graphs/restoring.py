@@ -207,10 +207,10 @@ def _by_name(bundle: Any, dropped: Collection[str], name_of: Callable[[str], str
 
 def object_names(bundle: Any) -> dict[str, str]:
     """For each tensor of an object-based checkpoint the full name of its variable; nothing for other checkpoints."""
-    from tensorflow.core.protobuf import trackable_object_graph_pb2
-
     if OBJECT_GRAPH_KEY not in bundle:
         return {}
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(bundle.read(OBJECT_GRAPH_KEY).item())
     return {it.checkpoint_key: it.full_name for node in graph.nodes for it in node.attributes if it.full_name}
 
@@ -256,7 +256,7 @@ def kind_of_tensor(key: str, bundle: Any) -> str:
         return "shadows"
     if _STEP.fullmatch(key) or (_KERAS_STEP.fullmatch(key) and not bundle.entry(key).shape):
         return "steps"
-    if "/.OPTIMIZER_SLOT/" in key or _SLOT.fullmatch(key) or re.match(r"(_?optimizer|keras_api/optimizer)/", key):
+    if "/.OPTIMIZER_SLOT/" in key or _SLOT.fullmatch(key) or re.match(r"(.*/)?_?optimizer/", key):
         return "slots"
     found = _KERAS_SLOT.fullmatch(key)
     owners = [key.rpartition("/")[0], found["owner"] if found else ""]
