@@ -141,6 +141,8 @@ def test_the_reports_say_verdict_and_level_in_their_first_lines(copies):
     assert markdown[2] == "**BLESSED**"
     assert markdown[4].startswith("Engine built, not executed (")
     assert "the verdict was reached on ONNX Runtime" in markdown[4]
+    rows = [line.split("|")[1].strip() for line in markdown if line.startswith("|")]
+    assert [row for row in rows if row in ("p50", "p90", "p95", "p99")] == ["p50", "p90", "p95", "p99"]
     html = (copies.target / "report.html").read_text(encoding="utf-8")
     body = html[html.index("<body>") :]
     assert body.index("BLESSED") < body.index("Engine built, not executed") < body.index("<section>")
@@ -408,8 +410,6 @@ def test_all_scenarios_and_batch_sizes_are_measured_for_every_model(models, tmp_
         assert [one.batch_size for one in figures.batch_sweep] == [1, 8]
         for one in (*figures.scenarios.values(), *figures.batch_sweep):
             assert one.ending.why
-    html = (result.target / "report.html").read_text(encoding="utf-8")
-    assert "<td>p95</td>" in html
     metrics = read_json(result.target / "metrics.json")
     assert {"candidate_server_achieved_qps", "candidate_offline_throughput_per_s", "baseline_batch_8_p50_ms"} <= set(
         metrics
