@@ -239,6 +239,21 @@ def test_a_server_that_the_command_is_only_the_client_of_is_stopped_by_its_own_c
     assert is_gone(int(pid.read_text()))
 
 
+def test_the_memory_of_a_client_is_not_its_servers(tmp_path, addresses, model, monkeypatch):
+    monkeypatch.setattr(
+        "tpu2gpu.running.servers.started.open_address", lambda address, **options: open_runner(addresses["grpc"])
+    )
+    file = server_file(tmp_path, model, "sleep 600")
+    runner = open_runner(file)
+    assert runner.peak_rss_bytes() > 0
+    assert runner.processes() == [psutil.Process().children()[0].pid]
+    runner.close()
+    file.write_text(file.read_text() + "stop: 'true'\n")
+    runner = open_runner(file)
+    assert runner.peak_rss_bytes() is None
+    runner.close()
+
+
 def test_another_server_at_the_address_is_not_measured(tmp_path, addresses, model, monkeypatch):
     file = server_file(tmp_path, model, f"sh -c 'touch {tmp_path}/began; exec sleep 600'")
     text = file.read_text()
