@@ -247,12 +247,15 @@ def test_beam_workers_put_partitioned_variables_of_a_model_together(tmp_path: Pa
             table = v1.get_variable("table", [11, 4], initializer=v1.random_normal_initializer(seed=1))
         rows = v1.nn.embedding_lookup(table, ids, partition_strategy="div")
         session.run(v1.global_variables_initializer())
+        wanted = session.run(rows, {ids: np.arange(11)})
         v1.saved_model.simple_save(session, str(tmp_path / "model"), {"ids": ids}, {"rows": rows})
     cast_model(tmp_path / "model", tmp_path / "here")
     result = cast_model(tmp_path / "model", tmp_path / "there", CastOptions(runner="DirectRunner"))
     here, there = (Bundle(tmp_path / folder / "variables" / "variables") for folder in ("here", "there"))
     assert {key: there.entry(key).dtype_name for key in there} == {f"net/table/part_{it}": "float16" for it in range(3)}
     assert all(np.array_equal(here.read(key), there.read(key)) for key in here)
+    found = ask(tmp_path / "there", ids=np.arange(11, dtype=np.int32))["rows"]
+    assert np.array_equal(found, wanted.astype(np.float16).astype(np.float32))
     assert [it["file"] for it in result.report["shards"]] == ["variables.data-00000-of-00001"]
 
 
