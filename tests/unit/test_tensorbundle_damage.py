@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -167,3 +168,18 @@ def test_an_absurd_size_in_the_first_format_is_refused_without_memory_for_it(fir
             read_first_format(first_format)
     finally:
         first_format.write_bytes(before)
+
+
+def test_files_that_cannot_be_read_are_named(bundle: Path, tmp_path: Path) -> None:
+    for path in bundle.parent.iterdir():
+        shutil.copy(path, tmp_path)
+    (data,) = tmp_path.glob("*.data-*")
+    data.unlink()
+    data.mkdir()
+    with pytest.raises(CheckpointError, match=rf"(?s){data.name}.*missing"):
+        Bundle(tmp_path / "model").read("flags")
+    index = tmp_path / "model.index"
+    index.unlink()
+    index.symlink_to("model.index")  # a circle, which root cannot read either
+    with pytest.raises(CheckpointError, match=r"model\.index: cannot be read \(Too many levels of symbolic links\)"):
+        Bundle(tmp_path / "model")

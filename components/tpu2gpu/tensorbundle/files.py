@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from tpu2gpu.errors import CheckpointError
 from tpu2gpu.places import RemotePath, is_remote
 
 
@@ -25,9 +26,18 @@ def open_ranges(path: str | os.PathLike[str]) -> RangeFile:
 
     Raises:
         FileNotFoundError: It is not there.
+        IsADirectoryError: A folder is there.
+        CheckpointError: It cannot be read.
         EnvironmentLacksError: Nothing installed knows its file system.
     """
-    return _Remote(os.fspath(path)) if is_remote(path) else _Local(Path(path))
+    try:
+        return _Remote(os.fspath(path)) if is_remote(path) else _Local(Path(path))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror or error})", way_out="look at its permissions"
+        ) from error
 
 
 def beside(prefix: str | os.PathLike[str], suffix: str) -> str:

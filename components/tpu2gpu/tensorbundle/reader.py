@@ -258,7 +258,7 @@ class Bundle:
         if shard not in self._files:
             try:
                 self._files[shard] = open_ranges(self.shard_name(shard))
-            except FileNotFoundError:
+            except (FileNotFoundError, IsADirectoryError):
                 self._files[shard] = None
         return self._files[shard]
 
