@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import time
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.errors import SourceError, UnsupportedError
 from tpu2gpu.latency_evaluator.open_loop import poisson_arrivals_ns, send
 from tpu2gpu.latency_evaluator.precision import coarsest, find_precision
 from tpu2gpu.running.arrays import load_arrays, save_arrays
@@ -62,9 +63,14 @@ class Subject:
         }
 
     def precision(self) -> str:
-        """The narrowest type in which the model computes; of one behind an address, that of its outputs."""
+        """The narrowest type in which the model computes; of one whose files do not tell, that of its outputs."""
+        if self._runner.kind != "server":
+            return find_precision(self._path)
         model = model_files(self._path)
-        return find_precision(model) if model else coarsest(spec.dtype for spec in self._runner.outputs)
+        with contextlib.suppress(SourceError):  # what a server loads may be a folder of any kind
+            if model is not None:
+                return find_precision(model)
+        return coarsest(spec.dtype for spec in self._runner.outputs)
 
     def server_peak_rss_bytes(self) -> int | None:
         """The largest resident memory of the server that was started; None without one, and of a container."""
