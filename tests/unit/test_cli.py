@@ -227,8 +227,12 @@ def test_evaluate_ends_with_1_for_a_refused_candidate_and_says_why(run: Run, pla
 
 
 def test_force_replaces_an_output(run: Run, place: Path) -> None:
-    assert run("freeze", "model", "taken", "--force")[0] == 0
-    assert not (place / "taken" / "precious").exists()
+    assert run("freeze", "model", "frozen")[0] == 0
+    (place / "frozen" / "more").touch()
+    assert run("freeze", "model", "frozen", "--force")[0] == 0
+    assert not (place / "frozen" / "more").exists()
+    assert run("freeze", "model", "taken", "--force")[0] == 2
+    assert (place / "taken" / "precious").read_text() == "mine"
 
 
 def test_a_changed_file_is_found(run: Run, place: Path) -> None:

@@ -189,11 +189,14 @@ def _add_restore_op(graph: Any) -> str:
     keys = [node.attr["shared_name"].s.decode() or node.name for node in variables]
     if not variables:
         return ""
-    names = graph.node.add(name=f"{_OURS}/names", op="Const")
-    names.attr["dtype"].type = _DT_STRING
-    names.attr["value"].tensor.CopyFrom(tensor_util.make_tensor_proto(keys))
+    listed = []
+    for name, texts in (("names", keys), ("slices", [""] * len(keys))):
+        listed.append(graph.node.add(name=f"{_OURS}/{name}", op="Const"))
+        listed[-1].attr["dtype"].type = _DT_STRING
+        listed[-1].attr["value"].tensor.CopyFrom(tensor_util.make_tensor_proto(texts))
+    names, slices = listed
     restore = graph.node.add(name=f"{_OURS}/restore", op="RestoreV2")
-    restore.input.extend([names.name, names.name, names.name])
+    restore.input.extend([names.name, names.name, slices.name])
     restored = graph.node.add(name=f"{_OURS}/all", op="NoOp")
     for position, variable in enumerate(variables):
         op = "AssignVariableOp" if variable.op == "VarHandleOp" else "Assign"
