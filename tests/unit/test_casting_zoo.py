@@ -91,7 +91,10 @@ def test_a_cast_architecture_answers_as_before(name: str, built: Built, tmp_path
         check_classes(wanted["label"], found["label"])
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3", "transformer", "lstm", "gru", "lstm_v1"])
+@pytest.mark.parametrize(
+    "name",
+    ["mobilenet_v3", "transformer", "lstm_v1", *(pytest.param(it, marks=pytest.mark.slow) for it in ("lstm", "gru"))],
+)
 def test_a_cast_architecture_answers_as_before_when_it_is_frozen_and_converted(
     name: str, built: Built, tmp_path: Path
 ) -> None:
