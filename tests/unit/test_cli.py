@@ -333,7 +333,8 @@ def test_help_is_quick_and_loads_no_heavy_library() -> None:
     ("number", "expected", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
 def test_a_broken_off_conversion_leaves_nothing(place: Path, number: signal.Signals, expected: int, word: str) -> None:
-    command = [sys.executable, "-m", "tpu2gpu", "convert", "model", "out/served", "--backend", "onnx"]
+    heeding = ["env", "--default-signal=INT"]  # which background jobs of a script ignore
+    command = [*heeding, sys.executable, "-m", "tpu2gpu", "convert", "model", "out/served", "--backend", "onnx"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
