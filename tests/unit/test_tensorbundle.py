@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from tpu2gpu.checkpoint_importer.keras_files import read_weights
 from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.reader import Bundle
-from tpu2gpu.tensorbundle.slices import Box, whole
+from tpu2gpu.tensorbundle.slices import Box
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
 TYPES = [*format.DTYPE_ENUMS]
@@ -194,93 +193,6 @@ def test_chunks_join_to_the_tensor(tmp_path: Path, chunk_bytes: int) -> None:
         writer.add_array("before", np.zeros(3, np.int8))  # so that the next tensor is not aligned
         writer.add_array("value", value)
     assert b"".join(Bundle(tmp_path / "model").chunks("value", chunk_bytes)) == value.tobytes()
-
-
-@st.composite
-def partitions(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], list[tuple[list[int], list[int]]]]:
-    """A tensor, and boxes that cover it once: starts and sizes in each dimension."""
-    dtype = draw(st.sampled_from(["float32", "bfloat16", "int32", "float64"]))
-    shape = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
-    shape[0] = draw(st.integers(1, 200))
-    cuts = [sorted({0, size, *draw(st.lists(st.integers(1, size), max_size=3))}) for size in shape]
-    ranges = [[(start, end - start) for start, end in itertools.pairwise(cut)] for cut in cuts]
-    value = np.arange(np.prod(shape)).reshape(shape).astype(format.numpy_dtype(format.DTYPE_ENUMS[dtype]))
-    return value, [([start for start, _ in box], [size for _, size in box]) for box in itertools.product(*ranges)]
-
-
-@judged
-@given(partition=partitions(), chunk_bytes=st.sampled_from([1, 100, 1 << 20]))
-def test_partitioned_tensors_are_assembled(
-    partition: tuple[Any, list[tuple[list[int], list[int]]]],
-    chunk_bytes: int,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    import tensorflow as tf
-
-    value, boxes = partition
-    prefix = tmp_path_factory.mktemp("parts") / "model"
-    sizes = " ".join(map(str, value.shape))
-    parts = [value[tuple(slice(a, a + n) for a, n in zip(*box, strict=True))] for box in boxes]
-    specs = [f"{sizes} " + ":".join(f"{a},{n}" for a, n in zip(*box, strict=True)) for box in boxes]
-    tf.raw_ops.SaveV2(
-        prefix=str(prefix),
-        tensor_names=["table"] * len(boxes),
-        shape_and_slices=specs,
-        tensors=list(map(tf.constant, parts)),
-    )
-    bundle = Bundle(prefix)
-    assert np.array_equal(bundle.read("table"), value)
-    assert b"".join(bundle.chunks("table", chunk_bytes)) == value.tobytes()
-    for (starts, lengths), part in zip(boxes, parts, strict=True):
-        assert b"".join(bundle.chunks("table", box=Box(tuple(starts), tuple(lengths)))) == part.tobytes()
-    inner = Box(tuple(n // 3 for n in value.shape), tuple(n - n // 3 for n in value.shape))
-    assert (
-        b"".join(bundle.chunks("table", chunk_bytes, box=inner))
-        == np.ascontiguousarray(value[inner.within(whole(value.shape))]).tobytes()
-    )
-
-
-@pytest.mark.parametrize(
-    ("shape", "specs"),
-    [
-        ((1, 40000), [((0, 0), (1, 15000)), ((0, 15000), (1, 25000))]),
-        ((3, 2, 20000), [((0, 0, 0), (3, 2, 7000)), ((0, 0, 7000), (3, 1, 13000)), ((0, 1, 7000), (3, 1, 13000))]),
-        ((6, 5000), [((0, 0), (6, 2500)), ((0, 2500), (6, 2500))]),
-    ],
-)
-def test_no_chunk_of_a_partitioned_tensor_is_longer_than_asked_for(
-    shape: tuple[int, ...], specs: list[tuple[tuple[int, ...], tuple[int, ...]]], tmp_path: Path
-) -> None:
-    import tensorflow as tf
-
-    value = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    boxes = [Box(*spec) for spec in specs]
-    texts = [":".join(f"{a},{n}" for a, n in zip(box.starts, box.sizes, strict=True)) for box in boxes]
-    tf.raw_ops.SaveV2(
-        prefix=str(tmp_path / "tf"),
-        tensor_names=["table"] * len(boxes),
-        shape_and_slices=[f"{' '.join(map(str, shape))} {text}" for text in texts],
-        tensors=[tf.constant(value[box.within(whole(shape))]) for box in boxes],
-    )
-    chunks = list(Bundle(tmp_path / "tf").chunks("table", 16384))
-    assert b"".join(chunks) == value.tobytes()
-    assert max(map(len, chunks)) <= 16384
-    assert len(chunks) < 60
-
-
-@pytest.mark.parametrize("size", [63, 64, 8191, 8192, 1 << 20, 1 << 27])
-def test_keys_of_large_slices_are_tensorflows(tmp_path: Path, size: int) -> None:
-    import tensorflow as tf
-
-    name = "n\u00e9t/\xff"
-    tf.raw_ops.SaveV2(
-        prefix=str(tmp_path / "tf"),
-        tensor_names=[name],
-        shape_and_slices=[f"{2 * size + 3} {size},3"],
-        tensors=[tf.ones([3])],
-    )
-    with pytest.raises(CheckpointError, match=rf"its 1 slices leave {2 * size} elements"):
-        Bundle(tmp_path / "tf")
 
 
 @pytest.fixture
