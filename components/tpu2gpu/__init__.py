@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tpu2gpu.artifacts import Checkpoint as Checkpoint
     from tpu2gpu.checkpoint_importer.component import CheckpointImporter as CheckpointImporter
     from tpu2gpu.checkpoint_importer.importing import ImportOptions as ImportOptions
     from tpu2gpu.checkpoint_importer.importing import import_model as import_model
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
     from tpu2gpu.precision_caster.casting import cast_checkpoint as cast_checkpoint
     from tpu2gpu.precision_caster.casting import cast_model as cast_model
     from tpu2gpu.precision_caster.component import PrecisionCaster as PrecisionCaster
-    from tpu2gpu.publishing import verify_model as verify_model
     from tpu2gpu.running.loading import load as load
+    from tpu2gpu.storage.publishing import verify_model as verify_model
+    from tpu2gpu.tfx.artifacts import Checkpoint as Checkpoint
     from tpu2gpu.trt_converter.component import TRTConverter as TRTConverter
     from tpu2gpu.trt_converter.converting import ConvertOptions as ConvertOptions
     from tpu2gpu.trt_converter.converting import convert_model as convert_model
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tpu2gpu.unfreezer.unfreezing import unfreeze_model as unfreeze_model
 
 _HOMES = {
-    "artifacts": ["Checkpoint"],
+    "tfx.artifacts": ["Checkpoint"],
     "checkpoint_importer.component": ["CheckpointImporter"],
     "checkpoint_importer.importing": ["ImportOptions", "import_model"],
     "checkpoint_importer.inspecting": ["inspect_model"],
@@ -49,7 +49,7 @@ _HOMES = {
     "latency_evaluator.evaluating": ["EvaluateOptions", "evaluate_model"],
     "precision_caster.casting": ["CastOptions", "cast_checkpoint", "cast_model"],
     "precision_caster.component": ["PrecisionCaster"],
-    "publishing": ["verify_model"],
+    "storage.publishing": ["verify_model"],
     "running.loading": ["load"],
     "trt_converter.component": ["TRTConverter"],
     "trt_converter.converting": ["ConvertOptions", "convert_model"],
@@ -62,7 +62,7 @@ __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - strings all
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used (PEP 562)."""
+    """Import a public name when it is first used (PEP 562)."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'tpu2gpu' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"tpu2gpu.{_HOME_OF[name]}"), name)

@@ -2,7 +2,7 @@
 
 import sys
 
-from tpu2gpu.cli import main
+from tpu2gpu.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

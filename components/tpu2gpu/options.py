@@ -23,7 +23,7 @@ def option(
     minimum: float | None = None,
     metavar: str | None = None,
 ) -> Any:
-    """Declares one field of an options class (a class made by `attrs.frozen`).
+    """Declare one field of an options class (a class made by `attrs.frozen`).
 
     Args:
         default: Value when not given; a tuple makes the flag repeatable.
@@ -83,7 +83,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def from_mapping(cls: type[Options], values: Mapping[str, Any], where: str = "options") -> Options:
-    """Makes an options object from plain data.
+    """Make an options object from plain data.
 
     Args:
         cls: The options class.
@@ -111,7 +111,7 @@ def to_json(options: Any) -> str:
 
 
 def from_json(cls: type[Options], text: str, where: str = "options") -> Options:
-    """Reads `to_json`'s text back.
+    """Read `to_json`'s text back.
 
     Raises:
         UsageError: The text is not JSON, or holds an unknown option or a value that is not allowed.

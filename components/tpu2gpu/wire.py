@@ -11,7 +11,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 def varint(value: int) -> bytes:
-    """Encodes a number; a negative one as its 64-bit two's complement."""
+    """Encode a number; a negative one as its 64-bit two's complement."""
     value &= (1 << 64) - 1
     encoded = bytearray()
     while value >= 0x80:
@@ -22,7 +22,7 @@ def varint(value: int) -> bytes:
 
 
 def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
-    """Decodes a number.
+    """Decode a number.
 
     Returns:
         The number and the position behind it.
@@ -42,7 +42,7 @@ def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """Reads a decoded varint as a signed 64-bit number."""
+    """Read a decoded varint as a signed 64-bit number."""
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -67,7 +67,7 @@ def varint_field(field: int, value: int) -> bytes:
 
 
 def spans(data: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """Walks over a message's fields without copying them.
+    """Walk over a message's fields without copying them.
 
     Yields:
         The field's number, where it starts, where its payload starts, and where it ends.
@@ -94,7 +94,7 @@ def spans(data: memoryview) -> Iterator[tuple[int, int, int, int]]:
 
 
 def fields(data: bytes | memoryview) -> Iterator[tuple[int, int | bytes]]:
-    """Walks over a message's fields in the order in which they stand.
+    """Walk over a message's fields in the order in which they stand.
 
     Yields:
         The field's number, and its value: an int, or the bytes of a string or message.

@@ -34,7 +34,7 @@ class DigitsOptions:
     seed: int = option(7, "decides which images those are", minimum=0)
 
     def __attrs_post_init__(self) -> None:
-        """Checks the fraction's upper end.
+        """Check the fraction's upper end.
 
         Raises:
             UsageError: Too little is left to train on.
@@ -44,7 +44,7 @@ class DigitsOptions:
 
 
 def write_digits(folder: str | os.PathLike[str], options: DigitsOptions | None = None) -> dict[str, int]:
-    """Writes scikit-learn's 1,797 handwritten digits as tf.Example records, in the folders that TFX expects.
+    """Write scikit-learn's 1,797 handwritten digits as tf.Example records, in the folders that TFX expects.
 
     Features: `image` (64 floats from 0 to 1, `[8, 8, 1]` by rows) and `label` (one integer, 0 to 9). Each digit has
     the same share in both splits. The same options give the same bytes.

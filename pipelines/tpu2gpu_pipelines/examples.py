@@ -29,7 +29,7 @@ class Executor(BaseExecutor):
     def Do(  # noqa: N802 - TFX's name
         self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
     ) -> None:
-        """Writes both splits, and says on the artifact what they are."""
+        """Write both splits, and say on the artifact what they are."""
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         if folder := exec_properties["data_uri"]:
             counts = copy_splits(folder, examples.uri)
@@ -43,7 +43,7 @@ class Executor(BaseExecutor):
 
 
 def copy_splits(source: str, target: str) -> dict[str, int]:
-    """Copies the splits of an Examples artifact: compressed TFRecord files in `Split-train` and `Split-eval`.
+    """Copy the splits of an Examples artifact: compressed TFRecord files in `Split-train` and `Split-eval`.
 
     Args:
         source: Folder of the splits, on any file system that TensorFlow reads.

@@ -60,7 +60,7 @@ def read_run(metadata: Path, run_name: str) -> list[StepRecord]:
 
 
 def fail_running(metadata: Path, run_name: str) -> list[int]:
-    """Marks a run's executions that never ended as failed.
+    """Mark a run's executions that never ended as failed.
 
     Args:
         metadata: The SQLite file.

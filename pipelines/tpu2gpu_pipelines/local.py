@@ -46,7 +46,7 @@ def run_pipeline(
     step_progress: Callable[[str, str], None] | None = None,
     verbose: bool = False,
 ) -> RunResult:
-    """Runs a pipeline here and now.
+    """Run a pipeline here and now.
 
     Args:
         settings: What it is told; relative folders are taken from the current one.
@@ -125,7 +125,7 @@ def log_path(root: Path, run_name: str) -> Path:
 
 def _here(settings: Settings) -> Settings:
     """The settings with whole paths, and with the names of this machine's hardware."""
-    from tpu2gpu.latency_evaluator.hardware import stable_hardware
+    from tpu2gpu.hardware.host import stable_hardware
 
     return attrs.evolve(
         settings,
@@ -151,7 +151,7 @@ def _plan(settings: Settings, create: CreatePipeline, run_name: str) -> Any:
 
 
 def _drop_unfinished(settings: Settings, step: str, run_name: str) -> None:
-    """Takes away the outputs of a step that was broken off, and has the metadata store say that it failed."""
+    """Take away the outputs of a step that was broken off, and have the metadata store say that it failed."""
     for execution in fail_running(Path(settings.root) / METADATA, run_name):
         for folder in Path(settings.pipeline_root, step).glob(f"*/{execution}"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -189,14 +189,14 @@ class _Steps:
             self._step_done(self.done[-1])
 
     def tell(self, doing: str) -> None:
-        """Passes on what the current step says of itself."""
+        """Pass on what the current step says of itself."""
         if self._step_progress and self.current:
             self._step_progress(self.current, doing)
 
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Keeps a second run out of the folder: two would write one metadata store."""
+    """Keep a second run out of the folder: two would write one metadata store."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as file:
         try:

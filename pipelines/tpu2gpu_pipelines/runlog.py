@@ -12,7 +12,7 @@ _OURS = "tpu2gpu"
 
 @contextmanager
 def logging_to(path: Path, tell: Callable[[str], None], *, verbose: bool) -> Iterator[None]:
-    """Sends all log records to a file while the block runs.
+    """Send all log records to a file while the block runs.
 
     Args:
         path: The file.

@@ -91,7 +91,7 @@ class Settings:
     kubeflow: KubeflowOptions = attrs.field(factory=KubeflowOptions)
 
     def __attrs_post_init__(self) -> None:
-        """Checks the name.
+        """Check the name.
 
         Raises:
             UsageError: Kubeflow would refuse it.
@@ -111,7 +111,7 @@ class Settings:
 
 
 def load_settings(path: str | os.PathLike[str]) -> Settings:
-    """Reads a settings file.
+    """Read a settings file.
 
     Raises:
         SourceError: The file is missing, or not YAML.
@@ -130,7 +130,7 @@ def load_settings(path: str | os.PathLike[str]) -> Settings:
 
 
 def make_settings(values: Any, where: str) -> Settings:
-    """Makes settings of plain data.
+    """Make settings of plain data.
 
     Args:
         values: Keys and values, sections as mappings.

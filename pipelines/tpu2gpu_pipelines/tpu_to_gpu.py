@@ -12,19 +12,19 @@ from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
 
-from tpu2gpu.artifacts import Checkpoint
 from tpu2gpu.checkpoint_importer.component import CheckpointImporter
 from tpu2gpu.errors import SourceError
 from tpu2gpu.freezer.component import Freezer
 from tpu2gpu.latency_evaluator.component import LatencyEvaluator
 from tpu2gpu.precision_caster.component import PrecisionCaster
+from tpu2gpu.tfx.artifacts import Checkpoint
 from tpu2gpu.trt_converter.component import TRTConverter
 from tpu2gpu_pipelines.examples import DigitExamples
 from tpu2gpu_pipelines.settings import Settings, TrainingOptions
 
 
 def create_pipeline(settings: Settings) -> Pipeline:
-    """Makes the pipeline; the same settings make the same one.
+    """Make the pipeline; the same settings make the same one.
 
     Where the settings name a checkpoint, an importer node with that URI stands in the Trainer's place.
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tpu2gpu.process.worker import Worker
 from tpu2gpu.running.arrays import load_arrays, save_arrays
-from tpu2gpu.worker import Worker
 
 GOAL = 0.03  # of the bare loop's p50
 MODEL_MS, BLOCK, ROUNDS = 1.0, 50, 40
@@ -87,7 +87,7 @@ def measure(folder: Path, rounds: int) -> tuple[np.ndarray, np.ndarray]:
     arguments = {"path": str(path), "signature": "", "threads": 1, "cpus": [core], "timeout_s": 60.0}
     with (
         Worker("tests.benchmarks.bench_evaluate:BareLoop", of_bare) as bare,
-        Worker("tpu2gpu.latency_evaluator.subject:Subject", arguments) as harness,
+        Worker("tpu2gpu.latency_evaluator.measure.model_server:Subject", arguments) as harness,
     ):
         harness.call("take_examples", path=str(feeds))
         found: tuple[list[list[int]], list[list[int]]] = ([], [])

@@ -32,7 +32,7 @@ def prepare() -> None:
     from tensorflow.python.framework import convert_to_constants
 
     import tpu2gpu.freezer.freezing
-    import tpu2gpu.graphs.saved_model
+    import tpu2gpu.graphs.formats.saved_model
 
     assert tf and convert_to_constants and tpu2gpu
 
@@ -62,8 +62,8 @@ def ours(source: str, target: str) -> None:
 
 def ours_alone(source: str, target: str) -> None:
     from tpu2gpu.freezer.freezing import freeze_variables
-    from tpu2gpu.graphs.graph_def import write_graph_def
-    from tpu2gpu.graphs.saved_model import read_saved_model
+    from tpu2gpu.graphs.formats.graph_def import write_graph_def
+    from tpu2gpu.graphs.formats.saved_model import read_saved_model
 
     model = read_saved_model(source)
     freeze_variables(model)

@@ -12,7 +12,7 @@ from tpu2gpu.errors import ExamplesError
 
 
 def artifact(kind: str, uri: Path) -> Any:
-    from tpu2gpu import artifacts
+    from tpu2gpu.tfx import artifacts
 
     made = getattr(artifacts, kind)()
     made.uri = str(uri)
@@ -24,7 +24,7 @@ FIGURES = {"p50_ms": 1.5, "error": 3.2e-7, "size_bytes": 10, "blessed": True, "w
 
 @pytest.mark.parametrize("is_folder", [True, False])
 def test_metrics_are_on_the_artifact_and_in_one_file(tmp_path: Path, is_folder: bool) -> None:
-    from tpu2gpu.artifacts import write_metrics
+    from tpu2gpu.tfx.artifacts import write_metrics
 
     uri = tmp_path / "metrics" / "3"
     if is_folder:
@@ -43,7 +43,7 @@ def test_metrics_are_on_the_artifact_and_in_one_file(tmp_path: Path, is_folder: 
 
 
 def test_a_report_is_a_page_with_twins_in_a_folder_and_the_page_alone_elsewhere(tmp_path: Path) -> None:
-    from tpu2gpu.artifacts import write_report
+    from tpu2gpu.tfx.artifacts import write_report
 
     source = tmp_path / "evaluation"
     source.mkdir()
@@ -60,7 +60,7 @@ def test_a_report_is_a_page_with_twins_in_a_folder_and_the_page_alone_elsewhere(
 def test_a_model_is_in_the_serving_folder_or_is_the_artifact_itself(tmp_path: Path) -> None:
     from tfx.types.standard_artifacts import Model
 
-    from tpu2gpu.artifacts import model_source, model_target
+    from tpu2gpu.tfx.artifacts import model_source, model_target
 
     model = Model()
     model.uri = str(tmp_path)
@@ -72,7 +72,7 @@ def test_a_model_is_in_the_serving_folder_or_is_the_artifact_itself(tmp_path: Pa
 def test_a_missing_split_is_named_with_those_that_are_there(tmp_path: Path) -> None:
     from tfx.types.standard_artifacts import Examples
 
-    from tpu2gpu.artifacts import examples_folder
+    from tpu2gpu.tfx.artifacts import examples_folder
 
     (tmp_path / "Split-train").mkdir()
     examples = Examples()
@@ -83,7 +83,7 @@ def test_a_missing_split_is_named_with_those_that_are_there(tmp_path: Path) -> N
 
 def test_our_types_are_those_that_kubeflow_can_find_or_show() -> None:
     import tpu2gpu
-    from tpu2gpu.artifacts import Checkpoint, Metrics, Report
+    from tpu2gpu.tfx.artifacts import Checkpoint, Metrics, Report
 
     names = {kind.TYPE_NAME for kind in (Checkpoint, Metrics, Report)}
     assert names == {"tpu2gpu.Checkpoint", "system.Metrics", "system.HTML"}
@@ -94,7 +94,7 @@ def test_our_types_are_those_that_kubeflow_can_find_or_show() -> None:
 def test_a_blessing_says_what_it_holds_for(tmp_path: Path) -> None:
     from tfx.types.standard_artifacts import InfraBlessing, Model
 
-    from tpu2gpu.artifacts import bless
+    from tpu2gpu.tfx.artifacts import bless
 
     candidate, blessing = Model(), InfraBlessing()
     candidate.uri, blessing.uri = str(tmp_path / "model"), str(tmp_path / "blessing")

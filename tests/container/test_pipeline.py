@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.container.engine import docker
-from tpu2gpu.publishing import verify_model
+from tpu2gpu.storage.publishing import verify_model
 
 SCRIPT = Path(__file__).with_name("run_pipeline.py")
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -17,9 +17,9 @@ from tests.engines.triton_server import TritonServer
 from tpu2gpu.precision_caster.casting import CastOptions, cast_model
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.loading import load
-from tpu2gpu.running.runners import open_runner
-from tpu2gpu.trt_converter import triton
+from tpu2gpu.running.opening import open_runner
 from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
+from tpu2gpu.trt_converter.layouts import triton
 
 Built = Callable[..., Path]
 ROWS = (1, 3, 2, 1, 4, 1)  # of the requests that are sent at once

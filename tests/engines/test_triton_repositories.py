@@ -11,10 +11,10 @@ import pytest
 from tests.engines import triton_server
 from tests.engines.served_models import COUNT, Built, Model, Served, serving
 from tests.models import conversion_models, zoo
-from tpu2gpu.latency_evaluator.quality import differing_specs
+from tpu2gpu.latency_evaluator.budgets.quality import differing_specs
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.parity import compare
-from tpu2gpu.running.runners import open_runner
+from tpu2gpu.running.comparison.parity import compare
+from tpu2gpu.running.opening import open_runner
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -131,7 +131,7 @@ def _idle_body() -> Any:
 
 def serving_folder(folder: Path, *, engine: bool, precision: str = "float32") -> Path:
     """A serving folder around `onnx_model`, with or without an engine that was built for no GPU there is."""
-    from tpu2gpu.publishing import publish, write_json
+    from tpu2gpu.storage.publishing import publish, write_json
 
     names = {"inputs": {"x": "x"}, "outputs": {"scores": "scores", "doubled": "doubled"}}
     part = {

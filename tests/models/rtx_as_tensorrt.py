@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tpu2gpu.running.bindings import DATA_CENTER, RTX, import_bindings, listening_logger
-from tpu2gpu.trt_converter.builder_config import BuildPlan, configuration, keep_times
+from tpu2gpu.hardware.tensorrt import DATA_CENTER, RTX, import_bindings, listening_logger
+from tpu2gpu.trt_converter.backends.tensorrt_config import BuildPlan, configuration, keep_times
 
 
 class Noting:

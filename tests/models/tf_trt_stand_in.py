@@ -30,8 +30,8 @@ def rewrite(**arguments: Any) -> dict[str, Any]:
     """
     from tensorflow.python.compiler.tensorrt import trt_convert
 
-    from tpu2gpu.running.saved_model_runner import SavedModelRunner
-    from tpu2gpu.trt_converter.tf_trt_building import rewrite as rewrite_there
+    from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
+    from tpu2gpu.trt_converter.backends.tf_trt.build import rewrite as rewrite_there
 
     class OnGpu:
         def __getattr__(self, name: str) -> Any:

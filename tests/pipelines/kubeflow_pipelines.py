@@ -8,8 +8,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types.standard_artifacts import Examples, Model
 
-from tpu2gpu.artifacts import Checkpoint, Report
 from tpu2gpu.checkpoint_importer.component import CheckpointImporter
+from tpu2gpu.tfx.artifacts import Checkpoint, Report
 from tpu2gpu_pipelines.settings import Settings
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.models.networks import convnet
 from tpu2gpu.checkpoint_importer.component import CheckpointImporter
 from tpu2gpu.errors import SourceError
-from tpu2gpu.publishing import verify_model
+from tpu2gpu.storage.publishing import verify_model
 from tpu2gpu_pipelines.history import read_run
 from tpu2gpu_pipelines.local import METADATA, run_pipeline
 from tpu2gpu_pipelines.settings import Settings

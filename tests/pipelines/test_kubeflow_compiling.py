@@ -16,8 +16,8 @@ from tests.pipelines.kubeflow_examples import EXAMPLES, GOLDEN, NAMES
 from tpu2gpu.checkpoint_importer.importing import ImportOptions
 from tpu2gpu.errors import OutputExistsError, UnsupportedError, UsageError
 from tpu2gpu.freezer.freezing import FreezeOptions
+from tpu2gpu.latency_evaluator.budgets.verification_level import required_level
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
-from tpu2gpu.latency_evaluator.levels import required_level
 from tpu2gpu.options import from_json, to_json
 from tpu2gpu.precision_caster.casting import CastOptions
 from tpu2gpu.trt_converter.converting import ConvertOptions

@@ -15,8 +15,8 @@ import pytest
 from tests.pipelines import kubeflow_pipelines
 from tests.pipelines.launcher import Launcher
 from tests.pipelines.test_kubeflow_compiling import compiled_with
-from tpu2gpu.publishing import verify_model
-from tpu2gpu.step import RUN_VARIABLE
+from tpu2gpu.storage.publishing import verify_model
+from tpu2gpu.tfx.step import RUN_VARIABLE
 from tpu2gpu_pipelines.datasets import write_digits
 from tpu2gpu_pipelines.kubeflow import entrypoint, executor_input
 from tpu2gpu_pipelines.kubeflow.compiling import compile_pipeline

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from tests.pipelines.kubeflow_server import Kubeflow, server_of
-from tpu2gpu.cli import main
+from tpu2gpu.cli.main import main
 from tpu2gpu.errors import InputError, UsageError
 from tpu2gpu_pipelines.kubeflow.compiling import CompiledPipeline
 from tpu2gpu_pipelines.kubeflow.options import ScheduleOptions

@@ -11,9 +11,9 @@ import attrs
 import pytest
 
 from tests.pipelines.kubeflow_server import Kubeflow, serve, server_of
-from tpu2gpu.cli import main
+from tpu2gpu.cli.main import main
 from tpu2gpu.errors import InputError, RemoteRunError, SourceError, UsageError
-from tpu2gpu.publishing import publish
+from tpu2gpu.storage.publishing import publish
 from tpu2gpu_pipelines.kubeflow import server as server_module
 from tpu2gpu_pipelines.kubeflow import submitting
 from tpu2gpu_pipelines.kubeflow.compiling import CompiledPipeline

@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
-from tpu2gpu.publishing import read_manifest, verify_model
+from tpu2gpu.storage.publishing import read_manifest, verify_model
 from tpu2gpu_pipelines.cli import describe_run
 from tpu2gpu_pipelines.local import METADATA, run_pipeline
 from tpu2gpu_pipelines.settings import Settings, make_settings

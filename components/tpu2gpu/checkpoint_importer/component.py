@@ -9,10 +9,10 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.standard_artifacts import Model
 
 from tpu2gpu import options as option_forms
-from tpu2gpu.artifacts import Checkpoint
 from tpu2gpu.checkpoint_importer.executor import Executor
 from tpu2gpu.checkpoint_importer.importing import ImportOptions
 from tpu2gpu.errors import UsageError
+from tpu2gpu.tfx.artifacts import Checkpoint
 
 FORMAT_VERSION = 2  # one more whenever the same options give another output: former results are not served again then
 

@@ -13,10 +13,10 @@ import attrs
 
 from tpu2gpu.options import option
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.publishing import describe_source, publish
+from tpu2gpu.storage.publishing import describe_source, publish
 
 if TYPE_CHECKING:
-    from tpu2gpu.graphs.serving_model import ServingModel
+    from tpu2gpu.graphs.model import ServingModel
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +79,7 @@ def import_model(
     run_name: str = "",
     progress: Progress = silent,
 ) -> ImportResult:
-    """Makes a clean SavedModel for serving of what a training run left: no TPU op, no training op, clean names.
+    """Make a clean SavedModel for serving of what a training run left: no TPU op, no training op, clean names.
 
     The graph is changed as a protocol buffer; no session runs it, and no op needs to be registered.
 
@@ -102,11 +102,11 @@ def import_model(
         OutputExistsError: The target is there already.
     """
     from tpu2gpu.checkpoint_importer.reading import read_source
-    from tpu2gpu.checkpoint_importer.sources import find_source
-    from tpu2gpu.graphs.batch import free_batch
-    from tpu2gpu.graphs.precision import DT_BFLOAT16, widen
-    from tpu2gpu.graphs.renaming import check_expressions, parse_rules, rename_variables
-    from tpu2gpu.graphs.saved_model import read_saved_model, write_saved_model
+    from tpu2gpu.graphs.formats.detection import find_source
+    from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
+    from tpu2gpu.graphs.passes.dynamic_batch import free_batch
+    from tpu2gpu.graphs.passes.precision.policy import DT_BFLOAT16, widen
+    from tpu2gpu.graphs.passes.rename_variables import check_expressions, parse_rules, rename_variables
 
     options = options or ImportOptions()
     parse_rules(options.rename)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.errors import CheckpointError, Tpu2GpuError
-from tpu2gpu.places import Place, place
+from tpu2gpu.storage.paths import Place, place
 
 if TYPE_CHECKING:
-    from tpu2gpu.checkpoint_importer.sources import Source
-    from tpu2gpu.checkpoint_importer.training_graph import Found
+    from tpu2gpu.checkpoint_importer.formats.checkpoint import Found
+    from tpu2gpu.graphs.formats.detection import Source
 
 
 @attrs.frozen
@@ -35,15 +35,15 @@ class Inspection:
 
 
 def inspect_model(source: str | os.PathLike[str]) -> Inspection:
-    """Looks at a model or a checkpoint without running it.
+    """Look at a model or a checkpoint without running it.
 
     Raises:
         SourceError: Nothing is there, or nothing that we know.
         CheckpointError: A checkpoint is damaged.
     """
-    from tpu2gpu.checkpoint_importer import sources
     from tpu2gpu.checkpoint_importer.importing import ImportOptions
     from tpu2gpu.checkpoint_importer.reading import read_source
+    from tpu2gpu.graphs.formats import detection as sources
 
     found_source = sources.find_source(source)
     report: dict[str, Any] = {"name": found_source.path.name, "step": found_source.step}
@@ -66,8 +66,8 @@ def inspect_model(source: str | os.PathLike[str]) -> Inspection:
 
 
 def _open_weights(source: Source) -> Any:
-    from tpu2gpu.checkpoint_importer import sources
-    from tpu2gpu.checkpoint_importer.keras_files import read_weights
+    from tpu2gpu.checkpoint_importer.formats.keras_files import read_weights
+    from tpu2gpu.graphs.formats import detection as sources
     from tpu2gpu.tensorbundle.reader import Bundle
     from tpu2gpu.tensorbundle.version1 import read_version1
 
@@ -80,8 +80,8 @@ def _open_weights(source: Source) -> Any:
 
 def _training_graph(source: Source) -> Any:
     """The graph beside a checkpoint as it was trained, None where there is none."""
-    from tpu2gpu.checkpoint_importer import sources
-    from tpu2gpu.checkpoint_importer.training_graph import parse_meta_graph
+    from tpu2gpu.checkpoint_importer.formats.checkpoint import parse_meta_graph
+    from tpu2gpu.graphs.formats import detection as sources
 
     if source.kind in (sources.CHECKPOINT, sources.CHECKPOINT_V1) and source.meta.is_file():
         return parse_meta_graph(source.meta)
@@ -89,7 +89,7 @@ def _training_graph(source: Source) -> Any:
 
 
 def _weights_report(weights: Any) -> dict[str, Any]:
-    from tpu2gpu.graphs.restoring import kind_of_tensor
+    from tpu2gpu.graphs.formats.variable_restore import kind_of_tensor
     from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 
     tensors = [
@@ -120,9 +120,9 @@ def _weights_report(weights: Any) -> dict[str, Any]:
 
 def _graph_report(meta: Any) -> dict[str, Any]:
     """What stands in a training graph: TPU ops, unknown ops, tensors that could be inputs or outputs."""
-    from tpu2gpu.graphs.dataflow import OpDefs
-    from tpu2gpu.graphs.inference import TPU_OPS
-    from tpu2gpu.graphs.inference_form import candidate_outputs
+    from tpu2gpu.graphs.nodes import OpDefs
+    from tpu2gpu.graphs.passes.to_inference import candidate_outputs
+    from tpu2gpu.graphs.passes.training_ops import TPU_OPS
 
     nodes = [*meta.graph_def.node, *(node for it in meta.graph_def.library.function for node in it.node_def)]
     ops = OpDefs()
@@ -142,7 +142,7 @@ def _graph_report(meta: Any) -> dict[str, Any]:
 
 def _may_feed(node: Any) -> bool:
     """Whether a node may bring examples in; savers have placeholders too."""
-    from tpu2gpu.graphs.inference_form import FEEDS
+    from tpu2gpu.graphs.passes.to_inference import FEEDS
 
     saver = node.name.split("/")[0].startswith("save") and node.op.startswith("Placeholder")
     return node.op in FEEDS and not saver
@@ -153,7 +153,6 @@ def _not_infeed(node: Any) -> bool:
 
 
 def _model_report(found: Found) -> dict[str, Any]:
-    from tpu2gpu.graphs.batch import free_batch
     from tpu2gpu.graphs.describing import (
         describe_signatures,
         describe_variables,
@@ -161,6 +160,7 @@ def _model_report(found: Found) -> dict[str, Any]:
         unknown_ops,
         variables_size_bytes,
     )
+    from tpu2gpu.graphs.passes.dynamic_batch import free_batch
 
     model = found.model
     freed = free_batch(model, found.batch, None)

@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from tpu2gpu.checkpoint_importer import sources
-from tpu2gpu.checkpoint_importer.keras_models import holds_model
-from tpu2gpu.checkpoint_importer.sources import Source
-from tpu2gpu.checkpoint_importer.training_graph import (
+from tpu2gpu.checkpoint_importer.formats.checkpoint import (
     Found,
     parse_inputs,
     parse_meta_graph,
     parse_outputs,
     serve_training_graph,
 )
+from tpu2gpu.checkpoint_importer.formats.keras_models import holds_model
 from tpu2gpu.errors import GraphError, UnsupportedError, UsageError
-from tpu2gpu.graphs.inference import check_inference_form
-from tpu2gpu.graphs.inference_form import Input, to_inference
-from tpu2gpu.graphs.saved_model import (
+from tpu2gpu.graphs.formats import detection as sources
+from tpu2gpu.graphs.formats.detection import Source
+from tpu2gpu.graphs.formats.saved_model import (
     VARIABLES_PREFIX,
     choose_meta_graph,
     parse_saved_model,
     read_saved_model,
 )
-from tpu2gpu.graphs.serving_form import clear_attributes, serve_meta_graph, signature_of
-from tpu2gpu.graphs.serving_model import DEFAULT_SIGNATURE, ServingModel
-from tpu2gpu.places import Place
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
+from tpu2gpu.graphs.passes.serving_form import clear_attributes, serve_meta_graph, signature_of
+from tpu2gpu.graphs.passes.to_inference import Input, to_inference
+from tpu2gpu.graphs.passes.training_ops import check_inference_form
+from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle.reader import Bundle
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def read_source(source: Source, options: ImportOptions) -> Found:
-    """Reads a source as a serving model.
+    """Read a source as a serving model.
 
     Args:
         source: What was found at the path.
@@ -53,13 +53,13 @@ def read_source(source: Source, options: ImportOptions) -> Found:
         return _read_frozen(source.path, inputs, outputs)
     if source.kind == sources.CHECKPOINT and not options.graph:
         return _read_checkpoint(source, inputs, outputs, options)
-    from tpu2gpu.checkpoint_importer.onto_graph import read_onto_graph
+    from tpu2gpu.checkpoint_importer.formats.weights_only import read_onto_graph
 
     return read_onto_graph(source, options)
 
 
 def _check_options(source: Source, options: ImportOptions) -> None:
-    """Checks that no option is given that only a checkpoint heeds.
+    """Check that no option is given that only a checkpoint heeds.
 
     Raises:
         UsageError: Some are; all are listed.
@@ -84,7 +84,7 @@ def _check_options(source: Source, options: ImportOptions) -> None:
 
 
 def read_served(folder: Place, inputs: list[Input], outputs: Mapping[str, str]) -> Found:
-    """Reads a SavedModel; one that is in training form, or made for TPUs, is brought to the form for serving."""
+    """Read a SavedModel; one that is in training form, or made for TPUs, is brought to the form for serving."""
     if inputs or outputs:
         return _transform(folder, inputs, outputs)
     try:
@@ -124,10 +124,10 @@ def _read_checkpoint(source: Source, inputs: list[Input], outputs: Mapping[str, 
 
 
 def _read_frozen(path: Place, inputs: list[Input], outputs: Mapping[str, str]) -> Found:
-    """Reads a frozen graph, and makes variables of its weights."""
-    from tpu2gpu.graphs.graph_def import read_graph_def
-    from tpu2gpu.graphs.weight_variables import make_variables
-    from tpu2gpu.graphs.weights import WeightFinder
+    """Read a frozen graph, and make variables of its weights."""
+    from tpu2gpu.graphs.formats.graph_def import read_graph_def
+    from tpu2gpu.graphs.passes.find_weights import WeightFinder
+    from tpu2gpu.graphs.passes.unfreeze_constants import make_variables
 
     model = read_graph_def(path)
     done: dict[str, list[str]] = {}

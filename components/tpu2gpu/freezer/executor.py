@@ -6,9 +6,9 @@ from typing import Any
 
 from tfx.dsl.components.base.base_executor import BaseExecutor
 
-from tpu2gpu.artifacts import model_source, model_target
 from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
-from tpu2gpu.step import Step, log_progress
+from tpu2gpu.tfx.artifacts import model_source, model_target
+from tpu2gpu.tfx.step import Step, log_progress
 
 
 class Executor(BaseExecutor):
@@ -17,7 +17,7 @@ class Executor(BaseExecutor):
     def Do(  # noqa: N802 - TFX's name
         self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
     ) -> None:
-        """Runs the step; an error of the tree says why it cannot."""
+        """Run the step; an error of the tree says why it cannot."""
         step = Step(self, input_dict, output_dict, exec_properties)
         freeze_model(
             model_source(step.input("source_model")),

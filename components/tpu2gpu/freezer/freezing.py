@@ -12,10 +12,10 @@ import attrs
 from tpu2gpu.errors import GraphError, UsageError
 from tpu2gpu.options import option
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.publishing import describe_source, publish
+from tpu2gpu.storage.publishing import describe_source, publish
 
 if TYPE_CHECKING:
-    from tpu2gpu.graphs.serving_model import ServingModel
+    from tpu2gpu.graphs.model import ServingModel
 
 FORMATS = ("saved_model", "graph_def", "both")
 # A protocol buffer larger than this cannot be parsed.
@@ -54,7 +54,7 @@ class FreezeOptions:
     )
 
     def __attrs_post_init__(self) -> None:
-        """Checks what options say together."""
+        """Check what options say together."""
         if self.max_graph_bytes > MAX_GRAPH_BYTES:
             raise UsageError(f"--max-graph-bytes {self.max_graph_bytes}: protobuf allows {MAX_GRAPH_BYTES}")
         if self.split_weights and self.format != "saved_model":
@@ -91,7 +91,7 @@ def freeze_model(
     run_name: str = "",
     progress: Progress = silent,
 ) -> FreezeResult:
-    """Freezes a model; signatures, assets and tables stay, and outputs are equal bit for bit.
+    """Freeze a model; signatures, assets and tables stay, and outputs are equal bit for bit.
 
     Weights go from the checkpoint to the graph's file as bytes, without a session and without a copy in memory.
 
@@ -113,10 +113,10 @@ def freeze_model(
             large.
         OutputExistsError: The target is there already.
     """
-    from tpu2gpu.freezer.sizes import check_graph_size, too_large
     from tpu2gpu.graphs.describing import describe_signatures, size_bytes
-    from tpu2gpu.graphs.graph_def import write_graph_def
-    from tpu2gpu.graphs.saved_model import write_saved_model
+    from tpu2gpu.graphs.formats.graph_def import write_graph_def
+    from tpu2gpu.graphs.formats.graph_size import check_graph_size, too_large
+    from tpu2gpu.graphs.formats.saved_model import write_saved_model
 
     options = options or FreezeOptions()
     about = {"step": "freeze", "options": attrs.asdict(options), "source": describe_source(source), "run": run_name}
@@ -156,7 +156,7 @@ def freeze_model(
 
 
 def freeze_variables(model: ServingModel, keep: Collection[str] = ()) -> list[str]:
-    """Puts a constant of the same name in the place of each variable, and takes out who read it.
+    """Put a constant of the same name in the place of each variable, and take out who read it.
 
     Args:
         model: The model, changed in place.
@@ -169,7 +169,7 @@ def freeze_variables(model: ServingModel, keep: Collection[str] = ()) -> list[st
         UnsupportedError: Something takes a variable that is neither a read nor control flow; all such nodes are
             listed.
     """
-    from tpu2gpu.freezer.handles import replace_handles
+    from tpu2gpu.graphs.passes.resource_handles import replace_handles
 
     frozen = {name: variable for name, variable in model.variables.items() if name not in keep}
     reads = {
@@ -191,10 +191,15 @@ def freeze_variables(model: ServingModel, keep: Collection[str] = ()) -> list[st
 
 def _read(source: str | os.PathLike[str], options: FreezeOptions) -> tuple[ServingModel, dict[str, list[str]]]:
     """The model, and what was done to bring it to the form for serving."""
-    from tpu2gpu.graphs.checkpointed_graph import read_bare_graph, read_checkpointed_graph
-    from tpu2gpu.graphs.inference import check_inference_form
-    from tpu2gpu.graphs.saved_model import VARIABLES_PREFIX, choose_meta_graph, parse_saved_model, read_saved_model
-    from tpu2gpu.graphs.serving_form import serve_meta_graph
+    from tpu2gpu.graphs.formats.meta_graph import read_bare_graph, read_checkpointed_graph
+    from tpu2gpu.graphs.formats.saved_model import (
+        VARIABLES_PREFIX,
+        choose_meta_graph,
+        parse_saved_model,
+        read_saved_model,
+    )
+    from tpu2gpu.graphs.passes.serving_form import serve_meta_graph
+    from tpu2gpu.graphs.passes.training_ops import check_inference_form
 
     bare = bool(options.checkpoint)
     if bare and (Path(source) / "saved_model.pb").is_file():
@@ -220,7 +225,7 @@ def _read(source: str | os.PathLike[str], options: FreezeOptions) -> tuple[Servi
 
 
 def _check_form(model: ServingModel, source: str | os.PathLike[str], brought: dict[str, list[str]]) -> None:
-    from tpu2gpu.graphs.inference import check_inference_form
+    from tpu2gpu.graphs.passes.training_ops import check_inference_form
 
     try:
         check_inference_form(model, source)
@@ -233,18 +238,18 @@ def _check_form(model: ServingModel, source: str | os.PathLike[str], brought: di
 
 
 def _clean_up(model: ServingModel, options: FreezeOptions) -> dict[str, Any]:
-    """Does the cleanups that were asked for, and tells what they did."""
+    """Do the cleanups that were asked for, and tell what they did."""
     done: dict[str, Any] = {}
     if options.clean:
-        from tpu2gpu.freezer.cleaning import clean
+        from tpu2gpu.graphs.passes.remove_identities import clean
 
         done["clean"] = clean(model)
     if options.fold_constants or options.fold_batch_norm:
-        from tpu2gpu.freezer.folding import fold_constants
+        from tpu2gpu.graphs.passes.fold_constants import fold_constants
 
         done["fold_constants"] = fold_constants(model)
     if options.fold_batch_norm:
-        from tpu2gpu.freezer.batch_norm import fold_batch_norms
+        from tpu2gpu.graphs.passes.fold_batch_norm import fold_batch_norms
 
         folded = fold_batch_norms(model)
         worst = max((it.relative_error for it in folded), default=0.0)

@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import GraphError
-from tpu2gpu.graphs.dataflow import OpDefs, data_inputs, reachable, split_tensor, users
-from tpu2gpu.graphs.flattening import CALLS, Flattener
-from tpu2gpu.graphs.serving_model import ServingModel, Variable
+from tpu2gpu.graphs.functions.flattening import CALLS, Flattener
+from tpu2gpu.graphs.model import ServingModel, Variable
+from tpu2gpu.graphs.nodes import OpDefs, data_inputs, reachable, split_tensor, users
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.slices import Box, parse_spec
@@ -31,7 +31,7 @@ class _Known:
 
 
 def find_variables(model: ServingModel, meta: Any, prefix: str | os.PathLike[str]) -> None:
-    """Fills in a model's variables: key, type, shape, trainability, and their own names where those are free.
+    """Fill in a model's variables: key, type, shape, trainability, and their own names where those are free.
 
     Args:
         model: A model whose flat graph holds VarHandleOps.
@@ -69,7 +69,7 @@ def find_variables(model: ServingModel, meta: Any, prefix: str | os.PathLike[str
 
 
 def _bypass_local_variable(model: ServingModel, name: str) -> bool:
-    """Takes out a variable that the initialiser fills, such as the path of an asset; no checkpoint has it."""
+    """Take out a variable that the initialiser fills, such as the path of an asset; no checkpoint has it."""
     takers = users(model.nodes.values(), name)
     assigns = [node for node in takers if node.op == "AssignVariableOp"]
     readers = [node for node in takers if node.op == "ReadVariableOp"]
@@ -190,7 +190,7 @@ def _own_names(model: ServingModel, known: dict[str, _Known]) -> Iterator[tuple[
 
 
 def _give_names(model: ServingModel, wanted: dict[str, str]) -> None:
-    """Calls each variable's node by the variable's own name, where no other node has it."""
+    """Call each variable's node by the variable's own name, where no other node has it."""
     renamed = {}
     for old, name in wanted.items():
         if old != name:

@@ -12,25 +12,25 @@ import attrs
 import numpy.typing as npt
 
 from tpu2gpu.errors import SourceError, UsageError
-from tpu2gpu.latency_evaluator.agreement import Agreement, compare_answers
-from tpu2gpu.latency_evaluator.entry import Entry
+from tpu2gpu.hardware.gpu_memory import gpu_memory_bytes
+from tpu2gpu.hardware.host import CpuWatch, choose_cpus, momentary_state, stable_hardware
+from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, compare_answers
+from tpu2gpu.latency_evaluator.budgets.judge import Evidence, holds, judge
+from tpu2gpu.latency_evaluator.budgets.latency_checks import gated_percentile
+from tpu2gpu.latency_evaluator.budgets.quality import differing_specs
+from tpu2gpu.latency_evaluator.budgets.verification_level import reached_level
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
-from tpu2gpu.latency_evaluator.gpu_memory import gpu_memory_bytes
-from tpu2gpu.latency_evaluator.hardware import CpuWatch, choose_cpus, momentary_state, stable_hardware
-from tpu2gpu.latency_evaluator.levels import reached_level
-from tpu2gpu.latency_evaluator.load import Load, first_call_ms, warm_up
-from tpu2gpu.latency_evaluator.quality import differing_specs
+from tpu2gpu.latency_evaluator.measure.load import Load, first_call_ms, warm_up
+from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.measure.timing import time_scenarios
 from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
-from tpu2gpu.latency_evaluator.speed_checks import gated_percentile
-from tpu2gpu.latency_evaluator.statistics import Estimate, block_spread, speedup
-from tpu2gpu.latency_evaluator.timing import time_scenarios
-from tpu2gpu.latency_evaluator.verdict import Evidence, holds, judge
+from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, block_spread, speedup
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.arrays import save_arrays
-from tpu2gpu.running.box_labels import box_features
-from tpu2gpu.running.feeds import Examples, read_examples
-from tpu2gpu.running.synthetic import make_examples
+from tpu2gpu.running.examples.box_labels import box_features
+from tpu2gpu.running.examples.feeds import Examples, read_examples
+from tpu2gpu.running.examples.synthetic import make_examples
 
 Array = npt.NDArray[Any]
 
@@ -49,7 +49,7 @@ def compare_models(
     progress: Progress,
     beside: Path,
 ) -> Evaluation:
-    """Runs the whole evaluation; see `evaluate_model`. Beam's workers leave their results in the folder `beside`."""
+    """Run the whole evaluation; see `evaluate_model`. Beam's workers leave their results in the folder `beside`."""
     before = momentary_state()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluate-")))
@@ -100,7 +100,7 @@ class _Course:
         self._agreements: dict[str, Agreement] = {}
 
     def open_models(self) -> None:
-        """Loads all models and gives them the examples, read by the baseline's inputs."""
+        """Load all models and give them the examples, read by the baseline's inputs."""
         for number, entry in enumerate(self._entries):
             self._progress(f"loading the {entry.label}", number, len(self._entries))
             entry.load(self._options.signature, self._threads, self._cpus)
@@ -114,7 +114,7 @@ class _Course:
             entry.ask("reading the examples", "take_examples", path=str(feeds))
 
     def let_answer(self) -> None:
-        """Takes the first answer's time, then all answers, and holds the candidates' against the baseline's."""
+        """Take the first answer's time, then all answers, and hold the candidates' against the baseline's."""
         wanted: Mapping[str, Array] = {}
         for number, entry in enumerate(asked := self._asked()):
             self._progress(f"comparing the {entry.label}", number, len(asked))
@@ -129,8 +129,8 @@ class _Course:
             self._note(entry, compare_answers(wanted, answers, labels, self._options, true_boxes=boxes))
 
     def compare_on_beam(self, shared: Path) -> None:
-        """Compares the answers to all examples on a Beam runner, whose workers leave their results in `shared`."""
-        from tpu2gpu.latency_evaluator.beam import compare_on_beam
+        """Compare the answers to all examples on a Beam runner, whose workers leave their results in `shared`."""
+        from tpu2gpu.latency_evaluator.accuracy.on_beam import compare_on_beam
 
         self._progress(f"comparing on {self._options.runner}", 0, 1)
         others = {entry.label: entry for entry in self._asked() if entry is not self._baseline}
@@ -164,7 +164,7 @@ class _Course:
         self._timed = time_scenarios(asked, self._load, self._options, self._progress)
 
     def conclude(self, before: dict[str, Any], others_busy_cores: float) -> Evaluation:
-        """Turns what was measured into figures and verdicts."""
+        """Turn what was measured into figures and verdicts."""
         after = momentary_state()
         figures = {entry.label: self._figures_of(entry) for entry in self._entries}
         candidates = [entry for entry in self._entries if entry.label not in (BASELINE, LATENCY_BASELINE)]

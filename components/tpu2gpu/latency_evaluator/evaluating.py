@@ -10,13 +10,13 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import ManifestError, UsageError
-from tpu2gpu.latency_evaluator.answer_options import AnswerOptions
-from tpu2gpu.latency_evaluator.budgets import Budgets
+from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
+from tpu2gpu.latency_evaluator.options import AnswerOptions
 from tpu2gpu.latency_evaluator.results import EvaluateResult
 from tpu2gpu.options import as_mapping, flag, option
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.publishing import check_free, describe_source, name_of, publish
 from tpu2gpu.running.servers.addresses import is_address
+from tpu2gpu.storage.publishing import check_free, describe_source, name_of, publish
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +77,7 @@ def evaluate_model(
     run_name: str = "",
     progress: Progress = silent,
 ) -> EvaluateResult:
-    """Measures candidates against a baseline on real examples, and blesses or refuses them.
+    """Measure candidates against a baseline on real examples, and bless or refuse them.
 
     A candidate that crashes, hangs, answers differently or is too slow is refused, and the reason is the result. Only
     a baseline that does not run and examples that do not fit raise.
@@ -130,7 +130,7 @@ def evaluate_model(
     }
     with publish(target, force=force, about=about) as staging:
         from tpu2gpu.latency_evaluator.comparing import compare_models
-        from tpu2gpu.latency_evaluator.presenting import write_reports
+        from tpu2gpu.latency_evaluator.report.write import write_reports
 
         rival = None if latency_baseline is None else os.fspath(latency_baseline)
         beside = Path(target).absolute().parent

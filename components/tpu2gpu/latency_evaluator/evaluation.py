@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import numpy.typing as npt
 
-from tpu2gpu.latency_evaluator.load import Load
+from tpu2gpu.latency_evaluator.measure.load import Load
 from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
 
 Array = npt.NDArray[Any]

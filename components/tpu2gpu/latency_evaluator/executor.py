@@ -9,10 +9,10 @@ from typing import Any
 
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 
-from tpu2gpu.artifacts import bless, examples_folder, model_source, write_metrics, write_report
 from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
-from tpu2gpu.promotion import newest_version
-from tpu2gpu.step import Step, log_progress, on_runner
+from tpu2gpu.storage.promotion import newest_version
+from tpu2gpu.tfx.artifacts import bless, examples_folder, model_source, write_metrics, write_report
+from tpu2gpu.tfx.step import Step, log_progress, on_runner
 
 _BOUND_TO = ("candidate_digest", "baseline_digest", "hardware_fingerprint", "verified_level")
 
@@ -23,7 +23,7 @@ class Executor(BaseBeamExecutor):
     def Do(  # noqa: N802 - TFX's name
         self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
     ) -> None:
-        """Runs the step; an error of the tree says why there can be no verdict."""
+        """Run the step; an error of the tree says why there can be no verdict."""
         step = Step(self, input_dict, output_dict, exec_properties)
         candidate = step.input("model")
         options = on_runner(step.options(EvaluateOptions), self._beam_pipeline_args or [])

@@ -11,9 +11,9 @@ import attrs
 from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, seconds, significant
 
 if TYPE_CHECKING:
-    from tpu2gpu.latency_evaluator.statistics import Estimate
-    from tpu2gpu.running.detections import BoxParity
-    from tpu2gpu.running.parity import OutputParity
+    from tpu2gpu.latency_evaluator.statistics.intervals import Estimate
+    from tpu2gpu.running.comparison.detections import BoxParity
+    from tpu2gpu.running.comparison.parity import OutputParity
 
 _UNITS: dict[str, Callable[[float], str]] = {
     "_ms": milliseconds,

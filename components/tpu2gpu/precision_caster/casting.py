@@ -14,11 +14,11 @@ from tpu2gpu.errors import PrecisionRefusedError, UsageError
 from tpu2gpu.options import option
 from tpu2gpu.precision_caster.rules import PRESETS
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.publishing import describe_source, publish
+from tpu2gpu.storage.publishing import describe_source, publish
 
 if TYPE_CHECKING:
-    from tpu2gpu.graphs.precision import Narrowing
-    from tpu2gpu.graphs.serving_model import ServingModel
+    from tpu2gpu.graphs.model import ServingModel
+    from tpu2gpu.graphs.passes.precision.policy import Narrowing
     from tpu2gpu.tensorbundle.statistics import CastStatistics
 
 PRECISIONS = ("float32", "float16", "bfloat16", "float64")
@@ -108,7 +108,7 @@ def cast_model(
     run_name: str = "",
     progress: Progress = silent,
 ) -> CastResult:
-    """Casts a SavedModel, weights and graph together; its signatures stay as they are.
+    """Cast a SavedModel, weights and graph together; its signatures stay as they are.
 
     Args:
         source: A SavedModel.
@@ -127,7 +127,7 @@ def cast_model(
         RemoteRunError: The Beam runner failed.
         OutputExistsError: The target is there already.
     """
-    from tpu2gpu.graphs.saved_model import read_saved_model, write_saved_model
+    from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
 
     options = options or CastOptions()
     if options.precision == "float64":
@@ -153,7 +153,7 @@ def cast_checkpoint(
     run_name: str = "",
     progress: Progress = silent,
 ) -> CastResult:
-    """Casts the floating-point tensors of a checkpoint; everything else is copied byte for byte.
+    """Cast the floating-point tensors of a checkpoint; everything else is copied byte for byte.
 
     Args:
         source: The checkpoint's path without `.index`.
@@ -201,8 +201,8 @@ def _cast(
     report: dict[str, Any],
     progress: Progress,
 ) -> ServingModel:
-    """Rewrites the graph, writes the weights, and reports; with `on_overflow=keep` again, without what overflows."""
-    from tpu2gpu.graphs.saved_model import VARIABLES_PREFIX, read_saved_model
+    """Rewrite the graph, write the weights, and report; with `on_overflow=keep` again, without what overflows."""
+    from tpu2gpu.graphs.formats.saved_model import VARIABLES_PREFIX, read_saved_model
     from tpu2gpu.precision_caster.policy import check_ops, without_effect
     from tpu2gpu.precision_caster.weights import CastWeights, cast_weights, describe_weight
     from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
@@ -242,7 +242,7 @@ def _cast(
 
 
 def _cast_graph(model: ServingModel, options: CastOptions, overflowing: Mapping[str, CastStatistics]) -> Narrowing:
-    from tpu2gpu.graphs.precision import DT_BFLOAT16, DT_HALF, Narrowing, narrow, widen
+    from tpu2gpu.graphs.passes.precision.policy import DT_BFLOAT16, DT_HALF, Narrowing, narrow, widen
     from tpu2gpu.precision_caster.policy import serving_policy
     from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 
-from tpu2gpu.artifacts import model_source, model_target, write_metrics
 from tpu2gpu.precision_caster.casting import CastOptions, cast_model
-from tpu2gpu.step import Step, figures, log_progress, on_runner
+from tpu2gpu.tfx.artifacts import model_source, model_target, write_metrics
+from tpu2gpu.tfx.step import Step, figures, log_progress, on_runner
 
 
 class Executor(BaseBeamExecutor):
@@ -17,7 +17,7 @@ class Executor(BaseBeamExecutor):
     def Do(  # noqa: N802 - TFX's name
         self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
     ) -> None:
-        """Runs the step; an error of the tree says why it cannot."""
+        """Run the step; an error of the tree says why it cannot."""
         step = Step(self, input_dict, output_dict, exec_properties)
         result = cast_model(
             model_source(step.input("source_model")),

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from tpu2gpu.errors import UsageError
-from tpu2gpu.graphs.precision import Policy
+from tpu2gpu.graphs.passes.precision.policy import Policy
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.precision_caster.rules import KEEP, compile_rules, decide, without_finding
 
 if TYPE_CHECKING:
-    from tpu2gpu.graphs.serving_model import ServingModel
+    from tpu2gpu.graphs.model import ServingModel
     from tpu2gpu.precision_caster.casting import CastOptions
 
 # Matrix work, where the time goes: GPUs multiply in the narrow type and add up in float32.
@@ -133,7 +133,7 @@ def describe_ops() -> list[dict[str, str]]:
 
 
 def check_ops(model: ServingModel, keep_ops: Iterable[str]) -> None:
-    """Checks that the ops to keep exist.
+    """Check that the ops to keep exist.
 
     Args:
         model: The model, which may bring ops of its own.

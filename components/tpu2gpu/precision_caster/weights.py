@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.graphs.restoring import kind_of_tensor, object_names
+from tpu2gpu.graphs.formats.variable_restore import kind_of_tensor, object_names
 from tpu2gpu.precision_caster.rules import KEEP, PRESETS, compile_rules, decide, without_finding
 from tpu2gpu.progress import Progress
 from tpu2gpu.tensorbundle import format
@@ -98,7 +98,7 @@ def without_effect(bundle: Bundle, options: CastOptions) -> list[str]:
 def cast_weights(
     bundle: Bundle, wanted: Iterable[Wanted], prefix: Path, options: CastOptions, progress: Progress
 ) -> CastWeights:
-    """Casts tensors and writes them, on the threads of this process or on a Beam runner.
+    """Cast tensors and write them, on the threads of this process or on a Beam runner.
 
     Args:
         bundle: The source.
@@ -118,7 +118,7 @@ def cast_weights(
     prefix.parent.mkdir(parents=True)
     workers: list[dict[str, Any]] = []
     if options.runner:
-        from tpu2gpu.precision_caster.beam import cast_on_beam
+        from tpu2gpu.precision_caster.on_beam import cast_on_beam
 
         tensors, workers = cast_on_beam(bundle, wanted, prefix, options)
     else:
@@ -135,7 +135,7 @@ def available_cores() -> int:
 def _cast_here(
     bundle: Bundle, plan: CastPlan, prefix: Path, options: CastOptions, progress: Progress
 ) -> list[CastTensor]:
-    """Casts data file by data file; while one is cast, the disk takes the one before."""
+    """Cast data file by data file; while one is cast, the disk takes the one before."""
     total = sum(len(shard) for shard in plan.shards)
     tensors: list[CastTensor] = []
     tell: Callable[[str, int, int], None]

@@ -169,7 +169,7 @@ def _colors(count: int) -> list[str]:
 
 
 def _draw_limit(latencies_ms: Mapping[str, Array], limit_ms: float | None, limit_of: str, line: Any) -> None:
-    """Draws the budget, unless it lies so far off that the curves would shrink to nothing."""
+    """Draw the budget, unless it lies so far off that the curves would shrink to nothing."""
     if limit_ms is not None and limit_ms <= 3 * max(float(np.max(values)) for values in latencies_ms.values()):
         line(limit_ms, color=_INK, linewidth=1, linestyle=(0, (4, 3)), label=f"limit of {limit_of}")
 

@@ -46,7 +46,7 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
-    """Writes named arrays to an .npz file, without compression."""
+    """Write named arrays to an .npz file, without compression."""
     members: dict[str, Array] = {}
     for name, array in arrays.items():
         if is_text(array):
@@ -63,7 +63,7 @@ def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> No
 
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Reads `save_arrays`' file back; strings come as objects of type bytes."""
+    """Read `save_arrays`' file back; strings come as objects of type bytes."""
     arrays: dict[str, Array] = {}
     with np.load(path, allow_pickle=False) as members:
         for key in members.files:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from tpu2gpu.running.runners import Runner, open_runner
+from tpu2gpu.running.opening import Runner, open_runner
 
 
 def load(folder: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None) -> Runner:
-    """Loads a model and gives what runs it.
+    """Load a model and give what runs it.
 
     >>> model = tpu2gpu.load("serving/digits")  # doctest: +SKIP
     >>> model.run({"images": images})["probabilities"]  # [batch, classes]  # doctest: +SKIP

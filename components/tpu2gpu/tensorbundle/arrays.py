@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tpu2gpu.errors import CheckpointError
-from tpu2gpu.places import Place
+from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.reader import CHUNK_BYTES
 from tpu2gpu.tensorbundle.slices import Box

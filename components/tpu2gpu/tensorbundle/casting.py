@@ -45,7 +45,7 @@ def cast_chunks(
     *,
     clamp: bool = False,
 ) -> Iterator[bytes | memoryview]:
-    """Casts the stored bytes of a tensor.
+    """Cast the stored bytes of a tensor.
 
     Args:
         chunks: The bytes; each chunk holds whole elements.
@@ -91,7 +91,7 @@ def cast_values(
     thorough: bool = True,
     scratch: Scratch | None = None,
 ) -> tuple[Array, CastStatistics]:
-    """Casts an array and counts what that does.
+    """Cast an array and count what that does.
 
     Args:
         before: Values, [n].
@@ -132,7 +132,7 @@ def cast_values(
 
 
 def convert(values: Array, target: np.dtype[Any]) -> Array:
-    """Casts an array with the library that rounds right: ml_dtypes for bfloat16, numpy for the rest.
+    """Cast an array with the library that rounds right: ml_dtypes for bfloat16, numpy for the rest.
 
     NaN payloads are the library's.
     """
@@ -147,7 +147,7 @@ def convert(values: Array, target: np.dtype[Any]) -> Array:
 
 
 def _narrow(wide: Array, target: np.dtype[Any], scratch: Scratch, *, fits: bool) -> Array:
-    """Casts float32 or float64 values; to float16 faster than numpy, where all are finite and fit."""
+    """Cast float32 or float64 values; to float16 faster than numpy, where all are finite and fit."""
     if not fits or (wide.dtype.name, target.name) != ("float32", "float16"):
         return convert(wide, target)
     after = scratch.array("after", len(wide), np.uint16)

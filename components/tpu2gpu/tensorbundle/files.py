@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tpu2gpu.errors import CheckpointError
-from tpu2gpu.places import RemotePath, is_remote
+from tpu2gpu.storage.paths import RemotePath, is_remote
 
 
 class RangeFile(Protocol):
@@ -22,7 +22,7 @@ class RangeFile(Protocol):
 
 
 def open_ranges(path: str | os.PathLike[str]) -> RangeFile:
-    """Opens a file for reading ranges.
+    """Open a file for reading ranges.
 
     Raises:
         FileNotFoundError: It is not there.

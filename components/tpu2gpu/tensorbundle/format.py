@@ -113,7 +113,7 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def decode_entry(data: bytes) -> Entry:
-    """Reads a BundleEntryProto.
+    """Read a BundleEntryProto.
 
     Raises:
         ValueError: The message is damaged.
@@ -141,7 +141,7 @@ def encode_header(shards: int) -> bytes:
 
 
 def decode_header(data: bytes) -> tuple[int, bool]:
-    """Reads a BundleHeaderProto: number of shards, and whether the bytes are little-endian."""
+    """Read a BundleHeaderProto: number of shards, and whether the bytes are little-endian."""
     numbers = {field: value for field, value in wire.fields(data) if isinstance(value, int)}
     return numbers.get(1, 0), numbers.get(2, 0) == 0
 
@@ -175,7 +175,7 @@ def index_path(prefix: str | os.PathLike[str]) -> Path:
 
 
 def read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Reads a LevelDB table's keys and values in order.
+    """Read a LevelDB table's keys and values in order.
 
     Raises:
         ValueError: The table is damaged.
@@ -229,7 +229,7 @@ def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, by
 
 
 def encode_table(items: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Makes a LevelDB table of keys and values that ascend already."""
+    """Make a LevelDB table of keys and values that ascend already."""
     table = bytearray()
     index: list[tuple[bytes, bytes]] = []
     block: list[tuple[bytes, bytes]] = []
@@ -246,7 +246,7 @@ def encode_table(items: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 
 def _append_block(table: bytearray, items: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Appends a block without prefix compression, so that every entry is a restart point; returns its handle."""
+    """Append a block without prefix compression, so that every entry is a restart point; return its handle."""
     block = bytearray()
     restarts = []
     for key, value in items:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
-from tpu2gpu.places import is_remote
+from tpu2gpu.storage.paths import is_remote
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.files import RangeFile, beside, open_ranges
 from tpu2gpu.tensorbundle.slices import Box, assemble, check_parts, decode_slice, slice_key, whole
@@ -179,7 +179,7 @@ class Bundle:
         return entries, stored
 
     def _check(self, stored: Mapping[bytes, format.Entry]) -> None:
-        """Checks that each tensor's place lies in its file, is its own, and has the size that its shape asks for."""
+        """Check that each tensor's place lies in its file, is its own, and has the size that its shape asks for."""
         wrong = []
         places: list[tuple[int, int, int, str]] = []
         for key, entry in self.entries.items():
@@ -283,7 +283,7 @@ class _Passing:
         return format.mask(self._crc) == self.entry.crc32c
 
     def _pass(self, end: int) -> None:
-        """Takes what nobody asked for into the checksum."""
+        """Take what nobody asked for into the checksum."""
         while self._passed < end:
             size = min(CHUNK_BYTES, end - self._passed)
             self._take(self._bundle._range(self._key, self.entry, self._passed, size))

@@ -68,7 +68,7 @@ def whole(shape: Iterable[int]) -> Box:
 
 
 def decode_slice(data: bytes, shape: Sequence[int]) -> tuple[Box, list[tuple[int, int]]]:
-    """Reads a TensorSliceProto: its box, and its extents as keys have them (-1 for a whole dimension).
+    """Read a TensorSliceProto: its box, and its extents as keys have them (-1 for a whole dimension).
 
     Raises:
         ValueError: It is damaged, or leaves the tensor.
@@ -113,7 +113,7 @@ def _signed(value: int) -> bytes:
 
 
 def parse_spec(spec: str) -> tuple[tuple[int, ...], Box] | None:
-    """Reads a saver's `shape_and_slice` text, such as `50 8 0,17:0,8`; None for a whole tensor.
+    """Read a saver's `shape_and_slice` text, such as `50 8 0,17:0,8`; None for a whole tensor.
 
     Raises:
         CheckpointError: It is malformed.

@@ -72,7 +72,7 @@ class CastStatistics:
         return found
 
     def count_subnormals(self, after: Array, bits: Array, smallest_normal: float) -> None:
-        """Counts subnormal results: bit patterns from 1 to below that of the smallest normal number.
+        """Count subnormal results: bit patterns from 1 to below that of the smallest normal number.
 
         Args:
             after: Values after the cast, [n].
@@ -86,7 +86,7 @@ class CastStatistics:
         self.subnormal_count += int(np.count_nonzero(bits < normal - unsigned(1)))
 
     def count_errors(self, before: Array, after: Array) -> None:
-        """Takes relative errors into account.
+        """Take relative errors into account.
 
         Args:
             before: Magnitudes of values, [n].
@@ -107,7 +107,7 @@ class CastStatistics:
         self.squared_error_sum += float(np.einsum("i,i->", errors, errors))  # np.dot would start threads of its own
 
     def merge(self, other: CastStatistics) -> None:
-        """Adds what another part of the tensor gave."""
+        """Add what another part of the tensor gave."""
         self.minimum = min(self.minimum, other.minimum)
         for name in ("maximum", "absmax", "max_relative_error"):
             setattr(self, name, max(getattr(self, name), getattr(other, name)))

@@ -20,8 +20,8 @@ import google_crc32c
 import numpy as np
 
 from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
-from tpu2gpu.places import is_remote
 from tpu2gpu.progress import Progress, silent
+from tpu2gpu.storage.paths import is_remote
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import Array, Scratch, cast_values, is_float
 from tpu2gpu.tensorbundle.checksum import combine
@@ -164,7 +164,7 @@ def cast_shard(
     thorough: bool = True,
     progress: Progress = silent,
 ) -> list[CastTensor]:
-    """Writes one data file of the output.
+    """Write one data file of the output.
 
     Args:
         bundle: The source.
@@ -202,7 +202,7 @@ def cast_shard(
 
 
 def flush(path: str | os.PathLike[str]) -> None:
-    """Waits until a file's bytes are on the disk."""
+    """Wait until a file's bytes are on the disk."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fdatasync(file)
@@ -211,7 +211,7 @@ def flush(path: str | os.PathLike[str]) -> None:
 
 
 def write_index(prefix: str | os.PathLike[str], tensors: Iterable[CastTensor], shards: int) -> None:
-    """Writes the index of a bundle whose data files stand already; before it, no reader sees a checkpoint."""
+    """Write the index of a bundle whose data files stand already; before it, no reader sees a checkpoint."""
     items = [(tensor.key.encode(), format.encode_entry(tensor.entry)) for tensor in tensors]
     index = format.index_path(prefix)
     partial = index.with_name(index.name + ".partial")
@@ -234,7 +234,7 @@ def _open_sources(bundle: Bundle, tensors: Sequence[PlannedTensor], stack: ExitS
 
 
 def _parts(tensor: PlannedTensor, *, whole: bool) -> Iterator[tuple[int, int]]:
-    """Cuts a tensor into ranges of stored units; neither side of a range exceeds the size of a chunk.
+    """Cut a tensor into ranges of stored units; neither side of a range exceeds the size of a chunk.
 
     What must be read in order is one range, from 0 to -1.
     """
@@ -287,7 +287,7 @@ class _Crew:
         self._local = _Desk()
 
     def cast(self, number: int, start: int, stop: int) -> _Part:
-        """Reads a range, casts it and writes it to its place."""
+        """Read a range, cast it and write it to its place."""
         tensor = self._tensors[number]
         if stop < 0:
             with self._reading:
@@ -314,7 +314,7 @@ class _Crew:
         )
 
     def _cast_in_order(self, tensor: PlannedTensor) -> _Part:
-        """Casts a whole tensor piece by piece; the bundle checks its checksums."""
+        """Cast a whole tensor piece by piece; the bundle checks its checksums."""
         wanted, source, place = tensor.wanted, tensor.source, tensor.place
         cast = source.dtype != place.dtype
         crc, size, statistics = 0, 0, CastStatistics() if cast else None
@@ -333,7 +333,7 @@ class _Crew:
         return _Part(None, crc, 0, size, statistics)
 
     def _are_sound_strings(self, key: str) -> bool:
-        """Reads strings whole: their checksum covers their lengths in another form than they are stored in."""
+        """Read strings whole: their checksum covers their lengths in another form than they are stored in."""
         try:
             self._bundle.read(key)
         except CheckpointError:
@@ -368,7 +368,7 @@ def _put_together(
     done: Iterator[_Part],
     progress: Progress,
 ) -> Iterator[CastTensor]:
-    """Makes each tensor's entry of its parts, in order; a wrong checksum is marked by -1."""
+    """Make each tensor's entry of its parts, in order; a wrong checksum is marked by -1."""
     counts = [0] * len(tensors)
     for number, _, _ in parts:
         counts[number] += 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError
-from tpu2gpu.places import Place, place
+from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.arrays import Array, Arrays
 from tpu2gpu.tensorbundle.slices import Box, check_parts, decode_slice, whole
@@ -24,7 +24,7 @@ _VARINTS = {"int32": 7, "uint8": 7, "int16": 7, "int8": 7, "int64": 10, "bool": 
 
 
 def read_version1(path: str | os.PathLike[str]) -> Arrays:
-    """Opens a checkpoint in TensorFlow's first format; a sharded one by any of its files.
+    """Open a checkpoint in TensorFlow's first format; a sharded one by any of its files.
 
     Raises:
         SourceError: A file is missing.

@@ -46,7 +46,7 @@ class BundleWriter:
         *,
         crc32c: int | None = None,
     ) -> None:
-        """Appends one tensor.
+        """Append one tensor.
 
         Args:
             key: Its name.
@@ -75,7 +75,7 @@ class BundleWriter:
         self._entries[key] = entry
 
     def add_array(self, key: str, array: np.ndarray[Any, Any]) -> None:
-        """Appends an array of numbers, or of strings as bytes objects.
+        """Append an array of numbers, or of strings as bytes objects.
 
         Raises:
             CheckpointError: The key is there already, or the type has no place in a checkpoint.
@@ -91,7 +91,7 @@ class BundleWriter:
         self.add(key, format.DTYPE_ENUMS[array.dtype.name], array.shape, [numbers.data])
 
     def close(self) -> None:
-        """Gives the shards their names and writes the index."""
+        """Give the shards their names and write the index."""
         if self._file is None:
             self._shard()  # TensorFlow expects a data file even for an empty checkpoint
         self._close_shard()
@@ -104,7 +104,7 @@ class BundleWriter:
         self._partial_index().replace(format.index_path(self.prefix))
 
     def discard(self) -> None:
-        """Removes what has been written."""
+        """Remove what has been written."""
         if self._file is not None:
             with suppress(OSError):  # what a full disk did not take need not be written
                 self._file.close()

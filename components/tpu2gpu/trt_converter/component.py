@@ -9,7 +9,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.standard_artifacts import Examples, Model
 
 from tpu2gpu import options as option_forms
-from tpu2gpu.artifacts import Metrics
+from tpu2gpu.tfx.artifacts import Metrics
 from tpu2gpu.trt_converter.converting import ConvertOptions
 from tpu2gpu.trt_converter.executor import Executor
 

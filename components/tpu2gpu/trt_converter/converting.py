@@ -81,7 +81,7 @@ class ConvertOptions:
     memory_limit_mib: int | None = option(None, "MiB of memory that each back end may take", minimum=1)
 
     def __attrs_post_init__(self) -> None:
-        """Checks what no option says alone.
+        """Check what no option says alone.
 
         Raises:
             UsageError: The size is more than a file can have.
@@ -139,7 +139,7 @@ def convert_model(
     run_name: str = "",
     progress: Progress = silent,
 ) -> ConvertResult:
-    """Converts a SavedModel to ONNX, and to a TensorRT engine where one can be built, and lays them out for a server.
+    """Convert a SavedModel to ONNX, and to a TensorRT engine where one can be built, and lay them out for a server.
 
     Nothing is written that does not answer as the source does: every operation is known, the ONNX file is sound, ONNX
     Runtime runs it, and its answers on examples stay within the tolerance of TensorFlow's.
@@ -163,14 +163,14 @@ def convert_model(
         UnsupportedError: A case that this version does not do.
         EnvironmentLacksError: The asked back end is not here, or a process of it died, hung or outgrew its limit.
     """
-    from tpu2gpu.publishing import check_free, describe_source, publish
-    from tpu2gpu.trt_converter.backends import choose_backend
+    from tpu2gpu.storage.publishing import check_free, describe_source, publish
+    from tpu2gpu.trt_converter.backends.choice import choose_backend
     from tpu2gpu.trt_converter.request import Request
     from tpu2gpu.trt_converter.steps import convert_into
 
     options = options or ConvertOptions()
     if options.backend == "tf_trt":
-        from tpu2gpu.trt_converter.tf_trt_steps import convert_into
+        from tpu2gpu.trt_converter.backends.tf_trt.backend import convert_into
     source, target = Path(source), Path(target)
     _check_source(source)
     check_free(target, force=force)

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 from tfx.dsl.components.base.base_executor import BaseExecutor
 
-from tpu2gpu.artifacts import examples_folder, model_source, model_target, write_metrics
-from tpu2gpu.step import Step, log_progress
+from tpu2gpu.tfx.artifacts import examples_folder, model_source, model_target, write_metrics
+from tpu2gpu.tfx.step import Step, log_progress
 from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
 
 _WORDS = ("backend", "backend_version", "precision", "verified_level")
@@ -20,7 +20,7 @@ class Executor(BaseExecutor):
     def Do(  # noqa: N802 - TFX's name
         self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
     ) -> None:
-        """Runs the step; an error of the tree says why it cannot."""
+        """Run the step; an error of the tree says why it cannot."""
         step = Step(self, input_dict, output_dict, exec_properties)
         options = step.options(ConvertOptions)
         if (examples := step.input("examples")) is not None:

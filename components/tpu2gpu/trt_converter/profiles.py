@@ -10,7 +10,7 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.options import did_you_mean
 
 if TYPE_CHECKING:
-    from tpu2gpu.running.runners import TensorSpec
+    from tpu2gpu.running.opening import TensorSpec
 
 DEFAULT_BATCHES = (1, 8, 32)
 _BOUNDS = ("min", "opt", "max")
@@ -24,7 +24,7 @@ Profile = dict[str, Bounds]
 
 
 def parse_profiles(texts: Sequence[str]) -> list[Profile]:
-    """Reads `--profile` values.
+    """Read `--profile` values.
 
     Args:
         texts: `INPUT=MIN:OPT:MAX`, or several of them with commas between; each bound is a batch size (`8`) or a whole
@@ -56,7 +56,7 @@ def parse_profiles(texts: Sequence[str]) -> list[Profile]:
 
 
 def _read(text: str, group: Profile, wrong: list[str]) -> None:
-    """Reads one input's bounds into a group, or says what is wrong with them."""
+    """Read one input's bounds into a group, or say what is wrong with them."""
     match = _FORM.fullmatch(text)
     if match is None:
         wrong.append(f"{text}: not of the form INPUT=MIN:OPT:MAX")
@@ -101,7 +101,7 @@ def fit_profiles(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> l
 
 
 def check_names(profiles: Sequence[Profile], known: Sequence[str]) -> None:
-    """Checks that profiles are of inputs that there are.
+    """Check that profiles are of inputs that there are.
 
     Raises:
         UsageError: They are not; all are listed.

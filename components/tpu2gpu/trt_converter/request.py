@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.errors import UsageError
-from tpu2gpu.trt_converter.backends import Backend
+from tpu2gpu.process.worker import run_in_child
+from tpu2gpu.trt_converter.backends.choice import Backend
+from tpu2gpu.trt_converter.layouts.triton import check_name
 from tpu2gpu.trt_converter.profiles import Profile, parse_profiles
-from tpu2gpu.trt_converter.triton import check_name
-from tpu2gpu.worker import run_in_child
 
 if TYPE_CHECKING:
     from tpu2gpu.trt_converter.converting import ConvertOptions
@@ -38,7 +38,7 @@ class Request:
 
     @classmethod
     def of(cls, source: Path, options: ConvertOptions, backend: Backend) -> Request:
-        """Reads the options that are texts.
+        """Read the options that are texts.
 
         Raises:
             UsageError: A text has another form.
@@ -53,7 +53,7 @@ class Request:
         return self.options.layout == "triton" and self.options.triton_backend == "tensorrt"
 
     def in_child(self, function: str, name: str, environment: Mapping[str, str], **arguments: Any) -> tuple[Any, int]:
-        """Runs a back end in a process of its own, within the limits; gives its result and peak memory."""
+        """Run a back end in a process of its own, within the limits; return its result and peak memory."""
         limit = self.options.memory_limit_mib
         return run_in_child(
             function,

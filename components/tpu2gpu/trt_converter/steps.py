@@ -10,21 +10,21 @@ import attrs
 
 from tpu2gpu.errors import UnsupportedError, UsageError
 from tpu2gpu.progress import Progress
-from tpu2gpu.publishing import Staging, describe_source
-from tpu2gpu.running.external_data import DATA_SUFFIX
-from tpu2gpu.trt_converter import onnx
-from tpu2gpu.trt_converter.engine_steps import build_and_run, fitted_profiles
+from tpu2gpu.running.local.external_data import DATA_SUFFIX
+from tpu2gpu.storage.publishing import Staging, describe_source
+from tpu2gpu.trt_converter.backends.engine import build_and_run, fitted_profiles
+from tpu2gpu.trt_converter.layouts.readme import glance
+from tpu2gpu.trt_converter.layouts.serving_folder import ONNX_FILE, findings_of, lay_out, make_plan
+from tpu2gpu.trt_converter.onnx import convert as onnx
+from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, TOLERANCES, check_parity
 from tpu2gpu.trt_converter.profiles import compared_sizes
-from tpu2gpu.trt_converter.proving import DEFAULT_EXAMPLES, TOLERANCES, check_parity
-from tpu2gpu.trt_converter.readme import glance
 from tpu2gpu.trt_converter.request import Request
-from tpu2gpu.trt_converter.serving_folder import ONNX_FILE, findings_of, lay_out, make_plan
 
 _STEPS = 3
 
 
 def convert_into(staging: Staging, request: Request, progress: Progress) -> dict[str, Any]:
-    """Runs the steps, and fills a staging folder and its report.
+    """Run the steps, and fill a staging folder and its report.
 
     Returns:
         The fields of a ConvertResult but for target and report.
@@ -69,7 +69,7 @@ def convert_into(staging: Staging, request: Request, progress: Progress) -> dict
 
 def _to_onnx(staging: Staging, request: Request, proof: Path) -> tuple[dict[str, Any], int]:
     converted, rss = request.in_child(
-        "tpu2gpu.trt_converter.parts:convert",
+        "tpu2gpu.trt_converter.partition.convert_parts:convert",
         "the conversion to ONNX",
         onnx.ENVIRONMENT,
         source=str(request.source.resolve()),
@@ -90,7 +90,7 @@ def _to_onnx(staging: Staging, request: Request, proof: Path) -> tuple[dict[str,
 
 
 def _to_int8(staging: Staging, request: Request, converted: dict[str, Any], proof: Path) -> tuple[dict[str, Any], int]:
-    """Puts a quantised file in the place of the one in float32, which has been compared with the source by then."""
+    """Put a quantised file in the place of the one in float32, which has been compared with the source by then."""
     if converted["precision"] != "float32":
         raise UsageError(
             f"--int8: the model computes in {converted['precision']}", way_out="quantise the model in float32 instead"
@@ -105,7 +105,7 @@ def _to_int8(staging: Staging, request: Request, converted: dict[str, Any], proo
     check_parity(converted["parity"], TOLERANCES["float32"], f"{ONNX_FILE} in ONNX Runtime, before quantisation,")
     options = request.options
     found, rss = request.in_child(
-        "tpu2gpu.trt_converter.calibration:quantise",
+        "tpu2gpu.trt_converter.onnx.quantize:quantise",
         "the quantisation",
         onnx.ENVIRONMENT,
         onnx_path=str(path),

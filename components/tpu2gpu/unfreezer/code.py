@@ -44,7 +44,7 @@ class ModelCode:
         ]
 
     def restore(self, values: str, prefix: str) -> dict[str, Any]:
-        """Gives variables their values, writes a checkpoint, and restores it into a second model made by the code.
+        """Give variables their values, writes a checkpoint, and restore it into a second model made by the code.
 
         Args:
             values: A bundle with the values, by the variables' names; those that it lacks keep what the code gave.
@@ -60,7 +60,7 @@ class ModelCode:
         return self._restore_graph(given, prefix)
 
     def compare(self, model: str, signature: str) -> dict[str, Any]:
-        """Runs the code's Keras model and a SavedModel on the same random input.
+        """Run the code's Keras model and a SavedModel on the same random input.
 
         Returns:
             `relative_error` of the code's model, or `reason` when the two cannot be compared.
@@ -130,7 +130,7 @@ class ModelCode:
         return {"restored": len(variables)}
 
     def _make(self) -> tuple[Any, Any]:
-        """Calls the user's function; the object it returns, or else the graph that it filled."""
+        """Call the user's function; the object it returns, or else the graph that it filled."""
         import tensorflow as tf
 
         module, _, name = self._function.partition(":")
@@ -155,7 +155,7 @@ _SAME_EACH_TIME = "the function must make the same variables each time it is cal
 
 
 def _call(function: Any, graph: Any) -> Any:
-    """Calls the function; code for TF1 graphs fails outside of one, and then there is nothing."""
+    """Call the function; code for TF1 graphs fails outside of one, and then there is nothing."""
     try:
         return function()
     except (RuntimeError, ValueError):

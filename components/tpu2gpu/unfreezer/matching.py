@@ -75,7 +75,7 @@ class Matching:
 
 
 def match(weights: Sequence[Candidate], variables: Sequence[Candidate]) -> Matching:
-    """Matches weights to variables; types and shapes must be equal.
+    """Match weights to variables; types and shapes must be equal.
 
     First go equal names, then names of which one is the other's end, where that tells. What is left is paired in
     order among those of one shape, type and role, where there are as many on both sides: then among those of one

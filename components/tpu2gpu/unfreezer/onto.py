@@ -12,14 +12,14 @@ import attrs
 
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.graphs.describing import dtype_name
-from tpu2gpu.graphs.serving_model import ServingModel
-from tpu2gpu.graphs.weights import Weight
+from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.graphs.passes.find_weights import Weight
+from tpu2gpu.process.worker import Worker
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import is_float
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.writer import BundleWriter
 from tpu2gpu.unfreezer.matching import Candidate, Matching, match, role_of
-from tpu2gpu.worker import Worker
 
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 # TensorFlow 2 keeps slots behind this mark, TensorFlow 1 under the optimizer's name behind the variable's.
@@ -44,7 +44,7 @@ class Onto:
 def put_onto(
     onto: str, model: ServingModel, weights: dict[str, Weight], order: list[str], served: Path, prefix: Path
 ) -> Onto:
-    """Writes a checkpoint for code.
+    """Write a checkpoint for code.
 
     Args:
         onto: `module:function`, or a checkpoint's prefix.
@@ -130,7 +130,7 @@ def _onto_checkpoint(onto: str, model: ServingModel, candidates: list[Candidate]
 
 
 def _numbers_as_numbers(key: str) -> list[tuple[int, str]]:
-    """Sorts layer 2 before layer 10."""
+    """Sort layer 2 before layer 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]
 
 

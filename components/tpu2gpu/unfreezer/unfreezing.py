@@ -13,11 +13,11 @@ import attrs
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.options import option
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.publishing import describe_source, publish
+from tpu2gpu.storage.publishing import describe_source, publish
 
 if TYPE_CHECKING:
-    from tpu2gpu.graphs.serving_model import ServingModel
-    from tpu2gpu.graphs.weights import Weight
+    from tpu2gpu.graphs.model import ServingModel
+    from tpu2gpu.graphs.passes.find_weights import Weight
 
 CHECKPOINT_PREFIX = "checkpoint/model.ckpt"
 
@@ -93,10 +93,10 @@ def unfreeze_model(
         OutputExistsError: The target is there already.
     """
     from tpu2gpu.graphs.describing import describe_signatures, variables_size_bytes
-    from tpu2gpu.graphs.renaming import parse_rules, rename_variables
-    from tpu2gpu.graphs.saved_model import write_saved_model
-    from tpu2gpu.graphs.weight_variables import make_variables
-    from tpu2gpu.graphs.weights import in_graph_order
+    from tpu2gpu.graphs.formats.saved_model import write_saved_model
+    from tpu2gpu.graphs.passes.find_weights import in_graph_order
+    from tpu2gpu.graphs.passes.rename_variables import parse_rules, rename_variables
+    from tpu2gpu.graphs.passes.unfreeze_constants import make_variables
 
     options = options or UnfreezeOptions()
     parse_rules(options.rename)
@@ -159,8 +159,8 @@ def list_weights(source: str | os.PathLike[str], options: UnfreezeOptions | None
 
 
 def _find(source: str | os.PathLike[str], options: UnfreezeOptions) -> tuple[ServingModel, dict[str, Weight]]:
-    from tpu2gpu.graphs.frozen import read_frozen
-    from tpu2gpu.graphs.weights import Weight, WeightFinder
+    from tpu2gpu.graphs.formats.frozen_model import read_frozen
+    from tpu2gpu.graphs.passes.find_weights import Weight, WeightFinder
 
     include, exclude = (
         _pattern(flag, text) for flag, text in (("include", options.include), ("exclude", options.exclude))
@@ -184,7 +184,7 @@ def _pattern(name: str, text: str) -> re.Pattern[str] | None:
 
 def _copy_checkpoint(folder: Path, prefix: Path) -> None:
     """The SavedModel's variables are under their names already: the same files are a checkpoint."""
-    from tpu2gpu.graphs.saved_model import VARIABLES_PREFIX
+    from tpu2gpu.graphs.formats.saved_model import VARIABLES_PREFIX
 
     prefix.parent.mkdir(parents=True, exist_ok=True)
     variables = folder / VARIABLES_PREFIX

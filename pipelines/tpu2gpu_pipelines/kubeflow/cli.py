@@ -8,9 +8,9 @@ import attrs
 import click
 from click.core import ParameterSource
 
-from tpu2gpu.command import make_command, option_flags
+from tpu2gpu.cli.command import make_command, option_flags
+from tpu2gpu.cli.terminal import Terminal, columns
 from tpu2gpu.errors import UnsupportedError, UsageError
-from tpu2gpu.terminal import Terminal, columns
 from tpu2gpu_pipelines.kubeflow.options import ScheduleOptions, ServerOptions
 from tpu2gpu_pipelines.local import find_pipeline, new_run_name
 from tpu2gpu_pipelines.settings import Settings

@@ -64,7 +64,7 @@ class CompiledPipeline:
         return yaml.safe_dump_all([it for it in (self.spec, self.platform) if it], sort_keys=True, width=120)
 
     def write(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Writes the file, whole or not at all.
+        """Write the file, whole or not at all.
 
         Args:
             path: Where to.
@@ -203,7 +203,7 @@ def _vertex_lacks(settings: Settings) -> list[str]:
 
 
 def _place(step: Step, chosen: StepOptions, accelerator: Accelerator | None, *, scheduled: bool) -> None:
-    """Gives a step its image, machine, variables and caching."""
+    """Give a step its image, machine, variables and caching."""
     if container := step.executor.get("container"):
         container["image"] = chosen.image
         if resources := container_resources(chosen, accelerator):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import Tpu2GpuError
-from tpu2gpu.step import RUN_VARIABLE
+from tpu2gpu.tfx.step import RUN_VARIABLE
 from tpu2gpu_pipelines.kubeflow.executor_input import Message, adapt_input, adapt_output
 from tpu2gpu_pipelines.kubeflow.specification import CLASS_FLAG, INPUT_FLAG, RUN_FLAG, TYPES_FLAG
 
@@ -26,14 +26,14 @@ _UNRESOLVED = "{{"
 _CLASSES = {
     "system.Artifact": "tfx.types.artifact.Artifact",
     "system.Dataset": "tfx.types.standard_artifacts.Examples",
-    "system.HTML": "tpu2gpu.artifacts.Report",
-    "system.Metrics": "tpu2gpu.artifacts.Metrics",
+    "system.HTML": "tpu2gpu.tfx.artifacts.Report",
+    "system.Metrics": "tpu2gpu.tfx.artifacts.Metrics",
     "system.Model": "tfx.types.standard_artifacts.Model",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one step.
+    """Run one step.
 
     Args:
         arguments: What the container was started with; those of this process when not given.
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_step(arguments: Sequence[str]) -> Message:
-    """Runs one step, and returns what the launcher is told of its outputs.
+    """Run one step, and return what the launcher is told of its outputs.
 
     Args:
         arguments: The executor's class, the launcher's ExecutorInput, the component's inputs, the run's id; the rest
@@ -78,7 +78,7 @@ def run_step(arguments: Sequence[str]) -> Message:
 
 
 def _execute(executor: str, given: Message, types: str, beam_arguments: list[str]) -> None:
-    """Has TFX's entrypoint run the executor."""
+    """Have TFX's entrypoint run the executor."""
     from tfx.orchestration.kubeflow.v2 import compiler_utils
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor as tfx_entrypoint
 
@@ -93,7 +93,7 @@ def _execute(executor: str, given: Message, types: str, beam_arguments: list[str
 
 
 def leave(code: int) -> None:
-    """Ends the process at once: threads that libraries leave behind abort an ordinary end, after all work is done."""
+    """End the process at once: threads that libraries leave behind abort an ordinary end, after all work is done."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -35,7 +35,7 @@ def local_path(uri: str) -> str:
 
 
 def adapt_input(given: Message, types: Message) -> tuple[Message, dict[str, str]]:
-    """Makes a launcher's input one that TFX's executors take.
+    """Make a launcher's input one that TFX's executors take.
 
     Args:
         given: The launcher's ExecutorInput; changed in place.
@@ -62,7 +62,7 @@ def adapt_input(given: Message, types: Message) -> tuple[Message, dict[str, str]
 
 
 def adapt_output(written: Message, given: Message, uris: dict[str, str]) -> Message:
-    """Makes an executor's output one that a launcher takes, and each page one file, as the dashboard reads it.
+    """Make an executor's output one that a launcher takes, and each page one file, as the dashboard reads it.
 
     Args:
         written: The executor's ExecutorOutput; changed in place.
@@ -97,7 +97,7 @@ def _adapt_parameters(values: Message) -> None:
 
 
 def _make_one_file(folder: Path) -> None:
-    """Puts `index.html` in the place of the folder that it lies in."""
+    """Put `index.html` in the place of the folder that it lies in."""
     page = folder / "index.html"
     if not page.is_file():
         return

@@ -65,7 +65,7 @@ class Volume:
     path: str = option("", "where the folder is")
 
     def __attrs_post_init__(self) -> None:
-        """Checks that both are there.
+        """Check that both are there.
 
         Raises:
             UsageError: One is missing, or the path is relative.
@@ -91,7 +91,7 @@ class Secret:
     path: str = option("", "the folder, where it is no variable")
 
     def __attrs_post_init__(self) -> None:
-        """Checks that it is one thing or the other.
+        """Check that it is one thing or the other.
 
         Raises:
             UsageError: It is neither a variable nor a folder, or both.
@@ -157,7 +157,7 @@ class StepOptions:
     retries: int = option(0, "how often it starts again after a failure", minimum=0)
 
     def __attrs_post_init__(self) -> None:
-        """Checks what belongs together.
+        """Check what belongs together.
 
         Raises:
             UsageError: Two kinds of accelerators, or an amount that Kubernetes would not read.
@@ -185,7 +185,7 @@ class ScheduleOptions:
     interval_s: int | None = option(None, "seconds between two runs", minimum=60)
 
     def __attrs_post_init__(self) -> None:
-        """Checks that there is at most one trigger.
+        """Check that there is at most one trigger.
 
         Raises:
             UsageError: Both are given, or the cron expression has another form.
@@ -223,7 +223,7 @@ class ServerOptions:
     timeout_s: float = option(86400.0, "how long to wait for a run's end", minimum=1)
 
     def __attrs_post_init__(self) -> None:
-        """Checks that there is one way to authenticate.
+        """Check that there is one way to authenticate.
 
         Raises:
             UsageError: There are several.

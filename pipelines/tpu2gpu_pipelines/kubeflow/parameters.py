@@ -17,7 +17,7 @@ PROMOTION = "promotion_uri"
 
 
 def feed_parameters(spec: Spec, defaults: Mapping[str, Any]) -> list[str]:
-    """Makes run parameters of step parameters: each feeds every step parameter of its name.
+    """Make run parameters of step parameters: each feeds every step parameter of its name.
 
     A pusher is fed `promotion_uri` as well, and an importer `ID_uri` where ID is its own.
 
@@ -53,7 +53,7 @@ def feed_parameters(spec: Spec, defaults: Mapping[str, Any]) -> list[str]:
 
 
 def _takers(spec: Spec, name: str) -> Iterator[tuple[Step, str, Any]]:
-    """Steps that take a parameter of this name, by which key, and what they have been told instead."""
+    """Step that take a parameter of this name, by which key, and what they have been told instead."""
     for step in steps_of(spec):
         if "importer" in step.executor:
             if name == _importer_parameter(step) and (found := _constant(step, "uri")) is not None:

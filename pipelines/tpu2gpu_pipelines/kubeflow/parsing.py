@@ -14,7 +14,7 @@ _NEWER = "resourceCpuLimit"  # a field of KFP 2.10; an SDK that lacks it cannot 
 
 
 def parse_documents(spec: Spec, platform: Spec | None) -> None:
-    """Parses both documents with every parser that is installed, and loads them as KFP's client would.
+    """Parse both documents with every parser that is installed, and load them as KFP's client would.
 
     Args:
         spec: The pipeline specification.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tpu2gpu.step import RUN_VARIABLE
+from tpu2gpu.tfx.step import RUN_VARIABLE
 from tpu2gpu_pipelines.kubeflow.accelerators import Accelerator
 from tpu2gpu_pipelines.kubeflow.options import Secret, StepOptions, Toleration, Volume
 from tpu2gpu_pipelines.kubeflow.quantities import to_cpus, to_gigabytes

@@ -50,7 +50,7 @@ def schedule_pipeline(
     parameters: Mapping[str, Any] | None = None,
     service_account: str = "",
 ) -> Schedule:
-    """Makes the recurring run of this name, or renews it; the same again changes nothing.
+    """Make the recurring run of this name, or renews it; the same again changes nothing.
 
     Args:
         server: Where.
@@ -103,7 +103,7 @@ def list_schedules(server: Server, pipeline: str) -> list[Schedule]:
 
 
 def pause_schedule(server: Server, pipeline: str, name: str) -> Schedule:
-    """Keeps a recurring run from starting runs until it is scheduled again.
+    """Keep a recurring run from starting runs until it is scheduled again.
 
     Raises:
         InputError: There is none of that name.
@@ -113,7 +113,7 @@ def pause_schedule(server: Server, pipeline: str, name: str) -> Schedule:
 
 
 def delete_schedule(server: Server, pipeline: str, name: str) -> Schedule:
-    """Takes a recurring run away; the runs that it started stay.
+    """Take a recurring run away; the runs that it started stay.
 
     Raises:
         InputError: There is none of that name.

@@ -39,7 +39,7 @@ class Server:
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
-        """Turns what can happen to a request into errors of ours. No message repeats what was sent."""
+        """Turn what can happen to a request into errors of ours. No message repeats what was sent."""
         from kfp_server_api.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
@@ -143,7 +143,7 @@ def _make_client(options: ServerOptions) -> Any:
 
 
 def _limit(client: Any) -> None:
-    """Gives every request that has no limit one; the generated client offers that request by request only."""
+    """Give every request that has no limit one; the generated client offers that request by request only."""
     rest = client._run_api.api_client.rest_client
     ask = rest.request
 

@@ -96,7 +96,7 @@ def open_source_spec(job: Mapping[str, Any], defaults: Mapping[str, Any]) -> Spe
 
 
 def rename_steps(spec: Spec) -> None:
-    """Gives the steps names that Argo takes, and components and executors the prefixes that KFP knows.
+    """Give the steps names that Argo takes, and components and executors the prefixes that KFP knows.
 
     Args:
         spec: The specification with TFX's ids.
@@ -121,7 +121,7 @@ def rename_steps(spec: Spec) -> None:
 
 
 def use_entrypoint(spec: Spec) -> None:
-    """Has every container begin with our entrypoint, which also learns the input types and, where told, the run.
+    """Have every container begin with our entrypoint, which also learns the input types and, where told, the run.
 
     Args:
         spec: The specification; its components' inputs must be final.
@@ -163,7 +163,7 @@ def _declared(spec: Spec) -> Spec:
 
 
 def _type_parameters(spec: Spec, step: Step) -> None:
-    """Gives a parameter that comes from another step the type that it has there; TFX calls them all texts."""
+    """Give a parameter that comes from another step the type that it has there; TFX calls them all texts."""
     components = {other.name: other.component for other in steps_of(spec)}
     for key, source in step.inputs.items():
         if output := source.get("taskOutputParameter"):

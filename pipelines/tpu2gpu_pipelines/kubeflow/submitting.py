@@ -11,8 +11,8 @@ import attrs
 
 from tpu2gpu.errors import InputError, RemoteRunError, UsageError
 from tpu2gpu.options import did_you_mean
-from tpu2gpu.promotion import newest_version
-from tpu2gpu.publishing import read_manifest
+from tpu2gpu.storage.promotion import newest_version
+from tpu2gpu.storage.publishing import read_manifest
 from tpu2gpu_pipelines.kubeflow.compiling import CompiledPipeline
 from tpu2gpu_pipelines.kubeflow.server import Server
 from tpu2gpu_pipelines.kubeflow.uploading import Version, find_experiment, upload_version
@@ -59,7 +59,7 @@ def start_run(
     parameters: Mapping[str, Any] | None = None,
     service_account: str = "",
 ) -> SubmittedRun:
-    """Uploads the pipeline if need be, and starts a run of it.
+    """Upload the pipeline if need be, and start a run of it.
 
     Args:
         server: Where to.
@@ -91,7 +91,7 @@ def start_run(
 def wait_for_end(
     server: Server, compiled: CompiledPipeline, submitted: SubmittedRun, *, progress: Progress | None = None
 ) -> SubmittedRun:
-    """Waits until a run has ended well.
+    """Wait until a run has ended well.
 
     Args:
         server: Where it is.
@@ -131,7 +131,7 @@ def wait_for_end(
 
 
 def look_for_model(submitted: SubmittedRun, folder: str) -> SubmittedRun:
-    """Looks which model is the newest in the promotion folder, and which run made it.
+    """Look which model is the newest in the promotion folder, and which run made it.
 
     Args:
         submitted: The run.
@@ -195,7 +195,7 @@ def split_parameters(words: tuple[str, ...]) -> dict[str, str]:
 
 
 def check_folder_is_seen(folder: str) -> None:
-    """Checks that this machine could tell whether a model was promoted, before a run costs anything.
+    """Check that this machine could tell whether a model was promoted, before a run costs anything.
 
     Raises:
         InputError: It sees no such folder, nor the one above it.

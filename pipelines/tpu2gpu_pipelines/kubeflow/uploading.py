@@ -34,7 +34,7 @@ class Version:
 
 
 def upload_version(server: Server, compiled: CompiledPipeline) -> Version:
-    """Uploads a pipeline, unless this very content is there.
+    """Upload a pipeline, unless this very content is there.
 
     Args:
         server: Where to.

@@ -51,7 +51,7 @@ class TrainingCheckpoints:
             ) from error
 
     def restore(self) -> int:
-        """Goes back to the newest checkpoint.
+        """Go back to the newest checkpoint.
 
         Returns:
             The steps that are done: 0 where there is none.
@@ -65,11 +65,11 @@ class TrainingCheckpoints:
         return done
 
     def save(self) -> None:
-        """Saves the present step; a checkpoint is there whole or not at all."""
+        """Save the present step; a checkpoint is there whole or not at all."""
         self._manager.save(checkpoint_number=int(self._model.optimizer.iterations))
 
     def remove(self) -> None:
-        """Takes the checkpoints away: the training is done."""
+        """Take the checkpoints away: the training is done."""
         import tensorflow as tf
 
         tf.io.gfile.rmtree(self._folder)

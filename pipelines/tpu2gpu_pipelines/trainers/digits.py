@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tpu2gpu.publishing import write_json
+from tpu2gpu.storage.publishing import write_json
 from tpu2gpu_pipelines.datasets import CLASSES, IMAGE_SHAPE
 from tpu2gpu_pipelines.trainers.checkpoints import TrainingCheckpoints, training_digest
 from tpu2gpu_pipelines.trainers.strategies import choose_strategy, compiles_better
@@ -176,7 +176,7 @@ def _shift(images: Any, batch_size: int, seed: tuple[Any, Any]) -> Any:
 
 
 def _export(model: Any, folder: str) -> None:
-    """Writes a SavedModel with `serving_default`: `image` `[batch, 8, 8, 1]` to `logits` `[batch, 10]`, both float32.
+    """Write a SavedModel with `serving_default`: `image` `[batch, 8, 8, 1]` to `logits` `[batch, 10]`, both float32.
 
     The weights go into a fresh model outside the strategy first, so that nothing of a TPU is exported.
     """
@@ -197,7 +197,7 @@ def _export(model: Any, folder: str) -> None:
 
 @contextmanager
 def _policy(name: str) -> Iterator[None]:
-    """Sets Keras's global dtype policy, and puts the former one back: the next step may run in this process too."""
+    """Set Keras's global dtype policy, and put the former one back: the next step may run in this process too."""
     import keras
 
     former = keras.config.dtype_policy()

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tpu2gpu.devices import has_tpu
 from tpu2gpu.errors import EnvironmentLacksError
+from tpu2gpu.hardware.tpu import has_tpu
 
 _ADDRESS = "TPU_NAME"
 _CONNECT_S = 10.0

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tpu2gpu.latency_evaluator.entry import Entry
-from tpu2gpu.latency_evaluator.load import Load, measure, warm_up
+from tpu2gpu.latency_evaluator.measure.load import Load, measure, warm_up
+from tpu2gpu.latency_evaluator.measure.model_process import Entry
 from tpu2gpu.running.arrays import save_arrays
 
 TRIALS, ROUNDS, BLOCK = 30, 50, 10

@@ -8,7 +8,7 @@ import re
 import attrs
 
 from tpu2gpu.errors import UsageError
-from tpu2gpu.publishing import name_of
+from tpu2gpu.storage.publishing import name_of
 
 FORMS = "{tfserving,triton}+{grpc,http}://HOST:PORT/MODEL[/VERSION]"
 _FORM = re.compile(
@@ -54,7 +54,7 @@ def is_address(path: object) -> bool:
 
 
 def parse_address(text: str) -> ServerAddress:
-    """Reads an address.
+    """Read an address.
 
     Raises:
         UsageError: It has another form.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tpu2gpu.running.runners import Runner
+from tpu2gpu.running.opening import Runner
 from tpu2gpu.running.servers.addresses import parse_address
 
 
 def open_address(text: str, *, signature: str = "serving_default", timeout_s: float = 600.0) -> Runner:
-    """Opens a served model.
+    """Open a served model.
 
     Args:
         text: Its address, such as `triton+grpc://localhost:8001/digits`.

@@ -55,7 +55,7 @@ def is_server_file(path: str | os.PathLike[str]) -> bool:
 
 
 def read_server_file(path: str | os.PathLike[str]) -> ServerFile:
-    """Reads a server file.
+    """Read a server file.
 
     Raises:
         SourceError: It is no YAML mapping, or the model that it names is not there.

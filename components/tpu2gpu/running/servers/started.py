@@ -16,7 +16,7 @@ import psutil
 
 from tpu2gpu.errors import EnvironmentLacksError, SourceError, Tpu2GpuError, WorkerError
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.runners import Runner
+from tpu2gpu.running.opening import Runner
 from tpu2gpu.running.servers.addresses import ServerAddress, parse_address
 from tpu2gpu.running.servers.opening import open_address
 from tpu2gpu.running.servers.server_file import read_server_file
@@ -77,7 +77,7 @@ class StartedRunner:
         self.inputs, self.outputs = self._runner.inputs, self._runner.outputs
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answers one request; a failure tells the end of the server's log."""
+        """Answer one request; a failure tells the end of the server's log."""
         try:
             return self._runner.run(feeds)
         except Tpu2GpuError as error:
@@ -100,12 +100,12 @@ class StartedRunner:
         return [process.pid for process in self._processes()]
 
     def close(self) -> None:
-        """Stops the server: asks first, then kills."""
+        """Stop the server: asks first, then kills."""
         self._runner.close()
         self._stop()
 
     def _wait(self, address: str, signature: str, timeout_s: float, start_s: float) -> Runner:
-        """Opens the model as soon as the server answers and has loaded it."""
+        """Open the model as soon as the server answers and have loaded it."""
         deadline = time.monotonic() + start_s
         while True:
             try:
@@ -161,7 +161,7 @@ class StartedRunner:
 
 
 def _check_free(path: Path, address: ServerAddress) -> None:
-    """Refuses to measure somebody else's server."""
+    """Refuse to measure somebody else's server."""
     try:
         socket.create_connection((address.host.strip("[]"), address.port), timeout=_CONNECT_S).close()
     except OSError:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.runners import check_feeds
+from tpu2gpu.running.opening import check_feeds
 from tpu2gpu.running.servers import tfserving
 from tpu2gpu.running.servers.addresses import ServerAddress
 from tpu2gpu.running.servers.failures import failure
@@ -52,7 +52,7 @@ class TfServingGrpcRunner:
         self._version = str(answer.model_spec.version.value)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answers one request; strings come as objects of type bytes."""
+        """Answer one request; strings come as objects of type bytes."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -74,7 +74,7 @@ class TfServingGrpcRunner:
         return tfserving.describe(self._address, self._version)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._channel.close()
 
     def _ask(self, call: Callable[..., Any], request: Any, timeout_s: float) -> Any:

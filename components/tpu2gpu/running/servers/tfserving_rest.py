@@ -14,7 +14,7 @@ import numpy as np
 
 from tpu2gpu.errors import SourceError
 from tpu2gpu.running.arrays import Array, is_float, is_text, numpy_dtype
-from tpu2gpu.running.runners import TensorSpec, check_feeds
+from tpu2gpu.running.opening import TensorSpec, check_feeds
 from tpu2gpu.running.servers import tfserving
 from tpu2gpu.running.servers.addresses import ServerAddress
 from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
@@ -64,7 +64,7 @@ class TfServingRestRunner:
         self.inputs, self.outputs = tfserving.specs(chosen.inputs), tfserving.specs(chosen.outputs)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answers one request; strings come as objects of type bytes."""
+        """Answer one request; strings come as objects of type bytes."""
         with self._split.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))
             columns = {name: _values(array) for name, array in arrays.items()}
@@ -82,7 +82,7 @@ class TfServingRestRunner:
         return tfserving.describe(self._address, self._version)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._pool.close()
 
     def _ask(self, method: str, path: str, body: bytes | None, timeout_s: float) -> Any:

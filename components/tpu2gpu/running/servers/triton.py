@@ -14,7 +14,7 @@ from typing import Any
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
-from tpu2gpu.running.runners import TensorSpec, check_feeds
+from tpu2gpu.running.opening import TensorSpec, check_feeds
 from tpu2gpu.running.servers.addresses import ServerAddress
 from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
 from tpu2gpu.running.servers.split import ClientSplit
@@ -67,7 +67,7 @@ class TritonRunner:
         self._counted = self._statistics()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answers one request; strings come as objects of type bytes."""
+        """Answer one request; strings come as objects of type bytes."""
         with self._split.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))
             inputs = [self._input(spec, arrays[name]) for name, spec in self._served_inputs.items()]
@@ -109,7 +109,7 @@ class TritonRunner:
         }
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._client.close()
 
     def _as_in_the_source(self, name: str, array: Array) -> tuple[str, Array]:
@@ -144,7 +144,7 @@ class TritonRunner:
         return found
 
     def _statistics(self) -> dict[str, int]:
-        """Requests that the model answered so far, and the nanoseconds in each part; empty where it is not told."""
+        """Request that the model answered so far, and the nanoseconds in each part; empty where it is not told."""
         try:
             told = self._client.ask("get_inference_statistics", self._address.model, self._address.version)
             of_versions = [one["inference_stats"] for one in told["model_stats"]]
@@ -165,21 +165,21 @@ class _GrpcClient:
         self._client = tritonclient.grpc.InferenceServerClient(address.authority)
 
     def ask(self, method: str, *arguments: str) -> dict[str, Any]:
-        """Calls a method that describes something."""
+        """Call a method that describes something."""
         timeout_s = min(self._timeout_s, _METADATA_S)
         return self._call(method, timeout_s, *arguments, as_json=True, client_timeout=timeout_s)  # type: ignore[no-any-return]
 
     def infer(self, inputs: list[Any]) -> Any:
-        """Sends a request."""
+        """Send a request."""
         model, version = self._address.model, self._address.version
         return self._call("infer", self._timeout_s, model, inputs, version, client_timeout=self._timeout_s)
 
     def outputs_of(self, answer: Any) -> list[tuple[str, str]]:
-        """Names and datatypes of what came back, by name."""
+        """Name and datatypes of what came back, by name."""
         return sorted((output.name, output.datatype) for output in answer.get_response().outputs)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._client.close()
 
     def _call(self, method: str, timeout_s: float, *arguments: Any, **named: Any) -> Any:
@@ -203,7 +203,7 @@ class _HttpClient:
         self._own = threading.local()
 
     def ask(self, method: str, *arguments: str) -> dict[str, Any]:
-        """Calls a method that describes something."""
+        """Call a method that describes something."""
         timeout_s = min(self._timeout_s, _METADATA_S)
         client = self._make(timeout_s)
         try:
@@ -212,18 +212,18 @@ class _HttpClient:
             client.close()
 
     def infer(self, inputs: list[Any]) -> Any:
-        """Sends a request."""
+        """Send a request."""
         if not hasattr(self._own, "client"):
             self._own.client = self._make(self._timeout_s)
         model, version = self._address.model, self._address.version
         return self._call(self._own.client, "infer", self._timeout_s, model, inputs, version)
 
     def outputs_of(self, answer: Any) -> list[tuple[str, str]]:
-        """Names and datatypes of what came back, by name."""
+        """Name and datatypes of what came back, by name."""
         return sorted((output["name"], output["datatype"]) for output in answer.get_response()["outputs"])
 
     def close(self) -> None:
-        """Closes this thread's connection; those of other threads end with them."""
+        """Close this thread's connection; those of other threads end with them."""
         if hasattr(self._own, "client"):
             self._own.client.close()
 

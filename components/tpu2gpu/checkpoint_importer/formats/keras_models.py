@@ -1,0 +1,89 @@
+"""Whole Keras models out of their own files, rebuilt by the Keras that wrote them.
+
+`.keras`    metadata.json says which Keras wrote it, config.json describes the layers
+`.h5`       a whole model has the attributes `model_config` and `keras_version`; weights alone have not
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+from tpu2gpu.errors import EnvironmentLacksError, SourceError, UnsupportedError
+from tpu2gpu.storage.paths import Place, fetched
+
+_WAY_OUT = "give --graph package.module:function that builds it"
+
+
+def holds_model(path: Place) -> bool:
+    """Whether a Keras file describes its model, besides holding the weights."""
+    with path.open("rb") as stored:
+        if zipfile.is_zipfile(stored):
+            with zipfile.ZipFile(stored) as archive:
+                return "config.json" in archive.namelist()
+    return bool(_attribute(path, "model_config"))
+
+
+def rebuild_model(path: Place) -> Any:
+    """Let Keras rebuild a model; nothing that the file holds is run as Python code.
+
+    Raises:
+        EnvironmentLacksError: Keras 2 wrote the file, and is not installed.
+        SourceError: The description is damaged.
+        UnsupportedError: The model holds Python code of its own.
+    """
+    version, description = _description(path)
+    lambdas = sorted(set(_lambdas(description)))
+    if lambdas:
+        raise UnsupportedError(f"{path}: holds Python code, in {', '.join(lambdas)}", way_out=_WAY_OUT)
+    name = "tf_keras" if version.startswith(("1.", "2.")) else "keras"
+    try:
+        keras = importlib.import_module(name)
+    except ImportError as error:
+        raise EnvironmentLacksError(
+            f"{path}: written by Keras {version}, which is not installed", way_out="pip install tf-keras"
+        ) from error
+    with fetched(path) as file:
+        # Keras 2 tells the kind of file by the text of its name.
+        return (keras.models if name == "tf_keras" else keras.saving).load_model(str(file), compile=False)
+
+
+def _description(path: Place) -> tuple[str, Any]:
+    """The version of the Keras that wrote a file, and its description of the model."""
+    try:
+        with path.open("rb") as stored:
+            if zipfile.is_zipfile(stored):
+                with zipfile.ZipFile(stored) as archive:
+                    version = str(json.loads(archive.read("metadata.json"))["keras_version"])
+                    return version, json.loads(archive.read("config.json"))
+        return _attribute(path, "keras_version"), json.loads(_attribute(path, "model_config"))
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path}: its description of the model is damaged ({error})", way_out=_WAY_OUT) from error
+
+
+def _attribute(path: Place, name: str) -> str:
+    import h5py
+
+    try:
+        with path.open("rb") as stored, h5py.File(stored, "r") as file:
+            text = file.attrs.get(name, "")
+    except OSError as error:
+        raise SourceError(f"{path}: damaged ({error})", way_out="fetch it again") from error
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def _lambdas(item: Any) -> Iterator[str]:
+    """Name of the layers that hold marshalled Python code."""
+    if isinstance(item, dict):
+        if item.get("class_name") in ("Lambda", "__lambda__"):
+            config = item.get("config")
+            yield str((config if isinstance(config, dict) else item).get("name") or "a lambda")
+            return
+        for value in item.values():
+            yield from _lambdas(value)
+    elif isinstance(item, list):
+        for value in item:
+            yield from _lambdas(value)

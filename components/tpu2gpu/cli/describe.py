@@ -1,0 +1,89 @@
+"""Results of the functions as lines for a reader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from tpu2gpu.cli.terminal import columns
+from tpu2gpu.reporting.numbers import milliseconds, seconds, significant, size
+
+if TYPE_CHECKING:
+    from tpu2gpu.checkpoint_importer.inspecting import Inspection
+
+_UNITS = {"_bytes": size, "_ms": milliseconds, "_s": seconds}
+_MOST = 12
+
+
+def describe_result(result: Any) -> list[str]:
+    """Where a step's output stands, and its named figures."""
+    rows = []
+    for field in attrs.fields(type(result)):
+        value = getattr(result, field.name)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            rows.append(_label_and_text(field.name, value))
+    remarks = getattr(result, "remarks", ())
+    return [f"wrote {result.target}", *(f"  {line}" for line in columns(rows)), *remarks]
+
+
+def describe_inspection(found: Inspection) -> list[str]:
+    """What a model or checkpoint holds, with the longest lists cut short; `--json` has all of it."""
+    report = found.report
+    step = "" if report.get("step") is None else f" of step {report['step']}"
+    lines = [f"{found.source}: {found.kind}{step}", found.verdict]
+    for name, signature in report.get("signatures", {}).items():
+        lines += ["", f"signature {name}"]
+        sides = [("in", signature["inputs"]), ("out", signature["outputs"])]
+        rows = [(key, side, *_type_and_shape(tensor)) for side, tensors in sides for key, tensor in tensors.items()]
+        lines += [f"  {line}" for line in columns(rows)]
+    if variables := report.get("variables"):
+        lines += ["", f"{len(variables)} variables, {size(report['variables_size_bytes'])}", *_tensors(variables)]
+    if tensors := report.get("tensors"):
+        kinds = ", ".join(
+            f"{it['tensors']} {kind} ({size(it['size_bytes'])})" for kind, it in report.get("kinds", {}).items()
+        )
+        lines += ["", f"{len(tensors)} tensors, {size(report['size_bytes'])}: {kinds}", *_tensors(tensors)]
+    if checkpoints := report.get("checkpoints"):
+        lines += ["", "checkpoints", *(f"  {found.source / name}" for name in checkpoints)]
+    if ops := report.get("ops"):
+        most = sorted(ops.items(), key=lambda item: (-item[1], item[0]))
+        named = ", ".join(f"{count} {op}" for op, count in most[:_MOST])
+        more = f" and {len(most) - _MOST} other kinds" if len(most) > _MOST else ""
+        lines += ["", f"{sum(ops.values())} ops: {named}{more}"]
+    if unknown := report.get("unknown_ops"):
+        lines += [f"unknown to this TensorFlow: {', '.join(unknown)}"]
+    if tpu_ops := report.get("tpu_ops"):
+        lines += [f"of the TPU, in the graph as it was trained: {_counted(tpu_ops)}"]
+    for key, title in (
+        ("possible_inputs", "tensors that could be inputs"),
+        ("possible_outputs", "that could be outputs"),
+    ):
+        if possible := report.get(key):
+            rest = [f"  and {len(possible) - _MOST} more"] if len(possible) > _MOST else []
+            lines += ["", title, *(f"  {tensor}" for tensor in possible[:_MOST]), *rest]
+    return lines
+
+
+def _counted(ops: dict[str, int]) -> str:
+    return ", ".join(f"{count} {op}" for op, count in ops.items())
+
+
+def _tensors(tensors: list[dict[str, Any]]) -> list[str]:
+    largest = sorted(tensors, key=lambda tensor: (-tensor["size_bytes"], tensor["name"]))
+    rows = [(tensor["name"], *_type_and_shape(tensor), size(tensor["size_bytes"])) for tensor in largest[:_MOST]]
+    more = [f"  and {len(tensors) - _MOST} smaller ones"] if len(tensors) > _MOST else []
+    return [*(f"  {line}" for line in columns(rows)), *more]
+
+
+def _type_and_shape(tensor: dict[str, Any]) -> tuple[str, str]:
+    shape = tensor["shape"]
+    sizes = "of unknown rank" if shape is None else f"[{', '.join('?' if n is None else str(n) for n in shape)}]"
+    return tensor["dtype"], sizes
+
+
+def _label_and_text(name: str, value: str | float) -> tuple[str, str]:
+    for suffix, as_text in _UNITS.items():
+        if name.endswith(suffix) and not isinstance(value, str):
+            return name.removesuffix(suffix).replace("_", " "), as_text(value)
+    return name.replace("_", " "), significant(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,124 @@
+"""What a command says: results on standard output, everything else on standard error, and no other voice."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from tpu2gpu.storage.publishing import plain
+
+_PLAIN_EVERY_S = 10.0
+
+
+class Terminal:
+    """Standard output and standard error as they were when the command began.
+
+    Libraries print as they like, native ones past Python; `quiet` sends all that elsewhere, and these two still reach
+    the user.
+
+    Args:
+        as_json: Whether standard output is for a machine.
+        debug: Let everybody speak, on standard error.
+    """
+
+    def __init__(self, *, as_json: bool = False, debug: bool = False) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.as_json, self.debug = as_json, debug
+        self._out: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
+        self._err: TextIO = os.fdopen(os.dup(2), "w", buffering=1)
+        self._bar: Any = None
+        self._told = ("", 0.0)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_bar()
+        self._out.close()
+        self._err.close()
+
+    def result(self, data: Any, lines: Sequence[str] = ()) -> None:
+        """Print a result: as JSON where that was asked for, else as lines."""
+        self._stop_bar()
+        text = json.dumps(plain(data), ensure_ascii=False) if self.as_json else "\n".join(lines)
+        self._out.write(f"{text}\n")
+        self._out.flush()
+
+    def say(self, line: str) -> None:
+        """Tell the user something on standard error."""
+        self._stop_bar()
+        self._err.write(f"{line}\n")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show how far a step is: a bar on a terminal, else a line for each thing that is begun, and now and then."""
+        if self._err.isatty():
+            self._show_bar(what, done, total)
+            return
+        before, when = self._told
+        if what != before or time.monotonic() - when > _PLAIN_EVERY_S:
+            self._told = (what, time.monotonic())
+            self._err.write(f"{what} ({done} of {total})\n" if total > 1 else f"{what}\n")
+
+    def activity(self, what: str) -> None:
+        """Show on a terminal what is being done, without a measure of it; elsewhere nothing."""
+        if self._err.isatty():
+            self._show_bar(what, 0, 0)
+
+    def _show_bar(self, what: str, done: int, total: int) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=Console(file=self._err), transient=True)
+            self._bar.add_task(what)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], description=what, completed=done, total=total or None)
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    @contextmanager
+    def quiet(self, log: Path | None = None) -> Iterator[None]:
+        """Send what anything else prints to the end of a file, or to where nobody reads it."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        before = os.dup(1), os.dup(2)
+        if self.debug:
+            os.dup2(2, 1)  # standard output stays the result's
+        else:
+            with (log or Path(os.devnull)).open("ab") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, saved in enumerate(before, 1):
+                os.dup2(saved, descriptor)
+                os.close(saved)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with aligned columns: the first to the left, the others to the right."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,168 @@
+"""Frozen GraphDefs: a graph alone in a file, its inputs and outputs in another beside it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tpu2gpu.errors import SignatureError, SourceError
+from tpu2gpu.graphs.describing import size_bytes
+from tpu2gpu.graphs.formats.lazy_constants import read_graph_file
+from tpu2gpu.graphs.formats.streaming import Payload, Piece, check_size, graph_pieces, write_pieces
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, tensor_names
+from tpu2gpu.graphs.nodes import OpDefs, consumers
+from tpu2gpu.storage.paths import Place, place
+
+FROZEN_GRAPH_FILE = "frozen_graph.pb"
+SIGNATURE_FILE = "signature.json"
+_PREDICT = "tensorflow/serving/predict"
+
+
+def write_graph_def(model: ServingModel, folder: str | os.PathLike[str]) -> None:
+    """Write a model's graph, and the tensors of its signatures.
+
+    Args:
+        model: A model without variables.
+        folder: An existing folder.
+
+    Raises:
+        CheckpointError: A value of the source is damaged.
+        UnsupportedError: The graph with its constants would exceed 2 GiB.
+    """
+    pieces = model_graph_pieces(model, model.nodes.values())
+    check_size(pieces, FROZEN_GRAPH_FILE, constant_sizes(model))
+    signatures = {
+        name: {
+            "inputs": _dense_tensors(signature.inputs),
+            "outputs": _dense_tensors(signature.outputs),
+        }
+        for name, signature in model.signatures.items()
+    }
+    with (Path(folder) / FROZEN_GRAPH_FILE).open("wb") as file:
+        write_pieces(file, pieces)
+    text = json.dumps({"signatures": signatures}, indent=2, sort_keys=True)
+    (Path(folder) / SIGNATURE_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_graph_def(path: str | os.PathLike[str], *, light: bool = False) -> ServingModel:
+    """Read a frozen GraphDef.
+
+    Its inputs and outputs come from the `signature.json` beside it; without one, placeholders are the inputs, and
+    what nobody takes are the outputs.
+
+    Args:
+        path: The file.
+        light: Leave large constants in the file: they are in the model's `constants`, and have no value in its nodes.
+
+    Raises:
+        SourceError: It cannot be parsed, or its `signature.json` is damaged.
+        SignatureError: There is nothing to give in or to get out, or a named tensor is not there.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.framework import graph_pb2
+
+    path, graph = place(path), graph_pb2.GraphDef()
+    try:
+        constants = read_graph_file(path, graph) if light else {}
+        if not light:
+            graph.ParseFromString(path.read_bytes())
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such file") from error
+    except (DecodeError, ValueError) as error:
+        raise SourceError(f"{path}: damaged, it cannot be parsed", way_out="freeze the model again") from error
+    nodes = {node.name: node for node in graph.node}
+    model = ServingModel(
+        nodes=nodes,
+        functions={function.signature.name: function for function in graph.library.function},
+        signatures={},
+        variables={},
+        ops=OpDefs(),
+        bundle=None,
+        init_node="",
+        assets=[],
+        versions=graph.versions,
+        tensorflow_version="",
+        constants=constants,
+    )
+    beside = path.with_name(SIGNATURE_FILE)
+    named = _read_signatures(beside) if beside.exists() else {DEFAULT_SIGNATURE: _by_structure(nodes, path)}
+    for name, tensors in named.items():
+        model.signatures[name] = _signature(model, tensors, path)
+    model.prune()
+    return model
+
+
+def model_graph_pieces(model: ServingModel, nodes: Iterable[Any]) -> list[Piece]:
+    """A model's GraphDef of the given nodes, its constants streamed from the checkpoint."""
+    payloads = {
+        name: (
+            variable.dtype,
+            variable.shape,
+            Payload(size_bytes(variable), functools.partial(model.value_chunks, variable)),
+        )
+        for name, variable in model.constants.items()
+    }
+    return graph_pieces(nodes, model.functions.values(), model.versions, payloads)
+
+
+def constant_sizes(model: ServingModel) -> list[tuple[str, int]]:
+    """Name and sizes in bytes of the constants that are streamed."""
+    return [(name, size_bytes(variable)) for name, variable in model.constants.items()]
+
+
+def _dense_tensors(infos: Any) -> dict[str, str]:
+    """The tensors of one side of a signature; a graph knows sparse and ragged ones by their parts only."""
+    tensors = {}
+    for key, info in sorted(infos.items()):
+        if info.WhichOneof("encoding") == "coo_sparse":
+            parts = zip(("values", "indices", "dense_shape"), tensor_names(info), strict=True)
+            tensors.update({f"{key}/{part}": name for part, name in parts})
+        elif info.WhichOneof("encoding") == "composite_tensor":
+            tensors.update({f"{key}/{number}": name for number, name in enumerate(tensor_names(info))})
+        else:
+            tensors[key] = info.name
+    return tensors
+
+
+def _read_signatures(path: Place) -> dict[str, Any]:
+    try:
+        signatures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["signatures"]
+        return {name: {"inputs": it["inputs"], "outputs": it["outputs"]} for name, it in signatures.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"{path}: damaged ({error})", way_out="remove it, or freeze the model again") from error
+
+
+def _by_structure(nodes: dict[str, Any], path: Place) -> dict[str, dict[str, str]]:
+    followers = consumers(nodes)
+    inputs = [name for name, node in nodes.items() if node.op == "Placeholder"]
+    outputs = [name for name, node in nodes.items() if not followers[name] and node.op not in ("NoOp", "Placeholder")]
+    if not inputs or not outputs:
+        raise SignatureError(f"{path}: no placeholder, or nothing that could be an output")
+    return {"inputs": {name: f"{name}:0" for name in inputs}, "outputs": {name: f"{name}:0" for name in outputs}}
+
+
+def _signature(model: ServingModel, tensors: dict[str, dict[str, str]], path: Place) -> Any:
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    signature = meta_graph_pb2.SignatureDef(method_name=_PREDICT)
+    lost = []
+    for side in ("inputs", "outputs"):
+        for key, tensor in tensors[side].items():
+            name, _, index = tensor.partition(":")
+            node = model.nodes.get(name)
+            slots = None if node is None else model.ops.outputs(node)
+            if node is None or slots is None or int(index or 0) >= len(slots):
+                lost.append(f"{key}: {tensor}")
+                continue
+            info = getattr(signature, side)[key]
+            info.name, info.dtype = tensor, slots[int(index or 0)].type_of(node)
+            info.tensor_shape.unknown_rank = True
+            if "shape" in node.attr and node.op == "Placeholder":
+                info.tensor_shape.CopyFrom(node.attr["shape"].shape)
+    if lost:
+        raise SignatureError(f"{path}: tensors of its signature are not in the graph", details=lost)
+    return signature

@@ -1,0 +1,207 @@
+"""Reads what TensorFlow 1 leaves of an inference graph: a `.meta` or `.pb` file and a checkpoint beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tpu2gpu.errors import SignatureError, SourceError, UsageError
+from tpu2gpu.graphs.formats.saved_model import read_meta_graph
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel
+from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, producer, reachable, split_tensor
+from tpu2gpu.options import did_you_mean
+
+_PREDICT = "tensorflow/serving/predict"
+_OURS = "tpu2gpu_restore"
+_INIT_COLLECTION = "table_initializer"
+_ASSET_COLLECTION = "asset_filepaths"
+_DT_STRING = 7
+
+
+def read_checkpointed_graph(
+    path: str | os.PathLike[str], checkpoint: str | os.PathLike[str], outputs: Iterable[str] = ()
+) -> ServingModel:
+    """Read an inference graph and its checkpoint; the placeholders that its outputs need are its inputs.
+
+    Variables are found by the graph's own restore op; a graph without one has its variables under their names, as
+    TensorFlow's Saver writes them.
+
+    Args:
+        path: A MetaGraphDef (`.meta`) or a GraphDef (`.pb`, or `.pbtxt` as text).
+        checkpoint: The checkpoint's path without `.index`.
+        outputs: What the signature returns: `NODE`, `NODE:INDEX` or `KEY=NODE:INDEX`. May be left out where the file
+            itself has signatures.
+
+    Raises:
+        SourceError: A file is missing or cannot be parsed.
+        UsageError: No output is named, or one is twice.
+        SignatureError: A named output is not in the graph.
+        CheckpointError: The checkpoint is damaged.
+        GraphError: The checkpoint does not fit the graph, or the graph contradicts itself.
+    """
+    meta = read_bare_graph(path, outputs)
+    model = read_meta_graph(meta, path, checkpoint)
+    model.assets += _assets(meta, model)
+    return model
+
+
+def read_bare_graph(path: str | os.PathLike[str], outputs: Iterable[str] = ()) -> Any:
+    """Read an inference graph as a MetaGraphDef with a signature, a saver, and one node that fills its tables.
+
+    Args:
+        path: As of `read_checkpointed_graph`.
+        outputs: As of `read_checkpointed_graph`.
+
+    Raises:
+        SourceError: The file is missing or cannot be parsed.
+        UsageError: No output is named, or one is twice.
+        SignatureError: A named output is not in the graph.
+    """
+    meta = _parse(Path(path))
+    wanted = list(outputs)
+    if wanted:
+        meta.signature_def.clear()
+        meta.signature_def[DEFAULT_SIGNATURE].CopyFrom(_signature(meta, wanted, path))
+    elif not meta.signature_def:
+        raise UsageError(f"{path}: has no signature", way_out="name what it should return with --output NAME")
+    _add_initialiser(meta)
+    if not meta.saver_def.restore_op_name:
+        meta.saver_def.restore_op_name = _restore_op(meta.graph_def) or _add_restore_op(meta.graph_def)
+    return meta
+
+
+def _parse(path: Path) -> Any:
+    """The file as a MetaGraphDef, whichever of the two protos it holds, and as bytes or text."""
+    from google.protobuf import text_format
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.framework import graph_pb2
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file")
+    data = path.read_bytes()
+    kinds: list[Any] = [meta_graph_pb2.MetaGraphDef, graph_pb2.GraphDef]
+    for kind in kinds if path.suffix == ".meta" else reversed(kinds):
+        for from_text in (False, True):
+            proto = kind()
+            try:
+                if from_text:
+                    text_format.Parse(data.decode(), proto)
+                else:
+                    proto.ParseFromString(data)
+            except (DecodeError, UnicodeDecodeError, text_format.ParseError):
+                continue
+            meta = proto if kind is meta_graph_pb2.MetaGraphDef else meta_graph_pb2.MetaGraphDef(graph_def=proto)
+            if meta.graph_def.node and all(node.name and node.op for node in meta.graph_def.node):
+                return meta
+    raise SourceError(
+        f"{path}: neither a MetaGraphDef (.meta) nor a GraphDef (.pb, .pbtxt)", way_out="write the graph again"
+    )
+
+
+def _signature(meta: Any, outputs: list[str], path: str | os.PathLike[str]) -> Any:
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    signature = meta_graph_pb2.SignatureDef(method_name=_PREDICT)
+    nodes = {node.name: node for node in meta.graph_def.node}
+    ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
+    lost = []
+    for text in outputs:
+        key, _, tensor = text.rpartition("=")
+        name, index = split_tensor(tensor)
+        if (key or tensor) in signature.outputs:
+            raise UsageError(f"--output {text}: this name is there already")
+        slots = ops.outputs(nodes[name]) if name in nodes else None
+        if slots is None or index >= len(slots):
+            lost.append(f"{tensor}: {did_you_mean(name, nodes) or 'no such tensor'}")
+            continue
+        info = signature.outputs[key or join_tensor(name, index)]
+        info.name, info.dtype = f"{name}:{index}", slots[index].type_of(nodes[name])
+        info.tensor_shape.unknown_rank = True
+    if lost:
+        raise SignatureError(f"{path}: outputs are not in the graph", details=lost)
+    roots = [split_tensor(info.name)[0] for info in signature.outputs.values()]
+    for name in sorted(reachable(nodes, roots)):
+        if nodes[name].op == "Placeholder":
+            info = signature.inputs[name]
+            info.name, info.dtype = f"{name}:0", nodes[name].attr["dtype"].type
+            info.tensor_shape.CopyFrom(nodes[name].attr["shape"].shape)
+            if "shape" not in nodes[name].attr:
+                info.tensor_shape.unknown_rank = True
+    return signature
+
+
+def _add_initialiser(meta: Any) -> None:
+    """Make one node of all that fills tables, where the collections name such nodes."""
+    if _INIT_COLLECTION not in meta.collection_def:
+        return
+    node = meta.graph_def.node.add(name=f"{_OURS}/init", op="NoOp")
+    node.input.extend(f"^{split_tensor(name)[0]}" for name in meta.collection_def[_INIT_COLLECTION].node_list.value)
+    meta.collection_def["saved_model_main_op"].node_list.value[:] = [node.name]
+
+
+def _assets(meta: Any, model: ServingModel) -> list[Asset]:
+    """The files that the graph names by their paths, if they are there."""
+    from tensorflow.python.framework import tensor_util
+
+    if _ASSET_COLLECTION not in meta.collection_def:
+        return []
+    assets = []
+    for name in meta.collection_def[_ASSET_COLLECTION].node_list.value:
+        node = model.nodes.get(split_tensor(name)[0])
+        if node is None or node.op != "Const":
+            continue
+        file = Path(os.fsdecode(tensor_util.MakeNdarray(node.attr["value"].tensor).item()))
+        if not file.is_file():
+            raise SourceError(f"{file}: the graph reads this file, and it is missing")
+        assets.append(Asset(node.name, file))
+    return assets
+
+
+def _restore_op(graph: Any) -> str:
+    """The graph's node that restores most variables, or nothing."""
+    nodes = {node.name: node for node in graph.node}
+    best, most = "", 0
+    for node in graph.node:
+        sources = [nodes[producer(reference)] for reference in node.input if is_control(reference)]
+        count = sum(_is_restored(nodes, source) for source in sources)
+        if node.op == "NoOp" and count > most and count == len(sources):
+            best, most = node.name, count
+    return best
+
+
+def _is_restored(nodes: dict[str, Any], node: Any) -> bool:
+    if node.op not in ("Assign", "AssignVariableOp"):
+        return False
+    source = nodes[producer(node.input[1])]
+    while source.op in ("Identity", "Reshape"):
+        source = nodes[producer(source.input[0])]
+    return bool(source.op == "RestoreV2")
+
+
+def _add_restore_op(graph: Any) -> str:
+    """Give a graph the restore op that it lacks: each variable under its name."""
+    from tensorflow.python.framework import tensor_util
+
+    variables = [node for node in graph.node if node.op in ("VariableV2", "Variable", "VarHandleOp")]
+    keys = [node.attr["shared_name"].s.decode() or node.name for node in variables]
+    if not variables:
+        return ""
+    listed = []
+    for name, texts in (("names", keys), ("slices", [""] * len(keys))):
+        listed.append(graph.node.add(name=f"{_OURS}/{name}", op="Const"))
+        listed[-1].attr["dtype"].type = _DT_STRING
+        listed[-1].attr["value"].tensor.CopyFrom(tensor_util.make_tensor_proto(texts))
+    names, slices = listed
+    restore = graph.node.add(name=f"{_OURS}/restore", op="RestoreV2")
+    restore.input.extend([names.name, names.name, slices.name])
+    restored = graph.node.add(name=f"{_OURS}/all", op="NoOp")
+    for position, variable in enumerate(variables):
+        op = "AssignVariableOp" if variable.op == "VarHandleOp" else "Assign"
+        assign = graph.node.add(name=f"{_OURS}/assign_{position}", op=op)
+        assign.input.extend([variable.name, join_tensor(restore.name, position)])
+        restore.attr["dtypes"].list.type.append(variable.attr["dtype"].type)
+        restored.input.append(f"^{assign.name}")
+    return str(restored.name)

@@ -1,0 +1,296 @@
+"""Inlines function calls, so that a whole signature lies in one flat graph.
+
+Functions of control flow (the bodies of While, If, Case, Map) stay functions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, needed_functions, split_tensor
+
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+V1_CONTROL_FLOW = {
+    prefix + op for prefix in ("", "Ref") for op in ("Enter", "Exit", "Switch", "Merge", "NextIteration")
+} | {"LoopCond"}
+WRITES = re.compile(
+    r"Assign(Add|Sub)?(VariableOp)?|ResourceApply.*|Resource(Sparse|Scatter).*|Apply[A-Z].*|SparseApply.*"
+    r"|Scatter(Add|Sub|Mul|Div|Min|Max|Update|NdUpdate|NdAdd|NdSub)|LookupTable(Insert|Remove|Import).*"
+    r"|InitializeTable.*|CountUpTo|SaveV2|WriteFile"
+)
+# Stateful to TensorFlow, but nothing is lost with them.
+_READS = ("ReadVariableOp", "VarHandleOp", "VariableV2", "Variable", "VarIsInitializedOp")
+
+
+@attrs.define
+class _Frame:
+    """One call of a function (or the outermost graph, without a function)."""
+
+    nodes: dict[str, Any]
+    path: str = ""
+    function: Any | None = None
+    call: Any | None = None
+    parent: _Frame | None = None
+    children: dict[str, _Frame] = attrs.field(factory=dict)
+    positions: dict[str, int] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        arguments = self.function.signature.input_arg if self.function is not None else ()
+        self.positions = {argument.name: position for position, argument in enumerate(arguments)}
+
+    def argument(self, name: str) -> str | None:
+        """What the caller gives for an argument, None when there is no such argument."""
+        if self.call is None or name not in self.positions:
+            return None
+        return str(self.call.input[self.positions[name]])
+
+
+_Place = tuple[_Frame, str]
+
+
+class Flattener:
+    """Copies what chosen tensors need out of a graph with functions into one flat graph.
+
+    Args:
+        graph: A GraphDef.
+        ops: Definitions of its ops.
+    """
+
+    def __init__(self, graph: Any, ops: OpDefs) -> None:
+        self._functions = {function.signature.name: function for function in graph.library.function}
+        self._ops = ops
+        for function in self._functions.values():
+            for node in function.node_def:
+                ops.complete(node)
+        self._top = _Frame({node.name: node for node in graph.node})
+        self._names: dict[tuple[str, str], str] = {}
+        self._taken: set[str] = set(self._top.nodes)
+        self.nodes: dict[str, Any] = {}
+        self.dropped_effects: dict[str, str] = {}
+
+    def tensor(self, name: str) -> str:
+        """The flat name of an outermost tensor, as a GraphDef's nodes call it.
+
+        Raises:
+            GraphError: There is no such tensor.
+        """
+        frame, node, index = self._resolve(self._top, name)
+        return join_tensor(self._flat_name((frame, node)), index)
+
+    def origin(self, name: str) -> Any:
+        """The node that makes an outermost tensor, looked up through calls."""
+        frame, node, _ = self._resolve(self._top, name)
+        return frame.nodes[node]
+
+    def add(self, tensors: Iterable[str], *, ordered: bool = False) -> None:
+        """Copy what the tensors need.
+
+        Args:
+            tensors: Outermost tensors, or nodes.
+            ordered: Keep all control dependencies. Otherwise only those of old-style control flow stay, and what
+                they would have run besides is noted in `dropped_effects`.
+
+        Raises:
+            GraphError: The path calls itself, or writes to variables.
+        """
+        places: list[_Place] = []
+        for tensor in tensors:
+            if self._is_call(self._top.nodes.get(split_tensor(tensor)[0])) and ordered:
+                places.extend(self._completion(self._top, tensor))
+            else:
+                frame, node, _ = self._resolve(self._top, tensor)
+                places.append((frame, node))
+        reached = self._reach(places, through_control=ordered)
+        ordered = ordered or any(frame.nodes[node].op in V1_CONTROL_FLOW for frame, node in reached)
+        if ordered:
+            reached = self._reach(places, through_control=True)
+        else:
+            self._check_effects(places, {self._key(place) for place in reached})
+        for place in reached:
+            self._copy(place, ordered=ordered)
+
+    def needed_functions(self) -> dict[str, Any]:
+        """The functions that the flat graph's control flow still calls."""
+        return needed_functions(self.nodes.values(), self._functions)
+
+    def _reach(self, places: Iterable[_Place], *, through_control: bool) -> list[_Place]:
+        found: dict[tuple[str, str], _Place] = {}
+        stack = list(reversed(list(places)))
+        while stack:
+            place = stack.pop()
+            if self._key(place) in found:
+                continue
+            found[self._key(place)] = place
+            frame, name = place
+            for reference in frame.nodes[name].input:
+                if not is_control(reference):
+                    source, node, _ = self._resolve(frame, reference)
+                    stack.append((source, node))
+                elif through_control:
+                    stack.extend(self._control_sources(frame, reference))
+            if through_control:
+                stack.extend(self._inherited_control(frame, name))
+        return list(found.values())
+
+    def _check_effects(self, places: list[_Place], kept: set[tuple[str, str]]) -> None:
+        """Note what would have run by control alone, and refuse writes: without them answers would change."""
+        writes = []
+        for frame, name in self._reach(places, through_control=True):
+            node = frame.nodes[name]
+            bodies = needed_functions([node], self._functions).values()
+            inner = [it.op for body in bodies for it in body.node_def]
+            writes += [f"{frame.path}{name} ({op})" for op in [node.op, *inner] if WRITES.fullmatch(op)]
+            if self._key((frame, name)) not in kept and self._has_effect(node.op):
+                around = sorted({op for op in inner if self._has_effect(op)})
+                self.dropped_effects[frame.path + name] = " around ".join([node.op, *around])
+        if writes:
+            raise GraphError(
+                "the signature writes to variables or tables while it serves",
+                details=writes,
+                way_out="export a signature without side effects",
+            )
+
+    def _has_effect(self, op: str) -> bool:
+        definition = self._ops.find(op)
+        return op not in _READS and (definition is None or definition.is_stateful)
+
+    def _copy(self, place: _Place, *, ordered: bool) -> None:
+        frame, name = place
+        flat = self._flat_name(place)
+        if flat in self.nodes:
+            return
+        node = type(frame.nodes[name])()
+        node.CopyFrom(frame.nodes[name])
+        node.name, node.device = flat, ""
+        for attribute in [attribute for attribute in node.attr if attribute.startswith("_")]:
+            del node.attr[attribute]
+        self._ops.complete(node)
+        del node.input[:]
+        control: dict[str, None] = {}
+        for reference in frame.nodes[name].input:
+            if not is_control(reference):
+                source, producer, index = self._resolve(frame, reference)
+                node.input.append(join_tensor(self._flat_name((source, producer)), index))
+            elif ordered:
+                control |= {"^" + self._flat_name(it): None for it in self._control_sources(frame, reference)}
+        if ordered:
+            control |= {"^" + self._flat_name(it): None for it in self._inherited_control(frame, name)}
+        node.input.extend(control)
+        self.nodes[flat] = node
+
+    def _resolve(self, frame: _Frame, reference: str) -> tuple[_Frame, str, int]:
+        """Follow a tensor through calls and arguments to the node that makes it."""
+        while True:
+            if frame.function is None:
+                name, index = split_tensor(reference)
+            else:
+                parts = reference.split(":")
+                name, index = parts[0], 0
+                given = frame.argument(name)
+                if given is not None and frame.parent is not None:
+                    frame, reference = frame.parent, given
+                    continue
+                if len(parts) == 3:
+                    node = self._node(frame, name)
+                    if self._is_call(node):
+                        outputs = self._functions[self._called(node)].signature.output_arg
+                        index = _output_position(node, outputs, parts[1], int(parts[2]))
+                    else:
+                        index = self._ops.output_index(node, parts[1], int(parts[2]))
+            node = self._node(frame, name)
+            if not self._is_call(node):
+                return frame, name, index
+            frame = self._child(frame, node)
+            function = frame.function
+            if function is None or index >= len(function.signature.output_arg):
+                raise GraphError(f"node {name}: has no output {index}")
+            reference = function.ret[function.signature.output_arg[index].name]
+
+    def _control_sources(self, frame: _Frame, reference: str) -> list[_Place]:
+        """The nodes that a control dependency waits for."""
+        name = reference.removeprefix("^")
+        given = frame.argument(name)
+        if given is not None and frame.parent is not None:
+            return self._control_sources(frame.parent, "^" + split_tensor(given.split(":")[0])[0])
+        if self._is_call(self._node(frame, name)):
+            return list(self._completion(frame, name))
+        return [(frame, name)]
+
+    def _completion(self, frame: _Frame, call: str) -> Iterator[_Place]:
+        """The nodes that have run when a call is done."""
+        inner = self._child(frame, frame.nodes[call])
+        if inner.function is None:
+            return
+        for reference in inner.function.ret.values():
+            source, node, _ = self._resolve(inner, reference)
+            yield source, node
+        for name in inner.function.control_ret.values():
+            yield from self._control_sources(inner, "^" + name)
+
+    def _inherited_control(self, frame: _Frame, name: str) -> list[_Place]:
+        """What a call waits for holds for those nodes of its body that wait for nothing else."""
+        if frame.call is None or frame.parent is None or frame.nodes[name].input:
+            return []
+        waits = [reference for reference in frame.call.input if is_control(reference)]
+        sources = [place for reference in waits for place in self._control_sources(frame.parent, reference)]
+        return sources or self._inherited_of_caller(frame)
+
+    def _inherited_of_caller(self, frame: _Frame) -> list[_Place]:
+        if frame.parent is None or frame.call is None or frame.parent.call is None:
+            return []
+        return self._inherited_control(frame.parent, frame.call.name)
+
+    def _child(self, frame: _Frame, call: Any) -> _Frame:
+        if call.name not in frame.children:
+            name = self._called(call)
+            outer: _Frame | None = frame
+            while outer is not None:
+                if outer.function is not None and outer.function.signature.name == name:
+                    raise GraphError(f"function {name} calls itself")
+                outer = outer.parent
+            function = self._functions[name]
+            nodes = {node.name: node for node in function.node_def}
+            frame.children[call.name] = _Frame(nodes, f"{frame.path}{call.name}/", function, call, frame)
+        return frame.children[call.name]
+
+    def _node(self, frame: _Frame, name: str) -> Any:
+        if name not in frame.nodes:
+            raise GraphError(f"the graph has no node {frame.path}{name}")
+        return frame.nodes[name]
+
+    def _is_call(self, node: Any | None) -> bool:
+        return node is not None and self._called(node) in self._functions
+
+    def _called(self, node: Any) -> str:
+        return str(node.attr["f"].func.name) if node.op in CALLS else str(node.op)
+
+    @staticmethod
+    def _key(place: _Place) -> tuple[str, str]:
+        return place[0].path, place[1]
+
+    def _flat_name(self, place: _Place) -> str:
+        """A body's nodes keep their own names, with a number behind where two bodies use the same."""
+        frame, name = place
+        if frame.function is None:
+            return name
+        key = self._key(place)
+        if key not in self._names:
+            flat, number = name, 0
+            while flat in self._taken:
+                number += 1
+                flat = f"{name}_{number}"
+            self._taken.add(flat)
+            self._names[key] = flat
+        return self._names[key]
+
+
+def _output_position(call: Any, outputs: Any, argument: str, position: int) -> int:
+    """The index of a call's output: `output:3` for a partitioned call, the argument's name for a direct one."""
+    if call.op in CALLS:
+        return position
+    return [output.name for output in outputs].index(argument)

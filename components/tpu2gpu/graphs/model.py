@@ -1,0 +1,211 @@
+"""A model as the steps see it between reading and writing: one flat graph, its signatures and its variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from tpu2gpu.errors import CheckpointError, SignatureError
+from tpu2gpu.graphs.nodes import (
+    OpDefs,
+    is_control,
+    join_tensor,
+    needed_functions,
+    producer,
+    reachable,
+    split_tensor,
+)
+from tpu2gpu.options import did_you_mean
+from tpu2gpu.storage.paths import Place
+from tpu2gpu.tensorbundle.casting import cast_chunks
+from tpu2gpu.tensorbundle.reader import Bundle
+from tpu2gpu.tensorbundle.slices import Box
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+@attrs.define
+class Variable:
+    """A variable of the graph.
+
+    Attributes:
+        node: Its VarHandleOp in the flat graph; also its key in the checkpoint that is written.
+        key: Its key in the checkpoint that it is read from.
+        dtype: TensorFlow's DataType number in the graph; that of the checkpoint may differ until it is written.
+        shape: Sizes of its dimensions.
+        trainable: Whether training changes it by gradients.
+        clamp: Whether values too large for `dtype` become the largest that it holds, instead of infinite.
+        value: Its value where no checkpoint holds it.
+        box: The part of the checkpoint's tensor that it is, for a part of a partitioned variable.
+    """
+
+    node: str
+    key: str
+    dtype: int
+    shape: tuple[int, ...]
+    trainable: bool = True
+    clamp: bool = False
+    value: np.ndarray[Any, Any] | None = None
+    box: Box | None = None
+
+
+@attrs.define
+class Asset:
+    """A file that the graph reads, such as a vocabulary.
+
+    Attributes:
+        node: The constant that holds its path.
+        path: Where it lies.
+    """
+
+    node: str
+    path: Place
+
+
+@attrs.define
+class ServingModel:
+    """One flat graph with its signatures, variables and assets.
+
+    Attributes:
+        nodes: NodeDefs by name; calls are inlined.
+        functions: Bodies of control flow, by name.
+        signatures: SignatureDefs whose tensors are the flat graph's.
+        variables: By the name of their VarHandleOp.
+        ops: Definitions of the ops.
+        bundle: Where the variables' values are, None without variables.
+        constants: Const nodes whose values are still in the bundle, and which of its tensors they hold.
+        init_node: The node that fills tables, or nothing.
+        assets: Files that the graph reads.
+        versions: The graph's VersionDef.
+        tensorflow_version: Which TensorFlow wrote the source.
+        dropped_effects: Nodes (and their ops) that ran by control dependency alone and are gone.
+    """
+
+    nodes: dict[str, Any]
+    functions: dict[str, Any]
+    signatures: dict[str, Any]
+    variables: dict[str, Variable]
+    ops: OpDefs
+    bundle: Bundle | None
+    init_node: str
+    assets: list[Asset]
+    versions: Any
+    tensorflow_version: str
+    dropped_effects: dict[str, str] = attrs.field(factory=dict)
+    constants: dict[str, Variable] = attrs.field(factory=dict)
+
+    def signature(self, name: str) -> Any:
+        """A signature by its name.
+
+        Raises:
+            SignatureError: There is none of this name.
+        """
+        if name not in self.signatures:
+            raise SignatureError(
+                f"the model has no signature {name!r}, it has {', '.join(sorted(self.signatures))}",
+                way_out=did_you_mean(name, self.signatures),
+            )
+        return self.signatures[name]
+
+    def output_tensors(self) -> list[str]:
+        """The tensors that signatures return."""
+        return [name for it in self.signatures.values() for info in it.outputs.values() for name in tensor_names(info)]
+
+    def input_tensors(self) -> list[str]:
+        """The tensors that signatures take."""
+        return [name for it in self.signatures.values() for info in it.inputs.values() for name in tensor_names(info)]
+
+    def roots(self) -> set[str]:
+        """The nodes that must stay: what signatures take and return, tables' initialisers, assets."""
+        named = {split_tensor(tensor)[0] for tensor in [*self.output_tensors(), *self.input_tensors()]}
+        return named | {asset.node for asset in self.assets} | ({self.init_node} if self.init_node else set())
+
+    def prune(self) -> None:
+        """Drop nodes, functions and variables that nothing needs any more."""
+        kept = reachable(self.nodes, self.roots())
+        self.nodes = {name: node for name, node in self.nodes.items() if name in kept}
+        self.functions = needed_functions(self.nodes.values(), self.functions)
+        self.variables = {name: variable for name, variable in self.variables.items() if name in kept}
+        self.constants = {name: variable for name, variable in self.constants.items() if name in kept}
+
+    def redirect(self, new_tensors: Mapping[str, str]) -> None:
+        """Make everybody who takes one tensor take another (`node`, or `node:1` names); signatures' outputs too."""
+        for node in self.nodes.values():
+            for position, reference in enumerate(node.input):
+                if reference in new_tensors:
+                    node.input[position] = new_tensors[reference]
+                elif is_control(reference) and reference[1:] in new_tensors:
+                    node.input[position] = "^" + producer(new_tensors[reference[1:]])
+        for signature in self.signatures.values():
+            for info in signature.outputs.values():
+                map_tensors(info, lambda name: _output_name(new_tensors.get(join_tensor(*split_tensor(name)), name)))
+
+    def value_chunks(self, variable: Variable) -> Iterator[bytes | memoryview]:
+        """A variable's value in the type that the graph gives it, piece by piece.
+
+        Raises:
+            CheckpointError: The value is damaged.
+        """
+        if variable.value is not None:
+            return iter([np.ascontiguousarray(variable.value).reshape(-1).view(np.uint8).data])
+        if self.bundle is None:
+            raise CheckpointError(f"variable {variable.node} has no checkpoint")
+        stored = self.bundle.entry(variable.key).dtype
+        return cast_chunks(
+            self.bundle.chunks(variable.key, box=variable.box), stored, variable.dtype, clamp=variable.clamp
+        )
+
+    def free_name(self, wanted: str) -> str:
+        """A node name that is not taken: the wanted one, or with a number behind."""
+        name, number = wanted, 0
+        while name in self.nodes:
+            number += 1
+            name = f"{wanted}_{number}"
+        return name
+
+    def op_counts(self) -> dict[str, int]:
+        """How often each op stands in the flat graph, most frequent first."""
+        counts: dict[str, int] = {}
+        for node in self.nodes.values():
+            counts[node.op] = counts.get(node.op, 0) + 1
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def tensor_names(info: Any) -> list[str]:
+    """The dense tensors behind one TensorInfo of a signature.
+
+    Raises:
+        SignatureError: It is a composite tensor.
+    """
+    kind = info.WhichOneof("encoding")
+    if kind == "coo_sparse":
+        sparse = info.coo_sparse
+        return [sparse.values_tensor_name, sparse.indices_tensor_name, sparse.dense_shape_tensor_name]
+    if kind == "composite_tensor":
+        return [name for component in info.composite_tensor.components for name in tensor_names(component)]
+    if not info.name:
+        raise SignatureError("a signature holds a tensor without a name")
+    return [info.name]
+
+
+def map_tensors(info: Any, rename: Callable[[str], str]) -> None:
+    """Rename the dense tensors behind one TensorInfo."""
+    kind = info.WhichOneof("encoding")
+    if kind == "name":
+        info.name = rename(info.name)
+    elif kind == "coo_sparse":
+        sparse = info.coo_sparse
+        sparse.values_tensor_name = rename(sparse.values_tensor_name)
+        sparse.indices_tensor_name = rename(sparse.indices_tensor_name)
+        sparse.dense_shape_tensor_name = rename(sparse.dense_shape_tensor_name)
+    elif kind == "composite_tensor":
+        for component in info.composite_tensor.components:
+            map_tensors(component, rename)
+
+
+def _output_name(reference: str) -> str:
+    node, index = split_tensor(reference)
+    return f"{node}:{index}"

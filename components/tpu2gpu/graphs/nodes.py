@@ -1,0 +1,225 @@
+"""Names and types of tensors in a graph: which argument of its op a node's input or output belongs to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import GraphError
+
+
+@attrs.frozen
+class TypeSlot:
+    """Where a tensor's type stands: in a node's attribute, at a place of a list attribute, or fixed by the op.
+
+    Attributes:
+        fixed: The DataType number, or 0 when an attribute holds it.
+        attribute: Name of the attribute.
+        position: Index within a list attribute, None for a plain one.
+        is_ref: Whether the argument is a reference to a TF1 variable.
+    """
+
+    fixed: int = 0
+    attribute: str = ""
+    position: int | None = None
+    is_ref: bool = False
+
+    def type_of(self, node: Any) -> int:
+        """The DataType number of this tensor of a node."""
+        if self.fixed:
+            return self.fixed
+        attribute = node.attr[self.attribute]
+        return int(attribute.type if self.position is None else attribute.list.type[self.position])
+
+    def set_type(self, node: Any, dtype: int) -> None:
+        """Give this tensor of a node another type.
+
+        Raises:
+            GraphError: The op fixes the type.
+        """
+        if self.fixed:
+            raise GraphError(f"node {node.name}: {node.op} fixes a type that should change")
+        if self.position is None:
+            node.attr[self.attribute].type = dtype
+        else:
+            node.attr[self.attribute].list.type[self.position] = dtype
+
+
+class OpDefs:
+    """Definitions of ops, from what a model carries with it and from the installed TensorFlow.
+
+    Args:
+        carried: OpDefs that a MetaGraphDef brings along; they cover custom ops.
+    """
+
+    def __init__(self, carried: Iterable[Any] = ()) -> None:
+        self._defs: dict[str, Any] = {op.name: op for op in carried}
+
+    def find(self, op: str) -> Any | None:
+        """The definition of an op, or None when nobody knows it."""
+        if op not in self._defs:
+            from tensorflow.python.framework import op_def_registry
+
+            self._defs[op] = op_def_registry.get(op)
+        return self._defs[op]
+
+    def inputs(self, node: Any) -> list[TypeSlot] | None:
+        """The type slots of a node's data inputs, None for an unknown op."""
+        op = self.find(node.op)
+        return None if op is None else list(_slots(op.input_arg, node))
+
+    def outputs(self, node: Any) -> list[TypeSlot] | None:
+        """The type slots of a node's outputs, None for an unknown op."""
+        op = self.find(node.op)
+        return None if op is None else list(_slots(op.output_arg, node))
+
+    def complete(self, node: Any) -> None:
+        """Write out the types that a node leaves to its op's defaults, as SavedModels do (MaxPool's `T`, say)."""
+        op = self.find(node.op)
+        for attribute in op.attr if op is not None else ():
+            default = attribute.default_value
+            if attribute.name not in node.attr and default.WhichOneof("value") == "type":
+                node.attr[attribute.name].type = default.type
+
+    def output_index(self, node: Any, argument: str, position: int) -> int:
+        """The flat index of one tensor of a named output argument.
+
+        Raises:
+            GraphError: The op is unknown, so that the index cannot be told.
+        """
+        op = self.find(node.op)
+        if op is None:
+            if position == 0:  # single-output ops are the rule, and TensorFlow writes them so
+                return 0
+            raise GraphError(
+                f"node {node.name}: op {node.op} is unknown, so its output {argument}:{position} cannot be found",
+                way_out="import a model whose stripped_op_list holds the op",
+            )
+        index = 0
+        for definition in op.output_arg:
+            if definition.name == argument:
+                return index + position
+            index += len(list(_slots([definition], node)))
+        raise GraphError(f"node {node.name}: op {node.op} has no output {argument}")
+
+    def known(self, ops: Iterable[str]) -> list[Any]:
+        """The definitions of those ops that are known, by name."""
+        return [self._defs[op] for op in sorted(set(ops)) if self.find(op) is not None]
+
+
+def _slots(definitions: Iterable[Any], node: Any) -> Iterator[TypeSlot]:
+    for definition in definitions:
+        if definition.type_list_attr:
+            for position in range(len(node.attr[definition.type_list_attr].list.type)):
+                yield TypeSlot(attribute=definition.type_list_attr, position=position)
+            continue
+        count = node.attr[definition.number_attr].i if definition.number_attr else 1
+        for _ in range(count):
+            yield TypeSlot(definition.type, definition.type_attr, is_ref=definition.is_ref)
+
+
+def split_tensor(tensor: str) -> tuple[str, int]:
+    """Split a tensor's name: `node:1` -> (`node`, 1), `node` -> (`node`, 0)."""
+    name, _, index = tensor.rpartition(":")
+    return (name, int(index)) if name and index.isdigit() else (tensor, 0)
+
+
+def join_tensor(node: str, index: int) -> str:
+    """The name by which a GraphDef's nodes call a tensor: `node`, or `node:1`."""
+    return node if index == 0 else f"{node}:{index}"
+
+
+def is_control(reference: str) -> bool:
+    """Whether a node's input is a control dependency."""
+    return reference.startswith("^")
+
+
+def producer(reference: str) -> str:
+    """The node that a node's input, control or data, comes from."""
+    return split_tensor(reference.removeprefix("^"))[0]
+
+
+def data_inputs(node: Any) -> list[str]:
+    """A node's inputs but for control dependencies."""
+    return [reference for reference in node.input if reference[:1] != "^"]  # is_control, without 100,000 calls
+
+
+def consumers(nodes: Mapping[str, Any]) -> dict[str, list[tuple[Any, int]]]:
+    """For each node: who takes its data outputs, and as which of its inputs."""
+    result: dict[str, list[tuple[Any, int]]] = {name: [] for name in nodes}
+    for node in nodes.values():
+        for position, reference in enumerate(data_inputs(node)):
+            result[producer(reference)].append((node, position))
+    return result
+
+
+def users(nodes: Iterable[Any], name: str) -> list[Any]:
+    """The nodes that take a data output of a node."""
+    return [node for node in nodes if any(producer(reference) == name for reference in data_inputs(node))]
+
+
+def in_order(nodes: Mapping[str, Any]) -> list[Any]:
+    """The nodes with every producer before its consumers; loops are cut at NextIteration."""
+    waiting = {}
+    followers: dict[str, list[str]] = {name: [] for name in nodes}
+    for name, node in nodes.items():
+        sources = {producer(reference) for reference in node.input}
+        sources = {source for source in sources if nodes[source].op not in ("NextIteration", "RefNextIteration")}
+        waiting[name] = len(sources)
+        for source in sources:
+            followers[source].append(name)
+    ready = deque(name for name, count in waiting.items() if count == 0)
+    ordered = []
+    while ready:
+        name = ready.popleft()
+        ordered.append(nodes[name])
+        for follower in followers[name]:
+            waiting[follower] -= 1
+            if waiting[follower] == 0:
+                ready.append(follower)
+    if len(ordered) < len(nodes):
+        stuck = sorted(name for name, count in waiting.items() if count > 0)
+        raise GraphError(f"the graph has a cycle through {stuck[0]}", details=stuck[:10])
+    return ordered
+
+
+def reachable(nodes: Mapping[str, Any], roots: Iterable[str]) -> set[str]:
+    """The names of all nodes that the roots need."""
+    found: set[str] = set()
+    stack = list(roots)
+    while stack:
+        name = stack.pop()
+        if name in found:
+            continue
+        found.add(name)
+        stack.extend(producer(reference) for reference in nodes[name].input)
+    return found
+
+
+def function_names(node: Any) -> list[str]:
+    """The functions that a node's attributes name."""
+    names = []
+    for value in node.attr.values():
+        if value.WhichOneof("value") == "func":
+            names.append(value.func.name)
+        names.extend(function.name for function in value.list.func)
+    return names
+
+
+def needed_functions(nodes: Iterable[Any], functions: Mapping[str, Any]) -> dict[str, Any]:
+    """The functions that nodes call, directly or through other functions, by name."""
+    needed: dict[str, Any] = {}
+    if not functions:
+        return needed
+    stack = [name for node in nodes for name in [*function_names(node), node.op] if name in functions]
+    while stack:
+        name = stack.pop()
+        if name in needed:
+            continue
+        needed[name] = functions[name]
+        for node in functions[name].node_def:
+            stack.extend(called for called in [*function_names(node), node.op] if called in functions)
+    return dict(sorted(needed.items()))

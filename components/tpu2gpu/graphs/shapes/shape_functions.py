@@ -1,0 +1,152 @@
+"""Asks TensorFlow's own shape functions for one op at a time, at two batch sizes; nothing is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tpu2gpu.graphs.nodes import OpDefs
+from tpu2gpu.graphs.shapes.symbolic import BATCH, MustBeBatchError, Origin, Shape, Size, UnprovedError, number
+
+_FACTOR = 3  # how much larger the second batch is
+
+
+class ShapeFunctions:
+    """Output shapes of single ops, remembered for ops and inputs that are alike.
+
+    Args:
+        ops: Definitions of the ops.
+        batch: The batch that the graph was written for.
+    """
+
+    def __init__(self, ops: OpDefs, batch: int) -> None:
+        self._ops, self._batch = ops, batch
+        self._known: dict[Any, list[tuple[int, ...] | None] | None] = {}
+
+    def ask(
+        self, node: Any, shapes: Sequence[Shape | None], values: Sequence[Sequence[Size] | None]
+    ) -> list[Shape | None]:
+        """The shapes of a node's outputs.
+
+        Args:
+            node: The NodeDef.
+            shapes: The shapes of its inputs, None for unknown rank.
+            values: The values of those inputs that are known small vectors or numbers of integers.
+
+        Raises:
+            MustBeBatchError: At another batch the inputs do not fit, and some sizes of theirs may be the batch.
+            UnprovedError: At another batch the inputs do not fit.
+        """
+        slots = self._ops.outputs(node)
+        unknown: list[Shape | None] = [None] * (len(slots) if slots is not None else 1)
+        if slots is None or any(value.WhichOneof("value") == "func" for value in node.attr.values()):
+            return unknown
+        now = self._at(node, shapes, values, self._batch)
+        if now is None:
+            return unknown
+        later = self._at(node, shapes, values, self._batch * _FACTOR)
+        if later is None:
+            raise self._culprit(node, shapes, values)
+        return [self._sizes(first, second) for first, second in zip(now, later, strict=True)]
+
+    def _culprit(
+        self, node: Any, shapes: Sequence[Shape | None], values: Sequence[Sequence[Size] | None]
+    ) -> MustBeBatchError | UnprovedError:
+        """Which size must be the batch for the inputs to fit at another one: the first that alone makes them fit."""
+        suspects = _suspects(shapes, self._batch)
+        later = self._batch * _FACTOR
+        for origins in [*(frozenset({suspect}) for suspect in suspects), frozenset(suspects)]:
+            changed = [
+                None if shape is None else tuple(_as_batch(size, origins, self._batch) for size in shape)
+                for shape in shapes
+            ]
+            if origins and self._at(node, changed, values, later) is not None:
+                return MustBeBatchError(origins)
+        return UnprovedError("its inputs do not fit at another batch")
+
+    def _sizes(self, now: tuple[int, ...] | None, later: tuple[int, ...] | None) -> Shape | None:
+        if now is None or later is None or len(now) != len(later):
+            return None
+        return tuple(self._size(first, second) for first, second in zip(now, later, strict=True))
+
+    def _size(self, now: int, later: int) -> Size | None:
+        if now < 0 or later < 0:
+            return None
+        if now == later:
+            return number(now)
+        if now * _FACTOR == later and now % self._batch == 0:
+            return BATCH if now == self._batch else Size(1, batched=True, after=now // self._batch)
+        return None
+
+    def _at(
+        self, node: Any, shapes: Sequence[Shape | None], values: Sequence[Sequence[Size] | None], batch: int
+    ) -> list[tuple[int, ...] | None] | None:
+        """The output shapes at one batch (-1 for unknown sizes), None where the shape function refuses."""
+        given: list[tuple[int, ...] | None] = [
+            None if shape is None else tuple(-1 if size is None else size.at(batch) for size in shape)
+            for shape in shapes
+        ]
+        numbers = [None if value is None else tuple(size.at(batch) for size in value) for value in values]
+        plain = type(node)()
+        plain.CopyFrom(node)
+        plain.name = "asked"
+        del plain.input[:]
+        key = (plain.SerializeToString(deterministic=True), tuple(given), tuple(numbers))
+        if key not in self._known:
+            self._known[key] = self._infer(plain, given, numbers)
+        return self._known[key]
+
+    def _infer(
+        self, node: Any, shapes: Sequence[tuple[int, ...] | None], values: Sequence[tuple[int, ...] | None]
+    ) -> list[tuple[int, ...] | None] | None:
+        import tensorflow as tf
+
+        slots = self._ops.inputs(node)
+        if slots is None or len(slots) != len(shapes):
+            return None
+        try:
+            with tf.Graph().as_default():
+                inputs = []
+                for slot, shape, value in zip(slots, shapes, values, strict=True):
+                    dtype = tf.as_dtype(slot.type_of(node))
+                    if value is not None and shape is not None:
+                        inputs.append(tf.constant(np.asarray(value).reshape(shape), dtype))
+                    else:
+                        sizes = None if shape is None else [None if size < 0 else size for size in shape]
+                        inputs.append(tf.compat.v1.placeholder(dtype, sizes))
+                graph = tf.compat.v1.GraphDef()
+                node.input.extend(f"input_{number}" for number in range(len(inputs)))
+                graph.node.append(node)
+                for position, tensor in enumerate(inputs):
+                    stub = graph.node.add(name=f"input_{position}", op="Placeholder")
+                    stub.attr["dtype"].type = tensor.dtype.as_datatype_enum
+                mapped = {f"input_{position}:0": tensor for position, tensor in enumerate(inputs)}
+                count = len(self._ops.outputs(node) or ())
+                names = [f"asked:{position}" for position in range(count)]
+                tensors = tf.import_graph_def(graph, input_map=mapped, return_elements=names, name="")
+        except (ValueError, TypeError, KeyError, tf.errors.OpError):
+            return None
+        return [
+            None if it.shape.rank is None else tuple(-1 if size is None else size for size in it.shape)
+            for it in tensors
+        ]
+
+
+def _suspects(shapes: Sequence[Shape | None], batch: int) -> list[Origin]:
+    """Where sizes that may be the batch were read from: leading ones and the very number of the batch first."""
+    found: dict[Origin, tuple[bool, int]] = {}
+    for shape in shapes:
+        for axis, size in enumerate(shape or ()):
+            if size is not None and not size.batched:
+                for origin in size.origins:
+                    rank = (size.at(batch) != batch, axis)
+                    found[origin] = min(found.get(origin, rank), rank)
+    return sorted(found, key=lambda origin: (found[origin], origin))
+
+
+def _as_batch(size: Size | None, origins: frozenset[Origin], batch: int) -> Size | None:
+    if size is None or not size.origins & origins:
+        return size
+    return Size(1, batched=True, after=size.at(batch) // batch)

@@ -1,0 +1,264 @@
+"""The comparison of answers as a Beam pipeline, for more examples than one machine wants to hold.
+
+A work item is a chunk of one file's examples. A worker holds the baseline and the candidates, each in a process of its
+own, so that what crashes or hangs is a finding and not the end of the worker; from a chunk it makes one small record
+for each candidate, and those records add up, in any order. Nothing is timed here: workers share their machines.
+
+Models and examples must lie where every worker sees them under the same path, and so must the folder for the results.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+import attrs
+
+from tpu2gpu import errors
+from tpu2gpu.errors import RemoteRunError, Tpu2GpuError
+from tpu2gpu.hardware.host import choose_cpus
+from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, compare_answers
+from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.options import from_json, to_json
+from tpu2gpu.running.arrays import save_arrays
+from tpu2gpu.running.examples.box_labels import box_features
+from tpu2gpu.running.examples.feeds import Examples, parse_examples
+from tpu2gpu.running.examples.records import find_files, read_records
+from tpu2gpu.tfx.beam import run_on_beam
+
+if TYPE_CHECKING:
+    from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+
+CHUNK_EXAMPLES = 512
+_ERROR = ".error.json"
+_RESULT = ".agreement.json"
+
+
+@attrs.frozen
+class Chunk:
+    """Some consecutive examples of one file.
+
+    Attributes:
+        file: The file.
+        first: Number of the first one in the file.
+        count: How many.
+        number: Number of the first one among the examples of all files.
+    """
+
+    file: str
+    first: int
+    count: int
+    number: int
+
+
+@attrs.frozen
+class Comparison:
+    """What every worker must know, as plain data.
+
+    Attributes:
+        baseline: The model held to be right.
+        candidates: For each label the model in question.
+        options: The evaluation's options, as JSON.
+        folder: Where results and errors are written.
+    """
+
+    baseline: str
+    candidates: tuple[tuple[str, str], ...]
+    options: str
+    folder: str
+
+
+class CompareChunk(beam.DoFn):
+    """Lets both models answer a chunk; return for each candidate its label and what its answers come to."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._comparison = comparison
+        self._models: _Models | None = None
+
+    def process(self, element: Chunk) -> Iterator[tuple[str, Agreement]]:
+        """Answer and compare; what goes wrong with baseline or examples is written down for the caller."""
+        try:
+            self._models = self._models or _Models(self._comparison)
+            found = self._models.compare(element)
+        except Tpu2GpuError as error:  # it would fail on every worker: nothing is won by trying again
+            _write(Path(self._comparison.folder) / f"{uuid.uuid4().hex}{_ERROR}", error.to_json())
+            return
+        yield from found.items()
+
+    def teardown(self) -> None:
+        """End the models' processes."""
+        if self._models is not None:
+            self._models.close()
+            self._models = None
+
+
+class MergeAgreements(beam.CombineFn):
+    """Adds up what the chunks' answers come to."""
+
+    def create_accumulator(self) -> Agreement:
+        """Nothing compared yet."""
+        return Agreement()
+
+    def add_input(self, mutable_accumulator: Agreement, element: Agreement) -> Agreement:
+        """One more chunk."""
+        return mutable_accumulator + element
+
+    def merge_accumulators(self, accumulators: Iterable[Agreement]) -> Agreement:
+        """Those of several workers."""
+        return sum(accumulators, start=Agreement())
+
+    def extract_output(self, accumulator: Agreement) -> Agreement:
+        """All of it."""
+        return accumulator
+
+
+def compare_on_beam(
+    baseline: str, candidates: Mapping[str, str], files: Sequence[str], options: EvaluateOptions, folder: Path
+) -> dict[str, Agreement]:
+    """Compare candidates with a baseline on all examples, on a Beam runner.
+
+    Args:
+        baseline: The model held to be right.
+        candidates: For each label the model in question.
+        files: TFRecord files of tf.Examples: paths, globs or folders.
+        options: How to compare, and on which runner.
+        folder: An empty folder for the workers' results.
+
+    Returns:
+        For each label what its answers come to.
+
+    Raises:
+        RemoteRunError: The runner failed, or left results out.
+        SourceError: The baseline does not run.
+        ExamplesError: The examples are missing, damaged or do not fit the baseline.
+    """
+    paths = {label: str(Path(path).absolute()) for label, path in candidates.items()}
+    told = Comparison(str(Path(baseline).absolute()), tuple(paths.items()), to_json(options), str(folder.absolute()))
+    found = [str(file.absolute()) for file in find_files(files)]
+
+    def build(pipeline: beam.Pipeline) -> None:
+        counts = (
+            pipeline
+            | "Files" >> beam.Create(list(enumerate(found)), reshuffle=False)
+            | "SpreadFiles" >> beam.Reshuffle()
+            | "Count" >> beam.Map(_count, told.folder)
+        )
+        _ = (
+            pipeline
+            | "Once" >> beam.Create([None])
+            | "Chunks" >> beam.FlatMap(_chunks, beam.pvalue.AsList(counts))
+            | "SpreadChunks" >> beam.Reshuffle()
+            | "Compare" >> beam.ParDo(CompareChunk(told))
+            | "Merge" >> beam.CombinePerKey(MergeAgreements())
+            | "Write" >> beam.Map(_write_result, told.folder)
+        )
+
+    run_on_beam(build, str(options.runner), options.beam)
+    return _collect(folder, list(candidates))
+
+
+class _Models:
+    """The models in their processes, on one worker."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+
+        self._options = from_json(EvaluateOptions, comparison.options)
+        self._scratch = tempfile.TemporaryDirectory(prefix="tpu2gpu-compare-")
+        timeout_s = self._options.timeout_s
+        self._baseline = Entry(comparison.baseline, "baseline", is_baseline=True, timeout_s=timeout_s)
+        self._candidates = [
+            Entry(path, label, is_baseline=False, timeout_s=timeout_s) for label, path in comparison.candidates
+        ]
+        try:
+            for entry in (self._baseline, *self._candidates):
+                entry.load(self._options.signature, self._options.threads or 1, choose_cpus(self._options.cpus))
+        except Tpu2GpuError:
+            self.close()
+            raise
+
+    def compare(self, chunk: Chunk) -> dict[str, Agreement]:
+        """What each candidate's answers to a chunk come to."""
+        records = itertools.islice(read_records([Path(chunk.file)], skip=chunk.first), chunk.count)
+        inputs, features = self._baseline.inputs, self._options.features()
+        boxes = box_features(self._options.label_boxes, self._options.label_classes)
+        examples = parse_examples(records, inputs, features=features, label=self._options.label, boxes=boxes)
+        feeds = Path(self._scratch.name) / "feeds.npz"
+        save_arrays(feeds, examples.feeds)
+        wanted = self._answers(self._baseline, feeds, examples)
+        found = {}
+        for entry in self._candidates:
+            answers = self._answers(entry, feeds, examples)
+            if answers is None:
+                found[entry.label] = Agreement(failure=entry.failure)
+            else:
+                found[entry.label] = compare_answers(
+                    wanted or {},
+                    answers,
+                    examples.labels,
+                    self._options,
+                    true_boxes=examples.boxes,
+                    first_example=chunk.number,
+                )
+        return found
+
+    def close(self) -> None:
+        """End the models' processes."""
+        for entry in (self._baseline, *self._candidates):
+            entry.close()
+        self._scratch.cleanup()
+
+    def _answers(self, entry: Entry, feeds: Path, examples: Examples) -> dict[str, Any] | None:
+        entry.ask("reading the examples", "take_examples", path=str(feeds))
+        if not entry.runs:
+            return None
+        return entry.answer_all(examples.count, self._options.batch_size, Path(self._scratch.name))
+
+
+def _count(numbered: tuple[int, str], folder: str) -> tuple[int, str, int]:
+    number, file = numbered
+    try:
+        return number, file, sum(1 for _ in read_records([Path(file)]))
+    except Tpu2GpuError as error:
+        _write(Path(folder) / f"{uuid.uuid4().hex}{_ERROR}", error.to_json())
+        return number, file, 0
+
+
+def _chunks(_: None, counts: Iterable[tuple[int, str, int]]) -> Iterator[Chunk]:
+    before = 0
+    for _number, file, count in sorted(counts):
+        for first in range(0, count, CHUNK_EXAMPLES):
+            yield Chunk(file, first, min(CHUNK_EXAMPLES, count - first), before + first)
+        before += count
+
+
+def _write_result(labelled: tuple[str, Agreement], folder: str) -> None:
+    label, agreement = labelled
+    _write(Path(folder) / f"{label.replace(' ', '-')}{_RESULT}", {"label": label, "found": agreement.to_json()})
+
+
+def _write(path: Path, value: Any) -> None:
+    partial = path.with_name(f".{uuid.uuid4().hex}")
+    partial.write_text(json.dumps(value), encoding="utf-8")
+    partial.replace(path)
+
+
+def _collect(folder: Path, labels: Sequence[str]) -> dict[str, Agreement]:
+    for file in sorted(folder.glob(f"*{_ERROR}")):
+        told = json.loads(file.read_text(encoding="utf-8"))
+        kind: type[Tpu2GpuError] = getattr(errors, told["error"])
+        raise kind(told["message"], details=told["details"], way_out=told["way_out"])
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob(f"*{_RESULT}")]
+    found = {result["label"]: Agreement.from_json(result["found"]) for result in results}
+    if missing := [label for label in labels if label not in found]:
+        raise RemoteRunError(
+            f"the Beam runner left out the results of {', '.join(missing)}",
+            way_out="models, examples and output must lie where every worker sees them under the same path",
+        )
+    return {label: found[label] for label in labels}

@@ -1,0 +1,230 @@
+"""The parent's side of a measurement: one model's process, its failure where it fails, and its files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tpu2gpu.errors import SourceError, Tpu2GpuError
+from tpu2gpu.process.worker import Worker
+from tpu2gpu.running.arrays import Array, load_arrays
+from tpu2gpu.running.local.external_data import check_external_data
+from tpu2gpu.running.opening import PLAN, TensorSpec
+from tpu2gpu.running.servers.addresses import is_address, name_of_model, parse_address
+from tpu2gpu.running.servers.server_file import is_server_file, model_files
+from tpu2gpu.storage.publishing import MANIFEST, REPORT, make_manifest, sha256_of, verify_model
+
+_ANSWERS_AT_ONCE = 64  # requests in one call, each call with the time limit to itself
+_REQUEST_SHARE = 0.9  # of the time limit, after which a client itself says that its server hangs
+_ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # TensorFlow would take the whole GPU away from the candidates
+}
+
+
+class Entry:
+    """A model in its own process.
+
+    A failing baseline raises. A failing candidate notes what happened in `failure`, its process is ended, and
+    nothing more is asked of it.
+
+    Args:
+        path: The model.
+        label: What reports call it.
+        is_baseline: Whether all others are held against it.
+        timeout_s: How long it may take to load, and for every block of requests.
+
+    Raises:
+        SourceError: There is nothing at `path`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], label: str, *, is_baseline: bool, timeout_s: float) -> None:
+        self.given = os.fspath(path)
+        self.label = label
+        self.failure: str | None = None
+        self.inputs: tuple[TensorSpec, ...] = ()
+        self.outputs: tuple[TensorSpec, ...] = ()
+        self.description: dict[str, Any] = {}
+        self._is_baseline = is_baseline
+        self._timeout_s = timeout_s
+        self._worker: Worker | None = None
+        self._peak_rss_bytes: int | None = None
+        self.name = name_of_model(path)
+        self._files: Path | None = None
+        if is_address(path):
+            parse_address(self.given)
+        elif not Path(path).exists():
+            raise SourceError(f"{path}: no such file or folder", way_out=f"give the {label}'s folder")
+        else:
+            self._files = model_files(path)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is loaded and has not failed."""
+        return self._worker is not None and self.failure is None
+
+    def load(self, signature: str, threads: int, cpus: Sequence[int]) -> None:
+        """Start the process on some CPU cores and load the model there, if its files are those of its manifest."""
+        try:
+            self._digest  # noqa: B018 - looked up once, and kept
+        except Tpu2GpuError as error:
+            self.fail("its files were checked", error)
+            return
+        arguments = {
+            "path": self.given,
+            "signature": signature,
+            "threads": threads,
+            "cpus": list(cpus),
+            "timeout_s": _REQUEST_SHARE * self._timeout_s,
+        }
+        try:
+            self._worker = Worker(
+                "tpu2gpu.latency_evaluator.measure.model_server:Subject",
+                arguments,
+                name=self.label,
+                environment=_ENVIRONMENT,
+                timeout_s=self._timeout_s,
+            )
+        except Tpu2GpuError as error:
+            self.fail("loading", error)
+            return
+        self.description = self.ask("loading", "describe") or {}
+        self.inputs = tuple(TensorSpec.from_json(spec) for spec in self.description.get("inputs", ()))
+        self.outputs = tuple(TensorSpec.from_json(spec) for spec in self.description.get("outputs", ()))
+
+    def ask(self, doing: str, method: str, **arguments: Any) -> Any:
+        """Call a method of the `Subject`; None once the model has failed.
+
+        Raises:
+            SourceError: It is the baseline that failed.
+        """
+        if self._worker is None or self.failure is not None:
+            return None
+        try:
+            result = self._worker.call(method, timeout_s=self._timeout_s, **arguments)
+        except Tpu2GpuError as error:
+            self.fail(doing, error)
+            return None
+        self._peak_rss_bytes = self._worker.peak_rss_bytes
+        return result
+
+    def answer_all(self, count: int, batch_size: int, scratch: Path) -> dict[str, Array] | None:
+        """The answers to all examples, one array an output; None where the model fails."""
+        step = _ANSWERS_AT_ONCE * batch_size
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            self.ask("answering", "answer", start=start, stop=stop, batch_size=batch_size)
+        file = scratch / f"{self.label.replace(' ', '-')}.npz"
+        self.ask("answering", "write_answers", path=str(file), batch_size=batch_size)
+        return load_arrays(file) if self.runs else None
+
+    def fail(self, doing: str, error: Tpu2GpuError) -> None:
+        """Take note of a failure.
+
+        Raises:
+            SourceError: It is the baseline that failed.
+        """
+        self.close()
+        if self._is_baseline:
+            raise SourceError(
+                f"the baseline failed while {doing}: {error.message}", details=error.details, way_out=error.way_out
+            ) from error
+        # Of the child's log, the last line says most.
+        last = f" ({error.details[-1].strip()})" if error.details and error.details[-1] not in error.message else ""
+        self.failure = f"failed while {doing}: {error.message}{last}"
+
+    @property
+    def process(self) -> int | None:
+        """The number of its process."""
+        return self.description.get("process")
+
+    @property
+    def peak_rss_bytes(self) -> int | None:
+        """The largest resident memory of its process up to its last answer; of a server, if it was started here."""
+        if self.description.get("runner", {}).get("kind") == "server":
+            found: int | None = self.ask("telling its memory", "server_peak_rss_bytes")
+            return found
+        return self._peak_rss_bytes
+
+    def digest(self) -> str | None:
+        """SHA-256 over all its files: that of its manifest where it has one.
+
+        None behind an address, and where the files are not those of the manifest.
+        """
+        try:
+            return self._digest
+        except Tpu2GpuError:
+            return None
+
+    @cached_property
+    def _digest(self) -> str | None:
+        files = self._files
+        if files is None:
+            return sha256_of(Path(self.given)) if is_server_file(self.given) else None
+        if (files / MANIFEST).is_file():
+            return str(verify_model(files)["digest"])
+        if files.is_dir():
+            return str(make_manifest(files, {})["digest"])
+        return sha256_of(files, *_external_data(files))
+
+    def folder_bytes(self) -> int | None:
+        """Size of all its files; None where there are none here."""
+        return None if self._files is None else _size(self._files)
+
+    def model_bytes(self) -> int | None:
+        """Size of the files that were run: of a serving folder the engine or the ONNX file, not what lies beside."""
+        files = self._files
+        if files is None:
+            return None
+        if not (files / PLAN).is_file():
+            beside = sum(_size(files / name) for name in (MANIFEST, REPORT)) if files.is_dir() else 0
+            return _size(files) - beside
+        kinds = ("saved_model", "engine", "onnx") if self.executes_engine else ("saved_model", "onnx")
+        ran = (next((part[kind] for kind in kinds if part.get(kind)), None) for part in self.parts)
+        return sum(_size(files / name) for name in ran if isinstance(name, str))
+
+    def plan(self) -> dict[str, Any]:
+        """A serving folder's plan; empty for other kinds, and where it is damaged."""
+        if self._files is None:
+            return {}
+        try:
+            plan = json.loads((self._files / PLAN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return plan if isinstance(plan, dict) else {}
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """The parts of a serving folder's plan; none for other kinds, and where it is damaged."""
+        parts = self.plan().get("parts")
+        return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+
+    @property
+    def executes_engine(self) -> bool:
+        """Whether it is a TensorRT engine that ran."""
+        runner: dict[str, Any] = self.description.get("runner", {})
+        return bool(runner.get("runs") == "engine")
+
+    def close(self) -> None:
+        """End the process."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return sum(file.stat().st_size for file in (path, *_external_data(path)))
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _external_data(file: Path) -> list[Path]:
+    """The files beside an ONNX file that hold its tensors; loading tells where they are unsound."""
+    try:
+        return check_external_data(file)
+    except SourceError:
+        return []

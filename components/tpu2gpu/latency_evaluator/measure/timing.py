@@ -1,0 +1,141 @@
+"""All measurements of one evaluation in order, and each model's figures in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+from tpu2gpu.latency_evaluator.measure.load import Load, Measured, measure
+from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.measure.scenarios import OpenLoad, OpenMeasured, measure_open, open_load, sweep_batches
+from tpu2gpu.latency_evaluator.results import ScenarioFigures
+from tpu2gpu.latency_evaluator.statistics.batch_means import estimate_dependent
+from tpu2gpu.latency_evaluator.statistics.intervals import PERCENTILES, Estimate, estimate_percentile
+from tpu2gpu.progress import Progress
+
+Array = npt.NDArray[Any]
+
+_Splits = dict[str, dict[str, float]]
+
+
+@attrs.frozen
+class Timed:
+    """What all measurements gave.
+
+    Attributes:
+        load: How requests were sent, single-stream.
+        single_stream: What that gave.
+        open_loops: `server` and `offline`, where asked: how requests were sent, and what that gave.
+        sweep: Single-stream by batch size.
+        splits: For each measurement and label the mean time of a request in each part.
+    """
+
+    load: Load
+    single_stream: Measured
+    open_loops: dict[str, tuple[OpenLoad, OpenMeasured]]
+    sweep: dict[int, Measured]
+    splits: dict[str, _Splits]
+
+    def scenarios(self, label: str) -> dict[str, ScenarioFigures]:
+        """A model's figures by scenario; empty where it failed."""
+        found = {}
+        if label in self.single_stream.latency_ns:
+            found["single_stream"] = self._closed("single_stream", label, self.load.batch_size, self.single_stream)
+        for name, (load, measured) in self.open_loops.items():
+            if label in measured.latency_ns:
+                found[name] = self._open(label, load, measured)
+        return found
+
+    def batch_sweep(self, label: str) -> tuple[ScenarioFigures, ...]:
+        """A model's figures by batch size, the smallest first."""
+        return tuple(
+            self._closed(f"batch_{batch_size}", label, batch_size, measured)
+            for batch_size, measured in self.sweep.items()
+            if label in measured.latency_ns
+        )
+
+    def latency_ms(self, label: str) -> dict[str, Array]:
+        """A model's latencies by scenario, `[rounds, block]`; empty where it failed."""
+        loops = {name: measured.latency_ns for name, (_, measured) in self.open_loops.items()}
+        latencies = {"single_stream": self.single_stream.latency_ns, **loops}
+        return {name: found[label] / 1e6 for name, found in latencies.items() if label in found}
+
+    def other_latencies(self) -> dict[str, dict[str, Array]]:
+        """The latencies of all measurements beside single-stream, by name and label."""
+        loops = {name: measured.latency_ns for name, (_, measured) in self.open_loops.items()}
+        return {**loops, **{f"batch_{size}": measured.latency_ns for size, measured in self.sweep.items()}}
+
+    def _closed(self, name: str, label: str, batch_size: int, measured: Measured) -> ScenarioFigures:
+        latency_ms = measured.latency_ns[label].ravel() / 1e6
+        return ScenarioFigures(
+            scenario="single_stream",
+            batch_size=batch_size,
+            requests=latency_ms.size,
+            throughput_per_s=float(latency_ms.size * batch_size / (latency_ms.sum() / 1e3)),
+            latency_ms=_known({f"p{p:g}": estimate_percentile(latency_ms, p) for p in PERCENTILES}),
+            split_ms=self.splits[name].get(label, {}),
+            ending=measured.ending,
+        )
+
+    def _open(self, label: str, load: OpenLoad, measured: OpenMeasured) -> ScenarioFigures:
+        latency_ms = measured.latency_ns[label] / 1e6
+        answered_per_s = float(latency_ms.size / (np.sum(measured.elapsed_ns[label]) / 1e9))
+        timed = load.target_qps is not None
+        return ScenarioFigures(
+            scenario=load.scenario,
+            batch_size=load.batch_size,
+            in_flight=measured.in_flight[label],
+            requests=latency_ms.size,
+            throughput_per_s=answered_per_s * load.batch_size,
+            latency_ms=_known({f"p{p:g}": estimate_dependent(latency_ms, p) for p in PERCENTILES}) if timed else {},
+            target_qps=load.target_qps,
+            achieved_qps=answered_per_s if timed else None,
+            split_ms=self.splits[load.scenario].get(label, {}),
+            ending=measured.ending,
+        )
+
+
+def time_scenarios(entries: Sequence[Entry], load: Load, options: EvaluateOptions, progress: Progress) -> Timed:
+    """Time all models single-stream, then in the other scenarios that were asked, then by batch size.
+
+    Args:
+        entries: Loaded, warm models; one that fails drops out.
+        load: How requests are sent, single-stream.
+        options: What to measure.
+        progress: Told how far it is.
+    """
+    _take_splits(entries)
+    single_stream = measure(entries, load, progress)
+    splits = {"single_stream": _take_splits(entries)}
+    slowest_s = max((float(np.median(rows)) / 1e9 for rows in single_stream.latency_ns.values()), default=1.0)
+    open_loops: dict[str, tuple[OpenLoad, OpenMeasured]] = {}
+    for name in ("server", "offline"):
+        if name not in options.scenario:
+            continue
+        batch_size = max((load.batch_size, *options.batch_sizes)) if name == "offline" else load.batch_size
+        sized = attrs.evolve(load, batch_size=batch_size, requests=-(-load.requests * load.batch_size // batch_size))
+        latency_s = slowest_s * batch_size / load.batch_size
+        if name == "server" and options.max_server_p99_ms is not None:
+            sized = attrs.evolve(sized, percentile=99.0)
+        asked = open_load(name, sized, target_qps=options.target_qps, latency_s=latency_s, timeout_s=options.timeout_s)
+        open_loops[name] = (asked, measure_open([one for one in entries if one.runs], asked, progress))
+        splits[name] = _take_splits(entries)
+    sweep: dict[int, Measured] = {}
+    for batch_size in sorted(set(options.batch_sizes)):
+        sweep[batch_size] = sweep_batches([one for one in entries if one.runs], load, batch_size, progress)
+        splits[f"batch_{batch_size}"] = _take_splits(entries)
+    return Timed(load, single_stream, open_loops, sweep, splits)
+
+
+def _take_splits(entries: Sequence[Entry]) -> _Splits:
+    found = {entry.label: entry.ask("telling where its time went", "take_split_ms") for entry in entries if entry.runs}
+    return {label: split for label, split in found.items() if split}
+
+
+def _known(estimates: dict[str, Estimate | None]) -> dict[str, Estimate]:
+    return {name: estimate for name, estimate in estimates.items() if estimate is not None}

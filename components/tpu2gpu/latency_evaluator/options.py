@@ -1,0 +1,72 @@
+"""What answers are compared on, and how they are to be read."""
+
+from __future__ import annotations
+
+import attrs
+
+from tpu2gpu.errors import UsageError
+from tpu2gpu.options import as_mapping, did_you_mean, flag, option
+
+BOX_FORMS = ("corners", "corner_size", "center_size")
+_PARTS = ("boxes", "scores", "classes", "count")
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class AnswerOptions:
+    """What answers are compared on, and how they are to be read."""
+
+    label: str | None = option("label", "the feature with the class number", metavar="FEATURE")
+    scores: tuple[str, ...] = option(
+        (),
+        "the output with class scores whose best classes must agree; the first is held against the labels (default: "
+        "all, but with labels the one by which the baseline is most often right)",
+        metavar="OUTPUT",
+    )
+    label_boxes: str | None = option(
+        None,
+        "the feature with an example's true boxes, or four with commas between (default: image/object/bbox/ymin, "
+        "xmin, ymax and xmax, where detectors are compared)",
+        metavar="FEATURES",
+    )
+    label_classes: str | None = option(
+        None, "the feature with the classes of the true boxes (default: image/object/class/label)", metavar="FEATURE"
+    )
+    detections: tuple[str, ...] = option(
+        (),
+        "the output with a detector's boxes, scores, classes or count, where names and shapes do not tell",
+        metavar="PART=OUTPUT",
+    )
+    box_form: str = option(
+        "corners", "how boxes are written: two corners, a corner and the size, or the centre and it", choices=BOX_FORMS
+    )
+    box_score: float = option(0.3, "boxes of a smaller score do not count in the matching", minimum=0)
+    runner: str | None = option(
+        None,
+        "compare the answers to all examples on this Beam runner; --max-examples then limits those that are timed",
+        metavar="BEAM_RUNNER",
+    )
+    beam: tuple[str, ...] = option(
+        (), "argument for the Beam runner, such as --beam=--parallelism=4", metavar="ARGUMENT"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Check what belongs together.
+
+        Raises:
+            UsageError: Beam arguments without a runner, or a part that detections do not have.
+        """
+        if self.beam and not self.runner:
+            raise UsageError("--beam without --runner", way_out="name the Beam runner too")
+        for part in self.named_detections():
+            if part not in _PARTS:
+                raise UsageError(
+                    f"{flag('detections')} {part}: not one of {', '.join(_PARTS)}", way_out=did_you_mean(part, _PARTS)
+                )
+
+    def named_detections(self) -> dict[str, str]:
+        """`detections` as a mapping.
+
+        Raises:
+            UsageError: One is not PART=OUTPUT.
+        """
+        return as_mapping("detections", self.detections, "PART=OUTPUT")

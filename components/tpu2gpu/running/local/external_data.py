@@ -1,0 +1,139 @@
+"""ONNX's external data: tensors in files beside the model, which may name any file there is.
+
+A model from elsewhere must not make its reader open what does not belong to it. So the files are looked at before a
+runtime sees the model: each must lie in the model's folder, and be no link.
+
+Source: https://github.com/onnx/onnx/blob/main/docs/ExternalData.md; CVE-2022-25882, CVE-2024-27318 and CVE-2024-5187
+are of readers that did not look.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from tpu2gpu import wire
+from tpu2gpu.errors import SourceError
+
+DATA_SUFFIX = ".data"
+# Field numbers of onnx.proto: where graphs and tensors stand in each other.
+_MODEL_GRAPH, _NODE, _INITIALIZER, _SPARSE_INITIALIZER, _ATTRIBUTE = 7, 1, 5, 15, 5
+_MODEL_FUNCTIONS, _FUNCTION_NODE = 25, 7
+_TENSOR, _GRAPH, _TENSORS, _GRAPHS, _SPARSE, _SPARSES = 5, 6, 10, 11, 22, 23
+_SPARSE_VALUES, _SPARSE_INDICES = 1, 2
+_NAME, _EXTERNAL = 8, 13
+
+
+def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
+    """Check the files that an ONNX file refers to.
+
+    Args:
+        path: The ONNX file.
+
+    Returns:
+        The files, each once.
+
+    Raises:
+        SourceError: A file lies elsewhere, is a link, is missing or too short, or the model is damaged; all tensors
+            that refer to such files are listed.
+    """
+    path = Path(path)
+    wrong: list[str] = []
+    files: dict[Path, None] = {}
+    try:
+        references = list(_references(np.memmap(path, np.uint8, "r").data))
+    except ValueError as error:
+        raise SourceError(f"{path}: damaged ({error})", way_out="convert the model again") from error
+    for name, about in references:
+        location = about.get("location", "")
+        if problem := _problem(path.parent, location, about):
+            wrong.append(f"tensor {name}: {location or 'no file'}: {problem}")
+        else:
+            files[path.parent / location] = None
+    if wrong:
+        raise SourceError(
+            f"{path}: its external data cannot be used",
+            details=wrong,
+            way_out="put the files into the model's own folder, or convert the model again",
+        )
+    return list(files)
+
+
+def _problem(folder: Path, location: str, about: dict[str, str]) -> str:
+    """What is wrong with a reference; nothing where it is sound."""
+    parts = PurePosixPath(location).parts
+    if not parts or location.startswith("/") or ".." in parts or "\\" in location or "\0" in location:
+        return "not a path inside the model's folder"
+    place = folder
+    for part in parts:
+        place /= part
+        if place.is_symlink():
+            return "a link"
+    if not place.is_file():
+        return "no such file"
+    try:
+        begin, size = int(about.get("offset", 0)), int(about.get("length", 0))
+    except ValueError:
+        return "its offset or length is no number"
+    there = place.stat().st_size
+    if begin < 0 or size < 0 or begin + size > there:
+        return f"bytes {begin} to {begin + size}, but the file has {there}"
+    return ""
+
+
+def _references(model: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
+    """For each tensor with external data its name, and what is said of the data."""
+    for field, view in _messages(model):
+        if field == _MODEL_GRAPH:
+            yield from _in_graph(view)
+        elif field == _MODEL_FUNCTIONS:
+            for part, node in _messages(view):
+                if part == _FUNCTION_NODE:
+                    yield from _in_node(node)
+
+
+def _in_graph(graph: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
+    for field, view in _messages(graph):
+        if field == _INITIALIZER:
+            yield from _in_tensor(view)
+        elif field == _SPARSE_INITIALIZER:
+            yield from _in_sparse_tensor(view)
+        elif field == _NODE:
+            yield from _in_node(view)
+
+
+def _in_node(node: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
+    for attribute in (view for field, view in _messages(node) if field == _ATTRIBUTE):
+        for field, view in _messages(attribute):
+            if field in (_TENSOR, _TENSORS):
+                yield from _in_tensor(view)
+            elif field in (_SPARSE, _SPARSES):
+                yield from _in_sparse_tensor(view)
+            elif field in (_GRAPH, _GRAPHS):
+                yield from _in_graph(view)
+
+
+def _in_sparse_tensor(tensor: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
+    for field, view in _messages(tensor):
+        if field in (_SPARSE_VALUES, _SPARSE_INDICES):
+            yield from _in_tensor(view)
+
+
+def _in_tensor(tensor: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
+    name, about = "", {}
+    for field, view in _messages(tensor):
+        if field == _NAME:
+            name = bytes(view).decode(errors="replace")
+        elif field == _EXTERNAL:
+            entry = {key: bytes(text).decode(errors="replace") for key, text in _messages(view)}
+            about[entry.get(1, "")] = entry.get(2, "")
+    if about:
+        yield name or "without a name", about
+
+
+def _messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    for field, _, inner, end in wire.spans(data):
+        yield field, data[inner:end]

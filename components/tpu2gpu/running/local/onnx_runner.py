@@ -1,0 +1,132 @@
+"""Runs an ONNX file in ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tpu2gpu.errors import SignatureError, SourceError
+from tpu2gpu.running.arrays import Array, is_text
+from tpu2gpu.running.local.external_data import check_external_data
+from tpu2gpu.running.opening import TensorSpec, check_feeds
+
+_DTYPES = {"float": "float32", "double": "float64"}  # where ONNX's names are not numpy's
+_FATAL = 4
+
+
+class OnnxRunner:
+    """An ONNX file in ONNX Runtime, on a GPU where its CUDA provider is there, on the CPU elsewhere.
+
+    Args:
+        path: The ONNX file.
+        threads: Threads inside one operation; ONNX Runtime's own choice when None.
+        providers: ONNX Runtime's execution providers in order of preference, in place of the choice above.
+
+    Raises:
+        SourceError: ONNX Runtime does not take the file, or its weights are not in its folder.
+    """
+
+    kind = "onnx"
+    in_flight = 1
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, threads: int | None = None, providers: Sequence[str] | None = None
+    ) -> None:
+        import onnxruntime as ort
+
+        self._path = Path(path)
+        self._threads = threads
+        check_external_data(path)
+        options = ort.SessionOptions()
+        options.log_severity_level = _FATAL  # what goes wrong is raised, and told once
+        options.inter_op_num_threads = 1
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        # Threads that spin after a request would slow down whatever else is measured on the machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if not adds_up_int8():
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+        wanted = providers or ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        there = ort.get_available_providers()
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=[p for p in wanted if p in there])
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            reason = str(error).strip().splitlines()[0]
+            raise SourceError(f"{path}: ONNX Runtime does not take it ({reason})") from error
+        self.inputs = _specs(self._session.get_inputs())
+        self.outputs = _specs(self._session.get_outputs())
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Answer one request; strings come as objects of type bytes."""
+        arrays = check_feeds(self.inputs, feeds, self._path)
+        texts = {name: _decoded(array) for name, array in arrays.items() if is_text(array)}
+        names = [spec.name for spec in self.outputs]
+        outputs = self._session.run(names, {**arrays, **texts})
+        return {name: _encoded(np.asarray(array)) for name, array in zip(names, outputs, strict=True)}
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, and on what."""
+        import onnxruntime as ort
+
+        provider = self._session.get_providers()[0]
+        return {
+            "kind": self.kind,
+            "provider": provider,
+            "device": "CPU:0" if provider.startswith("CPU") else "GPU:0",
+            "threads": self._threads,
+            "versions": {"onnxruntime": ort.__version__},
+        }
+
+    def close(self) -> None:
+        """Let go of the session and its memory."""
+        self._session = None
+
+
+def _specs(values: Sequence[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            value.name, _dtype(value.type), tuple(size if isinstance(size, int) else None for size in value.shape)
+        )
+        for value in sorted(values, key=lambda value: str(value.name))
+    )
+
+
+def _dtype(onnx_type: str) -> str:
+    """`tensor(float)` -> `float32`."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return _DTYPES.get(name, name)
+
+
+def _decoded(array: Array) -> Array:
+    """ONNX Runtime's strings are text."""
+    try:
+        texts = [value.decode() if isinstance(value, bytes) else str(value) for value in array.ravel()]
+    except UnicodeDecodeError as error:
+        raise SignatureError(f"ONNX Runtime takes strings in UTF-8 only ({error})") from error
+    return np.asarray(texts, object).reshape(array.shape)
+
+
+def _encoded(array: Array) -> Array:
+    """TensorFlow's strings are bytes."""
+    if not is_text(array):
+        return array
+    texts = [str(value).encode() for value in array.ravel()]
+    return np.asarray(texts, object).reshape(array.shape)
+
+
+def adds_up_int8() -> bool:
+    """Whether this processor adds up products of int8 in 32 bits.
+
+    Older ones do so in 16, and ONNX Runtime's kernels overflow there: answers are wrong, without a word. Without those
+    kernels the model computes in float32 on the values that int8 holds, as it does on a GPU to the last bit or so.
+
+    Source: ONNX Runtime, "Quantize ONNX models", on U8S8 and saturation on AVX2 and AVX512.
+    """
+    try:
+        return "vnni" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False

@@ -1,0 +1,34 @@
+"""The promotion folder: one folder for each promoted model, named by the second in which it came."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from tpu2gpu.errors import InputError, UnsupportedError
+from tpu2gpu.storage.publishing import verify_model
+
+
+def newest_version(folder: str) -> Path | None:
+    """The model that was promoted last, or None while there is none.
+
+    A version whose files are not all there and whole is passed over: it may be on its way this very moment.
+
+    Args:
+        folder: The promotion folder, a path or a `file://` address.
+
+    Raises:
+        UnsupportedError: The folder lies on an object store.
+    """
+    path = folder.removeprefix("file://")
+    if "://" in path:
+        raise UnsupportedError(f"{folder}: only a folder of the file system can be read", way_out="mount the bucket")
+    versions = [entry for entry in Path(path).glob("*") if entry.name.isdecimal() and entry.is_dir()]
+    for version in sorted(versions, key=lambda entry: int(entry.name), reverse=True):
+        try:
+            verify_model(version)
+        except InputError as error:
+            logging.getLogger("tpu2gpu").warning("passed over as a baseline: %s", error)
+            continue
+        return version
+    return None

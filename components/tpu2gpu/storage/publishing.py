@@ -1,0 +1,237 @@
+"""Output folders that appear whole or not at all, with a manifest of what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu import __version__
+from tpu2gpu.errors import ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
+from tpu2gpu.storage.paths import place
+
+MANIFEST = "manifest.json"
+REPORT = "report.json"
+_FORMAT = 1
+_CHUNK_BYTES = 1 << 20
+
+
+@attrs.define
+class Staging:
+    """A folder in the making.
+
+    Attributes:
+        folder: Where to write the files.
+        report: What the step found out; becomes `report.json`, also when the step is refused.
+        about: What the manifest says beside the files (the step, its options, its source).
+    """
+
+    folder: Path
+    report: dict[str, Any] = attrs.field(factory=dict)
+    about: dict[str, Any] = attrs.field(factory=dict)
+
+
+@contextmanager
+def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[str, Any]) -> Iterator[Staging]:
+    """Give a folder to write into, and move it to `target` in one step when the block ends well.
+
+    When the block raises, nothing appears at `target`; what had been found by then is left beside it as
+    `TARGET.report.json`. A folder that must stay (where a volume is mounted, or the current one) is filled, its
+    manifest last.
+
+    Args:
+        target: The output folder. An empty folder may be there already, or a link to one.
+        force: Replace an existing output.
+        about: What the manifest says of the step that wrote the folder.
+
+    Raises:
+        OutputExistsError: `target` is there, is not empty, and `force` was not given or would replace a folder that
+            is no output of ours.
+        UsageError: Nothing can be written there.
+    """
+    target = Path(os.path.realpath(target))
+    check_free(target, force=force)
+    staging = Staging(_make_beside(target), about=dict(about))
+    refusal = target.with_name(target.name + ".report.json")
+    try:
+        yield staging
+        write_json(staging.folder / REPORT, staging.report)
+        write_json(staging.folder / MANIFEST, make_manifest(staging.folder, staging.about))
+        staging.folder.chmod(0o755)
+        _move(staging.folder, target, force=force)
+        refusal.unlink(missing_ok=True)
+    except BaseException as error:
+        shutil.rmtree(staging.folder, ignore_errors=True)
+        if staging.report and isinstance(error, Tpu2GpuError):
+            write_json(refusal, {**staging.report, "refused": error.to_json()})
+        raise
+
+
+def check_free(target: Path, *, force: bool) -> None:
+    """Check that an output can be written to `target`.
+
+    Raises:
+        OutputExistsError: Something is there, and `force` was not given, or what is there is no output of ours.
+        UsageError: A file is there.
+    """
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target}: a file is there, but the output is a folder", way_out="choose another TARGET")
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not force:
+        raise OutputExistsError(f"{target}: exists already", way_out="choose another TARGET or give --force")
+    if not (target / MANIFEST).is_file():
+        raise OutputExistsError(
+            f"{target}: holds no {MANIFEST}, so it is no output that may be replaced",
+            way_out="choose another TARGET, or remove it first",
+        )
+
+
+def _make_beside(target: Path) -> Path:
+    """An empty folder in the same parent, so that it can be renamed to the target."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written ({error.strerror})", way_out="choose another TARGET") from error
+
+
+def _move(folder: Path, target: Path, *, force: bool) -> None:
+    check_free(target, force=force)  # another run may have been faster
+    if os.path.ismount(target) or target == Path.cwd():
+        _fill(folder, target)
+        return
+    replaced = None
+    if target.exists():
+        replaced = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent))
+        target.rename(replaced)
+    try:
+        folder.rename(target)
+    except BaseException:
+        if replaced is not None:
+            replaced.rename(target)
+        raise
+    if replaced is not None:
+        shutil.rmtree(replaced)
+
+
+def _fill(folder: Path, target: Path) -> None:
+    for path in sorted(target.iterdir(), key=lambda path: path.name != MANIFEST):  # without it, nothing there is whole
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST):
+        shutil.move(path, target / path.name)
+    folder.rmdir()
+
+
+def plain(value: Any) -> Any:
+    """Record, paths and numbers as JSON knows them; NaN and infinities, which it does not know, as words."""
+    if attrs.has(type(value)):
+        return {field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return str(value) if isinstance(value, os.PathLike) else value
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON that a person can read and a diff can compare."""
+    path.write_text(json.dumps(plain(data), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256_of(*paths: Path) -> str:
+    """The SHA-256 of a file's bytes, or of several files' one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def make_manifest(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """List a folder's files with their digests.
+
+    Returns:
+        `files` (path, size_bytes, sha256), their common `digest`, and what `about` says.
+    """
+    files = [
+        {"path": path.relative_to(folder).as_posix(), "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in _files(folder)
+    ]
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return {"format": _FORMAT, "tpu2gpu": __version__, **about, "files": files, "digest": digest}
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a folder's manifest.
+
+    Raises:
+        SourceError: There is none.
+        ManifestError: It is damaged.
+    """
+    path = place(folder) / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        [(file["path"], file["size_bytes"], file["sha256"]) for file in manifest["files"]], manifest["digest"]
+    except FileNotFoundError as error:
+        raise SourceError(f"{folder}: no {MANIFEST} there", way_out="give a folder that tpu2gpu wrote") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{path}: not a manifest ({error})") from error
+    return manifest
+
+
+def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
+    """Check that a folder holds exactly the files that its manifest lists, byte for byte.
+
+    Args:
+        source: A folder that tpu2gpu wrote.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        SourceError: There is no manifest.
+        ManifestError: Files are missing, changed or too many; all are listed.
+    """
+    folder = Path(source)
+    manifest = read_manifest(folder)
+    listed = {file["path"]: file for file in manifest["files"]}
+    present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    wrong = [f"{path}: missing" for path in sorted(listed.keys() - present.keys())]
+    wrong += [f"{path}: not in the manifest" for path in sorted(present.keys() - listed.keys())]
+    for path in sorted(listed.keys() & present.keys()):
+        if (size := present[path].stat().st_size) != listed[path]["size_bytes"]:
+            wrong.append(f"{path}: {size} bytes, the manifest says {listed[path]['size_bytes']}")
+        elif sha256_of(present[path]) != listed[path]["sha256"]:
+            wrong.append(f"{path}: its bytes have changed")
+    if wrong:
+        raise ManifestError(f"{folder}: differs from its manifest", details=wrong, way_out="make it again")
+    return manifest
+
+
+def name_of(path: str | os.PathLike[str]) -> str:
+    """What people call a model: its folder's name; that of a TFX artifact says nothing, so the step that made it."""
+    path = place(path)
+    return "/".join(path.parts[-4:-1]) if path.name == "Format-Serving" and len(path.parts) >= 4 else path.name
+
+
+def describe_source(source: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a manifest says of the model it was made from: its path, and its digest where it has one."""
+    path = place(source)
+    return {"path": name_of(path), "digest": read_manifest(path)["digest"] if (path / MANIFEST).exists() else None}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)

@@ -1,0 +1,60 @@
+"""A KServe InferenceService for a model repository, or for version folders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KSERVE_FILE = "kserve.yaml"
+_LABEL_LENGTH = 63
+
+
+def write_inference_service(
+    folder: Path, name: str, *, on_gpu: bool, model_format: str = "triton", repository: str = "model_repository"
+) -> Path:
+    """Write kserve.yaml.
+
+    Args:
+        folder: The serving folder.
+        name: The model's name; the service's is made of it.
+        on_gpu: Whether it asks for a GPU.
+        model_format: `triton` for a model repository, `tensorflow` for version folders.
+        repository: What is to be copied to the cluster's storage.
+
+    Returns:
+        The file's path.
+
+    Source: https://kserve.github.io/website/latest/modelserving/v1beta1/triton/torchscript/
+    """
+    on_triton = model_format == "triton"
+    model: dict[str, Any] = {
+        "modelFormat": {"name": model_format},
+        "protocolVersion": "v2" if on_triton else "v1",
+        "storageUri": f"pvc://CLAIM/{repository}" if on_triton else f"pvc://CLAIM/{repository}/{name}",
+    }
+    if on_gpu:
+        model["resources"] = {"limits": {"nvidia.com/gpu": "1"}}
+    service = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": service_name(name)},
+        "spec": {"predictor": {"model": model}},
+    }
+    path = folder / KSERVE_FILE
+    hint = f"# Copy {repository}/ to storage that the cluster reads, and say here where it lies.\n"
+    path.write_text(hint + yaml.safe_dump(service, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def service_name(name: str) -> str:
+    """A model's name as Kubernetes wants a service's: small letters, digits and dashes, a letter first.
+
+    Source: RFC 1035, section 2.3.1, which Kubernetes asks of services.
+    """
+    label = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")
+    if not label[:1].isalpha():
+        label = f"model-{label}"
+    return label[:_LABEL_LENGTH].strip("-")

@@ -1,0 +1,224 @@
+"""The serving folder's README: what each file is, and which server loads what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tpu2gpu.hardware.tensorrt import RTX
+from tpu2gpu.running.local.external_data import DATA_SUFFIX
+from tpu2gpu.running.opening import TensorSpec
+from tpu2gpu.trt_converter.layouts.tf_serving import Servable
+from tpu2gpu.trt_converter.layouts.triton import REPOSITORY, TritonModel
+
+_LEVELS = {
+    "onnx_cpu": "model.onnx was executed in ONNX Runtime on a CPU and compared with the source.",
+    "engine_built": "An engine was built but **not executed**: no GPU that it is for was present. "
+    "model.onnx was executed in ONNX Runtime on a CPU and compared with the source.",
+    "engine_executed": "The engine was executed on a GPU, and so was model.onnx on a CPU; both were compared with "
+    "the source.",
+}
+
+RUNTIMES = {17: ("1.12", "22.07"), 18: ("1.14", "23.04")}
+"""For each opset that tf2onnx writes, all with IR version 8, an ONNX Runtime and a Triton that read it.
+
+Source: ONNX Runtime 1.12.1 reads opset 17 and refuses 18, 1.13.1 as well, 1.14.1 reads both (tried);
+https://onnxruntime.ai/docs/reference/compatibility.html. Triton 22.07 has ONNX Runtime 1.12.0, 23.04 has 1.14.1:
+TRITON_VERSION_MAP in build.py of https://github.com/triton-inference-server/server, branches r22.07 and r23.04.
+"""
+
+_TRIED = "24.10 (2.51)"  # the Triton that the emitted repositories are tested with
+
+_PLACES = {"pre": "what comes before model.onnx", "post": "what comes after it"}
+
+_PYTHON = """```python
+import tpu2gpu
+
+model = tpu2gpu.load("this/folder")
+answers = model.run(feeds)  # arrays by name
+print(model.describe())  # what runs, and why
+```"""
+
+
+def glance(plan: Mapping[str, Any], engine: Mapping[str, Any] | None, why_no_engine: str) -> list[str]:
+    """The first lines of the report: what was made, and how far it was verified."""
+    lines = [_LEVELS[plan["verified_level"]].replace("**", "")]
+    lines.append(
+        f"Largest difference from the source: {plan['relative_error']:.2g} of the largest value, on "
+        f"{plan['compared_on']}; {plan['tolerance']:g} is allowed at {plan['precision']}."
+    )
+    if engine is not None:
+        lines.append(f"The engine is for {_gpus(engine)}; others run model.onnx.")
+    elif why_no_engine:
+        lines.append(f"No engine: {why_no_engine}.")
+    return lines
+
+
+def _gpus(engine: Mapping[str, Any]) -> str:
+    """Which GPUs an engine is for."""
+    if engine["gpu"]:
+        return f"the {engine['gpu']}"
+    names = [f"{name[:-1]}.{name[-1]}" for name in engine["compute_capabilities"] if not name.endswith("+")]
+    names += [f"{name[:-2]}.{name[-2]} and newer" for name in engine["compute_capabilities"] if name.endswith("+")]
+    return f"GPUs of compute capability {', '.join(names)}"
+
+
+def write_readme(
+    folder: Path,
+    plan: Mapping[str, Any],
+    lines: Sequence[str],
+    triton: TritonModel | None,
+    servable: Servable | None = None,
+) -> None:
+    """Write README.md.
+
+    Args:
+        folder: The serving folder.
+        plan: What plan.json holds.
+        lines: What `glance` says.
+        triton: What a Triton server is told; None without a model repository.
+        servable: What TensorFlow Serving is given; None without.
+    """
+    part = next(each for each in plan["parts"] if each["name"] == "core")
+    rows = ["| file | what it is | what loads it |", "|---|---|---|"]
+    weights = "its weights lie beside it" if (folder / ("model.onnx" + DATA_SUFFIX)).is_file() else "weights included"
+    rows.append(f"| `model.onnx` | the model, {weights} | ONNX Runtime on CPUs and on every NVIDIA GPU |")
+    if part["engine"]:
+        rows.append(_engine_row(part, plan["versions"][part["engine_library"]]))
+    for other in plan["parts"]:
+        if other["name"] != "core":
+            how = "ONNX Runtime" if other["onnx"] else "TensorFlow"
+            rows.append(f"| `{other['onnx'] or other['saved_model']}` | {_PLACES[other['name']]} | {how}, on the CPU |")
+    if triton is not None:
+        home = f"{REPOSITORY}/{triton.name}/"
+        rows.append(f"| `{home}` | Triton model, back end `{triton.backend}` | Triton Inference Server |")
+        rows.append("| `kserve.yaml` | an InferenceService that runs it in Triton; fill in `storageUri` | KServe |")
+        if len(plan["parts"]) > 1:
+            whole = triton.name.removesuffix("_core")
+            rows.append(f"| `{REPOSITORY}/{whole}/` | the parts, chained: ask this one | Triton Inference Server |")
+    if servable is not None:
+        what = "the source, as it is" + f", and {servable.requests} requests to warm up" * bool(servable.requests)
+        rows.append(f"| `{servable.path}/` | {what} | TensorFlow Serving |")
+        rows.append("| `kserve.yaml` | an InferenceService that serves it; fill in `storageUri` | KServe |")
+    rows.append("| `plan.json` | which part runs where, what was verified | `tpu2gpu.load` |")
+    rows.append("| `report.json` | figures of the conversion | people and dashboards |")
+    rows.append("| `manifest.json` | SHA-256 of every file | `tpu2gpu verify` |")
+    sections = [
+        "# A model to serve",
+        " ".join(lines),
+        "\n".join(rows),
+        "## Signature",
+        "\n".join([*_tensors("Input", plan, part), *_tensors("Output", plan, part)]),
+        "## In Python",
+        _PYTHON,
+    ]
+    if len(plan["parts"]) > 1:
+        sections += ["## Parts", _parts(plan)]
+    if triton is not None:
+        sections += ["## In Triton", _triton(triton, part, [each for each in plan["parts"] if each["name"] != "core"])]
+    if servable is not None:
+        sections += ["## In TensorFlow Serving", _tf_serving(servable, plan)]
+    (folder / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _engine_row(part: Mapping[str, Any], version: str) -> str:
+    if part["engine_library"] == RTX.name:
+        return (
+            f"| `{part['engine']}` | TensorRT-RTX engine | TensorRT-RTX {version} on the GPUs named above; "
+            "not Triton, not data-center TensorRT |"
+        )
+    return (
+        f"| `{part['engine']}` | TensorRT engine | TensorRT {version}, and a Triton that carries this very version, on "
+        "the GPUs named above |"
+    )
+
+
+def _tf_serving(servable: Servable, plan: Mapping[str, Any]) -> str:
+    name = Path(servable.path).parent.name
+    warm_up = (
+        f"It answers {servable.requests} requests of real examples before it calls the model ready."
+        if servable.requests
+        else "It has no requests to warm up with: convert with `--examples` to give it some."
+    )
+    return (
+        f"```\ntensorflow_model_server --model_name={name} --model_base_path=this/folder/{Path(servable.path).parent}\n"
+        f"```\n\n{warm_up} It runs the source SavedModel in TensorFlow, not the ONNX file and not an engine: serve it "
+        f"with TensorFlow Serving {'.'.join(plan['versions']['tensorflow'].split('.')[:2])} or newer."
+    )
+
+
+def _tensors(what: str, plan: Mapping[str, Any], part: Mapping[str, Any]) -> list[str]:
+    whole = len(plan["parts"]) == 1
+    names = part["onnx_names"][f"{what.lower()}s"] if whole else plan["answers"] if what == "Output" else {}
+    lines = []
+    for spec in plan[f"{what.lower()}s"]:
+        other = names.get(spec["name"], spec["name"])
+        note = "" if other == spec["name"] else f" (named `{other}` in ONNX and Triton)"
+        lines.append(f"- {what} `{TensorSpec.from_json(spec)}`{note}")
+    return lines
+
+
+def _parts(plan: Mapping[str, Any]) -> str:
+    """Which part does what, and what flows between them."""
+    rows = ["| part | operations for one example | why it is no part of model.onnx |", "|---|---|---|"]
+    for part in plan["parts"]:
+        why = "; ".join(part.get("refused", ())) or "model.onnx itself"
+        rows.append(f"| `{part['name']}` | {part['operations_per_example']:,} | {why.replace('|', '/')} |")
+    cuts = [
+        f"- `{cut['wire']}`, from `{cut['from']}` to {' and '.join(f'`{name}`' for name in cut['to'])}: "
+        f"{cut['bytes_per_example']:,} bytes for one example"
+        for cut in plan["cuts"]
+    ]
+    return "\n".join(rows) + "\n\n" + "\n".join(cuts)
+
+
+def _runtimes(core: Mapping[str, Any]) -> str:
+    """The oldest versions that are known to read model.onnx."""
+    runtime, server = RUNTIMES[core["opset"]]
+    return (
+        "| opset | IR version | ONNX Runtime | Triton, back end `onnxruntime` |\n|---|---|---|---|\n"
+        f"| {core['opset']} | {core['ir_version']} | {runtime} or newer | {server} or newer |"
+    )
+
+
+def _triton(model: TritonModel, core: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    paragraphs = [f"```\ntritonserver --model-repository=this/folder/{REPOSITORY}\n```"]
+    if model.backend != "tensorrt":
+        paragraphs.append(_runtimes(core))
+    if single := model.single_numbers:
+        paragraphs.append(
+            f"Triton has no empty shapes: {', '.join(f'`{name}`' for name in single)}, one number for each example, is "
+            "[?, 1] for its clients."
+        )
+    for part in others:
+        library = "onnxruntime" if part["onnx"] else "tensorflow"
+        paragraphs.append(
+            f"`{part['name']}` runs in the back end `python`, which needs `numpy` and `{library}` in the "
+            f"server's Python; its file is tested with Triton {_TRIED}."
+        )
+    if model.backend == "tensorrt":
+        paragraphs.append(
+            "The back end `tensorrt` is part of NVIDIA's Triton containers. It loads an engine of the very TensorRT "
+            "that the container carries, on the GPUs named above, and no other: look both up in NVIDIA's support "
+            "matrix before you choose a container, or convert inside the one that will serve."
+        )
+        return "\n\n".join(paragraphs)
+    if model.backend == "python":
+        paragraphs.append(
+            "The back end `python` runs `1/model.py`, which needs `numpy` and `onnxruntime` in the server's Python. "
+            f"Every Triton has this back end; the file is tested with Triton {_TRIED}."
+        )
+        return "\n\n".join(paragraphs)
+    paragraphs.append(
+        "The back end `onnxruntime` is part of NVIDIA's Triton containers. On a GPU it lets TensorRT build an engine "
+        "for that very GPU when it loads the model, which takes from seconds to minutes, and keeps it in "
+        f"`{model.engine_cache}`: mount a volume there, so that it outlives the server. The name holds the digest of "
+        "model.onnx and its weights, so that new weights never meet an old engine. On a CPU it runs as it is."
+    )
+    if model.precision == "float16":
+        paragraphs.append(
+            "The precision is in model.onnx. The configuration says `precision_mode: FP16` as well, because TensorRT "
+            "up to version 10 refuses a float16 model otherwise; version 11 has no such mode any more."
+        )
+    return "\n\n".join(paragraphs)

@@ -1,0 +1,228 @@
+"""SavedModel -> ONNX.
+
+It runs in a process of its own: the names that tf2onnx invents depend on what ran before in the same process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import ConversionError, SignatureError, UsageError
+from tpu2gpu.running.local.onnx_runner import OnnxRunner
+from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
+from tpu2gpu.running.opening import Runner, TensorSpec
+from tpu2gpu.trt_converter.onnx.deterministic import steady_names
+from tpu2gpu.trt_converter.onnx.external_data import (
+    PROTOBUF_LIMIT_BYTES,
+    OnnxModel,
+    convert_without_values,
+    write_model,
+)
+from tpu2gpu.trt_converter.onnx.freeze import FrozenGraph, check_types, frozen_graph
+from tpu2gpu.trt_converter.onnx.op_handlers import register_handlers
+from tpu2gpu.trt_converter.onnx.validate import check_onnx, check_operations, describe_onnx
+from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, feeds_for, prove, saved_feeds
+from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
+
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",  # tf2onnx walks sets of names
+    "CUDA_VISIBLE_DEVICES": "-1",  # both sides of the comparison compute on the CPU
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+
+def convert(
+    *,
+    source: str,
+    signature: str,
+    opset: int,
+    onnx_path: str,
+    proof_folder: str,
+    sizes: list[dict[str, Any]],
+    examples: list[str],
+    features: Mapping[str, str],
+    limit: int = DEFAULT_EXAMPLES,
+    given: str = "",
+    limit_bytes: int = PROTOBUF_LIMIT_BYTES,
+    profiles: list[Profile] | None = None,
+) -> dict[str, Any]:
+    """Convert, gates and compare with TensorFlow; the arguments and the result are plain data.
+
+    Args:
+        source: The SavedModel's folder.
+        signature: Which signature.
+        opset: The version of ONNX's operations.
+        onnx_path: The file to write.
+        proof_folder: Where to leave the feeds and TensorFlow's answers.
+        sizes: What to compare at, see `feeds_for`.
+        examples: Files of examples to compare on; made-up inputs when empty.
+        features: The examples' feature for an input of another name.
+        limit: Read no more examples than this.
+        given: A folder of feeds to compare on, in place of all those.
+        limit_bytes: How large the file may be; its weights get a file of their own beyond.
+        profiles: What the inputs must fit, before anything is converted.
+
+    Raises:
+        SourceError: The source is no sound SavedModel.
+        SignatureError: It has no such signature, or the signature no outputs.
+        ConversionError: ONNX, tf2onnx or ONNX Runtime does not take the model; operations are listed.
+        UsageError: The profiles do not fit the inputs.
+    """
+    started = time.perf_counter()
+    reference = SavedModelRunner(source, signature=signature)
+    if profiles is not None:
+        fit_profiles(reference.inputs, profiles)
+    frozen = frozen_graph(source, signature, reference, limit_bytes=limit_bytes)
+    if not frozen.outputs or not frozen.inputs:
+        raise SignatureError(f"{source}: the signature '{signature}' has no inputs or no outputs")
+    check_types(frozen)
+    names = onnx_names(reference)
+    model, complaints = to_onnx(frozen, names, opset)
+    check_operations(model.proto, complaints)
+    _name_batch(model.proto)
+    size_bytes = write_model(model, Path(onnx_path), limit_bytes=limit_bytes)
+    check_onnx(model.proto, Path(onnx_path))
+    candidate = _open(onnx_path, reference, names)
+    converted = time.perf_counter()
+    feeds = (
+        saved_feeds(Path(given))
+        if given
+        else feeds_for(reference.inputs, sizes=sizes, examples=examples, features=features, limit=limit)
+    )
+    proof = prove(reference, candidate, names, feeds, Path(proof_folder))
+    return {
+        "signature": signature,
+        "inputs": [spec.to_json() for spec in reference.inputs],
+        "outputs": [spec.to_json() for spec in reference.outputs],
+        "onnx_names": names,
+        **describe_onnx(model.proto),
+        **proof,
+        "size_bytes": size_bytes,
+        "conversion_s": converted - started,
+        "parity_s": time.perf_counter() - converted,
+        "versions": _versions(),
+    }
+
+
+def onnx_names(model: Runner) -> dict[str, dict[str, str]]:
+    """The ONNX names of a signature's inputs and outputs: their own, but for an output that is named like an input."""
+    inputs = {spec.name: spec.name for spec in model.inputs}
+    outputs: dict[str, str] = {}
+    taken = {*inputs, *(spec.name for spec in model.outputs)}
+    for spec in model.outputs:
+        name = spec.name
+        while name in inputs or (name != spec.name and name in taken):
+            name += "_output"
+        taken.add(name)
+        outputs[spec.name] = name
+    return {"inputs": inputs, "outputs": outputs}
+
+
+def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: int) -> tuple[OnnxModel, list[str]]:
+    """Let tf2onnx convert a graph.
+
+    Returns:
+        The ONNX model, which may be unsound, and what tf2onnx complained of: it does not fail, it only logs.
+
+    Raises:
+        ConversionError: tf2onnx gave up.
+        UsageError: tf2onnx does not know the opset.
+    """
+    import tf2onnx
+    from tf2onnx.schemas import get_max_supported_opset_version
+
+    if opset > (newest := get_max_supported_opset_version()):
+        raise UsageError(f"--opset {opset}: tf2onnx {tf2onnx.__version__} knows opsets up to {newest}")
+    register_handlers()
+    steady_names()
+    renamed = {tensor: names["inputs"][name] for name, tensor in frozen.inputs.items()}
+    renamed.update({tensor: names["outputs"][name] for name, tensor in frozen.outputs.items()})
+    complaints = _Complaints()
+    logger = logging.getLogger("tf2onnx")
+    logger.addHandler(complaints)
+    try:
+        ends: dict[str, Any] = {
+            "input_names": list(frozen.inputs.values()),
+            "output_names": list(frozen.outputs.values()),
+            "opset": opset,
+            "tensors_to_rename": renamed,
+        }
+        if frozen.values:
+            model = convert_without_values(frozen.graph_def, frozen.values, **ends)
+        else:
+            model = OnnxModel(tf2onnx.convert.from_graph_def(frozen.graph_def, name="model", **ends)[0])
+    except Exception as error:  # tf2onnx raises errors of every kind
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConversionError(f"tf2onnx cannot convert the model ({reason})", details=complaints.texts) from error
+    finally:
+        logger.removeHandler(complaints)
+    return model, complaints.texts
+
+
+class _Complaints(logging.Handler):
+    """Keeps what tf2onnx could not convert; its optimisers' complaints leave a sound graph behind."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "tf2onnx.tfonnx" and not record.getMessage().startswith("Unsupported ops"):
+            self.texts.append(record.getMessage().splitlines()[0])
+
+
+def _name_batch(model: Any) -> None:
+    """Call the first dimension of the inputs `batch` where it is unknown."""
+    for value in model.graph.input:
+        dimensions = value.type.tensor_type.shape.dim
+        if dimensions and not dimensions[0].HasField("dim_value"):
+            dimensions[0].dim_param = "batch"
+
+
+def _open(onnx_path: str, reference: Runner, names: Mapping[str, Mapping[str, str]]) -> OnnxRunner:
+    """Open the file in ONNX Runtime, and check that it kept the signature."""
+    try:
+        runner = OnnxRunner(onnx_path, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ConversionError(
+            "ONNX Runtime does not run the converted model",
+            details=[str(error)],
+            way_out="cast the model to float16 or float32 if it holds types that ONNX Runtime lacks on the CPU",
+        ) from error
+    wrong = _differences(reference.inputs, runner.inputs, names["inputs"], "input")
+    wrong += _differences(reference.outputs, runner.outputs, names["outputs"], "output")
+    if wrong:
+        raise ConversionError("the converted model has another signature", details=wrong)
+    return runner
+
+
+def _differences(
+    wanted: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...], names: Mapping[str, str], what: str
+) -> list[str]:
+    there = {spec.name: spec for spec in found}
+    wrong = []
+    for spec in wanted:
+        other = there.pop(names[spec.name], None)
+        if other is None:
+            wrong.append(f"{what} {spec.name}: missing")
+        elif other.dtype != spec.dtype:
+            wrong.append(f"{what} {spec.name}: {other.dtype}, was {spec.dtype}")
+        elif other.shape and spec.shape and len(other.shape) != len(spec.shape):
+            wrong.append(f"{what} {attrs.evolve(other, name=spec.name)}, was {spec}")
+    return wrong + [f"{what} {name}: was not there" for name in there]
+
+
+def _versions() -> dict[str, str]:
+    import onnx
+    import onnxruntime
+    import tensorflow
+    import tf2onnx
+
+    modules = {"onnx": onnx, "onnxruntime": onnxruntime, "tensorflow": tensorflow, "tf2onnx": tf2onnx}
+    return {name: str(module.__version__) for name, module in modules.items()}

@@ -1,0 +1,180 @@
+"""A SavedModel's signature as one GraphDef without variables, whose inputs and outputs go by known names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import ConversionError
+from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
+from tpu2gpu.graphs.nodes import split_tensor
+from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
+from tpu2gpu.trt_converter.onnx.external_data import PROTOBUF_LIMIT_BYTES, without_values
+
+_NODES_SHOWN = 5
+_CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
+_REFERENCES = {"VariableV2", "Variable"}  # TensorFlow 1's
+_LOOPS = {"Enter", "RefEnter"}  # TensorFlow 1's
+_VARIABLES = {"VarHandleOp", "TemporaryVariable", *_REFERENCES}
+_PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
+
+
+@attrs.frozen
+class FrozenGraph:
+    """A graph whose weights are constants.
+
+    Attributes:
+        graph_def: The graph.
+        inputs: For each input of the signature its tensor (`name:0`).
+        outputs: For each output of the signature a tensor that is its alone, and no input.
+        values: For each constant whose value is not in the graph, because all together are too many, its bytes.
+    """
+
+    graph_def: Any = attrs.field(repr=False)
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    values: dict[str, bytes] = attrs.field(factory=dict, repr=False)
+
+
+def frozen_graph(
+    source: str, signature: str, runner: SavedModelRunner, *, limit_bytes: int = PROTOBUF_LIMIT_BYTES
+) -> FrozenGraph:
+    """Freeze a signature.
+
+    A SavedModel that is flat and frozen already (what the Freezer writes) is taken as it is; for every other one
+    TensorFlow inlines the functions and makes the variables constants: TensorFlow 1's way where there are its reference
+    variables, which the newer one does not know, or its loops, around which that inlines nothing.
+
+    Args:
+        source: The SavedModel's folder.
+        signature: The signature.
+        runner: The same model, loaded.
+        limit_bytes: How large the weights may be; they are left out of the graph beyond.
+
+    Raises:
+        ConversionError: TensorFlow cannot freeze it.
+    """
+    meta = choose_meta_graph(parse_saved_model(source), source)
+    definition = meta.signature_def[signature]
+    if is_flat_and_frozen(meta.graph_def, [info.name for info in definition.inputs.values()]):
+        return _as_it_is(meta.graph_def, definition)
+    large = _variables_size_bytes(runner) > limit_bytes
+    if any(node.op in _REFERENCES | _LOOPS for node in meta.graph_def.node):
+        frozen = _as_it_is(_frozen_by_session(source, meta, definition), definition)
+    else:
+        frozen = _frozen_by_tensorflow(runner, large=large)
+    if not large:
+        return frozen
+    graph_def, values = without_values(frozen.graph_def)
+    return attrs.evolve(frozen, graph_def=graph_def, values=values)
+
+
+def check_types(frozen: FrozenGraph) -> None:
+    """Check that a graph computes in types that tf2onnx knows.
+
+    Raises:
+        ConversionError: It computes in bfloat16.
+    """
+    from tensorflow.core.framework import types_pb2
+
+    functions = frozen.graph_def.library.function
+    nodes = [*frozen.graph_def.node, *(node for function in functions for node in function.node_def)]
+    found = sorted(
+        f"{node.op} {node.name}"
+        for node in nodes
+        if any(value.type == types_pb2.DT_BFLOAT16 for value in node.attr.values())
+    )
+    if found:
+        raise ConversionError(
+            f"the model computes in bfloat16, which tf2onnx does not know: {len(found)} nodes",
+            details=found[:_NODES_SHOWN],
+            way_out="cast it first, with `tpu2gpu cast --to float16` or `--to float32`",
+        )
+
+
+def is_flat_and_frozen(graph_def: Any, inputs: list[str]) -> bool:
+    """Whether a graph has neither variables nor calls, and takes the inputs at placeholders of its own."""
+    nodes = {node.name: node for node in graph_def.node}
+    everywhere = {node.op for node in graph_def.node}
+    everywhere.update(node.op for function in graph_def.library.function for node in function.node_def)
+    plain = not (everywhere & _VARIABLES) and not (_CALLS & {node.op for node in graph_def.node})
+    ends = [nodes.get(split_tensor(name)[0]) for name in inputs if name]
+    return plain and len(ends) == len(inputs) and all(node is not None and node.op in _PLACEHOLDERS for node in ends)
+
+
+def _as_it_is(graph_def: Any, definition: Any) -> FrozenGraph:
+    """Give every output a node of its own: two may share a tensor, and one may be an input."""
+    taken = {node.name for node in graph_def.node}
+    outputs = {}
+    for position, (name, info) in enumerate(sorted(definition.outputs.items())):
+        node = graph_def.node.add(name=_free(f"signature_output_{position}", taken), op="Identity", input=[info.name])
+        node.attr["T"].type = info.dtype
+        outputs[name] = f"{node.name}:0"
+    return FrozenGraph(graph_def, {name: info.name for name, info in definition.inputs.items()}, outputs)
+
+
+def _frozen_by_session(source: str, meta: Any, definition: Any) -> Any:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    ends = [info.name for info in [*definition.inputs.values(), *definition.outputs.values()]]
+    with v1.Session(graph=tf.Graph()) as session:
+        v1.saved_model.load(session, list(meta.meta_info_def.tags), source)
+        return v1.graph_util.convert_variables_to_constants(
+            session, session.graph.as_graph_def(), sorted({split_tensor(name)[0] for name in ends})
+        )
+
+
+def _frozen_by_tensorflow(runner: SavedModelRunner, *, large: bool) -> FrozenGraph:
+    import tensorflow as tf
+
+    names_in, names_out = [spec.name for spec in runner.inputs], [spec.name for spec in runner.outputs]
+
+    # A function around the signature fixes the order of inputs and outputs, and gives every output its own tensor.
+    def in_order(*tensors: Any) -> list[Any]:
+        outputs = runner.function(**dict(zip(names_in, tensors, strict=True)))
+        return [tf.identity(outputs[name]) for name in names_out]
+
+    specs = [
+        tf.TensorSpec(spec.shape, tf.dtypes.as_dtype(spec.dtype), name=f"signature_input_{position}")
+        for position, spec in enumerate(runner.inputs)
+    ]
+    try:
+        function = tf.function(in_order, input_signature=specs, autograph=False).get_concrete_function()
+        graph_def, ends = _with_constants(function, large=large)
+    except Exception as error:  # TensorFlow raises errors of every kind
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConversionError(
+            f"TensorFlow cannot freeze the model ({reason})", way_out="give the converter what the Freezer wrote"
+        ) from error
+    inputs = [tensor.name for tensor in ends.inputs[: len(names_in)]]  # what the function captured comes behind
+    outputs = [tensor.name for tensor in ends.outputs]
+    return FrozenGraph(graph_def, dict(zip(names_in, inputs, strict=True)), dict(zip(names_out, outputs, strict=True)))
+
+
+def _with_constants(function: Any, *, large: bool) -> tuple[Any, Any]:
+    """A function's graph with constants for variables, and the function that has its inputs and outputs.
+
+    TensorFlow makes a function of the new graph again, which it cannot where the graph is too large to serialise;
+    tf2onnx does without.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tf2onnx.tf_loader import convert_variables_to_constants_large_model
+
+    if large:
+        return convert_variables_to_constants_large_model(function), function
+    # Loops must stay whole: tf2onnx makes LSTM and GRU of them.
+    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
+    return frozen.graph.as_graph_def(), frozen
+
+
+def _variables_size_bytes(runner: SavedModelRunner) -> int:
+    return sum(variable.shape.num_elements() * variable.dtype.size for variable in runner.function.variables)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name

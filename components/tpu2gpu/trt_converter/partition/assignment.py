@@ -1,0 +1,149 @@
+"""Decides for every node whether it runs before, on or after the accelerator, with the most compute on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import ConversionError
+from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.graphs.nodes import data_inputs, producer, reachable, split_tensor
+from tpu2gpu.trt_converter.partition.costs import Costs
+from tpu2gpu.trt_converter.partition.min_cut import INFINITE, Network
+from tpu2gpu.trt_converter.partition.unsupported_ops import refused_nodes, uncut
+
+PARTS = ("pre", "core", "post")
+PRE, CORE, POST = range(len(PARTS))
+_SCALE = 1000  # of operations, so that the number of tensors across a cut decides only between equals
+_SHAPE_MATH = frozenset(["Shape", "Size", "Rank", "StridedSlice", "Pack", "ConcatV2", "Prod", "Range", "Cast", "Mul"])
+_SHOWN = 5
+
+
+@attrs.frozen
+class Placement:
+    """Which node is in which part.
+
+    Attributes:
+        parts: For each node that depends on the input its part's index; the others stand wherever they are needed.
+        refused: The nodes that the accelerator does not take, and why.
+    """
+
+    parts: dict[str, int]
+    refused: dict[str, str]
+
+
+def place(model: ServingModel, costs: Costs, *, for_engine: bool) -> Placement | None:
+    """Decides for every node where it runs; None where all of the model can run in one piece.
+
+    Each node that the accelerator refuses goes before it, with all that it needs, or after it, with all that needs
+    it. Of all such choices the one is taken that leaves the most floating-point operations in the core, which a
+    smallest cut in a network of two nodes for each operation ("not before the core", "after the core") finds.
+
+    Args:
+        model: A flat model with one signature; `name_outputs` has been called.
+        costs: What its nodes cost.
+        for_engine: Whether an engine shall run the core, or ONNX Runtime.
+
+    Raises:
+        ConversionError: Nothing that computes would be left for the core.
+    """
+    refused = refused_nodes(model, for_engine=for_engine)
+    movable = _movable(model, refused)
+    refused = {name: why for name, why in refused.items() if name in movable}
+    if not refused:
+        return None
+    parts = _smallest_cut(model, costs, movable, refused)
+    if not any(part == CORE and costs.operations(model.nodes[name]) for name, part in parts.items()):
+        raise ConversionError(
+            "the model cannot be split: nothing that computes is left for the accelerator",
+            details=summary(model, refused),
+            way_out="serve it with TensorFlow, or take what is listed out of the signature",
+        )
+    return Placement(parts, refused)
+
+
+def summary(model: ServingModel, refused: Mapping[str, str]) -> list[str]:
+    """`OP: reason: names`, for each op and reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, why in refused.items():
+        groups.setdefault((model.nodes[name].op, why), []).append(name)
+    return [
+        f"{op}: {why}: {', '.join(sorted(names)[:_SHOWN])}{_more(len(names))}"
+        for (op, why), names in sorted(groups.items())
+    ]
+
+
+def _more(count: int) -> str:
+    return f" and {count - _SHOWN} more" if count > _SHOWN else ""
+
+
+def _movable(model: ServingModel, refused: Mapping[str, str]) -> dict[str, int]:
+    """The nodes that one part alone holds: those that depend on the input, and refused ones; numbered."""
+    takers: dict[str, list[str]] = {}
+    for name, node in model.nodes.items():
+        for reference in data_inputs(node):
+            takers.setdefault(producer(reference), []).append(name)
+    inputs = {split_tensor(tensor)[0] for tensor in model.input_tensors()}
+    tables = _holds_resource(model)
+    stack = [*(taker for name in inputs for taker in takers.get(name, ())), *(n for n in refused if n not in tables)]
+    found: set[str] = set()
+    while stack:
+        name = stack.pop()
+        if name in found or name in inputs:
+            continue
+        found.add(name)
+        stack.extend(takers.get(name, ()))
+    filling = initialising(model)
+    return {name: number for number, name in enumerate(name for name in model.nodes if name in found - filling)}
+
+
+def _holds_resource(model: ServingModel) -> set[str]:
+    """The nodes that only make a handle, as tables do."""
+    return {name for name, node in model.nodes.items() if "HashTable" in node.op or node.op == "VarHandleOp"}
+
+
+def initialising(model: ServingModel) -> set[str]:
+    """What fills tables: it runs once, in every part that has the table."""
+    return reachable(model.nodes, [model.init_node]) if model.init_node else set()
+
+
+def _smallest_cut(
+    model: ServingModel, costs: Costs, movable: Mapping[str, int], refused: Mapping[str, str]
+) -> dict[str, int]:
+    count = len(movable)
+    source, sink = 2 * count, 2 * count + 1
+    network = Network(2 * count + 2)
+    for name, at in movable.items():  # `at`: not before the core; `count + at`: after it
+        network.add(count + at, at, INFINITE)
+        if name in refused:
+            network.add(at, count + at, INFINITE)
+            continue
+        worth = _worth(model.nodes[name], costs)
+        network.add(source, at, worth)
+        network.add(count + at, sink, worth)
+    together = uncut(model)
+    for name, at in movable.items():
+        # What follows may not be before; the way back costs what one more tensor across a cut costs.
+        ends = {producer(reference): reference for reference in reversed(data_inputs(model.nodes[name]))}
+        for start, reference in ends.items():
+            if start in movable:
+                price = INFINITE if (start, name) in together else _price(model.nodes[start], reference, costs)
+                for shift in (0, count):
+                    network.add(movable[start] + shift, at + shift, INFINITE, price)
+    high = network.cut(source, sink)
+    return {name: (at in high) + (count + at in high) for name, at in movable.items()}
+
+
+def _worth(node: Any, costs: Costs) -> int:
+    """What it costs to leave a node out of the core; nothing for arithmetic on shapes, which is best left in place."""
+    if node.op in _SHAPE_MATH and costs.elements(node.name) <= _SHOWN:
+        return 0
+    return max(1, costs.operations(node)) * _SCALE
+
+
+def _price(node: Any, reference: str, costs: Costs) -> int:
+    """What it costs to cut a tensor: more for shapes, which do not travel in batches."""
+    shape = costs.shapes.get(reference)
+    return 1 if shape is None or (shape and shape[0] is None) else 3

@@ -1,0 +1,245 @@
+"""SavedModel -> what each part of it needs: ONNX for what the accelerator runs, and SavedModels for the rest.
+
+Like the conversion to ONNX it runs in a process of its own, which loads TensorFlow once for all parts.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import ConversionError, ParityRefusedError, Tpu2GpuError, UnsupportedError
+from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
+from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.running.arrays import Array
+from tpu2gpu.running.local.onnx_runner import OnnxRunner
+from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
+from tpu2gpu.running.opening import Runner, TensorSpec
+from tpu2gpu.trt_converter.onnx import convert as onnx
+from tpu2gpu.trt_converter.parity import (
+    TOLERANCES,
+    check_parity,
+    compare_answers,
+    feeds_for,
+    run_reference,
+    save_proof,
+    worst_of,
+)
+from tpu2gpu.trt_converter.partition.assignment import place
+from tpu2gpu.trt_converter.partition.costs import costs_of
+from tpu2gpu.trt_converter.partition.splitting import Part, Split, name_outputs, split
+from tpu2gpu.trt_converter.partition.unsupported_ops import decodes_pictures
+from tpu2gpu.trt_converter.profiles import Profile, check_names
+
+PARTS_FOLDER = "parts"
+_SAME = 1e-5  # relative: the parts in TensorFlow, compared with the whole in TensorFlow
+
+
+def convert(
+    *,
+    source: str,
+    signature: str,
+    onnx_path: str,
+    proof_folder: str,
+    profiles: list[Profile],
+    for_engine: bool,
+    **more: Any,
+) -> dict[str, Any]:
+    """Convert a model, in parts where it must be; the arguments and the result are plain data.
+
+    Args:
+        source: The SavedModel's folder.
+        signature: Which signature.
+        onnx_path: The file to write; parts that are no ONNX file lie beside it.
+        proof_folder: Where to leave the feeds and answers of what `onnx_path` holds.
+        profiles: What `--profile` says, of the model's inputs or of those of its core.
+        for_engine: Whether an engine shall run it, which takes less than ONNX Runtime does.
+        more: What `onnx.convert` takes beside.
+
+    Returns:
+        What `onnx.convert` finds for the whole model, or for its core; and `split`: nothing, or what is known of the
+        parts.
+
+    Raises:
+        Tpu2GpuError: See `onnx.convert`, `place` and `check_names`.
+    """
+    arguments = {"signature": signature, "onnx_path": onnx_path, "proof_folder": proof_folder, **more}
+    found, why_whole = _find_parts(source, signature, for_engine=for_engine)
+    if found is not None:
+        (core,) = (part for part in found[1].parts if part.name == "core")
+        check_names(profiles, [*found[0].signatures[signature].inputs, *core.wires_in])
+    if found is not None and found[1].certain:
+        return _Conversion(source, arguments, *found).run()
+    try:
+        certain = found is None and (for_engine or profiles)  # the inputs are those that the engine will have
+        whole = onnx.convert(source=source, profiles=profiles if certain else None, **arguments)
+        return {**whole, "split": None, "whole_because": why_whole}
+    except ConversionError:
+        if found is None:
+            raise
+    return _Conversion(source, arguments, *found).run()
+
+
+def _find_parts(source: str, signature: str, *, for_engine: bool) -> tuple[tuple[ServingModel, Split] | None, str]:
+    """The model and its parts, None where it is one; and why."""
+    try:
+        model = read_saved_model(source)
+        if signature not in model.signatures:
+            return None, ""  # the conversion says so
+        model.signatures = {signature: model.signatures[signature]}
+        name_outputs(model, signature)
+        model.prune()
+        costs = costs_of(model)
+    except (Tpu2GpuError, ValueError) as error:  # what TensorFlow itself loads may be more
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return None, f"its graph cannot be cut: {reason}"
+    placement = place(model, costs, for_engine=for_engine)
+    if placement is None:
+        return None, "every operation is taken"
+    return (model, split(model, signature, placement, costs)), ""
+
+
+class _Conversion:
+    """A conversion in parts."""
+
+    def __init__(self, source: str, arguments: dict[str, Any], model: ServingModel, parts: Split) -> None:
+        self._arguments, self._parts = arguments, parts
+        self._folder = Path(arguments["onnx_path"]).parent / PARTS_FOLDER
+        self._proof = Path(arguments["proof_folder"])
+        self._reference = SavedModelRunner(source, signature=arguments["signature"])
+        self._feeds = feeds_for(
+            self._reference.inputs,
+            pictures=decodes_pictures(model),
+            **{name: arguments[name] for name in ("sizes", "examples", "features", "limit")},
+        )
+
+    def run(self) -> dict[str, Any]:
+        started = time.perf_counter()
+        answers = [run_reference(self._reference, batch, self._feeds.origin) for batch in self._feeds.batches]
+        wires: list[dict[str, Array]] = [dict(batch) for batch in self._feeds.batches]
+        runners: dict[str, Runner] = {part.name: self._in_tensorflow(part, wires) for part in self._parts.parts}
+        self._check(answers, wires, _SAME, "the model, cut into parts,")
+        written = time.perf_counter()
+        core = self._to_onnx("core", Path(self._arguments["onnx_path"]), self._proof)
+        described = {}
+        for part in self._parts.parts:
+            described[part.name] = self._describe(part, runners[part.name], wires)
+        described["core"].update(onnx=Path(self._arguments["onnx_path"]).name, saved_model=None)
+        described["core"]["ops"] = core["ops"]
+        runners["core"] = OnnxRunner(self._arguments["onnx_path"], providers=["CPUExecutionProvider"])
+        if "post" in runners:
+            runners["post"] = self._post_to_onnx(described["post"], runners["post"])
+        again: list[dict[str, Array]] = [dict(batch) for batch in self._feeds.batches]
+        for part in self._parts.parts:
+            for batch in again:
+                batch.update(runners[part.name].run({name: batch[name] for name in part.wires_in}))
+        parity = self._compare(answers, again)
+        batched = self._batched(wires)
+        shutil.rmtree(self._folder / "core")
+        facts = {
+            "inputs": [spec.to_json() for spec in self._reference.inputs],
+            "outputs": [_observed(spec, answers) for spec in self._reference.outputs],
+            "answers": self._parts.answers,
+            "parts": [described[part.name] for part in self._parts.parts],
+            "parity": parity,
+            "core_share": self._parts.report["core_share"],
+            "cuts": self._parts.report["cuts"],
+            "splitting_s": written - started,
+        }
+        return {**core, "batched": batched, "compared_on": self._feeds.origin, "split": facts, "whole_because": ""}
+
+    def _in_tensorflow(self, part: Part, wires: list[dict[str, Array]]) -> Runner:
+        """Write a part as a SavedModel, run it, and leave what it took and gave for the proof of its conversion."""
+        settle_shapes(part, self._arguments["signature"], wires)
+        home = self._folder / part.name
+        home.mkdir(parents=True)
+        write_saved_model(part.model, home)
+        runner = SavedModelRunner(home, signature=self._arguments["signature"])
+        for position, batch in enumerate(wires):
+            taken = {name: batch[name] for name in part.wires_in}
+            given = runner.run(taken)
+            if part.name != "pre":
+                save_proof(self._proof_of(part.name), position, taken, given)
+            batch.update(given)
+        return runner
+
+    def _proof_of(self, name: str) -> Path:
+        folder = self._proof if name == "core" else self._proof / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _to_onnx(self, name: str, path: Path, proof: Path) -> dict[str, Any]:
+        arguments = {**self._arguments, "onnx_path": str(path), "proof_folder": str(proof), "given": str(proof)}
+        return onnx.convert(source=str(self._folder / name), **arguments)
+
+    def _post_to_onnx(self, described: dict[str, Any], in_tensorflow: Runner) -> Runner:
+        """The last part in ONNX Runtime where it converts and answers alike, in TensorFlow otherwise."""
+        home = self._folder / "post.onnx"
+        home.mkdir()
+        path = home / "model.onnx"
+        try:
+            found = self._to_onnx("post", path, self._proof_of("post"))
+            check_parity(found["parity"], TOLERANCES["float32"], "the last part in ONNX Runtime")
+        except (ConversionError, ParityRefusedError, UnsupportedError) as error:
+            shutil.rmtree(home)
+            described["in_tensorflow_because"] = error.message
+            return in_tensorflow
+        shutil.rmtree(self._folder / "post")
+        home.rename(self._folder / "post")
+        described.update(onnx=f"{PARTS_FOLDER}/post/model.onnx", saved_model=None, ops=found["ops"])
+        return OnnxRunner(self._folder / "post" / "model.onnx", providers=["CPUExecutionProvider"])
+
+    def _describe(self, part: Part, runner: Runner, wires: Sequence[Mapping[str, Array]]) -> dict[str, Any]:
+        report = next(each for each in self._parts.report["parts"] if each["name"] == part.name)
+        return {
+            **report,
+            "onnx": None,
+            "saved_model": f"{PARTS_FOLDER}/{part.name}",
+            "inputs": [_observed(spec, wires) for spec in runner.inputs],
+            "outputs": [_observed(spec, wires) for spec in runner.outputs],
+            "onnx_names": {"inputs": dict(part.wires_in), "outputs": dict(part.wires_out)},
+            "in_tensorflow_because": "; ".join(report["refused"]),
+        }
+
+    def _compare(self, answers: Sequence[Mapping[str, Array]], wires: Sequence[Mapping[str, Array]]) -> dict[str, Any]:
+        names = self._parts.answers
+        pairs = zip(answers, wires, strict=True)
+        return worst_of([compare_answers(a, {name: found[names[name]] for name in a}) for a, found in pairs])
+
+    def _check(
+        self, answers: Sequence[Mapping[str, Array]], wires: Sequence[Mapping[str, Array]], tolerance: float, what: str
+    ) -> None:
+        check_parity(self._compare(answers, wires), tolerance, what)
+
+    def _batched(self, wires: Sequence[Mapping[str, Array]]) -> bool:
+        if not all(spec.shape and spec.shape[0] is None for spec in self._reference.inputs):
+            return False
+        sizes = [len(batch[self._reference.inputs[0].name]) for batch in wires]
+        return all(
+            array.ndim and len(array) == size
+            for batch, size in zip(wires, sizes, strict=True)
+            for array in batch.values()
+        )
+
+
+def settle_shapes(part: Part, signature: str, wires: Sequence[Mapping[str, Array]]) -> None:
+    """Give the wires whose number of dimensions TensorFlow cannot tell the one that was seen."""
+    for name, info in part.model.signatures[signature].inputs.items():
+        if info.tensor_shape.unknown_rank and name in wires[0]:
+            info.tensor_shape.unknown_rank = False
+            for _ in range(wires[0][name].ndim):
+                info.tensor_shape.dim.add(size=-1)
+            node = part.model.nodes[info.name.partition(":")[0]]
+            node.attr["shape"].shape.CopyFrom(info.tensor_shape)
+
+
+def _observed(spec: TensorSpec, answers: Sequence[Mapping[str, Array]]) -> dict[str, Any]:
+    """An output's specification, with as many dimensions as were seen where TensorFlow cannot tell."""
+    if not spec.ranked:
+        spec = attrs.evolve(spec, shape=(None,) * answers[0][spec.name].ndim, ranked=True)
+    return spec.to_json()

@@ -1,0 +1,112 @@
+"""What a graph's nodes cost: shapes, bytes and floating-point operations of one example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.graphs.nodes import data_inputs, join_tensor
+
+Shape = tuple["int | None", ...]
+_UNKNOWN_SIZE = 32  # an unknown dimension beside the batch
+_MATRIX = frozenset(["MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"])
+_CONVOLUTIONS = frozenset(["Conv2D", "Conv3D", "DepthwiseConv2dNative", "_FusedConv2D", "FusedConv2D"])
+_TRANSPOSED = frozenset(["Conv2DBackpropInput", "Conv3DBackpropInputV2"])
+_LOOPS = frozenset(["While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase"])
+_FREE = frozenset(["Identity", "Reshape", "Squeeze", "ExpandDims", "NoOp", "Const", "Placeholder", "Assert"])
+_FREE |= {"Shape", "Size", "Rank", "StopGradient", "IdentityN", "ReadVariableOp", "VarHandleOp"}
+
+
+@attrs.frozen
+class Costs:
+    """What is known of a graph's tensors, by `node` or `node:1`.
+
+    Attributes:
+        shapes: Their shapes; None where even the number of dimensions is unknown.
+        dtypes: TensorFlow's numbers of their types.
+    """
+
+    shapes: Mapping[str, Shape | None] = attrs.field(repr=False)
+    dtypes: Mapping[str, int] = attrs.field(repr=False)
+
+    def elements(self, tensor: str) -> int:
+        """How many elements one example has; unknown dimensions beside the batch count 32."""
+        return _elements(self.shapes.get(tensor))
+
+    def size_bytes(self, tensor: str) -> int:
+        """How many bytes one example has; strings count nothing."""
+        import tensorflow as tf
+
+        dtype = tf.dtypes.as_dtype(self.dtypes[tensor])
+        return 0 if dtype == tf.string else self.elements(tensor) * int(dtype.size)
+
+    def operations(self, node: Any) -> int:
+        """How many floating-point operations a node takes for one example; a multiplication and an addition are two.
+
+        Loops count what they capture once for each of 1 round, since only running them tells how many there are.
+        """
+        if node.op in _FREE:
+            return 0
+        inputs = data_inputs(node)
+        output = self.elements(node.name)
+        if node.op in _CONVOLUTIONS:
+            kernel = self.shapes.get(inputs[1]) or (1,)
+            return 2 * output * math.prod(size or 1 for size in (kernel[:-1] if node.op[0] != "D" else kernel[:-2]))
+        if node.op in _TRANSPOSED:
+            kernel = self.shapes.get(inputs[1]) or (1, 1)
+            return 2 * self.elements(inputs[2]) * math.prod(size or 1 for size in kernel[:-1])
+        if node.op in _MATRIX:
+            return 2 * output * self._depth(node, inputs)
+        if node.op == "Einsum":
+            return 2 * output * max(1, max(self.elements(each) for each in inputs) // max(1, output))
+        if node.op in _LOOPS:
+            return 2 * sum(self.elements(each) for each in inputs)
+        return output
+
+    def _depth(self, node: Any, inputs: Sequence[str]) -> int:
+        """The length of the sums of a matrix product."""
+        shape = self.shapes.get(inputs[0])
+        if not shape or len(shape) < 2:
+            return 1
+        turned = any(name in node.attr and node.attr[name].b for name in ("transpose_a", "adj_x"))
+        return shape[-2 if turned else -1] or _UNKNOWN_SIZE
+
+
+def costs_of(model: ServingModel) -> Costs:
+    """Let TensorFlow infer the shapes of a flat graph; nothing is executed.
+
+    Raises:
+        ValueError: TensorFlow does not know an op of it.
+    """
+    from tensorflow.core.framework import graph_pb2
+
+    graph_def = graph_pb2.GraphDef(versions=model.versions)
+    graph_def.node.extend(model.nodes.values())
+    graph_def.library.function.extend(model.functions.values())
+    return costs_of_graph(graph_def)
+
+
+def costs_of_graph(graph_def: Any) -> Costs:
+    """The same of a GraphDef."""
+    import tensorflow as tf
+
+    shapes, dtypes = {}, {}
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name="")
+        for operation in graph.get_operations():
+            for index, tensor in enumerate(operation.outputs):
+                name = join_tensor(operation.name, index)
+                shapes[name] = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
+                dtypes[name] = tensor.dtype.base_dtype.as_datatype_enum
+    return Costs(shapes, dtypes)
+
+
+def _elements(shape: Shape | None) -> int:
+    if shape is None:
+        return 1
+    sizes = [size if size is not None else (1 if place == 0 else _UNKNOWN_SIZE) for place, size in enumerate(shape)]
+    return math.prod(sizes)

@@ -1,0 +1,204 @@
+"""Which nodes of a graph no engine takes, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.graphs.nodes import OpDefs, data_inputs, function_names, is_control, producer, split_tensor
+
+UNKNOWN = "tf2onnx does not know it"
+"""The reason that is a guess: tf2onnx's optimisers may take such an operation out of the graph."""
+
+DT_STRING, DT_RESOURCE, DT_VARIANT = 7, 20, 21
+
+LOOP_OPS = frozenset(["Enter", "Switch", "Merge", "Exit", "LoopCond", "NextIteration"])
+_LOOPS = frozenset(["While", "StatelessWhile"])
+_BRANCHES = frozenset(["If", "StatelessIf", "Case", "StatelessCase"])
+_SUPPRESSION = frozenset([*(f"NonMaxSuppressionV{n}" for n in (2, 3, 4, 5)), "NonMaxSuppressionWithOverlaps"])
+_SUPPRESSION |= {"NonMaxSuppression", "CombinedNonMaxSuppression"}
+_COUNTED_OUTPUTS = frozenset(["Where", "Unique", "UniqueV2", "BooleanMask", "DynamicPartition", "RaggedRange"])
+# tf2onnx's rewriters know these, though its table of operations does not hold them; the rest computes nothing.
+_REWRITTEN = LOOP_OPS | {"TensorArrayV3", "TensorArrayReadV3", "TensorArrayWriteV3", "TensorArrayScatterV3"}
+_REWRITTEN |= {"TensorArrayGatherV3", "TensorArraySizeV3", "EmptyTensorList", "ReadVariableOp", "VarHandleOp"}
+_REWRITTEN |= {"Const", "NoOp", "Assert", "Placeholder", "PlaceholderWithDefault", "ResourceGather", "VariableShape"}
+_SHAPES = frozenset(["Shape", "ShapeN", "Size", "Rank", "TensorListLength"])
+_PICTURES = frozenset(["DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg", "DecodeGif"])
+
+
+def refused_nodes(model: ServingModel, *, for_engine: bool) -> dict[str, str]:
+    """The nodes that ONNX, or an engine, does not take, and why.
+
+    Args:
+        model: A flat model.
+        for_engine: Refuse also what ONNX Runtime takes and engines do not: non-max suppression, outputs whose size
+            depends on values, control flow that depends on them.
+    """
+    known = _known_operations()
+    judged: dict[str, str] = {}
+    refused = {}
+    depends = _depends_on_values(model) if for_engine else set()
+    for name, node in model.nodes.items():
+        why = _why(node, model, known, judged, for_engine=for_engine)
+        if not why and for_engine and node.op in _BRANCHES and producer(node.input[0]) in depends:
+            why = "which branch is taken depends on the input's values"
+        if not why and for_engine and node.op in _LOOPS and _counts_by_values(node, model, depends):
+            why = "how often the loop runs depends on the input's values"
+        if why:
+            refused[name] = why
+    return refused
+
+
+def decodes_pictures(model: ServingModel) -> str:
+    """The operation by which the model decodes picture files; nothing where it decodes none."""
+    everywhere = [*model.nodes.values(), *(node for body in model.functions.values() for node in body.node_def)]
+    return next((str(node.op) for node in everywhere if node.op in _PICTURES), "")
+
+
+def uncut(model: ServingModel) -> set[tuple[str, str]]:
+    """The pairs of producer and consumer that must stay in one part.
+
+    Resources and variants (lists of tensors) live inside one session; a loop of TensorFlow 1 is one thing.
+    """
+    pairs = set()
+    inside = _inside_loops(model)
+    for name, node in model.nodes.items():
+        for reference in node.input:
+            source = producer(reference)
+            handle = not is_control(reference) and _dtype(model, reference) in (DT_RESOURCE, DT_VARIANT, None)
+            if handle or (source in inside and name in inside):
+                pairs.add((source, name))
+    return pairs
+
+
+def _known_operations() -> frozenset[str]:
+    import tf2onnx.tfonnx  # fills the table
+    from tf2onnx.handler import tf_op
+
+    from tpu2gpu.trt_converter.onnx.op_handlers import register_handlers
+
+    assert tf2onnx.tfonnx
+    register_handlers()
+    return _REWRITTEN.union(*(table for tables in tf_op.get_opsets().values() for table in tables))
+
+
+def _why(node: Any, model: ServingModel, known: frozenset[str], judged: dict[str, str], *, for_engine: bool) -> str:
+    """Why an operation is not taken, wherever it stands; nothing where it is."""
+    why = _why_of_op(node.op, known, for_engine=for_engine)
+    if not why and node.op not in ("Const", "Placeholder", "PlaceholderWithDefault", "Assert", "NoOp"):
+        why = _why_of_types(node, model.ops)
+    if why:
+        return why
+    for name in function_names(node):
+        if name in model.functions:
+            if name not in judged:
+                judged[name] = ""  # a function that calls itself
+                judged[name] = _why_of_body(model.functions[name], model, known, judged, for_engine=for_engine)
+            if judged[name]:
+                return judged[name]
+    return ""
+
+
+def _why_of_body(
+    function: Any, model: ServingModel, known: frozenset[str], judged: dict[str, str], *, for_engine: bool
+) -> str:
+    for inner in function.node_def:
+        if why := _why(inner, model, known, judged, for_engine=for_engine):
+            return f"inside it: {inner.op}: {why}"
+    return ""
+
+
+def _why_of_op(op: str, known: frozenset[str], *, for_engine: bool) -> str:
+    if op in _PICTURES:
+        return "decodes picture files"
+    if "HashTable" in op or op.startswith("LookupTable"):
+        return "a table of keys and values"
+    if for_engine and op in _SUPPRESSION:
+        return "non-max suppression, which engines do not build"
+    if for_engine and op in _COUNTED_OUTPUTS:
+        return "the size of its output depends on values"
+    return "" if op in known else UNKNOWN
+
+
+def _why_of_types(node: Any, ops: OpDefs) -> str:
+    slots = [*(ops.inputs(node) or ()), *(ops.outputs(node) or ())]
+    return "takes or gives strings" if any(slot.type_of(node) == DT_STRING for slot in slots) else ""
+
+
+def _dtype(model: ServingModel, reference: str) -> int | None:
+    """The type of a tensor, None where the op is unknown."""
+    name, index = split_tensor(reference)
+    slots = model.ops.outputs(model.nodes[name])
+    return slots[index].type_of(model.nodes[name]) if slots is not None and index < len(slots) else None
+
+
+def _inside_loops(model: ServingModel) -> set[str]:
+    """The nodes of TensorFlow 1's loops and branches, Enter to Exit."""
+    takers: dict[str, list[str]] = {}
+    for name, node in model.nodes.items():
+        for reference in node.input:
+            takers.setdefault(producer(reference), []).append(name)
+    stack = [name for name, node in model.nodes.items() if node.op in ("Enter", "Switch")]
+    found = set()
+    while stack:
+        name = stack.pop()
+        if name in found:
+            continue
+        found.add(name)
+        if model.nodes[name].op != "Exit" and not _closes(model.nodes[name]):
+            stack.extend(takers.get(name, ()))
+    return found
+
+
+def _closes(node: Any) -> bool:
+    """Whether a node joins the branches of an old-style condition, rather than the rounds of a loop."""
+    return node.op == "Merge" and not any("NextIteration" in reference for reference in node.input)
+
+
+def _depends_on_values(model: ServingModel) -> set[str]:
+    """The nodes whose output depends on the inputs' values, and not on their shapes alone."""
+    takers: dict[str, list[str]] = {}
+    for name, node in model.nodes.items():
+        for reference in data_inputs(node):
+            takers.setdefault(producer(reference), []).append(name)
+    stack = [split_tensor(tensor)[0] for tensor in model.input_tensors()]
+    found = set()
+    while stack:
+        name = stack.pop()
+        if name in found or model.nodes[name].op in _SHAPES:
+            continue
+        found.add(name)
+        stack.extend(takers.get(name, ()))
+    return found
+
+
+def _counts_by_values(node: Any, model: ServingModel, depends: set[str]) -> bool:
+    """Whether the number of a loop's rounds depends on the inputs' values."""
+    condition, body = (model.functions.get(node.attr[name].func.name) for name in ("cond", "body"))
+    if condition is None or body is None:
+        return True
+    needed = _arguments_of(condition, condition.signature.output_arg)
+    while True:
+        outputs = [body.signature.output_arg[place] for place in needed]
+        more = needed | _arguments_of(body, outputs)
+        if more == needed:
+            break
+        needed = more
+    return any(producer(node.input[place]) in depends for place in needed)
+
+
+def _arguments_of(function: Any, outputs: Iterable[Any]) -> set[int]:
+    """The arguments of a function, by position, that some outputs' values depend on."""
+    nodes: Mapping[str, Any] = {node.name: node for node in function.node_def}
+    places = {argument.name: place for place, argument in enumerate(function.signature.input_arg)}
+    stack, seen, found = [function.ret[output.name] for output in outputs], set(), set()
+    while stack:
+        name = stack.pop().removeprefix("^").partition(":")[0]
+        if name in places:
+            found.add(places[name])
+        elif name in nodes and name not in seen:
+            seen.add(name)
+            if nodes[name].op not in _SHAPES:
+                stack.extend(nodes[name].input)
+    return found

@@ -1,0 +1,149 @@
+"""Outputs appear whole or not at all, and their manifest knows every byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tpu2gpu.errors import ManifestError, OutputExistsError, RefusedError, SourceError, UsageError
+from tpu2gpu.storage.publishing import publish, verify_model
+
+
+def write(target: Path, text: str = "weights", *, force: bool = False) -> None:
+    with publish(target, force=force, about={"step": "test"}) as staging:
+        (staging.folder / "sub").mkdir()
+        (staging.folder / "sub" / "file").write_text(text)
+        staging.report["found"] = text
+
+
+def test_a_folder_appears_with_report_and_manifest(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    manifest = verify_model(tmp_path / "out")
+    assert manifest["step"] == "test"
+    assert [file["path"] for file in manifest["files"]] == ["report.json", "sub/file"]
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == {"found": "weights"}
+
+
+def test_the_same_content_has_the_same_digest(tmp_path: Path) -> None:
+    write(tmp_path / "one")
+    write(tmp_path / "two")
+    assert verify_model(tmp_path / "one") == verify_model(tmp_path / "two")
+
+
+def test_nothing_appears_when_the_work_fails(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="disk full"), publish(tmp_path / "out", about={}) as staging:
+        (staging.folder / "half").touch()
+        raise OSError("disk full")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_leaves_its_report_beside_the_absent_target(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError), publish(tmp_path / "out", about={}) as staging:
+        staging.report["found"] = 3
+        raise RefusedError("no", details=["a", "b"], way_out="try less")
+    report = json.loads((tmp_path / "out.report.json").read_text())
+    assert report == {
+        "found": 3,
+        "refused": {"error": "RefusedError", "message": "no", "details": ["a", "b"], "way_out": "try less"},
+    }
+    write(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_existing_output_is_kept_unless_forced(tmp_path: Path) -> None:
+    write(tmp_path / "out", "old")
+    with pytest.raises(OutputExistsError, match=r"out: exists already; choose another TARGET or give --force"):
+        write(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "sub" / "file").read_text() == "old"
+    write(tmp_path / "out", "new", force=True)
+    assert (tmp_path / "out" / "sub" / "file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_forced_replacement_that_fails_keeps_the_old_output(tmp_path: Path) -> None:
+    write(tmp_path / "out", "old")
+    with pytest.raises(OSError, match="disk full"), publish(tmp_path / "out", force=True, about={}):
+        raise OSError("disk full")
+    verify_model(tmp_path / "out")
+
+
+def test_force_replaces_no_folder_that_is_not_an_output(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.ckpt-5.index").touch()
+    with pytest.raises(OutputExistsError, match=r"run: holds no manifest\.json, so it is no output"):
+        write(tmp_path / "run", force=True)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["model.ckpt-5.index"]
+
+
+def test_the_slower_of_two_runs_does_not_replace_what_the_faster_wrote(tmp_path: Path) -> None:
+    with pytest.raises(OutputExistsError), publish(tmp_path / "out", about={}):
+        write(tmp_path / "out", "first")
+    assert (tmp_path / "out" / "sub" / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_target_may_be_a_link_to_a_folder_or_to_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    for name in ("volume", "later"):
+        (tmp_path / f"to_{name}").symlink_to(tmp_path / name)
+        for force in (False, True):
+            write(tmp_path / f"to_{name}", force=force)
+        assert (tmp_path / f"to_{name}").is_symlink()
+        verify_model(tmp_path / name)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("where", ["current", "mounted"])
+def test_a_folder_that_must_stay_is_filled(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    if where == "current":
+        monkeypatch.chdir(target)
+    else:
+        monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == target)
+    stays = target.stat().st_ino
+    for text in ("old", "new"):
+        write(Path() if where == "current" else target, text, force=True)
+        verify_model(target)
+    assert (target / "sub" / "file").read_text() == "new"
+    assert target.stat().st_ino == stays
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_folder_may_be_there_and_a_file_may_not(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="a file is there"):
+        write(tmp_path / "file")
+
+
+def test_a_place_that_cannot_be_written_is_told_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file" / "out", tmp_path / "file" / "deep" / "out"):
+        with pytest.raises(UsageError, match=r"out: cannot be written \(.+\); choose another TARGET"):
+            write(target)
+
+
+def test_verify_lists_all_that_differs(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    (tmp_path / "out" / "sub" / "file").write_text("weighty")
+    (tmp_path / "out" / "report.json").unlink()
+    (tmp_path / "out" / "extra").touch()
+    with pytest.raises(ManifestError) as caught:
+        verify_model(tmp_path / "out")
+    assert caught.value.details == (
+        "report.json: missing",
+        "extra: not in the manifest",
+        "sub/file: its bytes have changed",
+    )
+
+
+def test_verify_names_a_missing_and_a_damaged_manifest(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no manifest\.json there"):
+        verify_model(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ManifestError, match="not a manifest"):
+        verify_model(tmp_path)
