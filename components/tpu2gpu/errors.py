@@ -32,20 +32,20 @@ class Tpu2GpuError(Exception):
     Attributes:
         message: What was found and where, without a full stop.
         details: Every single finding, when there are several.
-        way_out: What the user can do about it.
+        hint: What the user can do about it.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, *, details: Sequence[str] = (), way_out: str = "") -> None:
+    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.details = tuple(details)
-        self.way_out = way_out
+        self.hint = hint
 
     def __str__(self) -> str:
         """One line, or one more for each detail."""
-        head = f"{self.message}; {self.way_out}" if self.way_out else self.message
+        head = f"{self.message}; {self.hint}" if self.hint else self.message
         return "\n".join([head, *(f"  - {detail}" for detail in self.details)])
 
     def to_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Tpu2GpuError(Exception):
             "error": type(self).__name__,
             "message": self.message,
             "details": list(self.details),
-            "way_out": self.way_out,
+            "hint": self.hint,
         }
 
 
@@ -137,5 +137,5 @@ class RemoteRunError(Tpu2GpuError):
 def from_json(data: dict[str, Any]) -> Tpu2GpuError:
     """Rebuilds an error from `Tpu2GpuError.to_json`."""
     kind = globals().get(data["error"], Tpu2GpuError)
-    error: Tpu2GpuError = kind(data["message"], details=data["details"], way_out=data["way_out"])
+    error: Tpu2GpuError = kind(data["message"], details=data["details"], hint=data["hint"])
     return error

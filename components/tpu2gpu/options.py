@@ -41,7 +41,7 @@ def option(
             if allowed is not None and item not in allowed:
                 raise UsageError(
                     f"{flag(attribute.name)} {item}: not one of {', '.join(map(str, allowed))}",
-                    way_out=did_you_mean(str(item), map(str, allowed)),
+                    hint=did_you_mean(str(item), map(str, allowed)),
                 )
             if isinstance(item, float) and not math.isfinite(item):  # NaN is below no minimum
                 raise UsageError(f"{flag(attribute.name)} {item}: must be a finite number")

@@ -118,7 +118,7 @@ def _run(terminal: Terminal, given: dict[str, Any]) -> int:
         log.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SourceError(
-            f"{chosen.root}: cannot be written ({error.strerror})", way_out="choose another --root"
+            f"{chosen.root}: cannot be written ({error.strerror})", hint="choose another --root"
         ) from error
     terminal.say(f"run {run_name} in {Path(chosen.root).resolve()}; the libraries' own words go to {log}")
     terminal.activity("loading TFX")

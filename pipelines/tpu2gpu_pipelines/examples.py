@@ -63,7 +63,7 @@ def copy_splits(source: str, target: str) -> dict[str, int]:
         if not files:
             raise ExamplesError(
                 f"{source}: no compressed TFRecord file in Split-{split}",
-                way_out=f"data_uri must hold {' and '.join(f'Split-{name}/*.gz' for name in SPLITS)}",
+                hint=f"data_uri must hold {' and '.join(f'Split-{name}/*.gz' for name in SPLITS)}",
             )
         folder = Path(target) / f"Split-{split}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -74,12 +74,12 @@ def run_pipeline(
             seconds = round(time.monotonic() - started, 1)
         except Tpu2GpuError as error:
             where = f"{steps.current}: " if steps.current else ""
-            raise type(error)(f"{where}{error.message}", details=error.details, way_out=error.way_out) from error
+            raise type(error)(f"{where}{error.message}", details=error.details, hint=error.hint) from error
         except Exception as error:
             where = steps.current or "the pipeline"
             logging.getLogger("tpu2gpu").exception("%s failed", where)
             said = " ".join(str(error).split())[:_LONGEST]
-            raise Tpu2GpuError(f"{where}: {type(error).__name__}: {said}", way_out=f"{log} says more") from error
+            raise Tpu2GpuError(f"{where}: {type(error).__name__}: {said}", hint=f"{log} says more") from error
         except BaseException:  # an interrupt, which TFX does not clean up after
             _drop_unfinished(settings, steps.current, run_name)
             raise
@@ -203,6 +203,6 @@ def _alone(root: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UsageError(
-                f"{root}: another run is going on there", way_out="wait for its end, or choose another root"
+                f"{root}: another run is going on there", hint="wait for its end, or choose another root"
             ) from error
         yield

@@ -84,7 +84,7 @@ def _try(make: Callable[[], Any], path: str, key: str, wrong: list[str]) -> Any:
         # A message begins with the flag; in a file it is a key.
         found = error.message.removeprefix(f"{flag(key)} ") if key else error.message
         where = f"{path}{key}".rstrip(".")
-        wrong.append("; ".join(filter(None, [f"{where}: {found}" if where else found, error.way_out])))
+        wrong.append("; ".join(filter(None, [f"{where}: {found}" if where else found, error.hint])))
         return None
 
 

@@ -136,7 +136,7 @@ def source_digest(function: str) -> str:
     except ModuleNotFoundError:
         spec = None
     if spec is None or spec.origin is None:
-        raise SourceError(f"training.run_fn {function}: there is no module '{module}'", way_out="give a module's path")
+        raise SourceError(f"training.run_fn {function}: there is no module '{module}'", hint="give a module's path")
     source = Path(spec.origin)
     digest = hashlib.sha256()
     for file in sorted(source.parent.glob("*.py")) if "." in module else [source]:

@@ -20,7 +20,7 @@ def interrupted_run_fn(fn_args: Any) -> None:
 
 
 def refusing_run_fn(fn_args: Any) -> None:
-    raise EnvironmentLacksError("TPU 'local': does not answer", way_out="unset TPU_NAME")
+    raise EnvironmentLacksError("TPU 'local': does not answer", hint="unset TPU_NAME")
 
 
 def examples_only(settings: Settings) -> Any:

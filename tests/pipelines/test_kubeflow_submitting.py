@@ -102,7 +102,7 @@ def test_a_run_that_failed_is_an_error_that_names_the_step(
         wait_for_end(server, gke_pipeline, start_run(server, gke_pipeline, name="x"))
     assert caught.value.exit_code == 5
     assert caught.value.details == ("trainer: OOM killed",)
-    assert "/#/runs/details/" in caught.value.way_out
+    assert "/#/runs/details/" in caught.value.hint
 
 
 def test_a_run_that_takes_too_long_goes_on_without_us(kubeflow: Kubeflow, gke_pipeline: CompiledPipeline) -> None:
@@ -166,7 +166,7 @@ def test_an_expired_token_is_said_and_not_shown(
     with pytest.raises(RemoteRunError) as caught:
         server_of(kubeflow, token_file=str(tmp_path / "token"))
     assert "401 Unauthorized: token is expired" in str(caught.value)
-    assert "get new ones" in caught.value.way_out
+    assert "get new ones" in caught.value.hint
     spoken = "".join(capfd.readouterr())
     assert SECRET not in str(caught.value) + caplog.text + spoken
 

@@ -46,7 +46,7 @@ def test_a_fault_in_a_step_names_the_step_and_the_log(tmp_path: Path) -> None:
         run_pipeline(Settings(root=str(tmp_path)), partial(faulty.with_trainer, run_fn="run_fn"), run_name="faulty")
     assert caught.value.message == "Trainer: IndexError: list index out of range, said the user's code"
     log = tmp_path / "logs" / "faulty.log"
-    assert str(log) in caught.value.way_out
+    assert str(log) in caught.value.hint
     assert "Traceback" in log.read_text()
     assert [step.state for step in read_run(tmp_path / METADATA, "faulty")] == ["COMPLETE", "FAILED"]
 

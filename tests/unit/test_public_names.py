@@ -36,7 +36,7 @@ def test_every_error_is_drawn_in_the_tree_with_its_exit_code() -> None:
 
 
 def test_an_error_is_one_line_with_its_way_out_and_one_more_for_each_detail() -> None:
-    error = errors.GraphError("two nodes stand in the way", details=["a (Op)", "b (Op)"], way_out="cut them")
+    error = errors.GraphError("two nodes stand in the way", details=["a (Op)", "b (Op)"], hint="cut them")
     assert str(error) == "two nodes stand in the way; cut them\n  - a (Op)\n  - b (Op)"
     copy = errors.from_json(error.to_json())
     assert type(copy) is errors.GraphError

@@ -79,7 +79,7 @@ def _check_options(source: Source, options: ImportOptions) -> None:
         raise UsageError(
             f"{', '.join(option for option, is_given in given.items() if is_given)}: nothing for a {source.kind}, "
             "which has a graph of its own and its weights in it",
-            way_out="give a checkpoint as SOURCE; a SavedModel's is FOLDER/variables/variables, with --graph FOLDER",
+            hint="give a checkpoint as SOURCE; a SavedModel's is FOLDER/variables/variables, with --graph FOLDER",
         )
 
 
@@ -110,7 +110,7 @@ def _read_checkpoint(source: Source, inputs: list[Input], outputs: Mapping[str, 
     if not source.meta.is_file():
         raise UnsupportedError(
             f"{source.path}: a bare checkpoint has no graph ({source.meta.name} is missing)",
-            way_out="give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it",
+            hint="give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it",
         )
     return serve_training_graph(
         parse_meta_graph(source.meta),

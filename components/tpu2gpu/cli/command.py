@@ -137,7 +137,7 @@ class Commands(click.Group):
         """
         if args[0] not in self._makers:
             hint = did_you_mean(args[0], self._makers) or f"there are {', '.join(self._makers)}"
-            raise UsageError(f"no command '{args[0]}'", way_out=hint)
+            raise UsageError(f"no command '{args[0]}'", hint=hint)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -177,8 +177,8 @@ def run_commands(commands: click.Group, arguments: Sequence[str] | None) -> int:
             return _fail(EnvironmentLacksError(f"{where}{error.strerror}"), words)
         if "--debug" in words:
             traceback.print_exc()
-        way_out = "" if "--debug" in words else "; --debug shows where"
-        sys.stderr.write(f"error: {type(error).__name__}: {error}: this is a mistake in tpu2gpu{way_out}\n")
+        hint = "" if "--debug" in words else "; --debug shows where"
+        sys.stderr.write(f"error: {type(error).__name__}: {error}: this is a mistake in tpu2gpu{hint}\n")
         return BUG
 
 
@@ -196,9 +196,9 @@ def _usage_error(error: click.UsageError) -> UsageError:
     known = [name for parameter in error.ctx.command.params for name in parameter.opts] if error.ctx else []
     where = f"'{error.ctx.command_path} --help' tells more" if error.ctx else ""
     if isinstance(error, click.NoSuchOption):
-        return UsageError(f"no option {error.option_name}", way_out=did_you_mean(error.option_name, known) or where)
+        return UsageError(f"no option {error.option_name}", hint=did_you_mean(error.option_name, known) or where)
     message = error.format_message().rstrip(".")
-    return UsageError(message[:1].lower() + message[1:], way_out=where)
+    return UsageError(message[:1].lower() + message[1:], hint=where)
 
 
 class _Terminated(BaseException):

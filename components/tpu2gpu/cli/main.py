@@ -139,7 +139,7 @@ def _cast(function: str, cls: type, terminal: Terminal, given: dict[str, Any]) -
         return terminal.result(ops, [f"{op['op']:<34} {op['cast']:<8} {op['reason']}" for op in ops])
     for name in ("source", "target"):
         if given[name] is None:
-            raise UsageError(f"missing argument '{name.upper()}'", way_out="give SOURCE and TARGET, or --list")
+            raise UsageError(f"missing argument '{name.upper()}'", hint="give SOURCE and TARGET, or --list")
     sources: Any = importlib.import_module("tpu2gpu.graphs.formats.detection")
     found = sources.find_source(given["source"])
     if found.kind == sources.CHECKPOINT:
@@ -150,7 +150,7 @@ def _cast(function: str, cls: type, terminal: Terminal, given: dict[str, Any]) -
 def _unfreeze(cls: type, terminal: Terminal, given: dict[str, Any]) -> None:
     if not given["only_list"]:
         if given["target"] is None:
-            raise UsageError("missing argument 'TARGET'", way_out="give a folder to write, or --list")
+            raise UsageError("missing argument 'TARGET'", hint="give a folder to write, or --list")
         return _step("unfreeze", "unfreezer.unfreezing:unfreeze_model", cls, terminal, given)
     with terminal.quiet():
         weights = _find("unfreezer.unfreezing:list_weights")(given["source"], given_options(cls, given))
@@ -162,7 +162,7 @@ def _unfreeze(cls: type, terminal: Terminal, given: dict[str, Any]) -> None:
 def _convert(cls: type, terminal: Terminal, given: dict[str, Any]) -> None:
     if not given["dry_run"]:
         if given["target"] is None:
-            raise UsageError("missing argument 'TARGET'", way_out="give a folder to write, or --dry-run")
+            raise UsageError("missing argument 'TARGET'", hint="give a folder to write, or --dry-run")
         return _step("convert", "trt_converter.converting:convert_model", cls, terminal, given)
     with terminal.quiet():
         coverage = _find("trt_converter.backends.tf_trt.dry_run:find_coverage")(
@@ -246,7 +246,7 @@ def _pipeline_command(name: str, summary: str) -> click.Command:
         if error.name not in ("tpu2gpu_pipelines", "tpu2gpu_pipelines.cli"):
             raise
         raise EnvironmentLacksError(
-            f"{name}: the package tpu2gpu_pipelines is not installed", way_out="install tpu2gpu with its pipelines"
+            f"{name}: the package tpu2gpu_pipelines is not installed", hint="install tpu2gpu with its pipelines"
         ) from error
     command: click.Command = pipelines.make_pipeline_command(name, summary)
     return command

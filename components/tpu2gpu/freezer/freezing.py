@@ -58,9 +58,9 @@ class FreezeOptions:
         if self.max_graph_bytes > MAX_GRAPH_BYTES:
             raise UsageError(f"--max-graph-bytes {self.max_graph_bytes}: protobuf allows {MAX_GRAPH_BYTES}")
         if self.split_weights and self.format != "saved_model":
-            raise UsageError("--split-weights: a GraphDef has no variables", way_out="leave out --format")
+            raise UsageError("--split-weights: a GraphDef has no variables", hint="leave out --format")
         if self.output and not self.checkpoint:
-            raise UsageError("--output: names outputs of a .meta or .pb SOURCE", way_out="give its --checkpoint too")
+            raise UsageError("--output: names outputs of a .meta or .pb SOURCE", hint="give its --checkpoint too")
 
 
 @attrs.frozen
@@ -205,7 +205,7 @@ def _read(source: str | os.PathLike[str], options: FreezeOptions) -> tuple[Servi
     if bare and (Path(source) / "saved_model.pb").is_file():
         raise UsageError(f"--checkpoint: {source} is a SavedModel, which has its variables with it")
     if not bare and Path(source).is_file():
-        raise UsageError(f"{source}: a graph alone", way_out="give its variables with --checkpoint PREFIX")
+        raise UsageError(f"{source}: a graph alone", hint="give its variables with --checkpoint PREFIX")
     try:
         model = (
             read_checkpointed_graph(source, options.checkpoint, options.output) if bare else read_saved_model(source)
@@ -233,7 +233,7 @@ def _check_form(model: ServingModel, source: str | os.PathLike[str], brought: di
         if brought or "training form" not in error.message:
             raise
         raise GraphError(
-            error.message, details=error.details, way_out="let --to-inference bring it to the form for serving"
+            error.message, details=error.details, hint="let --to-inference bring it to the form for serving"
         ) from error
 
 

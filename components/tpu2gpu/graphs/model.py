@@ -106,7 +106,7 @@ class ServingModel:
         if name not in self.signatures:
             raise SignatureError(
                 f"the model has no signature {name!r}, it has {', '.join(sorted(self.signatures))}",
-                way_out=did_you_mean(name, self.signatures),
+                hint=did_you_mean(name, self.signatures),
             )
         return self.signatures[name]
 

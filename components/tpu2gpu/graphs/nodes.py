@@ -96,7 +96,7 @@ class OpDefs:
                 return 0
             raise GraphError(
                 f"node {node.name}: op {node.op} is unknown, so its output {argument}:{position} cannot be found",
-                way_out="import a model whose stripped_op_list holds the op",
+                hint="import a model whose stripped_op_list holds the op",
             )
         index = 0
         for definition in op.output_arg:

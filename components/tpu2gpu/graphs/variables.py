@@ -64,7 +64,7 @@ def find_variables(model: ServingModel, meta: Any, prefix: str | os.PathLike[str
             name, about.key, node.attr["dtype"].type, shape, about.trainable, box=about.box
         )
     if wrong:
-        raise GraphError(f"{prefix}: does not fit the graph", details=wrong, way_out="export the model again")
+        raise GraphError(f"{prefix}: does not fit the graph", details=wrong, hint="export the model again")
     _give_names(model, {variable.node: known_name for variable, known_name in _own_names(model, known)})
 
 

@@ -75,7 +75,7 @@ def choose_cpus(cores: str | None) -> list[int]:
     for part in cores.split(","):
         first, _, last = part.partition("-")
         if not first.strip().isdigit() or not (last or first).strip().isdigit():
-            raise UsageError(f"--cpus {cores}: not a list of cores", way_out="give one such as 0-3,8")
+            raise UsageError(f"--cpus {cores}: not a list of cores", hint="give one such as 0-3,8")
         chosen.update(range(int(first), int(last or first) + 1))
     if missing := sorted(chosen - set(there)):
         raise UsageError(

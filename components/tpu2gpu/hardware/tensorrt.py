@@ -48,7 +48,7 @@ def import_bindings(library: Library) -> ModuleType:
     except (ImportError, OSError) as error:
         raise EnvironmentLacksError(
             f"{library.title} cannot be used here ({error})",
-            way_out=f"install {library.package} and its library, on Linux x86-64",
+            hint=f"install {library.package} and its library, on Linux x86-64",
         ) from error
 
 

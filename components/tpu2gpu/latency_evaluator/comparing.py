@@ -212,19 +212,19 @@ class _Course:
     def _read_examples(self) -> Examples:
         inputs = self._baseline.inputs
         if not inputs:
-            raise SourceError("the baseline takes no input", way_out="--signature names another signature")
+            raise SourceError("the baseline takes no input", hint="--signature names another signature")
         fixed = {spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None}
         asked = {self._options.batch_size, *self._options.batch_sizes}
         if len(fixed) > 1:
             raise SourceError(
                 f"the baseline's inputs have first dimensions of {' and '.join(map(str, sorted(fixed)))}: no batch",
-                way_out="export a signature whose inputs all have the batch first",
+                hint="export a signature whose inputs all have the batch first",
             )
         if fixed and fixed != asked:
             wrong = ", ".join(map(str, sorted(asked - fixed)))
             raise UsageError(
                 f"--batch-size {wrong}: the baseline takes batches of {min(fixed)} only",
-                way_out=f"give --batch-size {min(fixed)}",
+                hint=f"give --batch-size {min(fixed)}",
             )
         if self._options.synthetic:
             return make_examples(inputs, self._options.synthetic, self._options.seed)

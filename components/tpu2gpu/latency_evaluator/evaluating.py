@@ -108,16 +108,16 @@ def evaluate_model(
     options = options or EvaluateOptions()
     paths = [os.fspath(candidate) for candidate in candidates]
     if not paths:
-        raise UsageError("no candidate was given", way_out="give the folder of at least one")
+        raise UsageError("no candidate was given", hint="give the folder of at least one")
     if bool(examples) == bool(options.synthetic):
         raise UsageError(
             f"{flag('examples')} and {flag('synthetic')}: one of them is needed, and only one",
-            way_out="give real examples wherever there are some",
+            hint="give real examples wherever there are some",
         )
     if options.runner and options.synthetic:
         raise UsageError(
             f"{flag('synthetic')} with {flag('runner')}: there are no files that Beam's workers could read",
-            way_out=f"leave {flag('runner')} out",
+            hint=f"leave {flag('runner')} out",
         )
     check_free(Path(target), force=force)
     about = {

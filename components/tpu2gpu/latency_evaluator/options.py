@@ -56,11 +56,11 @@ class AnswerOptions:
             UsageError: Beam arguments without a runner, or a part that detections do not have.
         """
         if self.beam and not self.runner:
-            raise UsageError("--beam without --runner", way_out="name the Beam runner too")
+            raise UsageError("--beam without --runner", hint="name the Beam runner too")
         for part in self.named_detections():
             if part not in _PARTS:
                 raise UsageError(
-                    f"{flag('detections')} {part}: not one of {', '.join(_PARTS)}", way_out=did_you_mean(part, _PARTS)
+                    f"{flag('detections')} {part}: not one of {', '.join(_PARTS)}", hint=did_you_mean(part, _PARTS)
                 )
 
     def named_detections(self) -> dict[str, str]:

@@ -67,7 +67,7 @@ class CastOptions:
         if self.preset and self.to not in (None, PRESETS[self.preset].to):
             raise UsageError(f"--to {self.to} contradicts --preset {self.preset}, which is {PRESETS[self.preset].to}")
         if self.beam and not self.runner:
-            raise UsageError("--beam without --runner", way_out="name the Beam runner too")
+            raise UsageError("--beam without --runner", hint="name the Beam runner too")
 
     @property
     def precision(self) -> str:
@@ -131,11 +131,11 @@ def cast_model(
 
     options = options or CastOptions()
     if options.precision == "float64":
-        raise UsageError("--to float64: a graph computes in float32 at most", way_out="give a checkpoint instead")
+        raise UsageError("--to float64: a graph computes in float32 at most", hint="give a checkpoint instead")
     if options.precision == "float32" and (options.keep or options.keep_op or options.rule):
         raise UsageError(
             "--to float32 widens a whole graph: --keep, --keep-op and --rule do not apply",
-            way_out="leave them out, or cast its checkpoint alone",
+            hint="leave them out, or cast its checkpoint alone",
         )
     with publish(target, force=force, about=_about(options, source, run_name)) as staging:
         model = _cast(source, staging.folder, options, staging.report, progress)
@@ -282,7 +282,7 @@ def _refuse_overflow(overflows: Mapping[str, CastStatistics], options: CastOptio
                 f"{it.overflow_count} values overflow"
                 for name, it in sorted(overflows.items())
             ],
-            way_out="give --on-overflow keep (they stay as they are) or --on-overflow clamp",
+            hint="give --on-overflow keep (they stay as they are) or --on-overflow clamp",
         )
 
 

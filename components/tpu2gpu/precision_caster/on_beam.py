@@ -134,14 +134,14 @@ def _collect(files: list[Path]) -> list[dict[str, Any]]:
         raise RemoteRunError(
             f"the Beam runner left out {len(missing)} of {len(files)} data files",
             details=missing,
-            way_out="source and target must lie where every worker sees them under the same path",
+            hint="source and target must lie where every worker sees them under the same path",
         )
     found = [json.loads(file.with_name(file.name + _RESULT).read_text(encoding="utf-8")) for file in files]
     for result in found:
         if "error" in result:
             told = result["error"]
             kind: type[Tpu2GpuError] = getattr(errors, told["error"])
-            raise kind(told["message"], details=told["details"], way_out=told["way_out"])
+            raise kind(told["message"], details=told["details"], hint=told["hint"])
     return found
 
 

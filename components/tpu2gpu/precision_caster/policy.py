@@ -92,7 +92,7 @@ def serving_policy(
         if rule.dtype not in (KEEP, "float32", precision):
             raise UsageError(
                 f"{rule.flag}: a graph that is cast to {precision} holds {precision} and float32 only",
-                way_out="cast its checkpoint alone, or choose one of these types",
+                hint="cast its checkpoint alone, or choose one of these types",
             )
     ops = set(keep_ops)
 
@@ -145,7 +145,7 @@ def check_ops(model: ServingModel, keep_ops: Iterable[str]) -> None:
     known = {*model.op_counts(), *HEAVY, *LIGHT, *SUMS, *KEPT_OPS}
     for op in keep_ops:
         if op not in known and model.ops.find(op) is None:
-            raise UsageError(f"--keep-op {op}: no such op", way_out=did_you_mean(op, known))
+            raise UsageError(f"--keep-op {op}: no such op", hint=did_you_mean(op, known))
 
 
 def without_effect(model: ServingModel, options: CastOptions) -> list[str]:

@@ -96,7 +96,7 @@ def _rule(text: str, flag: str) -> Rule:
     pattern, equals, dtype = text.rpartition("=")
     if not equals or dtype not in (KEEP, *DTYPES):
         hint = did_you_mean(dtype, (KEEP, *DTYPES)) if equals else ""
-        raise UsageError(f"{flag}: not REGEX=TYPE with a type of {', '.join((*DTYPES, KEEP))}", way_out=hint)
+        raise UsageError(f"{flag}: not REGEX=TYPE with a type of {', '.join((*DTYPES, KEEP))}", hint=hint)
     return Rule(_compile(pattern, flag), dtype, flag)
 
 

@@ -148,7 +148,7 @@ class Worker:
                 raise WorkerError(
                     f"{self.name}: no answer within {timeout_s:g} s, stopped",
                     details=self._last_log_lines(),
-                    way_out="raise the time limit",
+                    hint="raise the time limit",
                 )
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line
@@ -164,7 +164,7 @@ class Worker:
             raise WorkerError(
                 f"{self.name}: took {rss >> 20} MiB of memory, the limit is {self._memory_limit_bytes >> 20} MiB",
                 details=self._last_log_lines(),
-                way_out="raise the memory limit",
+                hint="raise the memory limit",
             )
 
     def _died(self) -> WorkerError:

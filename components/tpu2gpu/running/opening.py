@@ -142,7 +142,7 @@ def open_runner(
         return OnnxRunner(path, threads=threads)
     raise SourceError(
         f"{path}: {'not a model' if path.exists() else 'no such file or folder'}",
-        way_out="give a SavedModel's folder (saved_model.pb), a frozen GraphDef, a serving folder (plan.json), an ONNX "
+        hint="give a SavedModel's folder (saved_model.pb), a frozen GraphDef, a serving folder (plan.json), an ONNX "
         f"file, a server's address ({FORMS}) or a server file (.yaml)",
     )
 

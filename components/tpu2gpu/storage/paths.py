@@ -221,5 +221,5 @@ def _access(url: str) -> Iterator[None]:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EnvironmentLacksError(
             f"{url}: cannot be read ({first})",
-            way_out="check the access, install fsspec with the file system's package, or copy the files here",
+            hint="check the access, install fsspec with the file system's package, or copy the files here",
         ) from error

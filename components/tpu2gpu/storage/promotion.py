@@ -22,7 +22,7 @@ def newest_version(folder: str) -> Path | None:
     """
     path = folder.removeprefix("file://")
     if "://" in path:
-        raise UnsupportedError(f"{folder}: only a folder of the file system can be read", way_out="mount the bucket")
+        raise UnsupportedError(f"{folder}: only a folder of the file system can be read", hint="mount the bucket")
     versions = [entry for entry in Path(path).glob("*") if entry.name.isdecimal() and entry.is_dir()]
     for version in sorted(versions, key=lambda entry: int(entry.name), reverse=True):
         try:

@@ -84,15 +84,15 @@ def check_free(target: Path, *, force: bool) -> None:
         UsageError: A file is there.
     """
     if target.exists() and not target.is_dir():
-        raise UsageError(f"{target}: a file is there, but the output is a folder", way_out="choose another TARGET")
+        raise UsageError(f"{target}: a file is there, but the output is a folder", hint="choose another TARGET")
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not force:
-        raise OutputExistsError(f"{target}: exists already", way_out="choose another TARGET or give --force")
+        raise OutputExistsError(f"{target}: exists already", hint="choose another TARGET or give --force")
     if not (target / MANIFEST).is_file():
         raise OutputExistsError(
             f"{target}: holds no {MANIFEST}, so it is no output that may be replaced",
-            way_out="choose another TARGET, or remove it first",
+            hint="choose another TARGET, or remove it first",
         )
 
 
@@ -102,7 +102,7 @@ def _make_beside(target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
     except OSError as error:
-        raise UsageError(f"{target}: cannot be written ({error.strerror})", way_out="choose another TARGET") from error
+        raise UsageError(f"{target}: cannot be written ({error.strerror})", hint="choose another TARGET") from error
 
 
 def _move(folder: Path, target: Path, *, force: bool) -> None:
@@ -186,7 +186,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         [(file["path"], file["size_bytes"], file["sha256"]) for file in manifest["files"]], manifest["digest"]
     except FileNotFoundError as error:
-        raise SourceError(f"{folder}: no {MANIFEST} there", way_out="give a folder that tpu2gpu wrote") from error
+        raise SourceError(f"{folder}: no {MANIFEST} there", hint="give a folder that tpu2gpu wrote") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(f"{path}: not a manifest ({error})") from error
     return manifest
@@ -217,7 +217,7 @@ def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
         elif sha256_of(present[path]) != listed[path]["sha256"]:
             wrong.append(f"{path}: its bytes have changed")
     if wrong:
-        raise ManifestError(f"{folder}: differs from its manifest", details=wrong, way_out="make it again")
+        raise ManifestError(f"{folder}: differs from its manifest", details=wrong, hint="make it again")
     return manifest
 
 

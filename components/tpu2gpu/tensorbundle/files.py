@@ -36,7 +36,7 @@ def open_ranges(path: str | os.PathLike[str]) -> RangeFile:
         raise
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror or error})", way_out="look at its permissions"
+            f"{path}: cannot be read ({error.strerror or error})", hint="look at its permissions"
         ) from error
 
 

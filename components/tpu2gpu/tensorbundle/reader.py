@@ -135,7 +135,7 @@ class Bundle:
         dtype = format.numpy_dtype(self.entry(key).dtype)
         if self.entry(key).dtype == format.DT_STRING:
             raise UnsupportedError(
-                f"{self.prefix}: the string tensor {key!r} is partitioned", way_out="save it unpartitioned"
+                f"{self.prefix}: the string tensor {key!r} is partitioned", hint="save it unpartitioned"
             )
         # Elements are read in order, each once, so that the checksum can be taken as they pass.
         checks = [_Passing(self, key, box, stored, dtype.itemsize) for box, stored in parts if box.overlap(wanted)]
@@ -147,7 +147,7 @@ class Bundle:
     def _wrong_checksum(self, key: str, entry: format.Entry) -> CheckpointError:
         return CheckpointError(
             f"{self.shard_name(entry.shard)}: the checksum of tensor {key!r} does not match its bytes",
-            way_out="the file is damaged; fetch it again",
+            hint="the file is damaged; fetch it again",
         )
 
     def _read_index(self) -> tuple[dict[str, format.Entry], dict[bytes, format.Entry]]:
@@ -156,7 +156,7 @@ class Bundle:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise SourceError(
                 f"{self.prefix}: no checkpoint there ({os.path.basename(self._index)} is missing)",  # noqa: PTH119
-                way_out="give the path before '.index'",
+                hint="give the path before '.index'",
             ) from error
         data = bytes(file.read(0, file.size_bytes))
         entries: dict[str, format.Entry] = {}
@@ -171,7 +171,7 @@ class Bundle:
                 else:
                     entries[key.decode()] = format.decode_entry(value)
         except ValueError as error:
-            raise CheckpointError(f"{self._index}: {error}", way_out="fetch the checkpoint again") from error
+            raise CheckpointError(f"{self._index}: {error}", hint="fetch the checkpoint again") from error
         if self.shards < 1:
             raise CheckpointError(f"{self._index}: no header, so the number of shards is unknown")
         if not little_endian:
@@ -195,7 +195,7 @@ class Bundle:
             wrong = _overlaps(places)
         if wrong:
             raise CheckpointError(
-                f"{self.prefix}: the index and the data disagree", details=wrong, way_out="fetch the checkpoint again"
+                f"{self.prefix}: the index and the data disagree", details=wrong, hint="fetch the checkpoint again"
             )
 
     def _check_place(self, entry: format.Entry) -> str:
@@ -296,7 +296,7 @@ class _Passing:
 def became_shorter(file: str, key: str) -> CheckpointError:
     """What to raise where a file ends in a tensor that it held when it was opened."""
     return CheckpointError(
-        f"{file}: became shorter while tensor {key!r} was read", way_out="read a checkpoint that nothing writes to"
+        f"{file}: became shorter while tensor {key!r} was read", hint="read a checkpoint that nothing writes to"
     )
 
 

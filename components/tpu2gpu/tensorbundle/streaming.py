@@ -196,7 +196,7 @@ def cast_shard(
         raise CheckpointError(
             f"{bundle.prefix}: the checksums of {len(damaged)} tensors do not match their bytes",
             details=damaged,
-            way_out="the files are damaged; fetch them again",
+            hint="the files are damaged; fetch them again",
         )
     return results
 

@@ -37,12 +37,12 @@ def read_version1(path: str | os.PathLike[str]) -> Arrays:
         try:
             data = file.read_bytes()
         except FileNotFoundError as error:
-            raise SourceError(f"{path}: {file.name} is missing", way_out="fetch the whole checkpoint") from error
+            raise SourceError(f"{path}: {file.name} is missing", hint="fetch the whole checkpoint") from error
         try:
             for key, value in format.read_table(data):
                 _read_item(key, value, entries, parts)
         except ValueError as error:
-            raise CheckpointError(f"{file}: {error}", way_out="fetch the checkpoint again") from error
+            raise CheckpointError(f"{file}: {error}", hint="fetch the checkpoint again") from error
 
     def load(key: str) -> Array:
         dtype, shape = entries[key]

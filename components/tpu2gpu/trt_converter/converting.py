@@ -184,8 +184,8 @@ def convert_model(
 def _check_source(source: Path) -> None:
     """What can be said of a source without loading TensorFlow."""
     if not source.exists():
-        raise SourceError(f"{source}: no such folder", way_out="give a SavedModel's folder")
+        raise SourceError(f"{source}: no such folder", hint="give a SavedModel's folder")
     if not (source / "saved_model.pb").is_file():
         inner = next((path.parent for path in sorted(source.glob("*/saved_model.pb"))), None)
         hint = f"did you mean {inner}?" if inner else "give the folder that holds saved_model.pb"
-        raise SourceError(f"{source}: not a SavedModel (saved_model.pb is missing)", way_out=hint)
+        raise SourceError(f"{source}: not a SavedModel (saved_model.pb is missing)", hint=hint)

@@ -123,7 +123,7 @@ def run_reference(reference: Runner, batch: Mapping[str, Array], origin: str) ->
     except Exception as error:  # TensorFlow raises errors of every kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ExamplesError(
-            f"the source does not run on {origin} ({reason})", way_out="give --examples of real data"
+            f"the source does not run on {origin} ({reason})", hint="give --examples of real data"
         ) from error
 
 
@@ -193,7 +193,7 @@ def check_parity(parity: Mapping[str, Mapping[str, Any]], tolerance: float, what
         raise ParityRefusedError(
             f"{what} answers differently from the source, by more than {tolerance:g} of the largest value",
             details=wrong,
-            way_out="compare on real data with --examples, or allow more with --tolerance",
+            hint="compare on real data with --examples, or allow more with --tolerance",
         )
     return max(float(figures["error"]) for figures in parity.values())
 

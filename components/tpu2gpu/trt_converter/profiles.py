@@ -51,7 +51,7 @@ def parse_profiles(texts: Sequence[str]) -> list[Profile]:
         if profile and profiles.index(profile) + 1 < number
     ]
     if wrong:
-        raise UsageError("--profile", details=wrong, way_out="write --profile images=1:8:32 or ids=1x16:8x64:32x128")
+        raise UsageError("--profile", details=wrong, hint="write --profile images=1:8:32 or ids=1x16:8x64:32x128")
     return profiles
 
 
@@ -95,7 +95,7 @@ def fit_profiles(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> l
         raise UsageError(
             "the engine's profile does not fit the model's inputs",
             details=list(dict.fromkeys(wrong)),
-            way_out="give --profile INPUT=MIN:OPT:MAX with whole shapes, as in ids=1x16:8x64:32x128",
+            hint="give --profile INPUT=MIN:OPT:MAX with whole shapes, as in ids=1x16:8x64:32x128",
         )
     return fitted
 

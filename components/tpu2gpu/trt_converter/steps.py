@@ -93,14 +93,14 @@ def _to_int8(staging: Staging, request: Request, converted: dict[str, Any], proo
     """Put a quantised file in the place of the one in float32, which has been compared with the source by then."""
     if converted["precision"] != "float32":
         raise UsageError(
-            f"--int8: the model computes in {converted['precision']}", way_out="quantise the model in float32 instead"
+            f"--int8: the model computes in {converted['precision']}", hint="quantise the model in float32 instead"
         )
     path = staging.folder / ONNX_FILE
     if path.with_name(path.name + DATA_SUFFIX).exists():
         raise UnsupportedError(
             f"--int8: the weights take {converted['size_bytes']:,} bytes, and ONNX Runtime quantises what one file "
             f"of {request.options.max_onnx_bytes:,} holds",
-            way_out="leave --int8 out, and cast the model to float16 instead",
+            hint="leave --int8 out, and cast the model to float16 instead",
         )
     check_parity(converted["parity"], TOLERANCES["float32"], f"{ONNX_FILE} in ONNX Runtime, before quantisation,")
     options = request.options

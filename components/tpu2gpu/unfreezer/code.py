@@ -28,7 +28,7 @@ class ModelCode:
         if not self._variables:
             raise SourceError(
                 f"--onto {function}: makes no variables",
-                way_out="return a Keras model or a tf.Module, or make TF1 variables in the default graph",
+                hint="return a Keras model or a tf.Module, or make TF1 variables in the default graph",
             )
 
     def variables(self) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ class ModelCode:
         tf.train.Checkpoint(again).read(prefix).assert_consumed()
         for name, value in given.items():
             if not np.array_equal(np.asarray(variables[name]), value):
-                raise SourceError(f"--onto {self._function}: {name} was not restored", way_out=_SAME_EACH_TIME)
+                raise SourceError(f"--onto {self._function}: {name} was not restored", hint=_SAME_EACH_TIME)
         return {"restored": len(variables)}
 
     def _restore_graph(self, given: dict[str, Any], prefix: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class ModelCode:
             left = list(session.run(v1.report_uninitialized_variables()))
             unused = set(Bundle(prefix)) - set(variables)
         if left or unused:
-            raise SourceError(f"--onto {self._function}: left over {left} {sorted(unused)}", way_out=_SAME_EACH_TIME)
+            raise SourceError(f"--onto {self._function}: left over {left} {sorted(unused)}", hint=_SAME_EACH_TIME)
         return {"restored": len(variables)}
 
     def _make(self) -> tuple[Any, Any]:
@@ -138,7 +138,7 @@ class ModelCode:
             function = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise UsageError(
-                f"--onto {self._function}: {error}", way_out="give MODULE:FUNCTION as Python imports it"
+                f"--onto {self._function}: {error}", hint="give MODULE:FUNCTION as Python imports it"
             ) from error
         if getattr(sys.modules.get("keras"), "backend", None) is not None:
             sys.modules["keras"].backend.clear_session()  # so that automatic names start anew

@@ -107,7 +107,7 @@ def unfreeze_model(
         if not weights:
             raise SourceError(
                 f"{source}: no constant in it is a weight",
-                way_out="name constants with --include, or give a frozen model",
+                hint="name constants with --include, or give a frozen model",
             )
         order = in_graph_order(model, weights)
         make_variables(model, weights)

@@ -72,14 +72,14 @@ def _tpu(tpu: TpuOptions, place: str) -> Accelerator:
     if place != "gke":
         raise UnsupportedError(
             f"tpu {tpu.type}: GKE alone has TPU nodes, and this is '{place}'",
-            way_out="set kubeflow.cluster: gke, or train elsewhere and name the checkpoint",
+            hint="set kubeflow.cluster: gke, or train elsewhere and name the checkpoint",
         )
     label, most = _TPUS[tpu.type]
     chips = _chips(tpu)
     if chips > most:
         raise UnsupportedError(
             f"tpu {tpu.type} {tpu.topology}: {chips} chips are several machines, and a step is one pod",
-            way_out=f"at most {most} chips",
+            hint=f"at most {most} chips",
         )
     labels = {"cloud.google.com/gke-tpu-accelerator": label, "cloud.google.com/gke-tpu-topology": tpu.topology}
     return Accelerator(TPU, chips, labels, TPU)
@@ -93,7 +93,7 @@ def _chips(tpu: TpuOptions) -> int:
 
 def _gpu(gpu: GpuOptions, place: str, *, chosen: bool) -> Accelerator:
     if place != "plain" and not gpu.type:
-        raise UsageError(f"gpu.type: '{place}' finds its nodes by it", way_out="for example nvidia-l4")
+        raise UsageError(f"gpu.type: '{place}' finds its nodes by it", hint="for example nvidia-l4")
     if place == "vertex":
         return Accelerator(gpu.type.upper().replace("-", "_"), gpu.count)
     if place == "gke":

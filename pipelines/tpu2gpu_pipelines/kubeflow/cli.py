@@ -158,7 +158,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     if settings.kubeflow.platform != "kubernetes":
         raise UnsupportedError(
             f"kubeflow.platform '{settings.kubeflow.platform}': KFP's client speaks to open-source Kubeflow alone",
-            way_out="compile, and give the file to google-cloud-aiplatform or kfp.local",
+            hint="compile, and give the file to google-cloud-aiplatform or kfp.local",
         )
     server = _override(settings.kubeflow.server, ServerOptions)
     return attrs.evolve(settings, kubeflow=attrs.evolve(settings.kubeflow, server=server))

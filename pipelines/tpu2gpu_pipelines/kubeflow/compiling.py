@@ -76,7 +76,7 @@ class CompiledPipeline:
         """
         path = Path(path)
         if path.exists() and not force:
-            raise OutputExistsError(f"{path}: exists already", way_out="choose another file or give --force")
+            raise OutputExistsError(f"{path}: exists already", hint="choose another file or give --force")
         partial = path.with_name(f".{path.name}.partial")
         try:
             partial.write_text(self.to_yaml(), encoding="utf-8")

@@ -104,7 +104,7 @@ class Secret:
 def _texts(instance: Any, attribute: attrs.Attribute[Any], value: dict[str, str]) -> None:
     for name, text in value.items():
         if not isinstance(text, str):
-            raise UsageError(f"{name}: must be text, not {type(text).__name__}", way_out="put it in quotes")
+            raise UsageError(f"{name}: must be text, not {type(text).__name__}", hint="put it in quotes")
 
 
 def _variables(instance: Any, attribute: attrs.Attribute[Any], value: dict[str, str]) -> None:
@@ -113,13 +113,13 @@ def _variables(instance: Any, attribute: attrs.Attribute[Any], value: dict[str, 
         if not _VARIABLE.fullmatch(name):
             raise UsageError(f"{name}: not a name for an environment variable")
         if _SECRETIVE.search(name):
-            raise UsageError(f"{name}: looks like a secret, and everybody could read it", way_out=_SECRETS)
+            raise UsageError(f"{name}: looks like a secret, and everybody could read it", hint=_SECRETS)
 
 
 def _parameters(instance: Any, attribute: attrs.Attribute[Any], value: dict[str, Any]) -> None:
     for name, default in value.items():
         if _SECRETIVE.search(name):
-            raise UsageError(f"{name}: looks like a secret, and a run shows its parameters", way_out=_SECRETS)
+            raise UsageError(f"{name}: looks like a secret, and a run shows its parameters", hint=_SECRETS)
         if not isinstance(default, str | int | float | None):
             raise UsageError(f"{name}: must be text, a number or null, not {type(default).__name__}")
 

@@ -36,5 +36,5 @@ def to_gigabytes(quantity: str) -> float:
 def _parse(quantity: str, what: str, example: str) -> float:
     match = _QUANTITY.fullmatch(quantity)
     if not match or float(match[1]) == 0:
-        raise UsageError(f"{what} '{quantity}': not an amount that Kubernetes reads", way_out=f"write it as {example}")
+        raise UsageError(f"{what} '{quantity}': not an amount that Kubernetes reads", hint=f"write it as {example}")
     return float(match[1]) * _UNITS[match[2] or ""]

@@ -65,7 +65,7 @@ def schedule_pipeline(
         RemoteRunError: The server refuses.
     """
     if not options.cron and not options.interval_s:
-        raise UsageError("no time to run at", way_out="give --cron or --interval-s, or set kubeflow.schedule")
+        raise UsageError("no time to run at", hint="give --cron or --interval-s, or set kubeflow.schedule")
     given = check_parameters(compiled, parameters or {})
     experiment = find_experiment(server, compiled.name)
     name = options.name or compiled.name

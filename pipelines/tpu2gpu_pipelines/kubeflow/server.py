@@ -50,12 +50,12 @@ class Server:
         except Tpu2GpuError:
             raise
         except ApiException as error:
-            raise RemoteRunError(f"{where}: {_say(error)}", way_out=_WAYS_OUT.get(error.status, "")) from error
+            raise RemoteRunError(f"{where}: {_say(error)}", hint=_WAYS_OUT.get(error.status, "")) from error
         except (HTTPError, OSError) as error:
             found = " ".join(str(error).split())[:_LONGEST]
             raise RemoteRunError(
                 f"{where}: does not answer ({type(error).__name__}: {found})",
-                way_out="check the host, the network and the certificates",
+                hint="check the host, the network and the certificates",
             ) from error
 
     def link(self, path: str) -> str:

@@ -125,7 +125,7 @@ def wait_for_end(
         time.sleep(min(_ASK_EVERY_S, max(0.0, deadline - time.monotonic())))
     if run.state != "SUCCEEDED":
         raise RemoteRunError(
-            f"run {submitted.run}: {run.state.lower()}", details=_failures(run, steps), way_out=f"see {submitted.link}"
+            f"run {submitted.run}: {run.state.lower()}", details=_failures(run, steps), hint=f"see {submitted.link}"
         )
     return attrs.evolve(submitted, state=run.state)
 
@@ -204,7 +204,7 @@ def check_folder_is_seen(folder: str) -> None:
     if "://" in str(path) or not (path.is_dir() or path.parent.is_dir()):
         raise InputError(
             f"promotion folder {folder}: this machine does not see it, so it cannot tell what a run promoted",
-            way_out="mount it and give --promotion-folder, or do not wait (--no-wait)",
+            hint="mount it and give --promotion-folder, or do not wait (--no-wait)",
         )
 
 

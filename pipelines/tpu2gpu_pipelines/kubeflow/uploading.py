@@ -86,7 +86,5 @@ def find_experiment(server: Server, pipeline: str) -> str:
     }
     if name not in found:
         hint = did_you_mean(name, found) or f"there are {', '.join(sorted(found)) or 'none'}"
-        raise InputError(
-            f"experiment '{name}': not on the server; {hint}", way_out="leave --experiment out to make one"
-        )
+        raise InputError(f"experiment '{name}': not on the server; {hint}", hint="leave --experiment out to make one")
     return str(found[name])

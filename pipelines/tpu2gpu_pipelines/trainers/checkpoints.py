@@ -47,7 +47,7 @@ class TrainingCheckpoints:
         except tf.errors.OpError as error:
             raise UsageError(
                 f"training.checkpoint_root: {folder} cannot be written ({error.message})",
-                way_out="give a folder on a volume, or a gs:// URI",
+                hint="give a folder on a volume, or a gs:// URI",
             ) from error
 
     def restore(self) -> int:

@@ -40,7 +40,7 @@ def choose_strategy() -> Any:
     except (tf.errors.OpError, ValueError, RuntimeError, OSError) as error:
         raise EnvironmentLacksError(
             f"TPU '{address}': does not answer ({type(error).__name__}: {str(error).splitlines()[0]})",
-            way_out=f"set {_ADDRESS} to one that does, or hide it to train without",
+            hint=f"set {_ADDRESS} to one that does, or hide it to train without",
         ) from error
 
 
@@ -53,7 +53,7 @@ def _check_listening(address: str) -> None:
     except (OSError, ValueError) as error:
         raise EnvironmentLacksError(
             f"TPU '{address}': nothing listens there ({error})",
-            way_out=f"set {_ADDRESS} to a TPU that answers, or unset it to train without",
+            hint=f"set {_ADDRESS} to a TPU that answers, or unset it to train without",
         ) from error
 
 

@@ -21,7 +21,7 @@ def add(a: int, b: int) -> int:
 
 
 def refuse() -> None:
-    raise GraphError("two nodes", details=["a", "b"], way_out="cut them")
+    raise GraphError("two nodes", details=["a", "b"], hint="cut them")
 
 
 def fail() -> None:
@@ -70,7 +70,7 @@ def test_an_object_keeps_its_state_between_calls() -> None:
 def test_our_errors_cross_over_whole() -> None:
     with pytest.raises(GraphError) as caught:
         run_in_child(f"{HERE}:refuse", {}, name="cutter")
-    assert (caught.value.details, caught.value.way_out) == (("a", "b"), "cut them")
+    assert (caught.value.details, caught.value.hint) == (("a", "b"), "cut them")
 
 
 def test_other_errors_become_typed_with_their_trace() -> None:

@@ -42,11 +42,11 @@ def test_nothing_appears_when_the_work_fails(tmp_path: Path) -> None:
 def test_a_refusal_leaves_its_report_beside_the_absent_target(tmp_path: Path) -> None:
     with pytest.raises(RefusedError), publish(tmp_path / "out", about={}) as staging:
         staging.report["found"] = 3
-        raise RefusedError("no", details=["a", "b"], way_out="try less")
+        raise RefusedError("no", details=["a", "b"], hint="try less")
     report = json.loads((tmp_path / "out.report.json").read_text())
     assert report == {
         "found": 3,
-        "refused": {"error": "RefusedError", "message": "no", "details": ["a", "b"], "way_out": "try less"},
+        "refused": {"error": "RefusedError", "message": "no", "details": ["a", "b"], "hint": "try less"},
     }
     write(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -77,7 +77,7 @@ def test_what_the_library_said_of_an_engine_is_passed_on(runner_of: Callable[[st
     with pytest.raises(SourceError) as caught:
         runner_of("deserialize_cuda_engine")
     assert caught.value.details == ("the serialization version is 239, not 240",)
-    assert "with the TensorRT that is installed here" in caught.value.way_out
+    assert "with the TensorRT that is installed here" in caught.value.hint
 
 
 def test_the_runner_changes_the_profile_only_when_it_must(runner_of: Callable[[str], EngineRunner]) -> None:
@@ -130,7 +130,7 @@ def test_an_unknown_dimension_beside_the_batch_is_named_with_the_way_out(built: 
     with pytest.raises(Tpu2GpuError, match="the engine's profile does not fit the model's inputs") as caught:
         convert_model(built(models.any_size), tmp_path / "serving", ConvertOptions(backend="tensorrt_rtx"))
     assert caught.value.details == ("image: float32 [?, ?, ?, 3]: a dimension beside the batch is unknown",)
-    assert "give --profile INPUT=MIN:OPT:MAX with whole shapes" in caught.value.way_out
+    assert "give --profile INPUT=MIN:OPT:MAX with whole shapes" in caught.value.hint
     assert "onnx" not in json.loads((tmp_path / "serving.report.json").read_text())  # it was not converted in vain
 
 
@@ -174,7 +174,7 @@ def test_what_onnx_runtime_does_not_run_is_an_error(tmp_path: Path) -> None:
         OnnxRunner(path)
     with pytest.raises(ConversionError, match="ONNX Runtime does not run the converted model") as caught:
         onnx._open(str(path), SimpleNamespace(inputs=(), outputs=()), {})
-    assert "cast the model" in caught.value.way_out
+    assert "cast the model" in caught.value.hint
 
 
 def test_a_signature_that_changed_in_conversion_is_listed(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def choosy(folder: Path) -> Path:
 def test_a_source_that_does_not_run_on_made_up_inputs_asks_for_real_ones(built: Built, tmp_path: Path) -> None:
     with pytest.raises(ExamplesError, match=r"the source does not run on made-up inputs \(seed 0") as caught:
         convert(built(choosy), tmp_path)
-    assert caught.value.way_out == "give --examples of real data"
+    assert caught.value.hint == "give --examples of real data"
 
 
 def test_a_file_that_cannot_be_quantised_is_said_to_be_so(tmp_path: Path) -> None:

@@ -53,11 +53,11 @@ def parse_meta_graph(path: Place) -> Any:
     try:
         meta = meta_graph_pb2.MetaGraphDef.FromString(path.read_bytes())
     except FileNotFoundError as error:
-        raise SourceError(f"{path}: not there", way_out="give --graph") from error
+        raise SourceError(f"{path}: not there", hint="give --graph") from error
     except DecodeError as error:
-        raise SourceError(f"{path}: damaged, it cannot be parsed", way_out="fetch it again, or give --graph") from error
+        raise SourceError(f"{path}: damaged, it cannot be parsed", hint="fetch it again, or give --graph") from error
     if not meta.graph_def.node:
-        raise SourceError(f"{path}: holds no graph", way_out="give --graph")
+        raise SourceError(f"{path}: holds no graph", hint="give --graph")
     return meta
 
 
@@ -86,7 +86,7 @@ def parse_inputs(texts: Iterable[str]) -> list[Input]:
         raise UsageError(
             "--input: inputs have the form NAME=TENSOR[:DTYPE[:SHAPE]]",
             details=wrong,
-            way_out="for example image=InfeedQueue/dequeue:0:float32:?x224x224x3",
+            hint="for example image=InfeedQueue/dequeue:0:float32:?x224x224x3",
         )
     return parsed
 

@@ -44,7 +44,7 @@ def read_weights(path: Place) -> Arrays:
                     names = _layer_names(json.loads(archive.read("config.json")))
         file = h5py.File(stored, "r")
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: damaged ({error})", way_out="fetch it again") from error
+        raise SourceError(f"{path}: damaged ({error})", hint="fetch it again") from error
     root = file.get("model_weights", file)
     found: dict[str, Any] = {}
     numbered = "layers" in root or "_layer_checkpoint_dependencies" in root
@@ -99,7 +99,7 @@ class KerasArrays(Arrays):
                 raise UnsupportedError(
                     f"{self.prefix}: the file numbers the weights of {layer!r}, and the order of "
                     f"{', '.join(sorted(variables))} is not known",
-                    way_out="give --graph package.module:function that builds the Keras model",
+                    hint="give --graph package.module:function that builds the Keras model",
                 )
             ordered = (
                 variables if unknown else sorted(variables, key=lambda name: _ORDER.index(name.rpartition("/")[2]))

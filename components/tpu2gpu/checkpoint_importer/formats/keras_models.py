@@ -38,13 +38,13 @@ def rebuild_model(path: Place) -> Any:
     version, description = _description(path)
     lambdas = sorted(set(_lambdas(description)))
     if lambdas:
-        raise UnsupportedError(f"{path}: holds Python code, in {', '.join(lambdas)}", way_out=_WAY_OUT)
+        raise UnsupportedError(f"{path}: holds Python code, in {', '.join(lambdas)}", hint=_WAY_OUT)
     name = "tf_keras" if version.startswith(("1.", "2.")) else "keras"
     try:
         keras = importlib.import_module(name)
     except ImportError as error:
         raise EnvironmentLacksError(
-            f"{path}: written by Keras {version}, which is not installed", way_out="pip install tf-keras"
+            f"{path}: written by Keras {version}, which is not installed", hint="pip install tf-keras"
         ) from error
     with fetched(path) as file:
         # Keras 2 tells the kind of file by the text of its name.
@@ -61,7 +61,7 @@ def _description(path: Place) -> tuple[str, Any]:
                     return version, json.loads(archive.read("config.json"))
         return _attribute(path, "keras_version"), json.loads(_attribute(path, "model_config"))
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: its description of the model is damaged ({error})", way_out=_WAY_OUT) from error
+        raise SourceError(f"{path}: its description of the model is damaged ({error})", hint=_WAY_OUT) from error
 
 
 def _attribute(path: Place, name: str) -> str:
@@ -71,7 +71,7 @@ def _attribute(path: Place, name: str) -> str:
         with path.open("rb") as stored, h5py.File(stored, "r") as file:
             text = file.attrs.get(name, "")
     except OSError as error:
-        raise SourceError(f"{path}: damaged ({error})", way_out="fetch it again") from error
+        raise SourceError(f"{path}: damaged ({error})", hint="fetch it again") from error
     return text.decode() if isinstance(text, bytes) else str(text)
 
 

@@ -45,7 +45,7 @@ def read_onto_graph(source: Source, options: ImportOptions) -> Found:
         Tpu2GpuError: Weights and graph do not fit.
     """
     if source.kind == sources.META_GRAPH:
-        raise SourceError(f"{source.path}: a graph without its checkpoint", way_out="give the checkpoint's prefix")
+        raise SourceError(f"{source.path}: a graph without its checkpoint", hint="give the checkpoint's prefix")
     if not options.graph:
         if source.kind in (sources.KERAS, sources.HDF5) and holds_model(source.path):
             with _explained(source.path):
@@ -56,7 +56,7 @@ def read_onto_graph(source: Source, options: ImportOptions) -> Found:
             f"{source.path}: a bare checkpoint has no graph"
             if source.kind not in (sources.KERAS, sources.HDF5)
             else f"{source.path}: holds weights alone, and no model",
-            way_out="give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it",
+            hint="give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it",
         )
     path = place(options.graph)
     if path.exists():
@@ -64,7 +64,7 @@ def read_onto_graph(source: Source, options: ImportOptions) -> Found:
     if ":" in options.graph:
         return _onto_built(_load(options.graph), source, options)
     raise UsageError(
-        f"--graph {options.graph}: neither there nor of the form package.module:function", way_out="check the path"
+        f"--graph {options.graph}: neither there nor of the form package.module:function", hint="check the path"
     )
 
 
@@ -86,9 +86,7 @@ def _onto_file(path: Place, source: Source, options: ImportOptions) -> Found:
         return _serve(_meta_of_graph_def(path), source, options)
     if graph.kind == sources.SAVED_MODEL:
         return _onto_saved_model(path, source, options)
-    raise UsageError(
-        f"--graph {path}: a {graph.kind} holds no graph", way_out="give a SavedModel, or a .meta or .pb file"
-    )
+    raise UsageError(f"--graph {path}: a {graph.kind} holds no graph", hint="give a SavedModel, or a .meta or .pb file")
 
 
 def _onto_meta(path: Place, source: Source, options: ImportOptions) -> Found:
@@ -119,7 +117,7 @@ def _meta_of_graph_def(path: Place) -> Any:
         else:
             text_format.Parse(path.read_text(encoding="utf-8"), meta.graph_def)
     except (DecodeError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise SourceError(f"{path}: damaged, it cannot be parsed", way_out="fetch it again") from error
+        raise SourceError(f"{path}: damaged, it cannot be parsed", hint="fetch it again") from error
     return meta
 
 
@@ -153,7 +151,7 @@ def _load(spec: str) -> Callable[[], Any]:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(
-            f"--graph {spec}: {error}", way_out="give package.module:function that can be imported"
+            f"--graph {spec}: {error}", hint="give package.module:function that can be imported"
         ) from error
     if not callable(function):
         raise UsageError(f"--graph {spec}: not a function")
@@ -180,7 +178,7 @@ def _onto_built(build: Callable[[], Any], source: Source, options: ImportOptions
     if not isinstance(outputs, dict) or not all(hasattr(it, "name") for it in outputs.values()):
         raise UsageError(
             f"--graph {options.graph}: gives {type(outputs).__name__}",
-            way_out="return a Keras model, or in a TensorFlow 1 graph the output tensors by name (a dict)",
+            hint="return a Keras model, or in a TensorFlow 1 graph the output tensors by name (a dict)",
         )
     named = {name: tensor.name for name, tensor in outputs.items()}
     return serve_training_graph(
@@ -239,5 +237,5 @@ def _explained(what: object) -> Iterator[None]:
     except Exception as error:
         first = (str(error).strip() or "no message").splitlines()[0]
         raise SourceError(
-            f"{what}: {type(error).__name__}: {first}", way_out="give --graph package.module:function that builds it"
+            f"{what}: {type(error).__name__}: {first}", hint="give --graph package.module:function that builds it"
         ) from error

@@ -88,8 +88,8 @@ def find_source(source: str | os.PathLike[str], step: int | None = None) -> Sour
         kind = _kind_of_file(_first_shard(path))
         return _one(path, kind, step) if kind == CHECKPOINT_V1 else Source(kind, path)
     if place(f"{prefix}.meta").is_file():
-        raise SourceError(f"{source}: {prefix.name}.index is missing", way_out="fetch the whole checkpoint")
-    raise SourceError(f"{source}: nothing is there", way_out="check the path")
+        raise SourceError(f"{source}: {prefix.name}.index is missing", hint="fetch the whole checkpoint")
+    raise SourceError(f"{source}: nothing is there", hint="check the path")
 
 
 def _first_shard(path: Place) -> Place:
@@ -115,7 +115,7 @@ def _kind_of_file(path: Place) -> str:
         return GRAPH_DEF
     if kind := _kind_of_message(path.read_bytes()):
         return kind
-    raise SourceError(f"{path}: not a model or checkpoint that we know", way_out="give a SavedModel's folder")
+    raise SourceError(f"{path}: not a model or checkpoint that we know", hint="give a SavedModel's folder")
 
 
 def _kind_of_message(data: bytes) -> str:
@@ -138,7 +138,7 @@ def _kind_of_message(data: bytes) -> str:
 def _one(prefix: Place, kind: str, step: int | None) -> Source:
     found = _step_of(prefix.name)
     if step is not None and found != step:
-        raise SourceError(f"{prefix}: not a checkpoint of step {step}", way_out="give the training folder")
+        raise SourceError(f"{prefix}: not a checkpoint of step {step}", hint="give the training folder")
     return Source(kind, prefix, found)
 
 
@@ -154,16 +154,14 @@ def _of_folder(folder: Place, step: int | None) -> Source:
         found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
         raise SourceError(
             f"{folder}: neither a SavedModel nor a checkpoint, it holds {found}",
-            way_out="give the folder that holds saved_model.pb, or a training folder",
+            hint="give the folder that holds saved_model.pb, or a training folder",
         )
     steps = {name: _step_of(name) for name in prefixes}
     if step is not None:
         named = [name for name, found in steps.items() if found == step]
         if not named:
             known = sorted(found for found in steps.values() if found is not None)
-            raise SourceError(
-                f"{folder}: no checkpoint of step {step}", way_out=f"there are {', '.join(map(str, known))}"
-            )
+            raise SourceError(f"{folder}: no checkpoint of step {step}", hint=f"there are {', '.join(map(str, known))}")
         chosen = sorted(named)[0]
     else:
         newest = [Path(name).name for name in listed[:1] if Path(name).name in prefixes]
@@ -179,7 +177,7 @@ def _read_state(folder: Place) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path}: damaged ({error})", way_out="give the checkpoint's prefix") from error
+        raise CheckpointError(f"{path}: damaged ({error})", hint="give the checkpoint's prefix") from error
 
 
 def _step_of(name: str) -> int | None:

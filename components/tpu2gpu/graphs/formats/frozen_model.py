@@ -45,7 +45,7 @@ def _read_saved_model(path: Path, file: Path) -> ServingModel:
     try:
         constants = read_saved_model_file(file, saved_model) if file.is_file() else []
     except (DecodeError, ValueError) as error:
-        raise SourceError(f"{file}: damaged, it cannot be parsed", way_out="freeze the model again") from error
+        raise SourceError(f"{file}: damaged, it cannot be parsed", hint="freeze the model again") from error
     if not constants:
         parse_saved_model(path)  # says what is wrong
     meta = choose_meta_graph(saved_model, path)

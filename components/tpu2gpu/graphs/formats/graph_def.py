@@ -73,7 +73,7 @@ def read_graph_def(path: str | os.PathLike[str], *, light: bool = False) -> Serv
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file") from error
     except (DecodeError, ValueError) as error:
-        raise SourceError(f"{path}: damaged, it cannot be parsed", way_out="freeze the model again") from error
+        raise SourceError(f"{path}: damaged, it cannot be parsed", hint="freeze the model again") from error
     nodes = {node.name: node for node in graph.node}
     model = ServingModel(
         nodes=nodes,
@@ -133,7 +133,7 @@ def _read_signatures(path: Place) -> dict[str, Any]:
         signatures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["signatures"]
         return {name: {"inputs": it["inputs"], "outputs": it["outputs"]} for name, it in signatures.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceError(f"{path}: damaged ({error})", way_out="remove it, or freeze the model again") from error
+        raise SourceError(f"{path}: damaged ({error})", hint="remove it, or freeze the model again") from error
 
 
 def _by_structure(nodes: dict[str, Any], path: Place) -> dict[str, dict[str, str]]:

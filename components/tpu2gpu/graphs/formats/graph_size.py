@@ -54,5 +54,5 @@ def check_graph_size(model: ServingModel, max_bytes: int) -> None:
         raise UnsupportedError(
             f"the frozen graph would have {total} bytes, {max_bytes} are allowed",
             details=[f"{name}: {sizes[name]} bytes" for name in largest],
-            way_out="keep the largest weights as variables with --split-weights",
+            hint="keep the largest weights as variables with --split-weights",
         )

@@ -65,7 +65,7 @@ def read_bare_graph(path: str | os.PathLike[str], outputs: Iterable[str] = ()) -
         meta.signature_def.clear()
         meta.signature_def[DEFAULT_SIGNATURE].CopyFrom(_signature(meta, wanted, path))
     elif not meta.signature_def:
-        raise UsageError(f"{path}: has no signature", way_out="name what it should return with --output NAME")
+        raise UsageError(f"{path}: has no signature", hint="name what it should return with --output NAME")
     _add_initialiser(meta)
     if not meta.saver_def.restore_op_name:
         meta.saver_def.restore_op_name = _restore_op(meta.graph_def) or _add_restore_op(meta.graph_def)
@@ -97,7 +97,7 @@ def _parse(path: Path) -> Any:
             if meta.graph_def.node and all(node.name and node.op for node in meta.graph_def.node):
                 return meta
     raise SourceError(
-        f"{path}: neither a MetaGraphDef (.meta) nor a GraphDef (.pb, .pbtxt)", way_out="write the graph again"
+        f"{path}: neither a MetaGraphDef (.meta) nor a GraphDef (.pb, .pbtxt)", hint="write the graph again"
     )
 
 

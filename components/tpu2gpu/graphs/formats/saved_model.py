@@ -43,14 +43,14 @@ def parse_saved_model(source: str | os.PathLike[str]) -> Any:
     if not path.is_file():
         raise SourceError(
             f"{source}: not a SavedModel ({SAVED_MODEL_FILE} is missing)",
-            way_out=f"give the folder that holds {SAVED_MODEL_FILE}",
+            hint=f"give the folder that holds {SAVED_MODEL_FILE}",
         )
     try:
         saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except DecodeError as error:
-        raise SourceError(f"{path}: damaged, it cannot be parsed", way_out="export the model again") from error
+        raise SourceError(f"{path}: damaged, it cannot be parsed", hint="export the model again") from error
     if not saved_model.meta_graphs:
-        raise SourceError(f"{path}: holds no graph", way_out="export the model again")
+        raise SourceError(f"{path}: holds no graph", hint="export the model again")
     return saved_model
 
 
@@ -63,7 +63,7 @@ def choose_meta_graph(saved_model: Any, source: str | os.PathLike[str]) -> Any:
     serving = [graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags]
     if not serving:
         tags = [sorted(graph.meta_info_def.tags) for graph in saved_model.meta_graphs]
-        raise SourceError(f"{source}: no graph is tagged 'serve', the tags are {tags}", way_out="export it for serving")
+        raise SourceError(f"{source}: no graph is tagged 'serve', the tags are {tags}", hint="export it for serving")
     return min(serving, key=lambda graph: len(graph.meta_info_def.tags))
 
 
@@ -108,7 +108,7 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
         if name not in (INIT_SIGNATURE, _TRAIN_SIGNATURE) and signature.outputs
     }
     if not signatures:
-        raise SignatureError(f"{source}: the model has no signature", way_out="export it with a serving signature")
+        raise SignatureError(f"{source}: the model has no signature", hint="export it with a serving signature")
     flattener = Flattener(meta.graph_def, ops)
     for signature in signatures.values():
         for infos in (signature.inputs, signature.outputs):
@@ -168,7 +168,7 @@ def _assets(meta: Any, source: Place, flattener: Flattener) -> list[Asset]:
             continue
         path = source / ASSETS_FOLDER / asset.filename
         if ".." in Path(asset.filename).parts or not path.is_file():
-            raise SourceError(f"{source}: asset {asset.filename!r} is missing", way_out="export the model again")
+            raise SourceError(f"{source}: asset {asset.filename!r} is missing", hint="export the model again")
         assets.append(Asset(node, path))
         # TensorFlow 2 has a placeholder where loaders of flat graphs want a constant to feed.
         if flattener.nodes[node].op == "Placeholder":

@@ -107,5 +107,5 @@ def check_size(pieces: Iterable[Piece], what: str, constants: Iterable[tuple[str
         raise UnsupportedError(
             f"{what} would have {size} bytes, protobuf allows {MAX_PROTO_BYTES}",
             details=[f"{name}: {size_bytes} bytes" for name, size_bytes in largest],
-            way_out="keep the weights as variables: use the model without freezing it",
+            hint="keep the weights as variables: use the model without freezing it",
         )

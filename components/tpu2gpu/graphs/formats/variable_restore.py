@@ -162,12 +162,12 @@ def restore_variables(
         raise GraphError(
             f"{bundle.prefix}: does not fit the graph",
             details=wrong,
-            way_out="give the graph's own checkpoint, or --rename 'REGEX=REPLACEMENT' where names differ",
+            hint="give the graph's own checkpoint, or --rename 'REGEX=REPLACEMENT' where names differ",
         )
     if use_ema and len(without_shadow) == len(model.variables):
         raise GraphError(
             f"{bundle.prefix}: holds no moving average of any weight, none is called NAME{SHADOW}",
-            way_out="leave --use-ema out",
+            hint="leave --use-ema out",
         )
     return _account(bundle, used, dropped, without_shadow)
 

@@ -152,7 +152,7 @@ class Flattener:
             raise GraphError(
                 "the signature writes to variables or tables while it serves",
                 details=writes,
-                way_out="export a signature without side effects",
+                hint="export a signature without side effects",
             )
 
     def _has_effect(self, op: str) -> bool:

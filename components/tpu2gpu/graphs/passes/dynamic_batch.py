@@ -62,7 +62,7 @@ def free_batch(model: ServingModel, trained_with: int | None, wanted: int | None
             raise GraphError(
                 f"--batch {wanted}: the graph was made for {batch} examples, and nodes may hold that number",
                 details=[f"{name}: {reason}" for name, reason in flow.unproved.items()],
-                way_out=f"leave --batch out, and give {batch} examples in each request",
+                hint=f"leave --batch out, and give {batch} examples in each request",
             )
         _set_inputs(model, batch, batch)
         return Freed(batch, batch, held_by=flow.unproved)

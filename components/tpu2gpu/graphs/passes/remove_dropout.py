@@ -58,7 +58,7 @@ def remove_dropouts(graph: TrainingGraph, outputs: Iterable[str]) -> None:
             graph.note("dropouts", node.name)
     if odd:
         raise GraphError(
-            "random masks that are no dropout", details=odd, way_out="give the output of a network built for inference"
+            "random masks that are no dropout", details=odd, hint="give the output of a network built for inference"
         )
 
 

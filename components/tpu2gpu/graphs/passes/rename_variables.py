@@ -91,7 +91,7 @@ def rename_variables(model: ServingModel, rules: Iterable[str], *, defaults: boo
     clashes = [f"{new!r}: from {', '.join(old)}" for new, old in wanted.items() if len(old) > 1]
     clashes += [f"{new!r}: a node has this name" for new, old in wanted.items() if new in model.nodes and old != [new]]
     if clashes:
-        raise UsageError("--rename: names must stay apart", details=clashes, way_out="make the rules more specific")
+        raise UsageError("--rename: names must stay apart", details=clashes, hint="make the rules more specific")
     changed = {old[0]: new for new, old in wanted.items() if old[0] != new}
     for old_name, new_name in changed.items():
         node, variable = model.nodes.pop(old_name), model.variables.pop(old_name)

@@ -153,7 +153,7 @@ class HandleReplacer:
             return self._twins[key]
         if name in self._making:
             raise UnsupportedError(
-                f"function {name} calls itself and captures variables", way_out="convert the model without freezing it"
+                f"function {name} calls itself and captures variables", hint="convert the model without freezing it"
             )
         self._making.add(name)
         function = type(self._functions[name])()
@@ -209,7 +209,7 @@ def replace_handles(model: ServingModel, names: Iterable[str]) -> list[str]:
         raise UnsupportedError(
             "ops take variables in a way that cannot be frozen",
             details=replacer.refused,
-            way_out="convert the model without freezing it",
+            hint="convert the model without freezing it",
         )
     return sorted(set(model.functions) - before)
 

@@ -76,7 +76,7 @@ def serve_meta_graph(
     served = to_inference(graph, ops, inputs, wanted or outputs)
     if INIT_SIGNATURE in meta.signature_def and any("Table" in node.op for node in served.nodes.values()):
         raise UnsupportedError(
-            f"{source}: tables beside a training graph are not imported", way_out="export a signature for serving"
+            f"{source}: tables beside a training graph are not imported", hint="export a signature for serving"
         )
     model = ServingModel(
         nodes=served.nodes,

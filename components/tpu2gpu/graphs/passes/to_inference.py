@@ -127,7 +127,7 @@ def _existing(graph: TrainingGraph, inliner: Inliner, tensor: str) -> str:
     name = split_tensor(current)[0]
     if name not in graph.nodes:
         near = did_you_mean(name, graph.nodes) if len(graph.nodes) < 50_000 else ""
-        raise SignatureError(f"the graph has no tensor {tensor!r}", way_out=near)
+        raise SignatureError(f"the graph has no tensor {tensor!r}", hint=near)
     return current
 
 
@@ -148,13 +148,13 @@ def _logits(graph: TrainingGraph) -> dict[str, str]:
         raise SignatureError(
             f"the graph has {len(found)} losses, so its outputs cannot be told",
             details=[f"{tensor}: goes into {loss}" for tensor, loss in found.items()],
-            way_out="choose with --output NAME=TENSOR",
+            hint="choose with --output NAME=TENSOR",
         )
     likely = candidate_outputs(graph.nodes.values())
     raise SignatureError(
         "the graph has no loss that is known, so its outputs cannot be told",
         details=likely[:20],
-        way_out="name them with --output NAME=TENSOR" + ("; these are likely" if likely else ""),
+        hint="name them with --output NAME=TENSOR" + ("; these are likely" if likely else ""),
     )
 
 
@@ -219,7 +219,7 @@ def _cut_feeds(
         _cut(graph, given, placeholders)
     if not placeholders:
         raise SignatureError(
-            "no infeed, iterator or placeholder feeds the outputs", way_out="cut with --input NAME=TENSOR:DTYPE:SHAPE"
+            "no infeed, iterator or placeholder feeds the outputs", hint="cut with --input NAME=TENSOR:DTYPE:SHAPE"
         )
 
 
@@ -232,14 +232,14 @@ def _is_setting(node: Any) -> bool:
 def _cut(graph: TrainingGraph, given: Input, placeholders: dict[str, tuple[str, int, Shape | None]]) -> None:
     """Put a placeholder in a tensor's place."""
     if given.name in placeholders:
-        raise SignatureError(f"two inputs are called {given.name!r}", way_out="name them with --input NAME=TENSOR")
+        raise SignatureError(f"two inputs are called {given.name!r}", hint="name them with --input NAME=TENSOR")
     node, index = graph.nodes[split_tensor(given.tensor)[0]], split_tensor(given.tensor)[1]
     dtype, shape = _type_and_shape(graph, node, index)
     dtype, shape = given.dtype or dtype, given.shape if given.shape is not None else shape
     if not dtype:
         raise SignatureError(
             f"input {given.name!r}: the type of {given.tensor} is unknown",
-            way_out=f"give it: --input {given.name}={given.tensor}:DTYPE:SHAPE",
+            hint=f"give it: --input {given.name}={given.tensor}:DTYPE:SHAPE",
         )
     if node.op == "Placeholder" and node.name == given.name:
         placeholder = node
@@ -295,5 +295,5 @@ def _check(nodes: Mapping[str, Any], placeholders: Mapping[str, Any]) -> None:
         raise GraphError(
             "nodes on the way to the outputs cannot serve",
             details=found,
-            way_out="cut before them with --input, or choose other outputs with --output",
+            hint="cut before them with --input, or choose other outputs with --output",
         )

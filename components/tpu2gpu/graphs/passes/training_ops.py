@@ -32,11 +32,11 @@ def check_inference_form(model: ServingModel, source: str | os.PathLike[str]) ->
         raise GraphError(
             f"{source}: ops of the TPU stand between its inputs and outputs",
             details=found,
-            way_out="export a signature for serving on CPU or GPU",
+            hint="export a signature for serving on CPU or GPU",
         )
     if found := training_form(model.nodes):
         raise GraphError(
-            f"{source}: the graph is in training form", details=found, way_out="export it with training=False"
+            f"{source}: the graph is in training form", details=found, hint="export it with training=False"
         )
 
 

@@ -253,12 +253,12 @@ def _collect(folder: Path, labels: Sequence[str]) -> dict[str, Agreement]:
     for file in sorted(folder.glob(f"*{_ERROR}")):
         told = json.loads(file.read_text(encoding="utf-8"))
         kind: type[Tpu2GpuError] = getattr(errors, told["error"])
-        raise kind(told["message"], details=told["details"], way_out=told["way_out"])
+        raise kind(told["message"], details=told["details"], hint=told["hint"])
     results = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob(f"*{_RESULT}")]
     found = {result["label"]: Agreement.from_json(result["found"]) for result in results}
     if missing := [label for label in labels if label not in found]:
         raise RemoteRunError(
             f"the Beam runner left out the results of {', '.join(missing)}",
-            way_out="models, examples and output must lie where every worker sees them under the same path",
+            hint="models, examples and output must lie where every worker sees them under the same path",
         )
     return {label: found[label] for label in labels}

@@ -69,7 +69,7 @@ def find_scores(
     if unknown := [name for name in named if name not in scores]:
         raise UsageError(
             f"{flag('scores')} {unknown[0]}: no output of that name holds numbers [examples, classes]",
-            way_out=did_you_mean(unknown[0], scores) or "name one of " + ", ".join(scores),
+            hint=did_you_mean(unknown[0], scores) or "name one of " + ", ".join(scores),
         )
     fitting = [name for name in named[:1] or scores if labels is not None and len(scores[name]) == len(labels)]
     if labels is None or not fitting:
@@ -80,7 +80,7 @@ def find_scores(
         raise ExamplesError(
             f"the labels go from {labels.min()} to {labels.max()}, but output {widest} has {scores[widest].shape[1]} "
             "classes, from 0",
-            way_out="--label names another feature, --scores another output",
+            hint="--label names another feature, --scores another output",
         )
     found = max(roomy, key=lambda name: count_right(scores[name], labels).right)
     return found, list(named or [found])

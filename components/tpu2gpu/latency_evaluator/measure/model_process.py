@@ -58,7 +58,7 @@ class Entry:
         if is_address(path):
             parse_address(self.given)
         elif not Path(path).exists():
-            raise SourceError(f"{path}: no such file or folder", way_out=f"give the {label}'s folder")
+            raise SourceError(f"{path}: no such file or folder", hint=f"give the {label}'s folder")
         else:
             self._files = model_files(path)
 
@@ -131,7 +131,7 @@ class Entry:
         self.close()
         if self._is_baseline:
             raise SourceError(
-                f"the baseline failed while {doing}: {error.message}", details=error.details, way_out=error.way_out
+                f"the baseline failed while {doing}: {error.message}", details=error.details, hint=error.hint
             ) from error
         # Of the child's log, the last line says most.
         last = f" ({error.details[-1].strip()})" if error.details and error.details[-1] not in error.message else ""

@@ -177,7 +177,7 @@ class Subject:
         if len(shapes) > 1:
             raise UnsupportedError(
                 f"output {name}: its shape changes from request to request, such as {shapes[0]} and {shapes[-1]}",
-                way_out="export a signature whose outputs have one shape, padded where need be",
+                hint="export a signature whose outputs have one shape, padded where need be",
             )
         if shapes[0][:1] == (batch_size,):
             joined: Array = np.concatenate(parts)

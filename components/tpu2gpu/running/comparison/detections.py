@@ -117,7 +117,7 @@ def find_detections(outputs: Mapping[str, Array], named: Mapping[str, str]) -> D
     """
     for part, name in named.items():
         if name not in outputs:
-            raise UsageError(f"--detections {part}={name}: no such output", way_out=did_you_mean(name, outputs))
+            raise UsageError(f"--detections {part}={name}: no such output", hint=did_you_mean(name, outputs))
         if not _has_form(part, outputs[name]):
             raise UsageError(f"--detections {part}={name}: its shape is {list(outputs[name].shape)}")
     for boxes in [named["boxes"]] if "boxes" in named else _boxes_by_name(outputs):
@@ -135,7 +135,7 @@ def find_detections(outputs: Mapping[str, Array], named: Mapping[str, str]) -> D
         if found["scores"] is not None:
             return DetectionOutputs(boxes, found["scores"], found["classes"], found["count"])
     if named:
-        raise UsageError("--detections: boxes and scores belong together", way_out="name both, as PART=OUTPUT")
+        raise UsageError("--detections: boxes and scores belong together", hint="name both, as PART=OUTPUT")
     return None
 
 

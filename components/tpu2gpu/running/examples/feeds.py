@@ -75,7 +75,7 @@ def read_examples(
     records = itertools.islice(read_records(find_files(files)), limit)
     found = parse_examples(records, inputs, features=features, label=label, boxes=boxes)
     if not found.count:
-        raise ExamplesError(f"{', '.join(files)}: no examples in there", way_out="give files that hold some")
+        raise ExamplesError(f"{', '.join(files)}: no examples in there", hint="give files that hold some")
     return found
 
 
@@ -123,7 +123,7 @@ def parse_examples(
             raise ExamplesError(
                 f"{file}, record {number}: the example does not fit the model",
                 details=problems,
-                way_out=f"the example has {present}; --feature INPUT=FEATURE chooses",
+                hint=f"the example has {present}; --feature INPUT=FEATURE chooses",
             )
         count += 1
     feeds = {row.input: row.stack(columns[row.input]) for row in rows} if count else {}
@@ -193,7 +193,7 @@ class _Row:
             raise ExamplesError(
                 f"feature {self.feature}: {len(shapes)} different sizes, such as "
                 f"{_shape_text(shapes[0])} and {_shape_text(shapes[-1])}",
-                way_out="pad the examples to one size, or give files whose examples have one size",
+                hint="pad the examples to one size, or give files whose examples have one size",
             )
         return np.stack(rows)
 
@@ -204,7 +204,7 @@ def _rows_for(inputs: Sequence[TensorSpec], features: Mapping[str, str]) -> list
         if name not in known:
             raise UsageError(
                 f"--feature {name}={features[name]}: the model has no input {name}, it has {', '.join(known)}",
-                way_out=did_you_mean(name, known),
+                hint=did_you_mean(name, known),
             )
     rows, problems = [], []
     for spec in inputs:
@@ -222,7 +222,7 @@ def _rows_for(inputs: Sequence[TensorSpec], features: Mapping[str, str]) -> list
         raise UnsupportedError(
             "examples cannot feed this model",
             details=problems,
-            way_out="export a signature whose inputs are batches of one size",
+            hint="export a signature whose inputs are batches of one size",
         )
     return rows
 
@@ -268,5 +268,5 @@ def _labels(labels: list[int], count: int, label: str | None) -> Array | None:
     if labels:
         raise ExamplesError(f"label {label}: {count - len(labels)} of {count} examples have none")
     if count and label not in (None, DEFAULT_LABEL):
-        raise ExamplesError(f"label {label}: no example has such a feature", way_out="--label names the right one")
+        raise ExamplesError(f"label {label}: no example has such a feature", hint="--label names the right one")
     return None

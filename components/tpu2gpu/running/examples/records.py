@@ -33,7 +33,7 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
         missing += [] if files else [empty]
     if missing or not found:
         raise ExamplesError(
-            "examples: nothing to read", details=missing, way_out="give TFRecord files, globs or a folder of files"
+            "examples: nothing to read", details=missing, hint="give TFRecord files, globs or a folder of files"
         )
     return list(dict.fromkeys(found))
 
@@ -63,7 +63,7 @@ def read_records(files: Sequence[Path], skip: int = 0) -> Iterator[tuple[Path, i
                 number += 1
         except (tf.errors.OpError, DecodeError) as error:
             what = "no tf.Example" if isinstance(error, DecodeError) else "damaged, or no TFRecord file"
-            raise ExamplesError(f"{file}, record {number}: {what}", way_out=_hint(file, compression)) from error
+            raise ExamplesError(f"{file}, record {number}: {what}", hint=_hint(file, compression)) from error
 
 
 def _hint(file: Path, compression: str) -> str:

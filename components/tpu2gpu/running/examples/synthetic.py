@@ -34,7 +34,7 @@ def make_examples(inputs: Sequence[TensorSpec], count: int, seed: int) -> Exampl
         if spec.dtype == "string" or not spec.shape or None in spec.shape[1:]
     ]
     if unfit:
-        raise UnsupportedError("requests cannot be made up", details=unfit, way_out="give --examples")
+        raise UnsupportedError("requests cannot be made up", details=unfit, hint="give --examples")
     rng = np.random.default_rng(seed)
     return Examples({spec.name: _values(rng, spec, count) for spec in inputs}, None, count)
 

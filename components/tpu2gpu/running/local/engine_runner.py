@@ -62,7 +62,7 @@ class EngineRunner:
             raise SourceError(
                 f"{path}: {library.title} {self._trt.__version__} cannot load it on a {self._gpu.name}",
                 details=self._logger.errors(),
-                way_out=f"convert the model again with the {library.title} that is installed here",
+                hint=f"convert the model again with the {library.title} that is installed here",
             )
         self._context = self._engine.create_execution_context()
         if self._context is None:
@@ -145,7 +145,7 @@ class EngineRunner:
         if shapes := [name for name in names if self._engine.is_shape_inference_io(name)]:
             raise UnsupportedError(
                 f"{self._path}: the values of {', '.join(shapes)} are shapes, which the engine runner does not do",
-                way_out="run model.onnx instead",
+                hint="run model.onnx instead",
             )
 
     def _output(self, spec: TensorSpec) -> Array:
@@ -153,7 +153,7 @@ class EngineRunner:
         if any(size < 0 for size in shape):
             raise UnsupportedError(
                 f"{self._path}: the shape of {spec.name} depends on the data, which the engine runner does not do",
-                way_out="run model.onnx instead",
+                hint="run model.onnx instead",
             )
         output: Array = np.empty(shape, numpy_dtype(spec.dtype))
         self._buffers[spec.name].reserve(output.nbytes)
@@ -207,5 +207,5 @@ def _outside_profiles(path: Path, profiles: Sequence[EngineProfile], arrays: Map
     return SignatureError(
         f"{path}: shapes outside the engine's profile",
         details=details,
-        way_out="convert the model again with --profile",
+        hint="convert the model again with --profile",
     )

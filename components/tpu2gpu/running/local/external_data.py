@@ -46,7 +46,7 @@ def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
     try:
         references = list(_references(np.memmap(path, np.uint8, "r").data))
     except ValueError as error:
-        raise SourceError(f"{path}: damaged ({error})", way_out="convert the model again") from error
+        raise SourceError(f"{path}: damaged ({error})", hint="convert the model again") from error
     for name, about in references:
         location = about.get("location", "")
         if problem := _problem(path.parent, location, about):
@@ -57,7 +57,7 @@ def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
         raise SourceError(
             f"{path}: its external data cannot be used",
             details=wrong,
-            way_out="put the files into the model's own folder, or convert the model again",
+            hint="put the files into the model's own folder, or convert the model again",
         )
     return list(files)
 

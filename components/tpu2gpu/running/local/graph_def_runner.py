@@ -41,7 +41,7 @@ class GraphDefRunner:
         if signature not in model.signatures:
             known = sorted(model.signatures)
             raise SignatureError(
-                f"{path}: no signature '{signature}', it has {', '.join(known)}", way_out=did_you_mean(signature, known)
+                f"{path}: no signature '{signature}', it has {', '.join(known)}", hint=did_you_mean(signature, known)
             )
         import tensorflow as tf
         from tensorflow.core.framework import graph_pb2
@@ -58,14 +58,12 @@ class GraphDefRunner:
             self._function = imported.prune(list(inputs.values()), list(outputs.values()))
         except Exception as error:  # TensorFlow raises errors of every kind for damaged graphs
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise SourceError(
-                f"{path}: TensorFlow cannot load it ({reason})", way_out="freeze the model again"
-            ) from error
+            raise SourceError(f"{path}: TensorFlow cannot load it ({reason})", hint="freeze the model again") from error
         self.inputs, self.outputs = _specs(inputs), _specs(outputs)
         if unknown := [spec.name for spec in self.inputs if not spec.ranked]:
             raise UnsupportedError(
                 f"{path}: the number of dimensions is unknown for {', '.join(unknown)}",
-                way_out="freeze a model with shapes whose rank is known",
+                hint="freeze a model with shapes whose rank is known",
             )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

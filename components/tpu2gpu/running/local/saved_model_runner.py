@@ -47,14 +47,12 @@ class SavedModelRunner:
             self._loaded = tf.saved_model.load(str(path), tags=sorted(meta.meta_info_def.tags))
         except Exception as error:  # TensorFlow raises errors of every kind for damaged models
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise SourceError(
-                f"{path}: TensorFlow cannot load it ({reason})", way_out="export the model again"
-            ) from error
+            raise SourceError(f"{path}: TensorFlow cannot load it ({reason})", hint="export the model again") from error
         known = sorted(self._loaded.signatures)
         if signature not in known:
             raise SignatureError(
                 f"{path}: no signature '{signature}', it has {', '.join(known) or 'none'}",
-                way_out=did_you_mean(signature, known),
+                hint=did_you_mean(signature, known),
             )
         self.function = self._loaded.signatures[signature]
         self.inputs = _specs(self.function.structured_input_signature[1])
@@ -62,7 +60,7 @@ class SavedModelRunner:
         if unknown := [spec.name for spec in self.inputs if not spec.ranked]:
             raise UnsupportedError(
                 f"{path}: the number of dimensions is unknown for {', '.join(unknown)}",
-                way_out="export the model with shapes whose rank is known",
+                hint="export the model with shapes whose rank is known",
             )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -120,5 +118,5 @@ def set_threads(threads: int | None) -> None:
         found = tf.config.threading.get_intra_op_parallelism_threads()
         raise UsageError(
             f"TensorFlow runs already in this process, with {found or 'its own number of'} threads, not {threads}",
-            way_out="open each model in a process of its own",
+            hint="open each model in a process of its own",
         ) from error

@@ -34,13 +34,11 @@ def read_plan(folder: str | os.PathLike[str]) -> dict[str, Any]:
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = plan["format"]
     except FileNotFoundError as error:
-        raise SourceError(f"{folder}: no {PLAN} there", way_out="give a folder that `convert` wrote") from error
+        raise SourceError(f"{folder}: no {PLAN} there", hint="give a folder that `convert` wrote") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{path}: damaged ({error})", way_out="convert the model again") from error
+        raise SourceError(f"{path}: damaged ({error})", hint="convert the model again") from error
     if version != FORMAT:
-        raise UnsupportedError(
-            f"{path}: format {version}, this version reads {FORMAT}", way_out="convert the model again"
-        )
+        raise UnsupportedError(f"{path}: format {version}, this version reads {FORMAT}", hint="convert the model again")
     return plan
 
 
@@ -81,7 +79,7 @@ class ServingRunner:
             self._parts = [self._open(part, threads) for part in plan["parts"]]
             self._has_engines_inside = _has_engines_inside(plan)
         except (KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"{self._path / PLAN}: damaged ({error!r})", way_out="convert the model again") from error
+            raise SourceError(f"{self._path / PLAN}: damaged ({error!r})", hint="convert the model again") from error
 
     def _open(self, part: Mapping[str, Any], threads: int | None) -> _Part:
         names = part["onnx_names"]
@@ -180,4 +178,4 @@ def _check_digest(folder: Path, file: str) -> None:
     """An engine is a program: it is not loaded unless it is the one that the manifest lists."""
     listed = {entry["path"]: entry["sha256"] for entry in read_manifest(folder)["files"]}
     if listed.get(file) != sha256_of(folder / file):
-        raise ManifestError(f"{folder / file}: differs from the manifest", way_out="convert the model again")
+        raise ManifestError(f"{folder / file}: differs from the manifest", hint="convert the model again")

@@ -61,7 +61,7 @@ def parse_address(text: str) -> ServerAddress:
     """
     found = _FORM.fullmatch(text)
     if found is None:
-        raise UsageError(f"{text}: not a server's address", way_out=f"give {FORMS}")
+        raise UsageError(f"{text}: not a server's address", hint=f"give {FORMS}")
     protocol, transport, host, port, model, version = found.groups(default="")
     return ServerAddress(protocol, transport, host, int(port), model, version)
 

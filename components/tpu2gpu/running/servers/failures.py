@@ -31,10 +31,10 @@ def failure(address: ServerAddress, status: str, says: str, timeout_s: float) ->
 
 def unreachable(address: ServerAddress, why: object) -> EnvironmentLacksError:
     """Nobody listens there."""
-    way_out = "start the server, or give the address where it listens"
-    return EnvironmentLacksError(f"{address}: nobody answers at {address.authority} ({why})", way_out=way_out)
+    hint = "start the server, or give the address where it listens"
+    return EnvironmentLacksError(f"{address}: nobody answers at {address.authority} ({why})", hint=hint)
 
 
 def too_slow(address: ServerAddress, timeout_s: float) -> WorkerError:
     """It hangs, or takes too long."""
-    return WorkerError(f"{address}: no answer within {timeout_s:g} s", way_out="raise the time limit")
+    return WorkerError(f"{address}: no answer within {timeout_s:g} s", hint="raise the time limit")

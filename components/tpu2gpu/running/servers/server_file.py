@@ -68,11 +68,11 @@ def read_server_file(path: str | os.PathLike[str]) -> ServerFile:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
-        raise SourceError(f"{path}: not a server file", way_out="it needs the keys address and command")
+        raise SourceError(f"{path}: not a server file", hint="it needs the keys address and command")
     values |= {key: shlex.split(values[key]) for key in ("command", "stop") if isinstance(values.get(key), str)}
     found = from_mapping(ServerFile, values, str(path))
     if missing := [key for key in ("address", "command") if not getattr(found, key)]:
-        raise UsageError(f"{path}: without {' and '.join(missing)}", way_out="a server file needs address and command")
+        raise UsageError(f"{path}: without {' and '.join(missing)}", hint="a server file needs address and command")
     parse_address(_PLACEHOLDER.sub("1", found.address))
     if found.model is not None and not (Path(path).parent / found.model).exists():
         raise SourceError(f"{path}: model {found.model}: no such file or folder")

@@ -116,7 +116,7 @@ class StartedRunner:
                 self._check_runs()
                 if time.monotonic() > deadline:
                     says = f"{self._path}: not ready within {start_s:g} s ({error.message})"
-                    raise WorkerError(says, details=self._last_log_lines(), way_out="raise start_s") from error
+                    raise WorkerError(says, details=self._last_log_lines(), hint="raise start_s") from error
             time.sleep(_LOOK_AGAIN_S)
 
     def _check_runs(self) -> None:
@@ -130,7 +130,7 @@ class StartedRunner:
                 self._process.wait(_END_S)
         code = self._process.poll()
         message = error.message if code is None else f"{error.message}; the server ended with exit code {code}"
-        return type(error)(message, details=[*error.details, *self._last_log_lines()], way_out=error.way_out)
+        return type(error)(message, details=[*error.details, *self._last_log_lines()], hint=error.hint)
 
     def _last_log_lines(self) -> list[str]:
         self._log.seek(0)
@@ -168,7 +168,7 @@ def _check_free(path: Path, address: ServerAddress) -> None:
         return
     raise EnvironmentLacksError(
         f"{path}: another server answers at {address.authority} already",
-        way_out="stop it, or write {port} in place of the number to get a free one",
+        hint="stop it, or write {port} in place of the number to get a free one",
     )
 
 

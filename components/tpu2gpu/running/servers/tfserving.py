@@ -24,7 +24,7 @@ def choose_signature(signatures: Mapping[str, Any], name: str, address: ServerAd
     if name not in signatures:
         known = sorted(signatures)
         raise SignatureError(
-            f"{address}: no signature '{name}', it has {', '.join(known) or 'none'}", way_out=did_you_mean(name, known)
+            f"{address}: no signature '{name}', it has {', '.join(known) or 'none'}", hint=did_you_mean(name, known)
         )
     return signatures[name]
 

@@ -55,12 +55,12 @@ def choose_backend(options: ConvertOptions) -> Backend:
     """
     if options.int8 and not options.examples:
         raise UsageError(
-            "--int8: ranges are measured on real data", way_out="give --examples of the data that it will see"
+            "--int8: ranges are measured on real data", hint="give --examples of the data that it will see"
         )
     if options.backend == "tf_trt" and options.layout == "triton":
         raise UsageError(
             "--layout triton with --backend tf_trt: Triton loads SavedModels up to version 25.02 only",
-            way_out="choose --layout tf_serving or plain",
+            hint="choose --layout tf_serving or plain",
         )
     if options.backend == "onnx":
         backend = Backend("", "--backend onnx was asked for", (), "", ())
@@ -75,7 +75,7 @@ def _engine_builder(options: ConvertOptions, seen: Mapping[str, Availability]) -
     if not wanted.available and options.backend != "auto":
         raise EnvironmentLacksError(
             f"the back end {wanted.backend} cannot be used here: {wanted.reason}",
-            way_out="choose --backend auto to take the best that can",
+            hint="choose --backend auto to take the best that can",
         )
     everything = tuple(seen.values())
     if wanted.backend == "tf_trt":
@@ -131,7 +131,7 @@ def _check_options_of(backend: Backend, options: ConvertOptions) -> None:
         raise UsageError(
             "options that do not fit the engine's builder",
             details=wrong,
-            way_out="leave them out, or convert with --backend tensorrt where there is a GPU; for several kinds of "
+            hint="leave them out, or convert with --backend tensorrt where there is a GPU; for several kinds of "
             "engine convert several times, into several targets",
         )
 

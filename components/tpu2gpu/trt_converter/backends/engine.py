@@ -100,7 +100,7 @@ def refuse_float64(converted: Mapping[str, Any]) -> None:
     if "float64" in converted["weights_size_bytes"] or any(spec["dtype"] == "float64" for spec in specs):
         raise ConversionError(
             "the model computes in float64, for which TensorRT takes float32 without a word",
-            way_out="cast it to float32 or float16 first, or convert with --backend onnx",
+            hint="cast it to float32 or float16 first, or convert with --backend onnx",
         )
 
 

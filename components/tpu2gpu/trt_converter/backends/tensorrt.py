@@ -78,7 +78,7 @@ def build_engine(
         raise ConversionError(
             f"{plan.library.title} cannot build the engine",
             details=logger.errors() or ["it gave no reason"],
-            way_out="convert with --backend onnx, or take what it names out of the model",
+            hint="convert with --backend onnx, or take what it names out of the model",
         )
     Path(engine_path).write_bytes(engine)
     if timing_cache:
@@ -149,7 +149,7 @@ def _parse(trt: Any, network: Any, logger: Any, onnx_path: str, library: Library
     raise ConversionError(
         f"{library.title} does not take the model",
         details=list(dict.fromkeys(details)) or logger.errors(),
-        way_out="convert with --backend onnx, or take what it names out of the model",
+        hint="convert with --backend onnx, or take what it names out of the model",
     )
 
 

@@ -81,7 +81,7 @@ def _data_center(trt: ModuleType, builder: Any, network: Any, plan: BuildPlan, p
     if level is None:
         raise EnvironmentLacksError(
             f"TensorRT {trt.__version__} does not know the hardware compatibility {plan.hardware_compatibility}",
-            way_out="choose another --hardware-compatibility, or a newer TensorRT",
+            hint="choose another --hardware-compatibility, or a newer TensorRT",
         )
     config = CreateConfig(profiles=profiles, hardware_compatibility_level=level)(builder, network)
     if plan.timing_cache and Path(plan.timing_cache).exists():
@@ -99,7 +99,7 @@ def begin_with(config: Any, path: Path) -> None:
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         raise SourceError(
             f"{path}: not a timing cache of this TensorRT and this GPU",
-            way_out="give --timing-cache a file for each of them; one that does not exist yet is begun",
+            hint="give --timing-cache a file for each of them; one that does not exist yet is begun",
         )
 
 

@@ -265,12 +265,12 @@ def _describe(tensor: Any, spec: TensorSpec, model: TritonModel) -> None:
 
     if spec.dtype not in _TYPES or not spec.ranked:
         raise UnsupportedError(
-            f"{spec}: Triton cannot be told of it", way_out="convert with --layout plain, without a model repository"
+            f"{spec}: Triton cannot be told of it", hint="convert with --layout plain, without a model repository"
         )
     if model.backend == "python" and spec.dtype == "bfloat16":
         raise UnsupportedError(
             f"{spec}: Triton's python back end has no bfloat16 arrays",
-            way_out="cast the signature to float32, or choose --triton-backend onnxruntime",
+            hint="cast the signature to float32, or choose --triton-backend onnxruntime",
         )
     tensor.name = spec.name
     tensor.data_type = messages.DataType.Value(_TYPES[spec.dtype])

@@ -193,7 +193,7 @@ def _open(onnx_path: str, reference: Runner, names: Mapping[str, Mapping[str, st
         raise ConversionError(
             "ONNX Runtime does not run the converted model",
             details=[str(error)],
-            way_out="cast the model to float16 or float32 if it holds types that ONNX Runtime lacks on the CPU",
+            hint="cast the model to float16 or float32 if it holds types that ONNX Runtime lacks on the CPU",
         ) from error
     wrong = _differences(reference.inputs, runner.inputs, names["inputs"], "input")
     wrong += _differences(reference.outputs, runner.outputs, names["outputs"], "output")

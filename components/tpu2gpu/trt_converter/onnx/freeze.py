@@ -89,7 +89,7 @@ def check_types(frozen: FrozenGraph) -> None:
         raise ConversionError(
             f"the model computes in bfloat16, which tf2onnx does not know: {len(found)} nodes",
             details=found[:_NODES_SHOWN],
-            way_out="cast it first, with `tpu2gpu cast --to float16` or `--to float32`",
+            hint="cast it first, with `tpu2gpu cast --to float16` or `--to float32`",
         )
 
 
@@ -146,7 +146,7 @@ def _frozen_by_tensorflow(runner: SavedModelRunner, *, large: bool) -> FrozenGra
     except Exception as error:  # TensorFlow raises errors of every kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConversionError(
-            f"TensorFlow cannot freeze the model ({reason})", way_out="give the converter what the Freezer wrote"
+            f"TensorFlow cannot freeze the model ({reason})", hint="give the converter what the Freezer wrote"
         ) from error
     inputs = [tensor.name for tensor in ends.inputs[: len(names_in)]]  # what the function captured comes behind
     outputs = [tensor.name for tensor in ends.outputs]

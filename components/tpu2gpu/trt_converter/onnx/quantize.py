@@ -72,7 +72,7 @@ def quantise(
             if not kept:
                 raise ConversionError(
                     f"--int8: the model has none of {', '.join(_QUANTISED)} left to quantise",
-                    way_out="leave --int8 out, or exclude less",
+                    hint="leave --int8 out, or exclude less",
                 )
             quantize_static(
                 prepared,
@@ -100,7 +100,7 @@ def quantise(
         except Exception as error:  # ONNX Runtime raises errors of every kind
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ConversionError(
-                f"ONNX Runtime cannot quantise the model ({reason})", way_out="leave --int8 out"
+                f"ONNX Runtime cannot quantise the model ({reason})", hint="leave --int8 out"
             ) from error
         model = onnx.load(quantised)
     check_onnx(model)
@@ -169,7 +169,7 @@ def _excluded(nodes: Sequence[Any], patterns: Sequence[str]) -> set[str]:
         raise UsageError(
             "--int8-exclude",
             details=wrong,
-            way_out="report.json lists nodes under int8.quantised and tensors under int8.sensitivity",
+            hint="report.json lists nodes under int8.quantised and tensors under int8.sensitivity",
         )
     return found
 

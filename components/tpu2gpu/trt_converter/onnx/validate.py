@@ -45,7 +45,7 @@ def check_operations(model: Any, complaints: list[str]) -> None:
         raise ConversionError(
             f"{len(unknown)} kind{'s' if len(unknown) > 1 else ''} of operation in the model cannot be converted",
             details=[f"{kind}: {_shown(names)}" for kind, names in unknown.items()],
-            way_out="take them out of the signature: decode, look up and preprocess before the model",
+            hint="take them out of the signature: decode, look up and preprocess before the model",
         )
     if complaints:
         raise ConversionError("tf2onnx could not convert all of the model", details=complaints)

@@ -59,7 +59,7 @@ def place(model: ServingModel, costs: Costs, *, for_engine: bool) -> Placement |
         raise ConversionError(
             "the model cannot be split: nothing that computes is left for the accelerator",
             details=summary(model, refused),
-            way_out="serve it with TensorFlow, or take what is listed out of the signature",
+            hint="serve it with TensorFlow, or take what is listed out of the signature",
         )
     return Placement(parts, refused)
 

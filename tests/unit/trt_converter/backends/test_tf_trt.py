@@ -121,7 +121,7 @@ def test_a_model_of_which_nothing_becomes_an_engine_is_refused(
             environment={**ENVIRONMENT, **stand_in, "PYTHONPATH": str(Path(__file__).parents[4])},
         )
     assert "1 Sum: TF-TRT takes it, but made no engine of 50 operations or more around it" in caught.value.details
-    assert "--minimum-segment-size" in caught.value.way_out
+    assert "--minimum-segment-size" in caught.value.hint
 
 
 def graphs() -> tuple[Any, Any]:

@@ -101,7 +101,7 @@ def test_a_model_without_anything_to_accelerate_is_refused_with_all_reasons(buil
     with pytest.raises(ConversionError, match="nothing that computes is left") as caught:
         placed(built(models.jpeg_reader))
     assert any(detail.startswith("StatelessWhile: inside it: ") for detail in caught.value.details)
-    assert caught.value.way_out
+    assert caught.value.hint
 
 
 def by_values(folder: Path) -> Path:

@@ -133,7 +133,7 @@ def rewrite(
         raise ConversionError(
             "TF-TRT makes no engine of anything in this model",
             details=[f"{len(each.nodes)} {each.op}: {each.reason}" for each in coverage.left_out],
-            way_out="lower --minimum-segment-size, or convert with --backend onnx",
+            hint="lower --minimum-segment-size, or convert with --backend onnx",
         )
     return converter, coverage
 

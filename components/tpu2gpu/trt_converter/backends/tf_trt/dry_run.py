@@ -35,11 +35,11 @@ def find_coverage(source: str | os.PathLike[str], options: ConvertOptions) -> En
     if options.backend != "tf_trt":
         raise UsageError(
             f"--dry-run with --backend {options.backend}: it tells what TF-TRT does",
-            way_out="choose --backend tf_trt; the other back ends report their coverage when they convert",
+            hint="choose --backend tf_trt; the other back ends report their coverage when they convert",
         )
     if reason := why_no_tf_trt():
         raise EnvironmentLacksError(
-            f"TF-TRT's segmenter cannot be run here: {reason}", way_out="convert with --backend tensorrt_rtx or onnx"
+            f"TF-TRT's segmenter cannot be run here: {reason}", hint="convert with --backend tensorrt_rtx or onnx"
         )
     limit = options.memory_limit_mib
     found, _ = run_in_child(

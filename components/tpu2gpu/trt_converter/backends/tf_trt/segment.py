@@ -72,7 +72,7 @@ def check_tensorflow() -> None:
     if not tf.sysconfig.get_build_info().get("is_tensorrt_build"):
         raise EnvironmentLacksError(
             f"TensorFlow {tf.__version__} was built without TF-TRT",
-            way_out="install the package tensorflow in a version up to 2.17, not tensorflow-cpu",
+            hint="install the package tensorflow in a version up to 2.17, not tensorflow-cpu",
         )
 
 
