@@ -9,32 +9,32 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from tpu2gpu._version import __version__
 
 if TYPE_CHECKING:
     from tpu2gpu.checkpoint_importer.component import CheckpointImporter as CheckpointImporter
-    from tpu2gpu.checkpoint_importer.importing import ImportOptions as ImportOptions
     from tpu2gpu.checkpoint_importer.importing import import_model as import_model
     from tpu2gpu.checkpoint_importer.inspecting import inspect_model as inspect_model
+    from tpu2gpu.checkpoint_importer.options import ImportOptions as ImportOptions
     from tpu2gpu.errors import Tpu2GpuError as Tpu2GpuError
     from tpu2gpu.freezer.component import Freezer as Freezer
-    from tpu2gpu.freezer.freezing import FreezeOptions as FreezeOptions
     from tpu2gpu.freezer.freezing import freeze_model as freeze_model
+    from tpu2gpu.freezer.options import FreezeOptions as FreezeOptions
     from tpu2gpu.latency_evaluator.component import LatencyEvaluator as LatencyEvaluator
-    from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions as EvaluateOptions
     from tpu2gpu.latency_evaluator.evaluating import evaluate_model as evaluate_model
-    from tpu2gpu.precision_caster.casting import CastOptions as CastOptions
+    from tpu2gpu.latency_evaluator.options import EvaluateOptions as EvaluateOptions
     from tpu2gpu.precision_caster.casting import cast_checkpoint as cast_checkpoint
     from tpu2gpu.precision_caster.casting import cast_model as cast_model
     from tpu2gpu.precision_caster.component import PrecisionCaster as PrecisionCaster
+    from tpu2gpu.precision_caster.options import CastOptions as CastOptions
     from tpu2gpu.running.loading import load as load
     from tpu2gpu.storage.publishing import verify_model as verify_model
     from tpu2gpu.tfx.artifacts import Checkpoint as Checkpoint
     from tpu2gpu.trt_converter.component import TRTConverter as TRTConverter
-    from tpu2gpu.trt_converter.converting import ConvertOptions as ConvertOptions
     from tpu2gpu.trt_converter.converting import convert_model as convert_model
+    from tpu2gpu.trt_converter.options import ConvertOptions as ConvertOptions
     from tpu2gpu.unfreezer.component import Unfreezer as Unfreezer
-    from tpu2gpu.unfreezer.unfreezing import UnfreezeOptions as UnfreezeOptions
+    from tpu2gpu.unfreezer.options import UnfreezeOptions as UnfreezeOptions
     from tpu2gpu.unfreezer.unfreezing import unfreeze_model as unfreeze_model
 
 _HOMES = {

@@ -10,13 +10,13 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.checkpoint_importer.importing import ImportOptions
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError, UsageError
-from tpu2gpu.freezer.freezing import FreezeOptions
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+from tpu2gpu.freezer.options import FreezeOptions
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.options import option
-from tpu2gpu.precision_caster.casting import CastOptions
-from tpu2gpu.trt_converter.converting import ConvertOptions
+from tpu2gpu.precision_caster.options import CastOptions
+from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
 from tpu2gpu_pipelines.kubeflow.options import KubeflowOptions
 from tpu2gpu_pipelines.sections import fill

@@ -85,7 +85,7 @@ def make_checkpoint(prefix: Path, scale: float, dtype: Any = np.float32) -> None
 
 def ours(source: Path, target: Path, *, threads: int, to: str = "float16", thorough: bool = False, **_: Any) -> None:
     """What `cast_checkpoint` does, without the manifest's digests."""
-    from tpu2gpu.precision_caster.casting import CastOptions
+    from tpu2gpu.precision_caster.options import CastOptions
     from tpu2gpu.precision_caster.weights import cast_weights, choose_types
     from tpu2gpu.progress import silent
     from tpu2gpu.tensorbundle.reader import Bundle

@@ -55,15 +55,16 @@ def make_model(folder: str, width: str, layers: str) -> None:
 
 
 def ours(source: str, target: str) -> None:
-    from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
+    from tpu2gpu.freezer.freezing import freeze_model
+    from tpu2gpu.freezer.options import FreezeOptions
 
     freeze_model(source, target, FreezeOptions(format="graph_def"))
 
 
 def ours_alone(source: str, target: str) -> None:
-    from tpu2gpu.freezer.freezing import freeze_variables
     from tpu2gpu.graphs.formats.graph_def import write_graph_def
     from tpu2gpu.graphs.formats.saved_model import read_saved_model
+    from tpu2gpu.graphs.passes.freeze_variables import freeze_variables
 
     model = read_saved_model(source)
     freeze_variables(model)

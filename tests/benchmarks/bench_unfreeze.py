@@ -35,7 +35,8 @@ def prepare() -> None:
 
 def make_frozen(folder: str, width: str, layers: str) -> None:
     from tests.benchmarks.bench_freeze import make_model
-    from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
+    from tpu2gpu.freezer.freezing import freeze_model
+    from tpu2gpu.freezer.options import FreezeOptions
 
     make_model(f"{folder}.model", width, layers)
     freeze_model(f"{folder}.model", folder, FreezeOptions(format="graph_def"))

@@ -247,7 +247,7 @@ def test_a_step_that_cannot_raises_its_own_error_and_leaves_no_output(
     tmp_path: Path, built: Callable[..., Path]
 ) -> None:
     from tpu2gpu import Freezer
-    from tpu2gpu.freezer.freezing import FreezeOptions
+    from tpu2gpu.freezer.options import FreezeOptions
 
     given, options = given_model(built(convnet)), FreezeOptions(signature=("no_such_signature",))
     with pytest.raises(SignatureError, match="no_such_signature"):

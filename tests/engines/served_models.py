@@ -14,12 +14,14 @@ import attrs
 import numpy as np
 
 from tests.engines.triton_server import TritonServer
-from tpu2gpu.precision_caster.casting import CastOptions, cast_model
+from tpu2gpu.precision_caster.casting import cast_model
+from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.opening import open_runner
-from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.layouts import triton
+from tpu2gpu.trt_converter.options import ConvertOptions
 
 Built = Callable[..., Path]
 ROWS = (1, 3, 2, 1, 4, 1)  # of the requests that are sent at once

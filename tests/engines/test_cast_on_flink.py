@@ -13,7 +13,8 @@ import pytest
 
 from tests.engines import flink_cluster
 from tests.engines.flink_cluster import FlinkCluster
-from tpu2gpu.precision_caster.casting import CastOptions, cast_checkpoint
+from tpu2gpu.precision_caster.casting import cast_checkpoint
+from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -13,7 +13,8 @@ import yaml
 from tests.engines import triton_server
 from tests.models.evaluation_models import features, onnx_model, weights, write_examples
 from tpu2gpu.errors import EnvironmentLacksError, SourceError, WorkerError
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
+from tpu2gpu.latency_evaluator.evaluating import evaluate_model
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.running.opening import open_runner
 
 DELAY_MS = 100

@@ -15,7 +15,8 @@ import pytest
 
 from tests.models import tpu_training
 from tests.models.answers import ask
-from tpu2gpu.checkpoint_importer.importing import ImportOptions, import_model
+from tpu2gpu.checkpoint_importer.importing import import_model
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 
 _RUN = """
 import sys, numpy as np, tensorflow.compat.v1 as tf

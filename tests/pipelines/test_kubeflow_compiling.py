@@ -13,14 +13,14 @@ import yaml
 
 from tests.pipelines import kubeflow_pipelines
 from tests.pipelines.kubeflow_examples import EXAMPLES, GOLDEN, NAMES
-from tpu2gpu.checkpoint_importer.importing import ImportOptions
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import OutputExistsError, UnsupportedError, UsageError
-from tpu2gpu.freezer.freezing import FreezeOptions
+from tpu2gpu.freezer.options import FreezeOptions
 from tpu2gpu.latency_evaluator.budgets.verification_level import required_level
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.options import from_json, to_json
-from tpu2gpu.precision_caster.casting import CastOptions
-from tpu2gpu.trt_converter.converting import ConvertOptions
+from tpu2gpu.precision_caster.options import CastOptions
+from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
 from tpu2gpu_pipelines.kubeflow.compiling import CompiledPipeline, compile_pipeline
 from tpu2gpu_pipelines.kubeflow.specification import Spec, kebab_case, steps_of

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.storage.publishing import read_manifest, verify_model
 from tpu2gpu_pipelines.cli import describe_run
 from tpu2gpu_pipelines.local import METADATA, run_pipeline

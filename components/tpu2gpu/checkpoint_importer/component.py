@@ -10,7 +10,7 @@ from tfx.types.standard_artifacts import Model
 
 from tpu2gpu import options as option_forms
 from tpu2gpu.checkpoint_importer.executor import Executor
-from tpu2gpu.checkpoint_importer.importing import ImportOptions
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import UsageError
 from tpu2gpu.tfx.artifacts import Checkpoint
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from tfx.dsl.components.base.base_executor import BaseExecutor
 
-from tpu2gpu.checkpoint_importer.importing import ImportOptions, import_model
+from tpu2gpu.checkpoint_importer.importing import import_model
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.tfx.artifacts import model_source, model_target
 from tpu2gpu.tfx.step import Step, log_progress
 

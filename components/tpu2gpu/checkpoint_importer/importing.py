@@ -11,63 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.options import option
+from tpu2gpu.checkpoint_importer.options import ImportOptions, ImportResult
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.publishing import describe_source, publish
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
-
-
-@attrs.frozen(kw_only=True)
-class ImportOptions:
-    """What to import, and how.
-
-    Attributes:
-        graph: The graph for a checkpoint that has none: a SavedModel, a `.meta` or `.pb` file, or
-            `package.module:function` that builds it.
-        step: The step of training that is wanted from a training folder; the newest when not given.
-        input: Where to cut a training graph, `NAME=TENSOR[:DTYPE[:SHAPE]]`; infeeds and placeholders otherwise.
-        output: What the model returns, `NAME=TENSOR`; the logits before the loss otherwise.
-        batch: Examples in each request, fixed; any number when not given, where the graph allows it.
-        signature: The signatures to keep; all when none is named.
-        rename: Rules for variables' names, `REGEX=REPLACEMENT`, applied in order.
-        drop: Tensors of the checkpoint that are not wanted, besides optimizer slots, moving averages and steps.
-        use_ema: Take the moving averages of weights as the weights.
-        keep_bfloat16: Go on computing in bfloat16 where the source does; otherwise in float32.
-    """
-
-    graph: str = option("", "the graph of a bare checkpoint: a model, or package.module:function", metavar="GRAPH")
-    step: int | None = option(None, "the step of training (default: the newest)", minimum=0)
-    input: tuple[str, ...] = option((), "cut a training graph here", metavar="NAME=TENSOR[:DTYPE[:SHAPE]]")
-    output: tuple[str, ...] = option((), "return this tensor", metavar="NAME=TENSOR")
-    batch: int | None = option(None, "fix the number of examples in a request", minimum=1)
-    signature: tuple[str, ...] = option((), "keep this signature (default: all)", metavar="NAME")
-    rename: tuple[str, ...] = option((), "rename variables, in order", metavar="'REGEX=REPLACEMENT'")
-    drop: tuple[str, ...] = option((), "leave out tensors of the checkpoint", metavar="REGEX")
-    use_ema: bool = option(False, "take the moving averages of weights as the weights")
-    keep_bfloat16: bool = option(False, "go on computing in bfloat16 where the source does")
-
-
-@attrs.frozen
-class ImportResult:
-    """What an import found and did.
-
-    Attributes:
-        target: The SavedModel that was written.
-        signatures: Names of its signatures.
-        variables: Number of its variables.
-        size_bytes: Bytes of its variables.
-        report: What `report.json` holds.
-        remarks: What stands in the report and should not be overlooked.
-    """
-
-    target: Path
-    signatures: tuple[str, ...]
-    variables: int
-    size_bytes: int
-    report: dict[str, Any]
-    remarks: tuple[str, ...] = ()
 
 
 def import_model(

@@ -11,7 +11,7 @@ from tpu2gpu.errors import CheckpointError, Tpu2GpuError
 from tpu2gpu.storage.paths import Place, place
 
 if TYPE_CHECKING:
-    from tpu2gpu.checkpoint_importer.formats.checkpoint import Found
+    from tpu2gpu.checkpoint_importer.found import Found
     from tpu2gpu.graphs.formats.detection import Source
 
 
@@ -41,7 +41,7 @@ def inspect_model(source: str | os.PathLike[str]) -> Inspection:
         SourceError: Nothing is there, or nothing that we know.
         CheckpointError: A checkpoint is damaged.
     """
-    from tpu2gpu.checkpoint_importer.importing import ImportOptions
+    from tpu2gpu.checkpoint_importer.options import ImportOptions
     from tpu2gpu.checkpoint_importer.reading import read_source
     from tpu2gpu.graphs.formats import detection as sources
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tpu2gpu.checkpoint_importer.formats.checkpoint import (
-    Found,
     parse_inputs,
     parse_meta_graph,
     parse_outputs,
     serve_training_graph,
 )
 from tpu2gpu.checkpoint_importer.formats.keras_models import holds_model
+from tpu2gpu.checkpoint_importer.found import Found
 from tpu2gpu.errors import GraphError, UnsupportedError, UsageError
 from tpu2gpu.graphs.formats import detection as sources
 from tpu2gpu.graphs.formats.detection import Source
@@ -32,7 +32,7 @@ from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle.reader import Bundle
 
 if TYPE_CHECKING:
-    from tpu2gpu.checkpoint_importer.importing import ImportOptions
+    from tpu2gpu.checkpoint_importer.options import ImportOptions
 
 
 def read_source(source: Source, options: ImportOptions) -> Found:

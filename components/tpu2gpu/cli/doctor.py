@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu import __version__
+from tpu2gpu._version import __version__
 from tpu2gpu.hardware.tpu import has_tpu
 
 _PACKAGES = (

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tpu2gpu import __version__
+from tpu2gpu._version import __version__
 from tpu2gpu.cli.command import Commands, given_options, make_command, option_flags, run_commands
 from tpu2gpu.cli.terminal import Terminal, columns
 from tpu2gpu.errors import EnvironmentLacksError, UsageError
@@ -60,27 +60,27 @@ _STEPS = {
     "import": (
         "Make a clean inference SavedModel of a training output.",
         "checkpoint_importer.importing:import_model",
-        "checkpoint_importer.importing:ImportOptions",
+        "checkpoint_importer.options:ImportOptions",
     ),
     "cast": (
         "Cast a SavedModel, or a checkpoint, to another precision.",
         "precision_caster.casting:cast_model",
-        "precision_caster.casting:CastOptions",
+        "precision_caster.options:CastOptions",
     ),
     "freeze": (
         "Turn a SavedModel's variables into constants.",
         "freezer.freezing:freeze_model",
-        "freezer.freezing:FreezeOptions",
+        "freezer.options:FreezeOptions",
     ),
     "unfreeze": (
         "Turn a frozen model's weights back into variables.",
         "unfreezer.unfreezing:unfreeze_model",
-        "unfreezer.unfreezing:UnfreezeOptions",
+        "unfreezer.options:UnfreezeOptions",
     ),
     "convert": (
         "Convert a SavedModel to a GPU serving folder.",
         "trt_converter.converting:convert_model",
-        "trt_converter.converting:ConvertOptions",
+        "trt_converter.options:ConvertOptions",
     ),
 }
 _EVALUATE = "Measure candidates against a baseline, and bless or refuse them."
@@ -182,7 +182,7 @@ def _evaluate_command() -> click.Command:
         ["--latency-baseline"], metavar="PATH", help="the model to beat in speed  [default: the baseline]"
     )
     candidates = click.Argument(["candidates"], nargs=-1, required=True, metavar="CANDIDATE...")
-    options: type = _find("latency_evaluator.evaluating:EvaluateOptions")
+    options: type = _find("latency_evaluator.options:EvaluateOptions")
     parameters = [_path("BASELINE"), candidates, examples, out, rival, *option_flags(options)]
     return make_command("evaluate", f"{_EVALUATE}\n\n{_MODELS}", parameters, partial(_evaluate, options))
 

@@ -10,7 +10,7 @@ from tfx.types.standard_artifacts import Model
 
 from tpu2gpu import options as option_forms
 from tpu2gpu.freezer.executor import Executor
-from tpu2gpu.freezer.freezing import FreezeOptions
+from tpu2gpu.freezer.options import FreezeOptions
 
 FORMAT_VERSION = 2  # one more whenever the same options give another output: former results are not served again then
 

@@ -3,83 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from tpu2gpu.errors import GraphError, UsageError
-from tpu2gpu.options import option
+from tpu2gpu.freezer.options import FreezeOptions, FreezeResult
+from tpu2gpu.graphs.passes.freeze_variables import freeze_variables
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.publishing import describe_source, publish
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
-
-FORMATS = ("saved_model", "graph_def", "both")
-# A protocol buffer larger than this cannot be parsed.
-MAX_GRAPH_BYTES = (1 << 31) - 1
-_SMALLEST_GRAPH_BYTES = 1 << 14
-
-
-@attrs.frozen(kw_only=True)
-class FreezeOptions:
-    """What to take, what to do, and what to write.
-
-    Attributes:
-        checkpoint: The checkpoint of a `.meta` or `.pb` source, without `.index`.
-        output: What such a source's signature returns: `NODE`, `NODE:INDEX` or `KEY=NODE:INDEX`.
-        format: A SavedModel, a GraphDef (`frozen_graph.pb` with `signature.json`), or both in one folder.
-        signature: The signatures to keep; all when none is named.
-        to_inference: Bring a graph in training form to the form for serving, instead of refusing it.
-        clean: Take out identities and control dependencies that change nothing; answers keep their bits.
-        fold_constants: Compute what depends on constants alone; answers keep their bits, weights do not stay by name.
-        fold_batch_norm: Multiply batch norms into the convolutions before them; answers change in their last bits.
-        split_weights: Keep the largest weights as variables where the graph would be too large.
-        max_graph_bytes: How large the graph may be.
-    """
-
-    checkpoint: str = option("", "checkpoint of a .meta or .pb SOURCE, without .index", metavar="PREFIX")
-    output: tuple[str, ...] = option((), "output of a .meta or .pb SOURCE", metavar="[KEY=]NODE[:INDEX]")
-    format: str = option("saved_model", "what to write", choices=FORMATS)
-    signature: tuple[str, ...] = option((), "keep this signature (default: all)", metavar="NAME")
-    to_inference: bool = option(False, "bring a graph in training form to the form for serving")
-    clean: bool = option(True, "take out identities and control dependencies that change nothing")
-    fold_constants: bool = option(False, "compute what depends on constants alone")
-    fold_batch_norm: bool = option(False, "multiply batch norms into convolutions; changes the last bits of answers")
-    split_weights: bool = option(False, "keep the largest weights as variables where the graph would be too large")
-    max_graph_bytes: int = option(
-        MAX_GRAPH_BYTES, "how large the graph may be", minimum=_SMALLEST_GRAPH_BYTES, metavar="N"
-    )
-
-    def __attrs_post_init__(self) -> None:
-        """Check what options say together."""
-        if self.max_graph_bytes > MAX_GRAPH_BYTES:
-            raise UsageError(f"--max-graph-bytes {self.max_graph_bytes}: protobuf allows {MAX_GRAPH_BYTES}")
-        if self.split_weights and self.format != "saved_model":
-            raise UsageError("--split-weights: a GraphDef has no variables", hint="leave out --format")
-        if self.output and not self.checkpoint:
-            raise UsageError("--output: names outputs of a .meta or .pb SOURCE", hint="give its --checkpoint too")
-
-
-@attrs.frozen
-class FreezeResult:
-    """What was frozen.
-
-    Attributes:
-        target: The folder that was written.
-        frozen_variables: How many variables became constants.
-        kept_variables: How many stayed variables, because the graph would have been too large.
-        size_bytes: Bytes of the constants that were variables.
-        report: What `report.json` holds.
-    """
-
-    target: Path
-    frozen_variables: int
-    kept_variables: int
-    size_bytes: int
-    report: dict[str, Any]
 
 
 def freeze_model(
@@ -153,40 +89,6 @@ def freeze_model(
         progress("done", 3, 3)
     report = staging.report
     return FreezeResult(Path(target), len(frozen), len(report["kept_variables"]), report["size_bytes"], report)
-
-
-def freeze_variables(model: ServingModel, keep: Collection[str] = ()) -> list[str]:
-    """Put a constant of the same name in the place of each variable, and take out who read it.
-
-    Args:
-        model: The model, changed in place.
-        keep: Variables that stay.
-
-    Returns:
-        The functions of control flow that were written anew, because they captured variables.
-
-    Raises:
-        UnsupportedError: Something takes a variable that is neither a read nor control flow; all such nodes are
-            listed.
-    """
-    from tpu2gpu.graphs.passes.resource_handles import replace_handles
-
-    frozen = {name: variable for name, variable in model.variables.items() if name not in keep}
-    reads = {
-        node.name: node.input[0]
-        for node in model.nodes.values()
-        if node.op == "ReadVariableOp" and node.input[0] in frozen and len(node.input) == 1
-    }
-    rewritten = replace_handles(model, frozen)
-    for name, variable in frozen.items():
-        constant = type(model.nodes[name])(name=name, op="Const")
-        constant.attr["dtype"].type = variable.dtype
-        model.nodes[name] = constant
-        model.constants[name] = variable
-        del model.variables[name]
-    model.redirect(reads)
-    model.prune()
-    return [name for name in rewritten if name in model.functions]
 
 
 def _read(source: str | os.PathLike[str], options: FreezeOptions) -> tuple[ServingModel, dict[str, list[str]]]:

@@ -15,15 +15,16 @@ from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.hardware.gpu_memory import gpu_memory_bytes
 from tpu2gpu.hardware.host import CpuWatch, choose_cpus, momentary_state, stable_hardware
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, compare_answers
-from tpu2gpu.latency_evaluator.budgets.judge import Evidence, holds, judge
+from tpu2gpu.latency_evaluator.budgets.evidence import Evidence
+from tpu2gpu.latency_evaluator.budgets.judge import holds, judge
 from tpu2gpu.latency_evaluator.budgets.latency_checks import gated_percentile
 from tpu2gpu.latency_evaluator.budgets.quality import differing_specs
 from tpu2gpu.latency_evaluator.budgets.verification_level import reached_level
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
 from tpu2gpu.latency_evaluator.measure.load import Load, first_call_ms, warm_up
 from tpu2gpu.latency_evaluator.measure.model_process import Entry
 from tpu2gpu.latency_evaluator.measure.timing import time_scenarios
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
 from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, block_spread, speedup
 from tpu2gpu.progress import Progress

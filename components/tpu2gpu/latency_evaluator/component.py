@@ -9,8 +9,8 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBlessing
 
 from tpu2gpu import options as option_forms
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.executor import Executor
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.tfx.artifacts import Metrics, Report
 
 FORMAT_VERSION = 3  # one more whenever the same options give another output: former results are not served again then

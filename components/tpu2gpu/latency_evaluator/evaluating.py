@@ -10,59 +10,12 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import ManifestError, UsageError
-from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
-from tpu2gpu.latency_evaluator.options import AnswerOptions
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import EvaluateResult
-from tpu2gpu.options import as_mapping, flag, option
+from tpu2gpu.options import flag
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.running.servers.addresses import is_address
 from tpu2gpu.storage.publishing import check_free, describe_source, name_of, publish
-
-
-@attrs.frozen(kw_only=True)
-class EvaluateOptions(Budgets, AnswerOptions):
-    """What to measure, and the budgets."""
-
-    requests: int = option(1000, "requests to time with each model, one at a time", minimum=1)
-    max_requests: int | None = option(
-        None, "go on up to so many while the last windows differ by over 10 % (default: 3 times as many)", minimum=1
-    )
-    batch_size: int = option(1, "examples in a request", minimum=1)
-    scenario: tuple[str, ...] = option(
-        ("single_stream",),
-        "measure too: server (Poisson arrivals), offline (all requests at once); single_stream always is",
-        choices=("single_stream", "server", "offline"),
-    )
-    target_qps: float | None = option(
-        None,
-        "requests per second of the server scenario (default: half of what the slowest model answers one by one)",
-        minimum=0.001,
-    )
-    batch_sizes: tuple[int, ...] = option(
-        (), "also measure this batch size; the largest is that of the offline scenario", minimum=1
-    )
-    warm_up_requests: int = option(60, "the fewest requests before timing starts", minimum=1)
-    block_requests: int = option(20, "requests to one model before the next model's turn", minimum=1)
-    threads: int | None = option(None, "threads for each model on the CPU (default: one for each core)", minimum=1)
-    cpus: str | None = option(None, "the CPU cores that models may use, such as 0-3,8 (default: all)", metavar="CORES")
-    seed: int = option(0, "for the order of the models and the bootstrap", minimum=0)
-    signature: str = option("serving_default", "which signature of a SavedModel", metavar="NAME")
-    feature: tuple[str, ...] = option(
-        (), "the feature that feeds an input, where their names differ", metavar="INPUT=FEATURE"
-    )
-    max_examples: int | None = option(None, "read no more examples than this", minimum=1)
-    synthetic: int | None = option(
-        None, "make up so many requests in place of --examples: times only, answers to them prove little", minimum=1
-    )
-    timeout_s: float = option(600.0, "for loading a model, and for a block of its requests", minimum=0)
-
-    def features(self) -> dict[str, str]:
-        """`feature` as a mapping.
-
-        Raises:
-            UsageError: One is not INPUT=FEATURE.
-        """
-        return as_mapping("feature", self.feature, "INPUT=FEATURE")
 
 
 def evaluate_model(

@@ -9,8 +9,8 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.standard_artifacts import Model
 
 from tpu2gpu import options as option_forms
-from tpu2gpu.precision_caster.casting import CastOptions
 from tpu2gpu.precision_caster.executor import Executor
+from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.tfx.artifacts import Metrics
 
 FORMAT_VERSION = 3  # one more whenever the same options give another output: former results are not served again then

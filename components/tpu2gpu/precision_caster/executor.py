@@ -6,7 +6,8 @@ from typing import Any
 
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 
-from tpu2gpu.precision_caster.casting import CastOptions, cast_model
+from tpu2gpu.precision_caster.casting import cast_model
+from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.tfx.artifacts import model_source, model_target, write_metrics
 from tpu2gpu.tfx.step import Step, figures, log_progress, on_runner
 

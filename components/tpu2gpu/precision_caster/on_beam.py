@@ -33,7 +33,7 @@ from tpu2gpu.tensorbundle.streaming import CastPlan, CastTensor, Wanted, cast_sh
 from tpu2gpu.tfx.beam import run_on_beam
 
 if TYPE_CHECKING:
-    from tpu2gpu.precision_caster.casting import CastOptions
+    from tpu2gpu.precision_caster.options import CastOptions
 
 _RESULT = ".cast.json"
 

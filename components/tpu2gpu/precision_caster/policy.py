@@ -12,7 +12,7 @@ from tpu2gpu.precision_caster.rules import KEEP, compile_rules, decide, without_
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
-    from tpu2gpu.precision_caster.casting import CastOptions
+    from tpu2gpu.precision_caster.options import CastOptions
 
 # Matrix work, where the time goes: GPUs multiply in the narrow type and add up in float32.
 HEAVY = frozenset(

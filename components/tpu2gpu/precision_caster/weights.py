@@ -29,7 +29,7 @@ from tpu2gpu.tensorbundle.streaming import (
 )
 
 if TYPE_CHECKING:
-    from tpu2gpu.precision_caster.casting import CastOptions
+    from tpu2gpu.precision_caster.options import CastOptions
 
 
 @attrs.frozen

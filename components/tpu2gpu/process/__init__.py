@@ -1,1 +1,1 @@
-"""."""
+"""Child processes for native code."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from tpu2gpu.running.opening import Runner, open_runner
+from tpu2gpu.running.opening import open_runner
+from tpu2gpu.running.runner import Runner
 
 
 def load(folder: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None) -> Runner:

@@ -1,97 +1,19 @@
-"""Runners: every kind of model behind one face, so that two of them can be compared."""
+"""Opening a model of any kind."""
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
-import attrs
-import numpy as np
-
-from tpu2gpu.errors import SignatureError, SourceError
+from tpu2gpu.errors import SourceError
 from tpu2gpu.graphs.formats.graph_def import FROZEN_GRAPH_FILE
-from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
+from tpu2gpu.running.runner import Runner
 from tpu2gpu.running.servers.addresses import FORMS, is_address
 from tpu2gpu.running.servers.server_file import is_server_file
 
 PLAN = "plan.json"
 _ONNX_FIRST_BYTE = b"\x08"  # the key of ir_version, which every writer of ONNX files puts first
 _GRAPH_DEF_FIRST_BYTE = b"\x0a"  # the key of the first node
-
-
-@attrs.frozen
-class TensorSpec:
-    """An input or output of a model.
-
-    Attributes:
-        name: Its name in the signature.
-        dtype: numpy's name of its type (`float32`, `bfloat16`), or `string`.
-        shape: Its dimensions, None where a dimension is unknown.
-        ranked: False where even the number of an output's dimensions is unknown; the shape is empty then.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
-    ranked: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        """The specification as plain data; the shape is null where the number of dimensions is unknown."""
-        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape) if self.ranked else None}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
-        """Read `to_json`'s form back."""
-        return cls(data["name"], data["dtype"], tuple(data["shape"] or ()), data["shape"] is not None)
-
-    def __str__(self) -> str:
-        """`images: float32 [?, 8, 8, 1]`."""
-        dimensions = ", ".join("?" if size is None else str(size) for size in self.shape)
-        return f"{self.name}: {self.dtype} [{dimensions if self.ranked else '...'}]"
-
-
-class Runner(Protocol):
-    """A model that is ready to answer.
-
-    Attributes:
-        kind: `saved_model`, `graph_def`, `onnx`, `engine`, `serving` or `server`.
-        in_flight: How many requests it takes at once, from as many threads.
-        inputs: What `run` takes, sorted by name.
-        outputs: What `run` gives, sorted by name.
-    """
-
-    kind: str
-    in_flight: int
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request.
-
-        Raises:
-            SignatureError: The feeds do not fit the inputs; every misfit is listed.
-        """
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """What runs and on what: kind, device, provider, threads, versions of the libraries."""
-        ...
-
-    def close(self) -> None:
-        """Give its memory back."""
-        ...
-
-
-@runtime_checkable
-class SplitRunner(Protocol):
-    """A runner that can tell where a request's time goes."""
-
-    def take_split_ms(self) -> dict[str, float]:
-        """The mean time of a request in each part since this was last asked."""
-        ...
 
 
 def open_runner(
@@ -151,49 +73,6 @@ def graph_def_file(path: str | os.PathLike[str]) -> Path | None:
     """The file of a frozen GraphDef, where `path` is one or the folder of one."""
     file = Path(path) / FROZEN_GRAPH_FILE if Path(path).is_dir() else Path(path)
     return file if file.is_file() and _starts_with(file, _GRAPH_DEF_FIRST_BYTE) else None
-
-
-def check_feeds(
-    inputs: Sequence[TensorSpec], feeds: Mapping[str, Array], model: str | os.PathLike[str]
-) -> dict[str, Array]:
-    """Check feeds against a model's inputs.
-
-    Returns:
-        The feeds as arrays, in the order of the inputs.
-
-    Raises:
-        SignatureError: Names, types or shapes do not fit; every misfit is listed.
-    """
-    known = {spec.name for spec in inputs}
-    wrong = [f"{name}: the model has no such input" for name in feeds if name not in known]
-    arrays: dict[str, Array] = {}
-    for spec in inputs:
-        if spec.name not in feeds:
-            wrong.append(f"{spec}: missing")
-            continue
-        array = arrays[spec.name] = np.asarray(feeds[spec.name])
-        if not _has_dtype(array, spec.dtype) or not _fits(array.shape, spec.shape):
-            wrong.append(f"{spec}: given {dtype_name(array.dtype)} {list(array.shape)}")
-    if wrong:
-        raise SignatureError(f"{model}: the feeds do not fit the model's inputs", details=wrong)
-    return arrays
-
-
-def _has_dtype(array: Array, name: str) -> bool:
-    """As `dtype_name(array.dtype) == name`, but in a tenth of a microsecond: this is done for every request."""
-    return is_text(array) if name == "string" else array.dtype == _dtype_of(name)
-
-
-_dtype_of = functools.cache(numpy_dtype)
-
-
-def dtype_name(dtype: Any) -> str:
-    """numpy's name of a type, and `string` for every type that holds text or bytes."""
-    return "string" if is_text(np.empty(0, dtype)) else str(np.dtype(dtype).name)
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(expected) and all(want in (None, size) for size, want in zip(shape, expected, strict=True))
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:

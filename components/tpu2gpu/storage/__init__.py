@@ -1,1 +1,1 @@
-"""."""
+"""Folders as outputs: paths, all-or-nothing publishing with a manifest, and promotion."""

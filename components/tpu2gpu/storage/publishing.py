@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu import __version__
+from tpu2gpu._version import __version__
 from tpu2gpu.errors import ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
 from tpu2gpu.storage.paths import place
 

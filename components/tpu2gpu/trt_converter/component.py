@@ -10,8 +10,8 @@ from tfx.types.standard_artifacts import Examples, Model
 
 from tpu2gpu import options as option_forms
 from tpu2gpu.tfx.artifacts import Metrics
-from tpu2gpu.trt_converter.converting import ConvertOptions
 from tpu2gpu.trt_converter.executor import Executor
+from tpu2gpu.trt_converter.options import ConvertOptions
 
 FORMAT_VERSION = 4  # one more whenever the same options give another output: former results are not served again then
 

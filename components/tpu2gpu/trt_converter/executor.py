@@ -9,7 +9,8 @@ from tfx.dsl.components.base.base_executor import BaseExecutor
 
 from tpu2gpu.tfx.artifacts import examples_folder, model_source, model_target, write_metrics
 from tpu2gpu.tfx.step import Step, log_progress
-from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
+from tpu2gpu.trt_converter.options import ConvertOptions
 
 _WORDS = ("backend", "backend_version", "precision", "verified_level")
 

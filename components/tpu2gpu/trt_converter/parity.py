@@ -13,7 +13,7 @@ from tpu2gpu.errors import ExamplesError, ParityRefusedError
 from tpu2gpu.running.arrays import Array, is_float, load_arrays, numpy_dtype, save_arrays
 from tpu2gpu.running.comparison.parity import OutputParity, compare
 from tpu2gpu.running.examples.feeds import read_examples
-from tpu2gpu.running.opening import Runner, TensorSpec
+from tpu2gpu.running.runner import Runner, TensorSpec
 
 UNKNOWN_SIZE = 32  # what an unknown dimension is taken to be when nothing tells
 DEFAULT_EXAMPLES = 64

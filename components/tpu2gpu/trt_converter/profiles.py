@@ -10,7 +10,7 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.options import did_you_mean
 
 if TYPE_CHECKING:
-    from tpu2gpu.running.opening import TensorSpec
+    from tpu2gpu.running.runner import TensorSpec
 
 DEFAULT_BATCHES = (1, 8, 32)
 _BOUNDS = ("min", "opt", "max")

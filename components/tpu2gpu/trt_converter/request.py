@@ -15,7 +15,7 @@ from tpu2gpu.trt_converter.layouts.triton import check_name
 from tpu2gpu.trt_converter.profiles import Profile, parse_profiles
 
 if TYPE_CHECKING:
-    from tpu2gpu.trt_converter.converting import ConvertOptions
+    from tpu2gpu.trt_converter.options import ConvertOptions
 
 
 @attrs.frozen

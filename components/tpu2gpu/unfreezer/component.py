@@ -10,7 +10,7 @@ from tfx.types.standard_artifacts import Model
 
 from tpu2gpu import options as option_forms
 from tpu2gpu.unfreezer.executor import Executor
-from tpu2gpu.unfreezer.unfreezing import UnfreezeOptions
+from tpu2gpu.unfreezer.options import UnfreezeOptions
 
 FORMAT_VERSION = 2  # one more whenever the same options give another output: former results are not served again then
 

@@ -8,7 +8,8 @@ from tfx.dsl.components.base.base_executor import BaseExecutor
 
 from tpu2gpu.tfx.artifacts import model_source, model_target
 from tpu2gpu.tfx.step import Step, log_progress
-from tpu2gpu.unfreezer.unfreezing import UnfreezeOptions, unfreeze_model
+from tpu2gpu.unfreezer.options import UnfreezeOptions
+from tpu2gpu.unfreezer.unfreezing import unfreeze_model
 
 
 class Executor(BaseExecutor):

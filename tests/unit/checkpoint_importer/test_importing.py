@@ -10,8 +10,9 @@ import pytest
 
 from tests.models import networks
 from tests.models.answers import ask, images
-from tpu2gpu.checkpoint_importer.importing import ImportOptions, import_model
+from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.inspecting import inspect_model
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import GraphError, OutputExistsError, SignatureError, SourceError, UnsupportedError, UsageError
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.storage.publishing import verify_model

@@ -11,7 +11,8 @@ import pytest
 
 from tests.models import tpu_training
 from tests.models.answers import ask
-from tpu2gpu.checkpoint_importer.importing import ImportOptions, import_model
+from tpu2gpu.checkpoint_importer.importing import import_model
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import CheckpointError, SourceError
 from tpu2gpu.graphs.formats.detection import find_source
 

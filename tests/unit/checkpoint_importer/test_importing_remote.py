@@ -11,8 +11,9 @@ import pytest
 
 from tests.models import builders, networks, tpu_training
 from tests.models.answers import ask
-from tpu2gpu.checkpoint_importer.importing import ImportOptions, import_model
+from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.inspecting import inspect_model
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import EnvironmentLacksError, SourceError
 from tpu2gpu.storage.paths import place
 
@@ -59,7 +60,8 @@ def test_a_training_folder_is_imported_by_ranges(
 def test_savedmodels_frozen_graphs_and_first_format_files_are_imported_from_elsewhere(
     memory: Any, built: Built, tmp_path: Path
 ) -> None:
-    from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
+    from tpu2gpu.freezer.freezing import freeze_model
+    from tpu2gpu.freezer.options import FreezeOptions
 
     source = built(networks.convnet)
     images = np.random.default_rng(5).random((4, 8, 8, 1), dtype=np.float32)

@@ -11,8 +11,9 @@ import pytest
 
 from tests.models import builders, networks, tpu_training
 from tests.models.answers import ask
-from tpu2gpu.checkpoint_importer.importing import ImportOptions, import_model
+from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.inspecting import inspect_model
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import GraphError, SignatureError, SourceError, UnsupportedError, UsageError
 from tpu2gpu.graphs.formats.detection import find_source
 
@@ -170,7 +171,8 @@ def test_moving_averages_that_are_not_there_are_missed(built: Built, tmp_path: P
 
 @pytest.mark.parametrize("name", ["frozen.bin", "frozen"])
 def test_a_graph_is_told_by_its_content(name: str, built: Built, tmp_path: Path) -> None:
-    from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
+    from tpu2gpu.freezer.freezing import freeze_model
+    from tpu2gpu.freezer.options import FreezeOptions
 
     freeze_model(built(networks.tf1_network, resource=True), tmp_path / "frozen", FreezeOptions(format="graph_def"))
     graph = (tmp_path / "frozen" / "frozen_graph.pb").read_bytes()
@@ -260,7 +262,8 @@ def test_a_keras_model_saved_as_in_training_serves(dtype: str, tmp_path: Path) -
 
 
 def test_a_frozen_graph_gets_its_variables_back(built: Built, tmp_path: Path) -> None:
-    from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
+    from tpu2gpu.freezer.freezing import freeze_model
+    from tpu2gpu.freezer.options import FreezeOptions
 
     source = built(networks.convnet)
     freeze_model(source, tmp_path / "frozen", FreezeOptions(format="graph_def"))

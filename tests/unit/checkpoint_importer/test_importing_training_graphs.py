@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.models import tpu_training
-from tpu2gpu.checkpoint_importer.importing import ImportOptions, ImportResult, import_model
+from tpu2gpu.checkpoint_importer.importing import import_model
+from tpu2gpu.checkpoint_importer.options import ImportOptions, ImportResult
 from tpu2gpu.errors import GraphError, SignatureError, SourceError, UsageError
 
 Built = Callable[..., Path]

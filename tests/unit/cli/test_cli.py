@@ -21,7 +21,7 @@ from tests.models.networks import convnet
 from tpu2gpu.cli.command import given_options, option_flags
 from tpu2gpu.cli.main import main
 from tpu2gpu.errors import UsageError
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.writer import BundleWriter
 

@@ -13,12 +13,15 @@ import pytest
 from tests.models import networks
 from tests.models.answers import ask, images
 from tpu2gpu.errors import GraphError, SourceError, UnsupportedError, UsageError
-from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model, freeze_variables
+from tpu2gpu.freezer.freezing import freeze_model
+from tpu2gpu.freezer.options import FreezeOptions
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.formats.streaming import MAX_PROTO_BYTES, Payload, check_size
+from tpu2gpu.graphs.passes.freeze_variables import freeze_variables
 from tpu2gpu.precision_caster.casting import cast_model
 from tpu2gpu.storage.publishing import verify_model
-from tpu2gpu.unfreezer.unfreezing import UnfreezeOptions, list_weights, unfreeze_model
+from tpu2gpu.unfreezer.options import UnfreezeOptions
+from tpu2gpu.unfreezer.unfreezing import list_weights, unfreeze_model
 
 Built = Callable[..., Path]
 

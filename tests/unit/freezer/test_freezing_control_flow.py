@@ -14,7 +14,8 @@ import pytest
 from tests.models import freezing_models
 from tests.models.answers import ask
 from tpu2gpu.errors import GraphError, SignatureError, SourceError, UsageError
-from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
+from tpu2gpu.freezer.freezing import freeze_model
+from tpu2gpu.freezer.options import FreezeOptions
 from tpu2gpu.graphs.formats.graph_def import read_graph_def
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.unfreezer.unfreezing import unfreeze_model

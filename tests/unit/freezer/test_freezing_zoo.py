@@ -13,7 +13,8 @@ import pytest
 from tests.models import zoo
 from tests.models.answers import ask, exact_answers
 from tests.unit.freezer.test_freezing_control_flow import frozen_by_tensorflow
-from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
+from tpu2gpu.freezer.freezing import freeze_model
+from tpu2gpu.freezer.options import FreezeOptions
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.unfreezer.unfreezing import list_weights, unfreeze_model
 

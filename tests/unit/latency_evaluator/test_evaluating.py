@@ -22,8 +22,10 @@ from tests.models.evaluation_models import (
     write_examples,
 )
 from tpu2gpu.errors import ExamplesError, OutputExistsError, SourceError, UsageError
-from tpu2gpu.freezer.freezing import FreezeOptions, freeze_model
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
+from tpu2gpu.freezer.freezing import freeze_model
+from tpu2gpu.freezer.options import FreezeOptions
+from tpu2gpu.latency_evaluator.evaluating import evaluate_model
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.report.summary import summary_lines, summary_rows, summary_table
 from tpu2gpu.latency_evaluator.results import CandidateResult, Check
 from tpu2gpu.storage.publishing import verify_model

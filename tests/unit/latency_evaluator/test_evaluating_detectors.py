@@ -11,7 +11,8 @@ from tests.models.detection_models import EXAMPLES, FAULTS, onnx_detector, write
 from tpu2gpu.errors import ExamplesError
 from tpu2gpu.latency_evaluator.accuracy import on_beam as beam
 from tpu2gpu.latency_evaluator.accuracy.average_precision import PrecisionSketch, sketch_precision
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
+from tpu2gpu.latency_evaluator.evaluating import evaluate_model
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.running.comparison.detections import Detections
 from tpu2gpu.running.examples.box_labels import BoxLabels, box_features
 

@@ -15,7 +15,8 @@ from tests.models import networks
 from tests.models.answers import ask, images
 from tpu2gpu.errors import CheckpointError, RemoteRunError, UsageError
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
-from tpu2gpu.precision_caster.casting import CastOptions, cast_checkpoint, cast_model
+from tpu2gpu.precision_caster.casting import cast_checkpoint, cast_model
+from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.precision_caster.rules import compile_rules, decide
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.reader import Bundle

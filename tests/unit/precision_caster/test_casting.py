@@ -17,7 +17,8 @@ from tests.models.answers import ask, images
 from tpu2gpu.errors import OutputExistsError, PrecisionRefusedError, SourceError, UsageError
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.nodes import data_inputs
-from tpu2gpu.precision_caster.casting import CastOptions, cast_checkpoint, cast_model
+from tpu2gpu.precision_caster.casting import cast_checkpoint, cast_model
+from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.precision_caster.policy import HEAVY, LIGHT, WIDE_ATTRIBUTES
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import CastStatistics, cast_chunks

@@ -15,10 +15,12 @@ from tests.models.answers import ask
 from tpu2gpu.errors import PrecisionRefusedError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
-from tpu2gpu.precision_caster.casting import CastOptions, cast_model
+from tpu2gpu.precision_caster.casting import cast_model
+from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.running.loading import load
 from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
-from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
+from tpu2gpu.trt_converter.options import ConvertOptions
 
 Built = Callable[..., Path]
 Check = Callable[[dict[str, Any], dict[str, Any]], None]

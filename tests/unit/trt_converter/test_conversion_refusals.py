@@ -28,12 +28,13 @@ from tpu2gpu.running.local import engine_runner
 from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.serving_runner import read_plan
-from tpu2gpu.running.opening import TensorSpec
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.trt_converter.backends import tensorrt
-from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.onnx.quantize import quantise
 from tpu2gpu.trt_converter.onnx.validate import check_onnx
+from tpu2gpu.trt_converter.options import ConvertOptions
 
 Built = Callable[..., Path]
 

@@ -32,7 +32,8 @@ from tpu2gpu.storage.publishing import verify_model
 from tpu2gpu.trt_converter.backends.choice import choose_backend
 from tpu2gpu.trt_converter.backends.engine import refuse_float64
 from tpu2gpu.trt_converter.backends.probe import Availability, probe
-from tpu2gpu.trt_converter.converting import ConvertOptions, ConvertResult, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
+from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
 
 Built = Callable[..., Path]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tpu2gpu.errors import UsageError
-from tpu2gpu.running.opening import TensorSpec
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.trt_converter.profiles import check_names, fit_profiles, for_part, largest_batch, parse_profiles
 
 IMAGES = TensorSpec("images", "float32", (None, 8, 8, 1))

@@ -11,12 +11,14 @@ import pytest
 
 from tests.models import conversion_models, networks, zoo
 from tests.models.example_files import write_examples
-from tpu2gpu.precision_caster.casting import CastOptions, cast_model
+from tpu2gpu.precision_caster.casting import cast_model
+from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.comparison.parity import compare
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.opening import open_runner
-from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
+from tpu2gpu.trt_converter.options import ConvertOptions
 
 pytestmark = pytest.mark.engine
 Built = Callable[..., Path]

@@ -14,7 +14,8 @@ from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.unfreezer.code import ModelCode
 from tpu2gpu.unfreezer.matching import Candidate, match
-from tpu2gpu.unfreezer.unfreezing import UnfreezeOptions, list_weights, unfreeze_model
+from tpu2gpu.unfreezer.options import UnfreezeOptions
+from tpu2gpu.unfreezer.unfreezing import list_weights, unfreeze_model
 
 Built = Callable[..., Path]
 HERE = Path(model_code.__file__).parent

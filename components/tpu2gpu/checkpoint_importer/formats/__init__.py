@@ -1,1 +1,1 @@
-"""."""
+"""Source formats: how each is recognised, inspected and read."""

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import attrs
-
+from tpu2gpu.checkpoint_importer.found import Found
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.graphs.formats.saved_model import make_variables_resources
-from tpu2gpu.graphs.formats.variable_restore import Use, restore_variables, restored_by_saver, trainable_names
+from tpu2gpu.graphs.formats.variable_restore import restore_variables, restored_by_saver, trainable_names
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs
 from tpu2gpu.graphs.passes.rename_variables import new_name, parse_rules
@@ -20,25 +19,6 @@ from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
 
 _PREDICT = "tensorflow/serving/predict"
-
-
-@attrs.define
-class Found:
-    """A serving model, and how it came about.
-
-    Attributes:
-        model: The model.
-        done: What the graph went through: kinds of change, and the nodes.
-        use: What became of the checkpoint's tensors, None without a checkpoint.
-        batch: Examples in each step of training on one core, where the inputs tell.
-        holds: What must live until the model is written.
-    """
-
-    model: ServingModel
-    done: dict[str, list[str]]
-    use: Use | None = None
-    batch: int | None = None
-    holds: Any = None
 
 
 def parse_meta_graph(path: Place) -> Any:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.checkpoint_importer.formats.checkpoint import (
-    Found,
     parse_inputs,
     parse_meta_graph,
     parse_outputs,
@@ -22,6 +21,7 @@ from tpu2gpu.checkpoint_importer.formats.checkpoint import (
 )
 from tpu2gpu.checkpoint_importer.formats.keras_files import read_weights
 from tpu2gpu.checkpoint_importer.formats.keras_models import holds_model, rebuild_model
+from tpu2gpu.checkpoint_importer.found import Found
 from tpu2gpu.checkpoint_importer.reading import read_served
 from tpu2gpu.errors import SourceError, Tpu2GpuError, UnsupportedError, UsageError
 from tpu2gpu.graphs.formats import detection as sources
@@ -33,7 +33,7 @@ from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.version1 import read_version1
 
 if TYPE_CHECKING:
-    from tpu2gpu.checkpoint_importer.importing import ImportOptions
+    from tpu2gpu.checkpoint_importer.options import ImportOptions
 
 
 def read_onto_graph(source: Source, options: ImportOptions) -> Found:

@@ -1,1 +1,1 @@
-"""."""
+"""Files that hold graphs, read and written without running them."""

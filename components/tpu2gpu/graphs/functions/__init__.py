@@ -1,1 +1,1 @@
-"""."""
+"""Functions and control flow: inlining, bodies, captured tensors."""

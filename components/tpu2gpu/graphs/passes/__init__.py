@@ -1,1 +1,1 @@
-"""."""
+"""Rewrites of a graph, each in a file of its own."""

@@ -1,1 +1,1 @@
-"""."""
+"""Shapes of tensors, and how the batch goes through a graph."""

@@ -1,1 +1,1 @@
-"""."""
+"""Outputs held against the baseline and against labels."""

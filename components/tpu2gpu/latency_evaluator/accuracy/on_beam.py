@@ -33,7 +33,7 @@ from tpu2gpu.running.examples.records import find_files, read_records
 from tpu2gpu.tfx.beam import run_on_beam
 
 if TYPE_CHECKING:
-    from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+    from tpu2gpu.latency_evaluator.options import EvaluateOptions
 
 CHUNK_EXAMPLES = 512
 _ERROR = ".error.json"
@@ -167,7 +167,7 @@ class _Models:
     """The models in their processes, on one worker."""
 
     def __init__(self, comparison: Comparison) -> None:
-        from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+        from tpu2gpu.latency_evaluator.options import EvaluateOptions
 
         self._options = from_json(EvaluateOptions, comparison.options)
         self._scratch = tempfile.TemporaryDirectory(prefix="tpu2gpu-compare-")

@@ -1,1 +1,1 @@
-"""."""
+"""Budgets, and the verdict that they give on a candidate."""

@@ -14,7 +14,7 @@ from tpu2gpu.latency_evaluator.statistics.intervals import least_share
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
-    from tpu2gpu.latency_evaluator.budgets.judge import Evidence
+    from tpu2gpu.latency_evaluator.budgets.evidence import Evidence
 
 DEFAULT_TOP1_AGREEMENT = 0.99
 DEFAULT_DROP = 0.01

@@ -14,7 +14,7 @@ from tpu2gpu.latency_evaluator.statistics.intervals import judge_minimum, judge_
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
-    from tpu2gpu.latency_evaluator.budgets.judge import Evidence
+    from tpu2gpu.latency_evaluator.budgets.evidence import Evidence
 
 Array = npt.NDArray[Any]
 

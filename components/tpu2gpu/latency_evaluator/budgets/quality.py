@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from tpu2gpu.running.comparison.parity import OutputParity
-from tpu2gpu.running.opening import TensorSpec
+from tpu2gpu.running.runner import TensorSpec
 
 
 @attrs.frozen

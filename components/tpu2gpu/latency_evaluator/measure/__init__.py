@@ -1,1 +1,1 @@
-"""."""
+"""Measurement: processes, load, timing."""

@@ -13,7 +13,8 @@ from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.process.worker import Worker
 from tpu2gpu.running.arrays import Array, load_arrays
 from tpu2gpu.running.local.external_data import check_external_data
-from tpu2gpu.running.opening import PLAN, TensorSpec
+from tpu2gpu.running.opening import PLAN
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.servers.addresses import is_address, name_of_model, parse_address
 from tpu2gpu.running.servers.server_file import is_server_file, model_files
 from tpu2gpu.storage.publishing import MANIFEST, REPORT, make_manifest, sha256_of, verify_model

@@ -16,7 +16,8 @@ from tpu2gpu.latency_evaluator.accuracy.tolerances import coarsest, find_precisi
 from tpu2gpu.latency_evaluator.measure.arrivals import poisson_arrivals_ns, send
 from tpu2gpu.running.arrays import load_arrays, save_arrays
 from tpu2gpu.running.examples.feeds import Examples
-from tpu2gpu.running.opening import SplitRunner, open_runner
+from tpu2gpu.running.opening import open_runner
+from tpu2gpu.running.runner import SplitRunner
 from tpu2gpu.running.servers.server_file import model_files
 from tpu2gpu.running.servers.started import StartedRunner
 

@@ -9,10 +9,10 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.measure.load import Load, Measured, measure
 from tpu2gpu.latency_evaluator.measure.model_process import Entry
 from tpu2gpu.latency_evaluator.measure.scenarios import OpenLoad, OpenMeasured, measure_open, open_load, sweep_batches
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import ScenarioFigures
 from tpu2gpu.latency_evaluator.statistics.batch_means import estimate_dependent
 from tpu2gpu.latency_evaluator.statistics.intervals import PERCENTILES, Estimate, estimate_percentile

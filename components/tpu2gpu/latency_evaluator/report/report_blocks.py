@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tpu2gpu.latency_evaluator.budgets.latency_checks import gated_percentile
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
 from tpu2gpu.latency_evaluator.measure.model_server import SETTLE_REQUESTS
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.report.scenario_blocks import scenario_blocks
 from tpu2gpu.latency_evaluator.results import CandidateResult, Check, EvaluateResult, ModelFigures, run_by
 from tpu2gpu.latency_evaluator.statistics.intervals import PERCENTILES, Estimate

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tpu2gpu import __version__
+from tpu2gpu._version import __version__
 from tpu2gpu.hardware.host import fingerprint, software
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
 from tpu2gpu.latency_evaluator.measure.histograms import RAW_REQUESTS, encode
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.report.caveats import find_warnings
 from tpu2gpu.latency_evaluator.report.report_blocks import blocks
 from tpu2gpu.latency_evaluator.report.summary import headline, summary_lines, summary_rows

@@ -1,1 +1,1 @@
-"""."""
+"""Comparison of the outputs of two models."""

@@ -1,1 +1,1 @@
-"""."""
+"""Examples for models: read from records, or synthetic."""

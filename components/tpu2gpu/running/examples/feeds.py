@@ -17,7 +17,7 @@ from tpu2gpu.running.examples.box_labels import BoxFeatures, BoxLabels
 from tpu2gpu.running.examples.records import find_files, read_records
 
 if TYPE_CHECKING:
-    from tpu2gpu.running.opening import TensorSpec
+    from tpu2gpu.running.runner import TensorSpec
 
 Array = npt.NDArray[Any]
 

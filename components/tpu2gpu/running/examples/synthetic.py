@@ -12,7 +12,7 @@ from tpu2gpu.running.arrays import is_float, numpy_dtype
 from tpu2gpu.running.examples.feeds import Array, Examples
 
 if TYPE_CHECKING:
-    from tpu2gpu.running.opening import TensorSpec
+    from tpu2gpu.running.runner import TensorSpec
 
 _LEAST, _BEYOND = 0, 100  # integers stay where an index of a small table would
 

@@ -1,1 +1,1 @@
-"""."""
+"""Runners of models in this process."""

@@ -14,7 +14,7 @@ from tpu2gpu.hardware.cuda import Buffer, Driver, Stream
 from tpu2gpu.hardware.tensorrt import RTX, Library, import_bindings, listening_logger
 from tpu2gpu.running.arrays import Array, numpy_dtype
 from tpu2gpu.running.local.gpu_split import GpuSplit
-from tpu2gpu.running.opening import TensorSpec, check_feeds
+from tpu2gpu.running.runner import TensorSpec, check_feeds
 
 _DTYPES = {
     "FLOAT": "float32",

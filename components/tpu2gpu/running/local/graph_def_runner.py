@@ -12,7 +12,7 @@ from tpu2gpu.graphs.formats.graph_def import read_graph_def
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.saved_model_runner import describe_tensorflow, set_threads
-from tpu2gpu.running.opening import TensorSpec, check_feeds
+from tpu2gpu.running.runner import TensorSpec, check_feeds
 
 
 class GraphDefRunner:

@@ -12,7 +12,7 @@ import numpy as np
 from tpu2gpu.errors import SignatureError, SourceError
 from tpu2gpu.running.arrays import Array, is_text
 from tpu2gpu.running.local.external_data import check_external_data
-from tpu2gpu.running.opening import TensorSpec, check_feeds
+from tpu2gpu.running.runner import TensorSpec, check_feeds
 
 _DTYPES = {"float": "float32", "double": "float64"}  # where ONNX's names are not numpy's
 _FATAL = 4

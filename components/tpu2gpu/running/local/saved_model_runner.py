@@ -11,7 +11,7 @@ from tpu2gpu.errors import SignatureError, SourceError, UnsupportedError, UsageE
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.opening import TensorSpec, check_feeds
+from tpu2gpu.running.runner import TensorSpec, check_feeds
 
 
 class SavedModelRunner:

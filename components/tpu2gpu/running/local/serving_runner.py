@@ -16,7 +16,8 @@ from tpu2gpu.hardware.tensorrt import LIBRARIES, RTX
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
-from tpu2gpu.running.opening import PLAN, Runner, SplitRunner, TensorSpec, check_feeds
+from tpu2gpu.running.opening import PLAN
+from tpu2gpu.running.runner import Runner, SplitRunner, TensorSpec, check_feeds
 from tpu2gpu.storage.publishing import read_manifest, sha256_of
 
 FORMAT = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tpu2gpu.running.opening import Runner
+from tpu2gpu.running.runner import Runner
 from tpu2gpu.running.servers.addresses import parse_address
 
 

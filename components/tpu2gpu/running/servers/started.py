@@ -16,7 +16,7 @@ import psutil
 
 from tpu2gpu.errors import EnvironmentLacksError, SourceError, Tpu2GpuError, WorkerError
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.opening import Runner
+from tpu2gpu.running.runner import Runner
 from tpu2gpu.running.servers.addresses import ServerAddress, parse_address
 from tpu2gpu.running.servers.opening import open_address
 from tpu2gpu.running.servers.server_file import read_server_file

@@ -7,7 +7,7 @@ from typing import Any
 
 from tpu2gpu.errors import SignatureError
 from tpu2gpu.options import did_you_mean
-from tpu2gpu.running.opening import TensorSpec
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.servers.addresses import ServerAddress
 from tpu2gpu.running.servers.split import ClientSplit
 

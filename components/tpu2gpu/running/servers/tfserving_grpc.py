@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.opening import check_feeds
+from tpu2gpu.running.runner import check_feeds
 from tpu2gpu.running.servers import tfserving
 from tpu2gpu.running.servers.addresses import ServerAddress
 from tpu2gpu.running.servers.failures import failure

@@ -14,7 +14,7 @@ import numpy as np
 
 from tpu2gpu.errors import SourceError
 from tpu2gpu.running.arrays import Array, is_float, is_text, numpy_dtype
-from tpu2gpu.running.opening import TensorSpec, check_feeds
+from tpu2gpu.running.runner import TensorSpec, check_feeds
 from tpu2gpu.running.servers import tfserving
 from tpu2gpu.running.servers.addresses import ServerAddress
 from tpu2gpu.running.servers.failures import failure, too_slow, unreachable

@@ -14,7 +14,7 @@ from typing import Any
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
-from tpu2gpu.running.opening import TensorSpec, check_feeds
+from tpu2gpu.running.runner import TensorSpec, check_feeds
 from tpu2gpu.running.servers.addresses import ServerAddress
 from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
 from tpu2gpu.running.servers.split import ClientSplit

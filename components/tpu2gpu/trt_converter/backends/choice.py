@@ -16,7 +16,7 @@ from tpu2gpu.trt_converter.backends.tensorrt import ALONE, COMPUTE_CAPABILITIES
 
 if TYPE_CHECKING:
     from tpu2gpu.hardware.cuda import Gpu
-    from tpu2gpu.trt_converter.converting import ConvertOptions
+    from tpu2gpu.trt_converter.options import ConvertOptions
 
 _OF_TF_TRT = ("tf_trt_precision", "minimum_segment_size")
 _OF_THE_QUANTISER = ("int8_per_channel", "int8_exclude", "int8_method")

@@ -11,7 +11,7 @@ from tpu2gpu.errors import ConversionError, UsageError
 from tpu2gpu.hardware.cuda import find_gpus
 from tpu2gpu.hardware.tensorrt import LIBRARIES
 from tpu2gpu.running.local.serving_runner import not_for
-from tpu2gpu.running.opening import TensorSpec
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.storage.publishing import Staging
 from tpu2gpu.trt_converter.backends import tensorrt
 from tpu2gpu.trt_converter.layouts.serving_folder import ENGINE_FILES, ONNX_FILE

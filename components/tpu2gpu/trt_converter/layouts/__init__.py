@@ -1,1 +1,1 @@
-"""."""
+"""What is laid around the converted files for a server."""

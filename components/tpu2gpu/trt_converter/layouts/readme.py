@@ -8,7 +8,7 @@ from typing import Any
 
 from tpu2gpu.hardware.tensorrt import RTX
 from tpu2gpu.running.local.external_data import DATA_SUFFIX
-from tpu2gpu.running.opening import TensorSpec
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.trt_converter.layouts.tf_serving import Servable
 from tpu2gpu.trt_converter.layouts.triton import REPOSITORY, TritonModel
 

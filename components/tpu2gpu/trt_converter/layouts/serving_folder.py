@@ -10,7 +10,8 @@ import attrs
 
 from tpu2gpu.running.local.external_data import check_external_data
 from tpu2gpu.running.local.serving_runner import FORMAT
-from tpu2gpu.running.opening import PLAN, TensorSpec
+from tpu2gpu.running.opening import PLAN
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.storage.publishing import sha256_of, write_json
 from tpu2gpu.trt_converter.layouts.kserve import write_inference_service
 from tpu2gpu.trt_converter.layouts.readme import write_readme
@@ -19,7 +20,7 @@ from tpu2gpu.trt_converter.layouts.triton import TritonModel, write_ensemble, wr
 from tpu2gpu.trt_converter.profiles import Profile, largest_batch
 
 if TYPE_CHECKING:
-    from tpu2gpu.trt_converter.converting import ConvertOptions
+    from tpu2gpu.trt_converter.options import ConvertOptions
     from tpu2gpu.trt_converter.request import Request
 
 ONNX_FILE = "model.onnx"

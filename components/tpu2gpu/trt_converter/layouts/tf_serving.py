@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.running.opening import TensorSpec
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.trt_converter.layouts.kserve import write_inference_service
 from tpu2gpu.trt_converter.parity import feeds_for
 from tpu2gpu.trt_converter.profiles import compared_sizes

@@ -17,7 +17,7 @@ from tpu2gpu.running.local.external_data import DATA_SUFFIX
 from tpu2gpu.running.servers.triton import SIGNATURE
 
 if TYPE_CHECKING:
-    from tpu2gpu.running.opening import TensorSpec
+    from tpu2gpu.running.runner import TensorSpec
     from tpu2gpu.trt_converter.profiles import Profile
 
 REPOSITORY = "model_repository"

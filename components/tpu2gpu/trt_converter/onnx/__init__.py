@@ -1,1 +1,1 @@
-"""."""
+"""SavedModel to ONNX: freezing, conversion, validation, quantisation."""

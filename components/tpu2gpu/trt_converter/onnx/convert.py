@@ -16,7 +16,7 @@ import attrs
 from tpu2gpu.errors import ConversionError, SignatureError, UsageError
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
-from tpu2gpu.running.opening import Runner, TensorSpec
+from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.trt_converter.onnx.deterministic import steady_names
 from tpu2gpu.trt_converter.onnx.external_data import (
     PROTOBUF_LIMIT_BYTES,

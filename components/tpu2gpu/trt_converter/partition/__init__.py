@@ -1,1 +1,1 @@
-"""."""
+"""Partition of a model into parts before, in and after the engine."""

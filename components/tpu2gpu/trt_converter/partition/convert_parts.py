@@ -19,7 +19,7 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
-from tpu2gpu.running.opening import Runner, TensorSpec
+from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.parity import (
     TOLERANCES,
@@ -32,7 +32,8 @@ from tpu2gpu.trt_converter.parity import (
 )
 from tpu2gpu.trt_converter.partition.assignment import place
 from tpu2gpu.trt_converter.partition.costs import costs_of
-from tpu2gpu.trt_converter.partition.splitting import Part, Split, name_outputs, split
+from tpu2gpu.trt_converter.partition.part import Part, Split
+from tpu2gpu.trt_converter.partition.splitting import name_outputs, split
 from tpu2gpu.trt_converter.partition.unsupported_ops import decodes_pictures
 from tpu2gpu.trt_converter.profiles import Profile, check_names
 

@@ -11,7 +11,7 @@ from tpu2gpu.trt_converter.partition.assignment import Placement, summary
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
     from tpu2gpu.trt_converter.partition.costs import Costs
-    from tpu2gpu.trt_converter.partition.splitting import Part
+    from tpu2gpu.trt_converter.partition.part import Part
 
 
 def report_of(

@@ -10,44 +10,9 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, producer, split_tensor
 from tpu2gpu.trt_converter.partition.assignment import CORE, PARTS, POST, PRE, Placement, initialising
 from tpu2gpu.trt_converter.partition.costs import Costs
+from tpu2gpu.trt_converter.partition.part import Part, Split
 from tpu2gpu.trt_converter.partition.split_report import report_of
 from tpu2gpu.trt_converter.partition.unsupported_ops import DT_STRING, UNKNOWN
-
-
-@attrs.define
-class Part:
-    """One part of a model.
-
-    Attributes:
-        name: `pre`, `core` or `post`.
-        model: It as a model whose signature's inputs and outputs go by the names of wires.
-        wires_in: The wires that it takes.
-        wires_out: The wires that it gives.
-        nodes: Its own nodes.
-    """
-
-    name: str
-    model: ServingModel
-    wires_in: dict[str, str]
-    wires_out: dict[str, str]
-    nodes: list[str]
-
-
-@attrs.frozen
-class Split:
-    """A model in parts.
-
-    Attributes:
-        parts: In the order in which they run.
-        answers: For each output of the signature its wire.
-        report: For each part its ops, operations and why; for each cut its tensors and bytes.
-        certain: Whether the whole cannot be converted for sure.
-    """
-
-    parts: list[Part]
-    answers: dict[str, str]
-    report: dict[str, Any]
-    certain: bool
 
 
 def name_outputs(model: ServingModel, signature: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 from tests.models import networks
 from tests.models.answers import ask, images
 from tpu2gpu.errors import UnsupportedError, UsageError
-from tpu2gpu.freezer.freezing import MAX_GRAPH_BYTES, FreezeOptions, freeze_model
+from tpu2gpu.freezer.freezing import freeze_model
+from tpu2gpu.freezer.options import MAX_GRAPH_BYTES, FreezeOptions
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.tensorbundle.writer import BundleWriter
 

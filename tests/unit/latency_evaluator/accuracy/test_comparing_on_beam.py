@@ -12,7 +12,8 @@ from tpu2gpu.errors import ExamplesError, RemoteRunError, SourceError, UsageErro
 from tpu2gpu.latency_evaluator.accuracy import on_beam as comparing
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement
 from tpu2gpu.latency_evaluator.accuracy.task_metrics import ClassCounts
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
+from tpu2gpu.latency_evaluator.evaluating import evaluate_model
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 
 QUICK = {"requests": 100, "warm_up_requests": 20, "timeout_s": 120.0, "threads": 1, "max_accuracy_drop": 0.02}
 DIRECT = {"runner": "DirectRunner", "beam": ("--direct_num_workers=2", "--direct_running_mode=multi_processing")}

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tpu2gpu.latency_evaluator.budgets.budgets import BUDGETS, Budgets
-from tpu2gpu.latency_evaluator.budgets.judge import Evidence, holds, judge
+from tpu2gpu.latency_evaluator.budgets.evidence import Evidence
+from tpu2gpu.latency_evaluator.budgets.judge import holds, judge
 from tpu2gpu.latency_evaluator.budgets.latency_checks import gated_percentile
 from tpu2gpu.latency_evaluator.budgets.verification_level import required_level
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import Check, ModelFigures
 from tpu2gpu.latency_evaluator.statistics.intervals import Estimate
 from tpu2gpu.running.comparison.detections import BoxParity

@@ -11,8 +11,9 @@ import pytest
 
 from tests.models.evaluation_models import onnx_model, saved_model, serving_folder, write_examples
 from tpu2gpu.errors import SourceError
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
+from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 
 DAMAGES = {
     "manifest": "manifest.json: not a manifest",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions
 from tpu2gpu.latency_evaluator.measure.load import Load, measure
 from tpu2gpu.latency_evaluator.measure.stability import still_moving
 from tpu2gpu.latency_evaluator.measure.timing import time_scenarios
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 
 
 def test_three_windows_within_ten_percent_have_settled():

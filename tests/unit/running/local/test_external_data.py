@@ -27,10 +27,11 @@ from tpu2gpu.running.local.external_data import check_external_data
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.storage.publishing import verify_model
-from tpu2gpu.trt_converter.converting import ConvertOptions, ConvertResult, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.layouts.serving_folder import onnx_digest
 from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.onnx.validate import check_onnx
+from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
 from tpu2gpu.trt_converter.parity import check_parity
 
 Built = Callable[..., Path]

@@ -18,8 +18,9 @@ import pytest
 from tests.models.evaluation_models import features, onnx_model, write_examples
 from tests.models.tensorflow_serving import Served, serve_grpc, serve_rest, served_model
 from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, UsageError, WorkerError
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
+from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.servers.addresses import ServerAddress, parse_address
 from tpu2gpu.running.servers.server_file import model_files, read_server_file

@@ -35,7 +35,8 @@ from tpu2gpu.trt_converter.backends.tf_trt.coverage import (
 )
 from tpu2gpu.trt_converter.backends.tf_trt.dry_run import find_coverage
 from tpu2gpu.trt_converter.backends.tf_trt.segment import ENVIRONMENT
-from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
+from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu.trt_converter.partition.costs import Costs
 
 Built = Callable[..., Path]

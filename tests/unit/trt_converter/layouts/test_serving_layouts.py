@@ -20,10 +20,11 @@ from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.storage.publishing import verify_model
-from tpu2gpu.trt_converter.converting import ConvertOptions, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.layouts.kserve import write_inference_service
 from tpu2gpu.trt_converter.layouts.readme import RUNTIMES
 from tpu2gpu.trt_converter.layouts.tf_serving import WARM_UP_FILE, write_warm_up
+from tpu2gpu.trt_converter.options import ConvertOptions
 
 Built = Callable[..., Path]
 ROWS = np.random.default_rng(3).random((20, 4), np.float32)

@@ -15,7 +15,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from tpu2gpu.errors import UnsupportedError, UsageError
-from tpu2gpu.running.opening import TensorSpec
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.trt_converter.layouts.triton import TritonModel, check_name, config_text, configuration, write_repository
 
 DIGEST = "0123456789abcdef" * 4

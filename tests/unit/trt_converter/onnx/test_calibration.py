@@ -17,8 +17,9 @@ from tpu2gpu.errors import ConversionError, UsageError
 from tpu2gpu.running.comparison.parity import compare
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.opening import open_runner
-from tpu2gpu.trt_converter.converting import ConvertOptions, ConvertResult, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.onnx.quantize import METHODS, quantise
+from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
 
 Built = Callable[..., Path]
 SIZE = 32

@@ -20,12 +20,14 @@ from tests.models.networks import convnet, vocabulary
 from tpu2gpu.errors import ConversionError, UsageError
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.latency_evaluator.evaluating import EvaluateOptions, evaluate_model
+from tpu2gpu.latency_evaluator.evaluating import evaluate_model
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.running.comparison.parity import compare
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.storage.publishing import verify_model
-from tpu2gpu.trt_converter.converting import ConvertOptions, ConvertResult, convert_model
+from tpu2gpu.trt_converter.converting import convert_model
+from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
 from tpu2gpu.trt_converter.partition.assignment import Placement, place
 from tpu2gpu.trt_converter.partition.costs import Costs, costs_of
 from tpu2gpu.trt_converter.partition.min_cut import Network

@@ -1,1 +1,1 @@
-"""."""
+"""Rewrites between floating-point types."""

@@ -12,7 +12,8 @@ import attrs
 from tpu2gpu.hardware.cuda import find_gpus
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.local.serving_runner import FORMAT
-from tpu2gpu.running.opening import PLAN, TensorSpec
+from tpu2gpu.running.opening import PLAN
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.storage.publishing import Staging, describe_source, write_json
 from tpu2gpu.trt_converter.backends.tf_trt import build as tf_trt_building
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage, describe

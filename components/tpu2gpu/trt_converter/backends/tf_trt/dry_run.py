@@ -16,7 +16,7 @@ from tpu2gpu.trt_converter.backends.tf_trt import segment as tf_trt_segmenting
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage
 
 if TYPE_CHECKING:
-    from tpu2gpu.trt_converter.converting import ConvertOptions
+    from tpu2gpu.trt_converter.options import ConvertOptions
 
 
 def find_coverage(source: str | os.PathLike[str], options: ConvertOptions) -> EngineCoverage:

@@ -1,0 +1,70 @@
+"""What is known of a candidate when it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy.typing as npt
+
+from tpu2gpu.latency_evaluator.results import ModelFigures
+from tpu2gpu.running.comparison.detections import BoxParity
+from tpu2gpu.running.comparison.parity import OutputParity
+
+if TYPE_CHECKING:
+    from tpu2gpu.latency_evaluator.statistics.intervals import Estimate
+
+Array = npt.NDArray[Any]
+
+
+@attrs.frozen(kw_only=True)
+class Evidence:
+    """What is known of a candidate when it is judged.
+
+    Attributes:
+        failure: What happened when it did not run to the end.
+        differences: How its inputs and outputs differ in form from the baseline's.
+        examples: How many examples were compared.
+        parity: Its outputs against the baseline's; empty where they were not compared.
+        boxes: How well its boxes match the baseline's; None where no output holds detections.
+        box_outputs: The outputs that hold detections.
+        baseline: What was measured of the baseline.
+        candidate: What was measured of the candidate.
+        latency_ms: Its latencies in each scenario that was measured, `[rounds, block]`.
+        batch_sizes: Examples in one request of each scenario.
+        speedup: The latency baseline's p50 over the candidate's; None where the sample does not bound it.
+        rival: What the latency baseline is called.
+        level: On what the verdict is reached.
+        level_reason: The same in words.
+    """
+
+    failure: str | None
+    differences: Sequence[str]
+    examples: int
+    parity: Mapping[str, OutputParity]
+    boxes: BoxParity | None = None
+    box_outputs: Sequence[str] = ()
+    baseline: ModelFigures
+    candidate: ModelFigures
+    latency_ms: Mapping[str, Array]
+    batch_sizes: Mapping[str, int]
+    speedup: Estimate | None
+    rival: str
+    level: str
+    level_reason: str
+
+    @property
+    def elementwise(self) -> dict[str, OutputParity]:
+        """The outputs that are compared element by element: all but detections, which are matched."""
+        return {name: one for name, one in self.parity.items() if name not in self.box_outputs}
+
+    @property
+    def numbers(self) -> dict[str, OutputParity]:
+        """Those of them that hold numbers with a fraction: class numbers, words and truth values have no distance."""
+        return {name: one for name, one in self.elementwise.items() if one.unequal_share is None}
+
+    @property
+    def precisions(self) -> tuple[str, str]:
+        """Those of the baseline and of the candidate."""
+        return self.baseline.precision or "float32", self.candidate.precision or "float32"

@@ -1,0 +1,88 @@
+"""Options and result of `cast_model` and `cast_checkpoint`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import UsageError
+from tpu2gpu.options import option
+from tpu2gpu.precision_caster.rules import PRESETS
+
+PRECISIONS = ("float32", "float16", "bfloat16", "float64")
+
+
+@attrs.frozen(kw_only=True)
+class CastOptions:
+    """How to cast.
+
+    Attributes:
+        to: The precision to compute and store weights in; that of the preset when not given, else float16.
+        preset: A whole policy by name.
+        rule: `REGEX=TYPE` or `REGEX=keep` for names of weights and nodes; the first that finds something decides.
+        keep: Nodes, variables and tensors that keep their precision, by regular expression; looked at before `rule`.
+        keep_op: Ops that keep float32.
+        slots: Cast an optimizer's slots too; otherwise they stay as they are.
+        on_overflow: What to do with tensors whose values the precision cannot hold.
+        cast_signature: Cast the inputs and outputs too; otherwise they stay as they are.
+        statistics: Gather all statistics of what the cast does; otherwise extremes and overflows only.
+        threads: How many threads cast weights; as many as there are cores when not given.
+        shard_mib: Size of the data files that the weights are written to, in MiB; a tensor is never cut.
+        runner: Cast weights on this Beam runner instead of in this process.
+        beam: Arguments for the Beam runner.
+    """
+
+    to: str | None = option(None, "precision to compute and store weights in  [default: float16]", choices=PRECISIONS)
+    preset: str | None = option(None, "a whole policy by name", choices=PRESETS)
+    rule: tuple[str, ...] = option(
+        (), "give weights that the expression finds this type, or keep theirs", metavar="REGEX=TYPE|keep"
+    )
+    keep: tuple[str, ...] = option((), "keep what this regular expression finds in names", metavar="REGEX")
+    keep_op: tuple[str, ...] = option((), "keep this op in float32", metavar="OP")
+    slots: bool = option(False, "cast an optimizer's slots too")
+    on_overflow: str = option("refuse", "what to do with tensors that do not fit", choices=("refuse", "keep", "clamp"))
+    cast_signature: bool = option(False, "cast the signature's inputs and outputs too")
+    statistics: bool = option(True, "gather all statistics of what the cast does, not only extremes and overflows")
+    threads: int | None = option(None, "threads that cast weights  [default: all cores]", minimum=1)
+    shard_mib: int = option(256, "size of the data files of weights, in MiB", minimum=1)
+    runner: str | None = option(None, "cast weights on this Beam runner", metavar="BEAM_RUNNER")
+    beam: tuple[str, ...] = option(
+        (), "argument for the Beam runner, such as --beam=--parallelism=4", metavar="ARGUMENT"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.preset and self.to not in (None, PRESETS[self.preset].to):
+            raise UsageError(f"--to {self.to} contradicts --preset {self.preset}, which is {PRESETS[self.preset].to}")
+        if self.beam and not self.runner:
+            raise UsageError("--beam without --runner", hint="name the Beam runner too")
+
+    @property
+    def precision(self) -> str:
+        """The precision that is asked for, by `to`, by the preset, or by neither."""
+        return self.to or (PRESETS[self.preset].to if self.preset else "float16")
+
+
+@attrs.frozen
+class CastResult:
+    """What a cast did.
+
+    Attributes:
+        target: The folder that was written.
+        size_bytes: Bytes of weights before.
+        cast_size_bytes: Bytes of weights after.
+        cast_tensors: How many weights changed their type.
+        max_relative_error: Largest relative error among the weights that stayed finite and nonzero; None where not
+            measured.
+        without_effect: Flags that name what is not there.
+        report: What `report.json` holds.
+    """
+
+    target: Path
+    size_bytes: int
+    cast_size_bytes: int
+    cast_tensors: int
+    max_relative_error: float | None
+    without_effect: tuple[str, ...]
+    report: dict[str, Any]

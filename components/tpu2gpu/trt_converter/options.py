@@ -1,0 +1,130 @@
+"""Options and result of `convert_model`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import UsageError
+from tpu2gpu.options import option
+
+_PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
+
+
+_CAPABILITIES = ("75", "80", "86", "89", "120", "121")
+
+
+@attrs.frozen(kw_only=True)
+class ConvertOptions:
+    """How to convert. Every field is a flag of `tpu2gpu convert`."""
+
+    backend: str = option(
+        "auto",
+        "what to build: `onnx` alone, or an engine as well; `auto` takes the best engine builder that is here",
+        choices=("auto", "onnx", "tensorrt_rtx", "tensorrt", "tf_trt"),
+    )
+    signature: str = option("serving_default", "which signature of the SavedModel")
+    opset: int = option(17, "version of ONNX's operations", minimum=17)
+    max_onnx_bytes: int = option(
+        _PROTOBUF_LIMIT_BYTES,
+        "size beyond which the weights get a file of their own beside model.onnx; protobuf's limit when not given",
+        minimum=0,
+        metavar="BYTES",
+    )
+    profile: tuple[str, ...] = option(
+        (),
+        "shapes that the engine takes: batch sizes (1:8:32) or whole shapes, with commas between inputs; an input that "
+        "comes again begins another profile",
+        metavar="INPUT=MIN:OPT:MAX",
+    )
+    compute_capability: tuple[str, ...] = option(
+        (), "GPUs that tensorrt_rtx builds for, 89 for 8.9; all but 75 when not given", choices=_CAPABILITIES
+    )
+    hardware_compatibility: str = option(
+        "none",
+        "GPUs that tensorrt builds for: this machine's alone, its compute capability, or 8.0 and newer",
+        choices=("none", "same_compute_capability", "ampere_plus"),
+    )
+    timing_cache: str = option("", "file of times that tensorrt has measured, read and added to", metavar="FILE")
+    tf_trt_precision: str = option(
+        "float32", "what tf_trt's engines compute in, unless --int8 is given", choices=("float32", "float16")
+    )
+    minimum_segment_size: int = option(3, "how few operations make an engine of tf_trt", minimum=1)
+    layout: str = option("triton", "what to put around the files", choices=("triton", "tf_serving", "plain"))
+    triton_backend: str = option(
+        "onnxruntime", "what runs the model in Triton", choices=("onnxruntime", "tensorrt", "python")
+    )
+    name: str = option("model", "the model's name in Triton and TensorFlow Serving")
+    model_version: int = option(1, "the number of the model's version there", minimum=1)
+    tolerance: float | None = option(
+        None,
+        "largest allowed difference from the source, relative to the largest value; by precision when not given: "
+        "0.002 for float32, 0.03 for float16",
+        minimum=0,
+    )
+    examples: tuple[str, ...] = option(
+        (), "TFRecord files of examples to compare on; made-up inputs when not given", metavar="FILES"
+    )
+    feature: tuple[str, ...] = option((), "feature of the examples for an input", metavar="INPUT=FEATURE")
+    int8: bool = option(False, "quantise to 8-bit whole numbers; wants --examples to calibrate on")
+    int8_examples: int = option(64, "how many of the examples to calibrate and compare on", minimum=1, metavar="N")
+    int8_per_channel: bool = option(True, "a scale for each channel of a weight")
+    int8_exclude: tuple[str, ...] = option(
+        (),
+        "leave these nodes as they are: a kind of operation, a tensor's name, or a pattern of nodes' names",
+        metavar="OP|TENSOR|REGEX",
+    )
+    int8_method: str = option("minmax", "how ranges are found", choices=("minmax", "entropy", "percentile"))
+    timeout_s: float = option(3600.0, "seconds that each back end may take", minimum=1)
+    memory_limit_mib: int | None = option(None, "MiB of memory that each back end may take", minimum=1)
+
+    def __attrs_post_init__(self) -> None:
+        """Check what no option says alone.
+
+        Raises:
+            UsageError: The size is more than a file can have.
+        """
+        if self.max_onnx_bytes > _PROTOBUF_LIMIT_BYTES:
+            raise UsageError(
+                f"--max-onnx-bytes {self.max_onnx_bytes}: protobuf reads messages of at most "
+                f"{_PROTOBUF_LIMIT_BYTES:,} bytes"
+            )
+
+
+@attrs.frozen
+class ConvertResult:
+    """What a conversion made.
+
+    Attributes:
+        target: The serving folder.
+        backend: `tensorrt_rtx` or `tensorrt` where there is an engine, `onnx` otherwise.
+        backend_version: Of that TensorRT, or of ONNX Runtime.
+        precision: What most of the weights are.
+        verified_level: `onnx_cpu`, `engine_built` or `engine_executed`.
+        engine_coverage: Share of the model's operations that an engine runs, 0 to 1.
+        relative_error: Largest difference from the source, relative to the largest value.
+        tolerance: How much of it was allowed.
+        onnx_size_bytes: Size of the ONNX file.
+        engine_size_bytes: Size of the engine; 0 without one.
+        build_s: Seconds that building the engine took; 0 without one.
+        peak_rss_bytes: Largest resident memory of a back end's process.
+        metrics: Flat numbers with their units in the keys.
+        report: What report.json holds.
+    """
+
+    target: Path
+    backend: str
+    backend_version: str
+    precision: str
+    verified_level: str
+    engine_coverage: float
+    relative_error: float
+    tolerance: float
+    onnx_size_bytes: int
+    engine_size_bytes: int
+    build_s: float
+    peak_rss_bytes: int
+    metrics: dict[str, float]
+    report: dict[str, Any]
