@@ -95,10 +95,10 @@ def test_both_protocols_answer_and_tell_where_the_time_went(server: triton_serve
     slow = open_runner(addresses(server, "delays")[0])
     for _ in range(3):
         slow.run({"x": features()[:1]})
-    split = slow.take_split_ms()
-    assert set(split) == {"client", "network", "queue", "compute", "copy_in", "copy_out"}
-    assert split["compute"] >= DELAY_MS
-    assert split["client"] + split["network"] + split["queue"] < split["compute"]
+    breakdown = slow.latency_breakdown_ms()
+    assert set(breakdown) == {"client", "network", "queue", "compute", "copy_in", "copy_out"}
+    assert breakdown["compute"] >= DELAY_MS
+    assert breakdown["client"] + breakdown["network"] + breakdown["queue"] < breakdown["compute"]
 
 
 @pytest.mark.parametrize("transport", [0, 1], ids=["grpc", "http"])
@@ -149,9 +149,9 @@ def test_each_candidate_is_blessed_or_refused_for_its_own_reason(
     assert "output scores: float64, the reference has float32" in refused["wrong_dtype"]
     assert "no answer within 18 s" in refused["hangs"]
     scenarios = found["delays"].figures.scenarios
-    assert scenarios["single_stream"].split_ms["compute"] >= DELAY_MS
+    assert scenarios["single_stream"].latency_breakdown_ms["compute"] >= DELAY_MS
     # A request takes 100 ms and 8 a second come: the server is busy for 80 % of the time, and requests queue.
-    assert scenarios["server"].split_ms["queue"] > scenarios["single_stream"].split_ms["queue"]
+    assert scenarios["server"].latency_breakdown_ms["queue"] > scenarios["single_stream"].latency_breakdown_ms["queue"]
     with np.load(tmp_path / "out" / "latencies.npz") as latencies:
         assert np.median(latencies["server_candidate_3"]) > DELAY_MS * 1e6
 

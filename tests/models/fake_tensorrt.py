@@ -123,7 +123,7 @@ class Buffer(Stream):
         array[:] = 0
 
 
-class GpuSplit(Stream):
+class GpuBreakdown(Stream):
     """Its clock, which stands."""
 
     def restart(self) -> None:

@@ -119,27 +119,27 @@ class ScenarioFigures:
         scenario: `single_stream` (the next request when the last is answered), `server` (requests at Poisson times,
             whatever the answers take) or `offline` (all requests at once).
         batch_size: Examples in one request.
-        in_flight: Requests that the client has under way at most.
+        concurrency: Requests that the client has under way at most.
         requests: How many were timed.
         throughput_per_s: Examples answered per second; single-stream, per second of a request's time.
         latency_ms: p50 to p99; of `server` from the intended time of sending, so that a request that had to wait for
             others counts its waiting. A percentile that the sample does not bound is missing, all of `offline` are.
         target_qps: Requests per second that were sent; `server` only.
         achieved_qps: Requests per second that were answered; `server` only.
-        split_ms: The mean time of a request in each part, where the runner can tell: `client`, `network`, `queue`,
-            `compute`, `copy_in`, `copy_out`.
+        latency_breakdown_ms: The mean time of a request in each part, where the runner can tell: `client`, `network`,
+            `queue`, `compute`, `copy_in`, `copy_out`.
         ending: What ended the measurement.
     """
 
     scenario: str
     batch_size: int
-    in_flight: int = 1
+    concurrency: int = 1
     requests: int = 0
     throughput_per_s: float | None = None
     latency_ms: dict[str, Estimate] = attrs.field(factory=dict)
     target_qps: float | None = None
     achieved_qps: float | None = None
-    split_ms: dict[str, float] = attrs.field(factory=dict)
+    latency_breakdown_ms: dict[str, float] = attrs.field(factory=dict)
     ending: Ending | None = None
 
     @property

@@ -50,13 +50,13 @@ class Runner(Protocol):
 
     Attributes:
         kind: `saved_model`, `graph_def`, `onnx`, `engine`, `serving` or `server`.
-        in_flight: How many requests it takes at once, from as many threads.
+        concurrency: How many requests it takes at once, from as many threads.
         inputs: What `run` takes, sorted by name.
         outputs: What `run` gives, sorted by name.
     """
 
     kind: str
-    in_flight: int
+    concurrency: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -78,10 +78,10 @@ class Runner(Protocol):
 
 
 @runtime_checkable
-class SplitRunner(Protocol):
+class SupportsLatencyBreakdown(Protocol):
     """A runner that can tell where a request's time goes."""
 
-    def take_split_ms(self) -> dict[str, float]:
+    def latency_breakdown_ms(self) -> dict[str, float]:
         """The mean time of a request in each part since this was last asked."""
         ...
 

@@ -404,7 +404,7 @@ def test_all_scenarios_and_batch_sizes_are_measured_for_every_model(models, tmp_
     for figures in result.models:
         assert list(figures.scenarios) == ["single_stream", "server", "offline"]
         server, offline = figures.scenarios["server"], figures.scenarios["offline"]
-        assert (server.target_qps, server.batch_size, server.in_flight) == (200.0, 1, 1)
+        assert (server.target_qps, server.batch_size, server.concurrency) == (200.0, 1, 1)
         assert server.requests >= 90
         assert server.achieved_qps > 0
         assert (offline.batch_size, offline.latency_ms, offline.target_qps) == (8, {}, None)

@@ -46,7 +46,7 @@ Built = Callable[..., Path]
 def runner_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], EngineRunner]:
     """Makes a runner of an engine whose call of the given name does not succeed."""
     monkeypatch.setattr(engine_runner, "import_bindings", lambda library: fake_tensorrt)
-    for name in ("Driver", "Stream", "Buffer", "GpuSplit"):
+    for name in ("Driver", "Stream", "Buffer", "GpuBreakdown"):
         monkeypatch.setattr(engine_runner, name, getattr(fake_tensorrt, name))
 
     def make(fails: str) -> EngineRunner:

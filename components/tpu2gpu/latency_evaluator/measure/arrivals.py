@@ -61,7 +61,7 @@ def send(
     requests: Sequence[Any],
     arrivals_ns: Array,
     *,
-    in_flight: int = 1,
+    concurrency: int = 1,
     clock: Clock | None = None,
 ) -> tuple[Array, int]:
     """Send each request at its time, and those that come while all senders wait for answers as soon as one is free.
@@ -70,7 +70,7 @@ def send(
         run: Answers a request.
         requests: What to send, in order of arrival; fewer than arrivals are sent again from the first.
         arrivals_ns: When, in nanoseconds from the start, ascending, int64 `[count]`.
-        in_flight: How many senders there are.
+        concurrency: How many senders there are.
         clock: The wall clock when None.
 
     Returns:
@@ -97,10 +97,10 @@ def send(
                 raise
             answered_ns[number] = clock.now_ns() - start_ns
 
-    if in_flight == 1:
+    if concurrency == 1:
         work()
     else:
-        with ThreadPoolExecutor(in_flight) as senders:
-            for sender in [senders.submit(work) for _ in range(in_flight)]:
+        with ThreadPoolExecutor(concurrency) as senders:
+            for sender in [senders.submit(work) for _ in range(concurrency)]:
                 sender.result()
     return answered_ns - arrivals_ns, int(answered_ns.max(initial=0))

@@ -17,7 +17,7 @@ from tpu2gpu.latency_evaluator.measure.arrivals import poisson_arrivals_ns, send
 from tpu2gpu.running.arrays import load_arrays, save_arrays
 from tpu2gpu.running.examples.feeds import Examples
 from tpu2gpu.running.opening import open_runner
-from tpu2gpu.running.runner import SplitRunner
+from tpu2gpu.running.runner import SupportsLatencyBreakdown
 from tpu2gpu.running.servers.server_file import model_files
 from tpu2gpu.running.servers.started import StartedRunner
 
@@ -128,23 +128,23 @@ class Subject:
 
         Returns:
             `latencies_ns` from the intended times of sending, `elapsed_ns` from the first of these times to the last
-            answer, `in_flight` requests at most.
+            answer, `concurrency` requests at most.
         """
         settle = settle if qps else 0
         arrivals_ns = poisson_arrivals_ns(settle + count, qps, seed) if qps else np.zeros(count, np.int64)
         requests = self._requests(start, count, batch_size)
-        in_flight = self._runner.in_flight
+        concurrency = self._runner.concurrency
         gc.disable()
         try:
-            latencies_ns, last_ns = send(self._runner.run, requests, arrivals_ns, in_flight=in_flight)
+            latencies_ns, last_ns = send(self._runner.run, requests, arrivals_ns, concurrency=concurrency)
         finally:
             gc.enable()
         elapsed_ns = last_ns - int(arrivals_ns[settle])
-        return {"latencies_ns": latencies_ns[settle:].tolist(), "elapsed_ns": elapsed_ns, "in_flight": in_flight}
+        return {"latencies_ns": latencies_ns[settle:].tolist(), "elapsed_ns": elapsed_ns, "concurrency": concurrency}
 
-    def take_split_ms(self) -> dict[str, float]:
+    def latency_breakdown_ms(self) -> dict[str, float]:
         """The mean time of a request in each part since this was last asked; empty where the runner cannot tell."""
-        return self._runner.take_split_ms() if isinstance(self._runner, SplitRunner) else {}
+        return self._runner.latency_breakdown_ms() if isinstance(self._runner, SupportsLatencyBreakdown) else {}
 
     def close(self) -> None:
         """Give everything back; stop the server where one was started."""

@@ -54,13 +54,13 @@ class OpenMeasured:
         latency_ns: For each label of a model that did not fail, from the intended time of sending, int64
             `[windows, requests]`.
         elapsed_ns: For each such label how long each window took, int64 `[windows]`.
-        in_flight: For each such label how many requests were under way at most.
+        concurrency: For each such label how many requests were under way at most.
         ending: What ended it.
     """
 
     latency_ns: dict[str, Array] = attrs.field(eq=False)
     elapsed_ns: dict[str, Array] = attrs.field(eq=False)
-    in_flight: dict[str, int]
+    concurrency: dict[str, int]
     ending: Ending
 
 
@@ -118,7 +118,7 @@ def measure_open(entries: Sequence[Entry], load: OpenLoad, progress: Progress) -
     return OpenMeasured(
         {label: np.asarray([one["latencies_ns"] for one in windows[label]], np.int64) for label in there},
         {label: np.asarray([one["elapsed_ns"] for one in windows[label]], np.int64) for label in there},
-        {label: windows[label][0]["in_flight"] for label in there},
+        {label: windows[label][0]["concurrency"] for label in there},
         Ending(True, f"{AGREED} in {what}") if moving is None else Ending(False, f"{_MAX_WINDOWS} windows: {moving}"),
     )
 

@@ -20,7 +20,7 @@ from tpu2gpu.progress import Progress
 
 Array = npt.NDArray[Any]
 
-_Splits = dict[str, dict[str, float]]
+_Breakdowns = dict[str, dict[str, float]]
 
 
 @attrs.frozen
@@ -32,14 +32,14 @@ class Timed:
         single_stream: What that gave.
         open_loops: `server` and `offline`, where asked: how requests were sent, and what that gave.
         sweep: Single-stream by batch size.
-        splits: For each measurement and label the mean time of a request in each part.
+        breakdowns: For each measurement and label the mean time of a request in each part.
     """
 
     load: Load
     single_stream: Measured
     open_loops: dict[str, tuple[OpenLoad, OpenMeasured]]
     sweep: dict[int, Measured]
-    splits: dict[str, _Splits]
+    breakdowns: dict[str, _Breakdowns]
 
     def scenarios(self, label: str) -> dict[str, ScenarioFigures]:
         """A model's figures by scenario; empty where it failed."""
@@ -78,7 +78,7 @@ class Timed:
             requests=latency_ms.size,
             throughput_per_s=float(latency_ms.size * batch_size / (latency_ms.sum() / 1e3)),
             latency_ms=_known({f"p{p:g}": estimate_percentile(latency_ms, p) for p in PERCENTILES}),
-            split_ms=self.splits[name].get(label, {}),
+            latency_breakdown_ms=self.breakdowns[name].get(label, {}),
             ending=measured.ending,
         )
 
@@ -89,13 +89,13 @@ class Timed:
         return ScenarioFigures(
             scenario=load.scenario,
             batch_size=load.batch_size,
-            in_flight=measured.in_flight[label],
+            concurrency=measured.concurrency[label],
             requests=latency_ms.size,
             throughput_per_s=answered_per_s * load.batch_size,
             latency_ms=_known({f"p{p:g}": estimate_dependent(latency_ms, p) for p in PERCENTILES}) if timed else {},
             target_qps=load.target_qps,
             achieved_qps=answered_per_s if timed else None,
-            split_ms=self.splits[load.scenario].get(label, {}),
+            latency_breakdown_ms=self.breakdowns[load.scenario].get(label, {}),
             ending=measured.ending,
         )
 
@@ -109,9 +109,9 @@ def time_scenarios(entries: Sequence[Entry], load: Load, options: EvaluateOption
         options: What to measure.
         progress: Told how far it is.
     """
-    _take_splits(entries)
+    _take_breakdowns(entries)
     single_stream = measure(entries, load, progress)
-    splits = {"single_stream": _take_splits(entries)}
+    breakdowns = {"single_stream": _take_breakdowns(entries)}
     slowest_s = max((float(np.median(rows)) / 1e9 for rows in single_stream.latency_ns.values()), default=1.0)
     open_loops: dict[str, tuple[OpenLoad, OpenMeasured]] = {}
     for name in ("server", "offline"):
@@ -124,17 +124,19 @@ def time_scenarios(entries: Sequence[Entry], load: Load, options: EvaluateOption
             sized = attrs.evolve(sized, percentile=99.0)
         asked = open_load(name, sized, target_qps=options.target_qps, latency_s=latency_s, timeout_s=options.timeout_s)
         open_loops[name] = (asked, measure_open([one for one in entries if one.runs], asked, progress))
-        splits[name] = _take_splits(entries)
+        breakdowns[name] = _take_breakdowns(entries)
     sweep: dict[int, Measured] = {}
     for batch_size in sorted(set(options.batch_sizes)):
         sweep[batch_size] = sweep_batches([one for one in entries if one.runs], load, batch_size, progress)
-        splits[f"batch_{batch_size}"] = _take_splits(entries)
-    return Timed(load, single_stream, open_loops, sweep, splits)
+        breakdowns[f"batch_{batch_size}"] = _take_breakdowns(entries)
+    return Timed(load, single_stream, open_loops, sweep, breakdowns)
 
 
-def _take_splits(entries: Sequence[Entry]) -> _Splits:
-    found = {entry.label: entry.ask("telling where its time went", "take_split_ms") for entry in entries if entry.runs}
-    return {label: split for label, split in found.items() if split}
+def _take_breakdowns(entries: Sequence[Entry]) -> _Breakdowns:
+    found = {
+        entry.label: entry.ask("telling where its time went", "latency_breakdown_ms") for entry in entries if entry.runs
+    }
+    return {label: breakdown for label, breakdown in found.items() if breakdown}
 
 
 def _known(estimates: dict[str, Estimate | None]) -> dict[str, Estimate]:

@@ -34,7 +34,7 @@ def _scenario_table(models: Sequence[ModelFigures]) -> Table:
     named += [(model, f"batches of {one.batch_size}", one) for model in models for one in model.batch_sweep]
     order = list(dict.fromkeys(name for _, name, _ in named))
     named.sort(key=lambda row: order.index(row[1]))  # the models next to each other
-    split = any(one.split_ms for _, _, one in named)
+    breakdown = any(one.latency_breakdown_ms for _, _, one in named)
     rows = [
         Row(
             [
@@ -45,7 +45,7 @@ def _scenario_table(models: Sequence[ModelFigures]) -> Table:
                 *(milliseconds(one.latency_ms[p].value if p in one.latency_ms else None) for p in _SHOWN),
                 _rate(one.throughput_per_s),
                 _rate(one.target_qps),
-                *([_split(one)] if split else []),
+                *([_breakdown(one)] if breakdown else []),
             ]
         )
         for model, name, one in named
@@ -58,18 +58,22 @@ def _scenario_table(models: Sequence[ModelFigures]) -> Table:
         *_SHOWN,
         "throughput",
         "sent",
-        *(["of which"] if split else []),
+        *(["of which"] if breakdown else []),
     ]
     note = (
         "Server: requests at Poisson times, latency from the intended time of sending, so that waiting counts. "
         "Offline: all at once. All others: one request at a time. Throughput in examples, sent in requests a second."
     )
-    where = " Of which: where the mean request's time went." if split else ""
+    where = " Of which: where the mean request's time went." if breakdown else ""
     return Table("Scenarios", columns, rows, note + where)
 
 
-def _split(one: ScenarioFigures) -> str:
-    parts = [f"{name.replace('_', ' ')} {milliseconds(one.split_ms[name])}" for name in _PARTS if name in one.split_ms]
+def _breakdown(one: ScenarioFigures) -> str:
+    parts = [
+        f"{name.replace('_', ' ')} {milliseconds(one.latency_breakdown_ms[name])}"
+        for name in _PARTS
+        if name in one.latency_breakdown_ms
+    ]
     return ", ".join(parts) or NONE
 
 

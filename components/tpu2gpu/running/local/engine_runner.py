@@ -13,7 +13,7 @@ from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, U
 from tpu2gpu.hardware.cuda import Buffer, Driver, Stream
 from tpu2gpu.hardware.tensorrt import RTX, Library, import_bindings, listening_logger
 from tpu2gpu.running.arrays import Array, numpy_dtype
-from tpu2gpu.running.local.gpu_split import GpuSplit
+from tpu2gpu.running.local.gpu_breakdown import GpuBreakdown
 from tpu2gpu.running.runner import TensorSpec, check_feeds
 
 _DTYPES = {
@@ -47,7 +47,7 @@ class EngineRunner:
     """
 
     kind = "engine"
-    in_flight = 1
+    concurrency = 1
 
     def __init__(self, path: str | os.PathLike[str], *, library: Library = RTX, gpu: int = 0) -> None:
         self._path, self._library = Path(path), library
@@ -73,7 +73,7 @@ class EngineRunner:
         self._profiles = self._read_profiles()
         self._profile = 0
         self._stream = Stream(self._driver)
-        self._split = GpuSplit(self._driver)
+        self._breakdown = GpuBreakdown(self._driver)
         self._buffers = {spec.name: Buffer(self._driver) for spec in self.inputs + self.outputs}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -82,32 +82,32 @@ class EngineRunner:
             name: np.ascontiguousarray(array) for name, array in check_feeds(self.inputs, feeds, self._path).items()
         }
         self._choose_profile(arrays)
-        self._split.restart()
-        self._split.mark(self._stream)
+        self._breakdown.restart()
+        self._breakdown.mark(self._stream)
         for name, array in arrays.items():
             if not self._context.set_input_shape(name, array.shape):
                 raise EnvironmentLacksError(
                     f"{self._path}: {name} of shape {list(array.shape)} was not taken", details=self._logger.errors()
                 )
             self._buffers[name].write(array, self._stream)
-        self._split.mark(self._stream)
+        self._breakdown.mark(self._stream)
         outputs = {spec.name: self._output(spec) for spec in self.outputs}
         for name, buffer in self._buffers.items():
             self._context.set_tensor_address(name, buffer.address)
-        self._split.mark(self._stream)
+        self._breakdown.mark(self._stream)
         if not self._context.execute_async_v3(self._stream.address):
             raise EnvironmentLacksError(f"{self._path}: the GPU did not run it", details=self._logger.errors())
-        self._split.mark(self._stream)
+        self._breakdown.mark(self._stream)
         for name, output in outputs.items():
             self._buffers[name].read(output, self._stream)
-        self._split.mark(self._stream)
+        self._breakdown.mark(self._stream)
         self._stream.synchronize()
-        self._split.add()
+        self._breakdown.add()
         return outputs
 
-    def take_split_ms(self) -> dict[str, float]:
+    def latency_breakdown_ms(self) -> dict[str, float]:
         """The mean time of a request in copies and on the GPU since this was last asked."""
-        return self._split.take_ms()
+        return self._breakdown.take_ms()
 
     def describe(self) -> dict[str, Any]:
         """What runs, and on what."""
@@ -124,7 +124,7 @@ class EngineRunner:
         for buffer in self._buffers.values():
             buffer.free()
         self._buffers = {}
-        self._split.free()
+        self._breakdown.free()
         self._stream.free()
         self._context = self._engine = self._runtime = None
 

@@ -31,7 +31,7 @@ class GraphDefRunner:
     """
 
     kind = "graph_def"
-    in_flight = 1
+    concurrency = 1
 
     def __init__(
         self, path: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None

@@ -31,7 +31,7 @@ class OnnxRunner:
     """
 
     kind = "onnx"
-    in_flight = 1
+    concurrency = 1
 
     def __init__(
         self, path: str | os.PathLike[str], *, threads: int | None = None, providers: Sequence[str] | None = None

@@ -33,7 +33,7 @@ class SavedModelRunner:
     """
 
     kind = "saved_model"
-    in_flight = 1
+    concurrency = 1
 
     def __init__(
         self, path: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None

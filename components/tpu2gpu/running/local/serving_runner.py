@@ -17,7 +17,7 @@ from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.opening import PLAN
-from tpu2gpu.running.runner import Runner, SplitRunner, TensorSpec, check_feeds
+from tpu2gpu.running.runner import Runner, SupportsLatencyBreakdown, TensorSpec, check_feeds
 from tpu2gpu.storage.publishing import read_manifest, sha256_of
 
 FORMAT = 1
@@ -67,7 +67,7 @@ class ServingRunner:
     """
 
     kind = "serving"
-    in_flight = 1
+    concurrency = 1
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         self._path = Path(path)
@@ -122,10 +122,10 @@ class ServingRunner:
             ]
         return described
 
-    def take_split_ms(self) -> dict[str, float]:
+    def latency_breakdown_ms(self) -> dict[str, float]:
         """The mean time of a request in each part of the core since this was last asked; empty off the GPU."""
         core = next(part for part in self._parts if part.name == "core")
-        return core.runner.take_split_ms() if isinstance(core.runner, SplitRunner) else {}
+        return core.runner.latency_breakdown_ms() if isinstance(core.runner, SupportsLatencyBreakdown) else {}
 
     def close(self) -> None:
         """Give the memory back."""

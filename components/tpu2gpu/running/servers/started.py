@@ -73,7 +73,7 @@ class StartedRunner:
         except BaseException:
             self._stop()
             raise
-        self.in_flight = self._runner.in_flight
+        self.concurrency = self._runner.concurrency
         self.inputs, self.outputs = self._runner.inputs, self._runner.outputs
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -83,9 +83,9 @@ class StartedRunner:
         except Tpu2GpuError as error:
             raise self._with_log(error) from error
 
-    def take_split_ms(self) -> dict[str, float]:
+    def latency_breakdown_ms(self) -> dict[str, float]:
         """The mean time of a request in each part since this was last asked."""
-        return self._runner.take_split_ms()  # type: ignore[attr-defined, no-any-return]
+        return self._runner.latency_breakdown_ms()  # type: ignore[attr-defined, no-any-return]
 
     def describe(self) -> dict[str, Any]:
         """What runs, and where."""

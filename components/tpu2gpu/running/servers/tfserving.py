@@ -9,9 +9,9 @@ from tpu2gpu.errors import SignatureError
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.servers.addresses import ServerAddress
-from tpu2gpu.running.servers.split import ClientSplit
+from tpu2gpu.running.servers.client_breakdown import ClientBreakdown
 
-IN_FLIGHT = 32
+CONCURRENCY = 32
 METADATA_S = 30.0  # the longest that a server may take to describe a model
 
 
@@ -58,7 +58,7 @@ def describe(address: ServerAddress, version: str) -> dict[str, Any]:
     }
 
 
-def take_split_ms(split: ClientSplit) -> dict[str, float]:
+def latency_breakdown_ms(breakdown: ClientBreakdown) -> dict[str, float]:
     """The mean time of a request in the client and away; the server does not tell how it spent the latter."""
-    taken = split.take_ms()
+    taken = breakdown.take_ms()
     return {} if taken is None else {"client": taken[0], "network_and_server": taken[1]}

@@ -9,8 +9,8 @@ from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.runner import check_feeds
 from tpu2gpu.running.servers import tfserving
 from tpu2gpu.running.servers.addresses import ServerAddress
+from tpu2gpu.running.servers.client_breakdown import ClientBreakdown
 from tpu2gpu.running.servers.failures import failure
-from tpu2gpu.running.servers.split import ClientSplit
 
 _NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
@@ -30,13 +30,13 @@ class TfServingGrpcRunner:
     """
 
     kind = "server"
-    in_flight = tfserving.IN_FLIGHT
+    concurrency = tfserving.CONCURRENCY
 
     def __init__(self, address: ServerAddress, *, signature: str, timeout_s: float) -> None:
         import grpc
         from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, prediction_service_pb2_grpc
 
-        self._address, self._timeout_s, self._split = address, timeout_s, ClientSplit()
+        self._address, self._timeout_s, self._breakdown = address, timeout_s, ClientBreakdown()
         self._channel = grpc.insecure_channel(address.authority, options=_NO_LIMIT)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_pb2.ModelSpec(name=address.model, signature_name=signature)
@@ -56,7 +56,7 @@ class TfServingGrpcRunner:
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
-        with self._split.request() as away:
+        with self._breakdown.request() as away:
             request = predict_pb2.PredictRequest()
             request.model_spec.CopyFrom(self._model)
             for name, array in check_feeds(self.inputs, feeds, str(self._address)).items():
@@ -65,9 +65,9 @@ class TfServingGrpcRunner:
                 answer = self._ask(self._stub.Predict, request, self._timeout_s)
             return {name: tf.make_ndarray(tensor) for name, tensor in sorted(answer.outputs.items())}
 
-    def take_split_ms(self) -> dict[str, float]:
+    def latency_breakdown_ms(self) -> dict[str, float]:
         """The mean time of a request in the client, and in network and server, since this was last asked."""
-        return tfserving.take_split_ms(self._split)
+        return tfserving.latency_breakdown_ms(self._breakdown)
 
     def describe(self) -> dict[str, Any]:
         """What runs, and where."""

@@ -17,8 +17,8 @@ from tpu2gpu.running.arrays import Array, is_float, is_text, numpy_dtype
 from tpu2gpu.running.runner import TensorSpec, check_feeds
 from tpu2gpu.running.servers import tfserving
 from tpu2gpu.running.servers.addresses import ServerAddress
+from tpu2gpu.running.servers.client_breakdown import ClientBreakdown
 from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
-from tpu2gpu.running.servers.split import ClientSplit
 
 _OK = 200
 
@@ -38,7 +38,7 @@ class TfServingRestRunner:
     """
 
     kind = "server"
-    in_flight = tfserving.IN_FLIGHT
+    concurrency = tfserving.CONCURRENCY
 
     def __init__(self, address: ServerAddress, *, signature: str, timeout_s: float) -> None:
         import urllib3
@@ -46,8 +46,8 @@ class TfServingRestRunner:
         from tensorflow.core.protobuf import meta_graph_pb2
 
         self._address, self._signature, self._timeout_s = address, signature, timeout_s
-        self._split = ClientSplit()
-        self._pool = urllib3.HTTPConnectionPool(address.host, address.port, maxsize=self.in_flight, retries=False)
+        self._breakdown = ClientBreakdown()
+        self._pool = urllib3.HTTPConnectionPool(address.host, address.port, maxsize=self.concurrency, retries=False)
         version = f"/versions/{address.version}" if address.version else ""
         self._path = f"/v1/models/{address.model}{version}"
         answer = self._ask("GET", f"{self._path}/metadata", None, min(timeout_s, tfserving.METADATA_S))
@@ -65,7 +65,7 @@ class TfServingRestRunner:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Answer one request; strings come as objects of type bytes."""
-        with self._split.request() as away:
+        with self._breakdown.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))
             columns = {name: _values(array) for name, array in arrays.items()}
             body = json.dumps({"signature_name": self._signature, "inputs": columns}).encode()
@@ -73,9 +73,9 @@ class TfServingRestRunner:
                 answer = self._ask("POST", f"{self._path}:predict", body, self._timeout_s)
             return self._outputs(answer)
 
-    def take_split_ms(self) -> dict[str, float]:
+    def latency_breakdown_ms(self) -> dict[str, float]:
         """The mean time of a request in the client, and in network and server, since this was last asked."""
-        return tfserving.take_split_ms(self._split)
+        return tfserving.latency_breakdown_ms(self._breakdown)
 
     def describe(self) -> dict[str, Any]:
         """What runs, and where."""

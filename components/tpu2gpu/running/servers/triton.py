@@ -16,8 +16,8 @@ from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
 from tpu2gpu.running.runner import TensorSpec, check_feeds
 from tpu2gpu.running.servers.addresses import ServerAddress
+from tpu2gpu.running.servers.client_breakdown import ClientBreakdown
 from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
-from tpu2gpu.running.servers.split import ClientSplit
 
 _DTYPES = {
     "BOOL": "bool",
@@ -48,10 +48,10 @@ class TritonRunner:
     """
 
     kind = "server"
-    in_flight = 32
+    concurrency = 32
 
     def __init__(self, address: ServerAddress, *, timeout_s: float) -> None:
-        self._address, self._timeout_s, self._split = address, timeout_s, ClientSplit()
+        self._address, self._timeout_s, self._breakdown = address, timeout_s, ClientBreakdown()
         self._client: _GrpcClient | _HttpClient
         self._client = (_GrpcClient if address.transport == "grpc" else _HttpClient)(address, timeout_s)
         metadata = self._client.ask("get_model_metadata", address.model, address.version)
@@ -68,7 +68,7 @@ class TritonRunner:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Answer one request; strings come as objects of type bytes."""
-        with self._split.request() as away:
+        with self._breakdown.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))
             inputs = [self._input(spec, arrays[name]) for name, spec in self._served_inputs.items()]
             with away:
@@ -76,13 +76,13 @@ class TritonRunner:
             found = {name: _array(answer, name, datatype) for name, datatype in self._client.outputs_of(answer)}
             return dict(self._as_in_the_source(name, array) for name, array in found.items())
 
-    def take_split_ms(self) -> dict[str, float]:
+    def latency_breakdown_ms(self) -> dict[str, float]:
         """The mean time of a request in each part since this was last asked.
 
         What the server counted is taken where it counted our requests and no others.
         """
         before, self._counted = self._counted, self._statistics()
-        taken = self._split.take_ms()
+        taken = self._breakdown.take_ms()
         if taken is None:
             return {}
         client_ms, away_ms, requests = taken

@@ -77,21 +77,21 @@ def test_several_senders_keep_as_many_requests_under_way_and_each_goes_out_once(
         with lock:
             under_way -= 1
 
-    latencies_ns, last_ns = send(run, list(range(40)), np.zeros(40, np.int64), in_flight=4)
+    latencies_ns, last_ns = send(run, list(range(40)), np.zeros(40, np.int64), concurrency=4)
     assert sorted(seen) == list(range(40))
     assert most == 4
     assert last_ns >= 100 * MS
     assert np.all(latencies_ns > 0)
 
 
-@pytest.mark.parametrize("in_flight", [1, 3])
-def test_a_request_that_fails_ends_the_loop_with_its_error(in_flight):
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_request_that_fails_ends_the_loop_with_its_error(concurrency):
     def run(request):
         if request == 5:
             raise ValueError("no answer to 5")
 
     with pytest.raises(ValueError, match="no answer to 5"):
-        send(run, list(range(100)), np.zeros(100, np.int64), in_flight=in_flight)
+        send(run, list(range(100)), np.zeros(100, np.int64), concurrency=concurrency)
 
 
 def test_nothing_is_sent_before_its_time():

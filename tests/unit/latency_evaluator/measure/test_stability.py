@@ -67,13 +67,13 @@ class Steady:
     label, runs = "candidate", True
 
     def ask(self, doing, method, *, count=0, **arguments):
-        if method == "take_split_ms":
+        if method == "latency_breakdown_ms":
             return {}
         latencies_ns = [1000] * count
         return (
             latencies_ns
             if method == "time_requests"
-            else {"latencies_ns": latencies_ns, "elapsed_ns": 10**6, "in_flight": 1}
+            else {"latencies_ns": latencies_ns, "elapsed_ns": 10**6, "concurrency": 1}
         )
 
 

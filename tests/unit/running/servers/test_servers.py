@@ -96,10 +96,10 @@ def test_the_time_is_split_into_the_clients_and_the_rest(addresses, served, tran
             runner.run({"x": features()[:1]})
     finally:
         served.delay_s = 0.0
-    split = runner.take_split_ms()
-    assert split["network_and_server"] >= 20
-    assert 0 < split["client"] < split["network_and_server"]
-    assert runner.take_split_ms() == {}
+    breakdown = runner.latency_breakdown_ms()
+    assert breakdown["network_and_server"] >= 20
+    assert 0 < breakdown["client"] < breakdown["network_and_server"]
+    assert runner.latency_breakdown_ms() == {}
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -332,9 +332,9 @@ def test_a_served_candidate_is_measured_and_blessed_like_any_other(tmp_path, add
     assert result.candidate.relative_error < 1e-6
     assert figures.name == addresses["grpc"]
     assert figures.digest is None
-    assert figures.scenarios["server"].in_flight == 32
+    assert figures.scenarios["server"].concurrency == 32
     assert figures.scenarios["server"].kept_up
-    assert set(figures.scenarios["single_stream"].split_ms) == {"client", "network_and_server"}
+    assert set(figures.scenarios["single_stream"].latency_breakdown_ms) == {"client", "network_and_server"}
     assert (figures.peak_rss_bytes, figures.model_bytes) == (None, None)  # a client knows neither of its server
     with np.load(tmp_path / "out" / "latencies.npz") as latencies:
         assert latencies["server_candidate"].shape[1] == 34

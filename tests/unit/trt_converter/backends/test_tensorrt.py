@@ -236,9 +236,9 @@ def test_an_engine_answers_as_onnx_runtime_does(tmp_path: Path) -> None:
     for batch in (1, 8, 32, 3):
         feeds = {"x": np.random.default_rng(batch).random((batch, 4), np.float32)}
         np.testing.assert_allclose(runner.run(feeds)["y"], OnnxRunner(onnx).run(feeds)["y"], rtol=2e-3)
-    split_ms = runner.take_split_ms()
-    assert set(split_ms) == {"copy_in", "compute", "copy_out"}
-    assert all(part_ms > 0 for part_ms in split_ms.values())
+    latency_breakdown_ms = runner.latency_breakdown_ms()
+    assert set(latency_breakdown_ms) == {"copy_in", "compute", "copy_out"}
+    assert all(part_ms > 0 for part_ms in latency_breakdown_ms.values())
     runner.close()
 
 

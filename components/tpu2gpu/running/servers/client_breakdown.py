@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from time import perf_counter_ns
 
 
-class ClientSplit:
+class ClientBreakdown:
     """Adds up requests' times, from many threads: all of it, and what passed between sending and receiving."""
 
     def __init__(self) -> None:

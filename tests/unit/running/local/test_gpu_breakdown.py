@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tpu2gpu.hardware.cuda import Stream
-from tpu2gpu.running.local.gpu_split import GpuSplit
+from tpu2gpu.running.local.gpu_breakdown import GpuBreakdown
 
 
 class Clockwork:
@@ -27,24 +27,24 @@ class Clockwork:
 
 def test_the_parts_are_means_over_requests_and_the_hosts_pause_is_none_of_them():
     driver = Clockwork()
-    stream, split = Stream(driver), GpuSplit(driver)
+    stream, breakdown = Stream(driver), GpuBreakdown(driver)
     for compute_ms in (5.0, 7.0):
-        split.restart()
+        breakdown.restart()
         for moment_ms in (0.0, 1.0, 3.0, 3.0 + compute_ms, 3.5 + compute_ms):
             driver.now_ms = 100.0 + moment_ms
-            split.mark(stream)
-        split.add()
-    assert split.take_ms() == pytest.approx({"copy_in": 1.0, "compute": 6.0, "copy_out": 0.5})
-    assert split.take_ms() == {}
+            breakdown.mark(stream)
+        breakdown.add()
+    assert breakdown.take_ms() == pytest.approx({"copy_in": 1.0, "compute": 6.0, "copy_out": 0.5})
+    assert breakdown.take_ms() == {}
 
 
 def test_a_request_that_failed_half_way_leaves_nothing_behind():
     driver = Clockwork()
-    stream, split = Stream(driver), GpuSplit(driver)
-    split.mark(stream)
-    split.restart()
+    stream, breakdown = Stream(driver), GpuBreakdown(driver)
+    breakdown.mark(stream)
+    breakdown.restart()
     for moment_ms in (0.0, 1.0, 1.0, 4.0, 5.0):
         driver.now_ms = moment_ms
-        split.mark(stream)
-    split.add()
-    assert split.take_ms() == pytest.approx({"copy_in": 1.0, "compute": 3.0, "copy_out": 1.0})
+        breakdown.mark(stream)
+    breakdown.add()
+    assert breakdown.take_ms() == pytest.approx({"copy_in": 1.0, "compute": 3.0, "copy_out": 1.0})

@@ -7,7 +7,7 @@ from tpu2gpu.hardware.cuda import Driver, Event, Stream
 _PARTS = {"copy_in": (0, 1), "compute": (2, 3), "copy_out": (3, 4)}
 
 
-class GpuSplit:
+class GpuBreakdown:
     """Adds up the parts of requests that run one after the other.
 
     A request marks five moments in order: before and after its copies in, before and after computing, and after its
