@@ -3,7 +3,7 @@
 Tpu2GpuError
 ├── RefusedError             exit 1   a gate or a policy said no: final, a retry cannot help
 │   ├── PrecisionRefusedError          values that the asked precision cannot hold
-│   └── ParityRefusedError             a conversion whose answers differ from its source's
+│   └── ParityRefusedError             a conversion whose outputs differ from its source's
 ├── UsageError               exit 2   an option is unknown, out of range or contradicts another
 │   └── OutputExistsError              the target is there already and `force` was not given
 ├── InputError               exit 3   what was given is missing, damaged or not what it should be
@@ -22,7 +22,8 @@ Tpu2GpuError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -44,12 +45,12 @@ class Tpu2GpuError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        """One line, or one more for each detail."""
+        """Return one line, and one more for each detail."""
         head = f"{self.message}; {self.hint}" if self.hint else self.message
         return "\n".join([head, *(f"  - {detail}" for detail in self.details)])
 
     def to_json(self) -> dict[str, Any]:
-        """The error as plain data, to cross a process boundary or stand in a report."""
+        """Return the error as plain data, to cross a process boundary or stand in a report."""
         return {
             "error": type(self).__name__,
             "message": self.message,
@@ -69,7 +70,7 @@ class PrecisionRefusedError(RefusedError):
 
 
 class ParityRefusedError(RefusedError):
-    """A conversion whose answers differ from its source's by more than the tolerance."""
+    """A conversion whose outputs differ from its source's by more than the tolerance."""
 
 
 class UsageError(Tpu2GpuError):
@@ -135,7 +136,45 @@ class RemoteRunError(Tpu2GpuError):
 
 
 def from_json(data: dict[str, Any]) -> Tpu2GpuError:
-    """Rebuilds an error from `Tpu2GpuError.to_json`."""
+    """Rebuild an error from `Tpu2GpuError.to_json`."""
     kind = globals().get(data["error"], Tpu2GpuError)
     error: Tpu2GpuError = kind(data["message"], details=data["details"], hint=data["hint"])
     return error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a foreign error says, or the name of its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def foreign_errors(
+    kind: type[Tpu2GpuError],
+    message: str,
+    *,
+    details: Sequence[str] = (),
+    hint: str = "",
+    catch: type[Exception] | tuple[type[Exception], ...] = Exception,
+    let_pass: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Turn errors that a library raises in the block into one of ours; ours pass as they are.
+
+    Args:
+        kind: The error to raise instead.
+        message: What failed; the first line of what the library said follows it in brackets.
+        details: Further findings, read when the error is raised.
+        hint: What the user can do about it.
+        catch: The library's errors; any where it has no common base for them.
+        let_pass: Errors that stay as they are.
+
+    Raises:
+        Tpu2GpuError: The block raised an error that is caught; of the type `kind`.
+    """
+    try:
+        yield
+    except Tpu2GpuError:
+        raise
+    except let_pass:
+        raise
+    except catch as error:
+        raise kind(f"{message} ({first_line(error)})", details=details, hint=hint) from error

@@ -6,6 +6,8 @@ import inspect
 import subprocess
 import sys
 
+import pytest
+
 import tpu2gpu
 from tpu2gpu import errors
 
@@ -41,3 +43,24 @@ def test_an_error_is_one_line_with_its_way_out_and_one_more_for_each_detail() ->
     copy = errors.from_json(error.to_json())
     assert type(copy) is errors.GraphError
     assert str(copy) == str(error)
+
+
+@pytest.mark.parametrize(("said", "reason"), [("first\nsecond", "first"), ("", "ValueError"), ("  one  ", "one")])
+def test_an_error_of_a_library_becomes_ours_with_its_first_line(said: str, reason: str) -> None:
+    with (
+        pytest.raises(errors.SourceError) as caught,
+        errors.foreign_errors(errors.SourceError, "x.pb: cannot be read", details=["a"], hint="make it anew"),
+    ):
+        raise ValueError(said)
+    assert str(caught.value) == f"x.pb: cannot be read ({reason}); make it anew\n  - a"
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("error", [errors.ExamplesError("ours"), KeyError("let pass"), OSError("not caught")])
+def test_other_errors_of_the_block_stay_as_they_are(error: Exception) -> None:
+    with (
+        pytest.raises(type(error)) as caught,
+        errors.foreign_errors(errors.SourceError, "x", catch=(ValueError, KeyError), let_pass=KeyError),
+    ):
+        raise error
+    assert caught.value is error

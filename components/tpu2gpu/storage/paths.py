@@ -10,11 +10,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from tpu2gpu.errors import EnvironmentLacksError, Tpu2GpuError
+from tpu2gpu.errors import EnvironmentLacksError, foreign_errors
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -211,15 +211,10 @@ def _file_system(url: str) -> _FileSystem:
         return _TensorFlow()
 
 
-@contextmanager
-def _access(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (FileNotFoundError, Tpu2GpuError):
-        raise
-    except Exception as error:  # each file system has errors of its own
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise EnvironmentLacksError(
-            f"{url}: cannot be read ({first})",
-            hint="check the access, install fsspec with the file system's package, or copy the files here",
-        ) from error
+def _access(url: str) -> AbstractContextManager[None]:
+    return foreign_errors(  # each file system has errors of its own
+        EnvironmentLacksError,
+        f"{url}: cannot be read",
+        hint="check the access, install fsspec with the file system's package, or copy the files here",
+        let_pass=FileNotFoundError,
+    )

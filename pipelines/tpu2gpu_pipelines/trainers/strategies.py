@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tpu2gpu.errors import EnvironmentLacksError
+from tpu2gpu.errors import EnvironmentLacksError, foreign_errors
 from tpu2gpu.hardware.tpu import has_tpu
 
 _ADDRESS = "TPU_NAME"
@@ -31,17 +31,17 @@ def choose_strategy() -> Any:
     if not address:
         return tf.distribute.get_strategy()
     _check_listening(address)
-    try:
+    with foreign_errors(
+        EnvironmentLacksError,
+        f"TPU '{address}': does not answer",
+        hint=f"set {_ADDRESS} to one that does, or hide it to train without",
+        catch=(tf.errors.OpError, ValueError, RuntimeError, OSError),
+    ):
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address)
         if address != "local":
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
-    except (tf.errors.OpError, ValueError, RuntimeError, OSError) as error:
-        raise EnvironmentLacksError(
-            f"TPU '{address}': does not answer ({type(error).__name__}: {str(error).splitlines()[0]})",
-            hint=f"set {_ADDRESS} to one that does, or hide it to train without",
-        ) from error
 
 
 def _check_listening(address: str) -> None:
