@@ -9,15 +9,8 @@ import attrs
 import numpy as np
 
 from tpu2gpu.errors import CheckpointError, SignatureError
-from tpu2gpu.graphs.nodes import (
-    OpDefs,
-    is_control,
-    join_tensor,
-    needed_functions,
-    producer,
-    reachable,
-    split_tensor,
-)
+from tpu2gpu.graphs.edit import ancestors, free_name, replace_all_uses
+from tpu2gpu.graphs.nodes import OpDefs, join_tensor, needed_functions, split_tensor
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle.casting import cast_chunks
@@ -125,20 +118,15 @@ class ServingModel:
 
     def prune(self) -> None:
         """Drop nodes, functions and variables that nothing needs any more."""
-        kept = reachable(self.nodes, self.roots())
+        kept = ancestors(self.nodes, self.roots())
         self.nodes = {name: node for name, node in self.nodes.items() if name in kept}
         self.functions = needed_functions(self.nodes.values(), self.functions)
         self.variables = {name: variable for name, variable in self.variables.items() if name in kept}
         self.constants = {name: variable for name, variable in self.constants.items() if name in kept}
 
-    def redirect(self, new_tensors: Mapping[str, str]) -> None:
-        """Make everybody who takes one tensor take another (`node`, or `node:1` names); signatures' outputs too."""
-        for node in self.nodes.values():
-            for position, reference in enumerate(node.input):
-                if reference in new_tensors:
-                    node.input[position] = new_tensors[reference]
-                elif is_control(reference) and reference[1:] in new_tensors:
-                    node.input[position] = "^" + producer(new_tensors[reference[1:]])
+    def replace_all_uses(self, new_tensors: Mapping[str, str]) -> None:
+        """Make everything that takes a tensor take another (`node`, or `node:1` names); signatures' outputs too."""
+        replace_all_uses(self.nodes.values(), new_tensors)
         for signature in self.signatures.values():
             for info in signature.outputs.values():
                 map_tensors(info, lambda name: _output_name(new_tensors.get(join_tensor(*split_tensor(name)), name)))
@@ -159,12 +147,8 @@ class ServingModel:
         )
 
     def free_name(self, wanted: str) -> str:
-        """A node name that is not taken: the wanted one, or with a number behind."""
-        name, number = wanted, 0
-        while name in self.nodes:
-            number += 1
-            name = f"{wanted}_{number}"
-        return name
+        """Return a node name that is not taken: the wanted one, or that with a number behind."""
+        return free_name(self.nodes, wanted)
 
     def op_counts(self) -> dict[str, int]:
         """How often each op stands in the flat graph, most frequent first."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -145,58 +144,6 @@ def producer(reference: str) -> str:
 def data_inputs(node: Any) -> list[str]:
     """A node's inputs but for control dependencies."""
     return [reference for reference in node.input if reference[:1] != "^"]  # is_control, without 100,000 calls
-
-
-def consumers(nodes: Mapping[str, Any]) -> dict[str, list[tuple[Any, int]]]:
-    """For each node: who takes its data outputs, and as which of its inputs."""
-    result: dict[str, list[tuple[Any, int]]] = {name: [] for name in nodes}
-    for node in nodes.values():
-        for position, reference in enumerate(data_inputs(node)):
-            result[producer(reference)].append((node, position))
-    return result
-
-
-def users(nodes: Iterable[Any], name: str) -> list[Any]:
-    """The nodes that take a data output of a node."""
-    return [node for node in nodes if any(producer(reference) == name for reference in data_inputs(node))]
-
-
-def in_order(nodes: Mapping[str, Any]) -> list[Any]:
-    """The nodes with every producer before its consumers; loops are cut at NextIteration."""
-    waiting = {}
-    followers: dict[str, list[str]] = {name: [] for name in nodes}
-    for name, node in nodes.items():
-        sources = {producer(reference) for reference in node.input}
-        sources = {source for source in sources if nodes[source].op not in ("NextIteration", "RefNextIteration")}
-        waiting[name] = len(sources)
-        for source in sources:
-            followers[source].append(name)
-    ready = deque(name for name, count in waiting.items() if count == 0)
-    ordered = []
-    while ready:
-        name = ready.popleft()
-        ordered.append(nodes[name])
-        for follower in followers[name]:
-            waiting[follower] -= 1
-            if waiting[follower] == 0:
-                ready.append(follower)
-    if len(ordered) < len(nodes):
-        stuck = sorted(name for name, count in waiting.items() if count > 0)
-        raise GraphError(f"the graph has a cycle through {stuck[0]}", details=stuck[:10])
-    return ordered
-
-
-def reachable(nodes: Mapping[str, Any], roots: Iterable[str]) -> set[str]:
-    """The names of all nodes that the roots need."""
-    found: set[str] = set()
-    stack = list(roots)
-    while stack:
-        name = stack.pop()
-        if name in found:
-            continue
-        found.add(name)
-        stack.extend(producer(reference) for reference in nodes[name].input)
-    return found
 
 
 def function_names(node: Any) -> list[str]:

@@ -10,9 +10,10 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.edit import ancestors, consumers
 from tpu2gpu.graphs.functions.flattening import CALLS, Flattener
 from tpu2gpu.graphs.model import ServingModel, Variable
-from tpu2gpu.graphs.nodes import OpDefs, data_inputs, reachable, split_tensor, users
+from tpu2gpu.graphs.nodes import OpDefs, data_inputs, split_tensor
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.slices import Box, parse_spec
@@ -70,13 +71,13 @@ def find_variables(model: ServingModel, meta: Any, prefix: str | os.PathLike[str
 
 def _bypass_local_variable(model: ServingModel, name: str) -> bool:
     """Take out a variable that the initialiser fills, such as the path of an asset; no checkpoint has it."""
-    takers = users(model.nodes.values(), name)
+    takers = [node for node, _ in consumers(model.nodes)[name]]
     assigns = [node for node in takers if node.op == "AssignVariableOp"]
     readers = [node for node in takers if node.op == "ReadVariableOp"]
     if len(assigns) != 1 or len(takers) != 1 + len(readers):
         return False
     value = assigns[0].input[1]
-    model.redirect({node.name: value for node in [*assigns, *readers]})
+    model.replace_all_uses({node.name: value for node in [*assigns, *readers]})
     return True
 
 
@@ -146,7 +147,7 @@ def restoring_nodes(meta: Any, ops: OpDefs) -> Mapping[str, Any]:
     nodes = {node.name: node for node in meta.graph_def.node}
     calls = {*CALLS, *(function.signature.name for function in meta.graph_def.library.function)}
     with suppress(KeyError):  # the flattener says what is missing
-        found = {name: nodes[name] for name in reachable(nodes, [wanted])}
+        found = {name: nodes[name] for name in ancestors(nodes, [wanted])}
         if not any(node.op in calls for node in found.values()):
             return found
     flattener = Flattener(meta.graph_def, ops)
@@ -198,4 +199,4 @@ def _give_names(model: ServingModel, wanted: dict[str, str]) -> None:
             node.name = variable.node = renamed[old] = model.free_name(name)
             node.attr["shared_name"].s = node.name.encode()
             model.nodes[node.name], model.variables[node.name] = node, variable
-    model.redirect(renamed)
+    model.replace_all_uses(renamed)

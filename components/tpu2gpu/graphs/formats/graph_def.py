@@ -11,10 +11,11 @@ from typing import Any
 
 from tpu2gpu.errors import SignatureError, SourceError
 from tpu2gpu.graphs.describing import size_bytes
+from tpu2gpu.graphs.edit import consumers
 from tpu2gpu.graphs.formats.lazy_constants import read_graph_file
 from tpu2gpu.graphs.formats.streaming import Payload, Piece, check_size, graph_pieces, write_pieces
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, tensor_names
-from tpu2gpu.graphs.nodes import OpDefs, consumers
+from tpu2gpu.graphs.nodes import OpDefs
 from tpu2gpu.storage.paths import Place, place
 
 FROZEN_GRAPH_FILE = "frozen_graph.pb"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import SignatureError, SourceError, UsageError
+from tpu2gpu.graphs.edit import ancestors
 from tpu2gpu.graphs.formats.saved_model import read_meta_graph
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel
-from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, producer, reachable, split_tensor
+from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, producer, split_tensor
 from tpu2gpu.options import did_you_mean
 
 _PREDICT = "tensorflow/serving/predict"
@@ -123,7 +124,7 @@ def _signature(meta: Any, outputs: list[str], path: str | os.PathLike[str]) -> A
     if lost:
         raise SignatureError(f"{path}: outputs are not in the graph", details=lost)
     roots = [split_tensor(info.name)[0] for info in signature.outputs.values()]
-    for name in sorted(reachable(nodes, roots)):
+    for name in sorted(ancestors(nodes, roots)):
         if nodes[name].op == "Placeholder":
             info = signature.inputs[name]
             info.name, info.dtype = f"{name}:0", nodes[name].attr["dtype"].type

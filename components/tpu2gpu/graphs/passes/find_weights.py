@@ -8,10 +8,11 @@ from typing import Any
 
 import attrs
 
+from tpu2gpu.graphs.edit import consumers, topological_order
 from tpu2gpu.graphs.functions.capturing import captures
 from tpu2gpu.graphs.functions.scopes import FlatScope, FunctionScope, Scope
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import consumers, data_inputs, in_order, producer, split_tensor
+from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
 from tpu2gpu.graphs.passes.training_ops import depends_on_inputs
 from tpu2gpu.tensorbundle.casting import is_float
 
@@ -101,7 +102,7 @@ class WeightFinder:
         self._flat = FlatScope(model)
         self._bodies: dict[str, FunctionScope] = {}
         self._followers = consumers(model.nodes)
-        self._dynamic = depends_on_inputs(in_order(model.nodes))
+        self._dynamic = depends_on_inputs(topological_order(model.nodes))
         self._batch_norms = self._find_batch_norms()
 
     def find(self) -> dict[str, Weight]:

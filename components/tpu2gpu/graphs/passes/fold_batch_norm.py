@@ -8,8 +8,9 @@ import attrs
 import numpy as np
 
 from tpu2gpu.graphs.constants import constant_value, put_constant
+from tpu2gpu.graphs.edit import consumers
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import consumers, data_inputs, producer
+from tpu2gpu.graphs.nodes import data_inputs, producer
 
 _DT_FLOAT = 1
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")

@@ -8,9 +8,10 @@ import numpy as np
 
 from tpu2gpu.graphs.constants import constant_value, put_constant
 from tpu2gpu.graphs.describing import size_bytes
+from tpu2gpu.graphs.edit import consumers, topological_order
 from tpu2gpu.graphs.functions.flattening import V1_CONTROL_FLOW
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import consumers, data_inputs, in_order, is_control, join_tensor, producer, split_tensor
+from tpu2gpu.graphs.nodes import data_inputs, is_control, join_tensor, producer, split_tensor
 from tpu2gpu.graphs.passes.training_ops import depends_on_inputs
 from tpu2gpu.tensorbundle import format
 
@@ -40,7 +41,7 @@ def fold_constants(model: ServingModel) -> dict[str, Any]:
     known: dict[Any, str] = {}
     for tensor, value in folder.run(tensors).items():
         redirected[tensor] = put_constant(model, f"{split_tensor(tensor)[0]}/folded", value, known)
-    model.redirect(redirected)
+    model.replace_all_uses(redirected)
     model.prune()
     grown = _Folder(model).constant_bytes() - before
     return {"nodes": nodes + len(redirected) - len(model.nodes), "constants": len(redirected), "grown_bytes": grown}
@@ -53,7 +54,7 @@ class _Folder:
         self._model = model
         self._nodes = model.nodes
         self._followers = consumers(model.nodes)
-        ordered = in_order(model.nodes)
+        ordered = topological_order(model.nodes)
         dynamic = depends_on_inputs(ordered)
         roots = model.roots()
         self._static: list[Any] = []

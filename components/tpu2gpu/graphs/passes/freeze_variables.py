@@ -38,6 +38,6 @@ def freeze_variables(model: ServingModel, keep: Collection[str] = ()) -> list[st
         model.nodes[name] = constant
         model.constants[name] = variable
         del model.variables[name]
-    model.redirect(reads)
+    model.replace_all_uses(reads)
     model.prune()
     return [name for name in rewritten if name in model.functions]

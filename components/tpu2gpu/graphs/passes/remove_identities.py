@@ -34,7 +34,7 @@ def clean(model: ServingModel) -> dict[str, int]:
             and model.nodes[producer(inputs[0])].op not in V1_CONTROL_FLOW
         ):
             redirected[name] = join_tensor(*split_tensor(inputs[0]))
-    model.redirect({name: _end(name, redirected) for name in redirected})
+    model.replace_all_uses({name: _end(name, redirected) for name in redirected})
     model.prune()
     return {"identities": len(redirected), "control_dependencies": waits}
 

@@ -98,7 +98,7 @@ def rename_variables(model: ServingModel, rules: Iterable[str], *, defaults: boo
         node.name = variable.node = new_name
         node.attr["shared_name"].s = new_name.encode()
         model.nodes[new_name], model.variables[new_name] = node, variable
-    model.redirect(changed)
+    model.replace_all_uses(changed)
     return changed
 
 

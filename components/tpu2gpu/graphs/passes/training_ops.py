@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.edit import consumers
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import consumers, data_inputs, producer
+from tpu2gpu.graphs.nodes import data_inputs, producer
 from tpu2gpu.graphs.passes.layer_norm import is_layer_norm
 
 TPU_OPS = re.compile(

@@ -35,7 +35,7 @@ def make_variables(model: ServingModel, weights: Mapping[str, Weight]) -> None:
         model.nodes[name] = handle
         model.constants.pop(name, None)
         model.variables[name] = Variable(name, name, dtype, shape, weight.trainable, value=value)
-    model.redirect({name: reader.name for name, reader in readers.items()})
+    model.replace_all_uses({name: reader.name for name, reader in readers.items()})
     for name, reader in readers.items():
         reader.input.insert(0, name)
         model.nodes[reader.name] = reader

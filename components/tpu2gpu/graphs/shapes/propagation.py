@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tpu2gpu.graphs.edit import topological_order
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import data_inputs, in_order, join_tensor, split_tensor
+from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.shapes.shape_functions import ShapeFunctions
 from tpu2gpu.graphs.shapes.symbolic import (
     MustBeBatchError,
@@ -74,7 +75,7 @@ class BatchFlow:
         Raises:
             MustBeBatchError: An element of a constant turned out to be the batch.
         """
-        for node in in_order(self._model.nodes):
+        for node in topological_order(self._model.nodes):
             try:
                 found = self._node(node)
             except UnprovedError as reason:

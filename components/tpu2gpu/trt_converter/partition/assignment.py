@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import ConversionError
+from tpu2gpu.graphs.edit import ancestors
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import data_inputs, producer, reachable, split_tensor
+from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
 from tpu2gpu.trt_converter.partition.costs import Costs
 from tpu2gpu.trt_converter.partition.min_cut import INFINITE, Network
 from tpu2gpu.trt_converter.partition.unsupported_ops import refused_nodes, uncut
@@ -106,7 +107,7 @@ def _holds_resource(model: ServingModel) -> set[str]:
 
 def initialising(model: ServingModel) -> set[str]:
     """What fills tables: it runs once, in every part that has the table."""
-    return reachable(model.nodes, [model.init_node]) if model.init_node else set()
+    return ancestors(model.nodes, [model.init_node]) if model.init_node else set()
 
 
 def _smallest_cut(

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.graphs.edit import consumers, topological_order
 from tpu2gpu.graphs.functions.bodies import ARGUMENT, CALLING, DT_RESOURCE, RESULT, Body, body_names, claim_bodies
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import consumers, data_inputs, in_order, producer
+from tpu2gpu.graphs.nodes import data_inputs, producer
 from tpu2gpu.graphs.passes.precision.policy import DT_FLOAT, MOVES, Narrowing, Policy, constant_values
 from tpu2gpu.graphs.passes.precision.retype import Retyping
 from tpu2gpu.tensorbundle import format
@@ -63,7 +64,7 @@ class Scope:
         self._result, self._counts, self._clamp, self._cast_inputs = result, counts, clamp, cast_inputs
         self._body, self._loops = body, loops
         self._claimed: set[str] = set() if claimed is None else claimed
-        self._ordered = in_order(nodes)
+        self._ordered = topological_order(nodes)
         self._followers = consumers(nodes)
         self._dynamic = self._find_dynamic(fixed)
         self._overflowing = self._static_users({*policy.overflowing, *overflowing})

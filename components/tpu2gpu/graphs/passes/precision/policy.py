@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 import numpy as np
 
+from tpu2gpu.graphs.edit import topological_order
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import data_inputs, in_order, join_tensor, split_tensor
+from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import cast_values
 from tpu2gpu.tensorbundle.statistics import CastStatistics
@@ -131,7 +132,7 @@ def _keep_promises(model: ServingModel, promised: list[tuple[Any, int]]) -> None
         if name in inputs and node.op == "Placeholder":
             if (name, dtype) not in casts:
                 casts[name, dtype] = _cast_node(model, f"{name}/to_float32", "", dtype, DT_FLOAT)
-                model.redirect({name: casts[name, dtype]})
+                model.replace_all_uses({name: casts[name, dtype]})
                 node.attr["dtype"].type = dtype
                 model.nodes[casts[name, dtype]].input[0] = name
         elif (info.name, dtype) not in casts:
@@ -187,11 +188,11 @@ def cast_tensor(tensor: Any, dtype: int, *, clamp: bool = False) -> None:
 def remove_idle_casts(model: ServingModel) -> None:
     """Take out casts from a type to the same type."""
     idle: dict[str, str] = {}
-    for node in in_order(model.nodes):
+    for node in topological_order(model.nodes):
         if node.op == "Cast" and node.attr["SrcT"].type == node.attr["DstT"].type:
             source = data_inputs(node)[0]
             idle[node.name] = idle.get(source, source)
-    model.redirect(idle)
+    model.replace_all_uses(idle)
     model.prune()
 
 
@@ -245,9 +246,9 @@ def _float_infos(model: ServingModel, dtype: int) -> list[Any]:
 def _bypass_identities(model: ServingModel) -> None:
     """Take out IdentityN, which custom gradients leave behind (swish, for one): it only hands tensors on."""
     new: dict[str, str] = {}
-    for node in in_order(model.nodes):
+    for node in topological_order(model.nodes):
         if node.op == "IdentityN":
             for index, reference in enumerate(data_inputs(node)):
                 new[join_tensor(node.name, index)] = new.get(reference, reference)
-    model.redirect(new)
+    model.replace_all_uses(new)
     model.prune()
