@@ -22,6 +22,7 @@ def option(
     choices: Iterable[Any] | None = None,
     minimum: float | None = None,
     metavar: str | None = None,
+    recorded: bool = True,
 ) -> Any:
     """Declare one field of an options class (a class made by `attrs.frozen`).
 
@@ -31,6 +32,7 @@ def option(
         choices: The allowed values, for each item where the option is repeatable.
         minimum: The smallest allowed value.
         metavar: What the help calls the value.
+        recorded: Tell it in manifests; not where it says how the work is done, and changes nothing in what is written.
     """
     allowed = tuple(choices) if choices is not None else None
 
@@ -49,17 +51,17 @@ def option(
                 raise UsageError(f"{flag(attribute.name)} {item}: must be at least {minimum:g}")
 
     converter = tuple if isinstance(default, tuple) else None
-    metadata = {"help": help, "choices": allowed, "metavar": metavar}
+    metadata = {"help": help, "choices": allowed, "metavar": metavar, "recorded": recorded}
     return attrs.field(default=default, converter=converter, validator=[_check_type, check], metadata=metadata)
 
 
 def flag(name: str) -> str:
-    """The command-line flag of an option field: `max_p99_ms` -> `--max-p99-ms`."""
+    """Return the command-line flag of an option field: `max_p99_ms` -> `--max-p99-ms`."""
     return "--" + name.rstrip("_").replace("_", "-")
 
 
 def as_mapping(name: str, pairs: Iterable[str], form: str) -> dict[str, str]:
-    """The values of a repeatable option, each `NAME=VALUE`, as a mapping.
+    """Read the values of a repeatable option, each `NAME=VALUE`, as a mapping.
 
     Args:
         name: The option's field.
@@ -77,7 +79,7 @@ def as_mapping(name: str, pairs: Iterable[str], form: str) -> dict[str, str]:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` for the nearest known word, or nothing."""
+    """Return `did you mean 'x'?` for the nearest known word, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean '{near[0]}'?" if near else ""
 
@@ -105,8 +107,13 @@ def from_mapping(cls: type[Options], values: Mapping[str, Any], where: str = "op
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
+def recorded(options: Any) -> dict[str, Any]:
+    """Return the options that a manifest tells, as plain data."""
+    return attrs.asdict(options, filter=lambda field, value: field.metadata.get("recorded", True))
+
+
 def to_json(options: Any) -> str:
-    """The canonical JSON of an options object: sorted keys, no spaces."""
+    """Return the canonical JSON of an options object: sorted keys, no spaces."""
     return json.dumps(attrs.asdict(options), sort_keys=True, separators=(",", ":"))
 
 
@@ -124,7 +131,7 @@ def from_json(cls: type[Options], text: str, where: str = "options") -> Options:
 
 
 def field_types(cls: type) -> dict[str, tuple[type, bool]]:
-    """For each field of an options class: the type of one value, and whether it may be None."""
+    """Return for each field of an options class the type of one value, and whether it may be None."""
     hints = get_type_hints(cls)
     return {field.name: _item_type(hints[field.name]) for field in attrs.fields(cls)}
 

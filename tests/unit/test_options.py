@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from tpu2gpu.errors import UsageError
-from tpu2gpu.options import field_types, flag, from_json, from_mapping, option, to_json
+from tpu2gpu.options import field_types, flag, from_json, from_mapping, option, recorded, to_json
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +42,15 @@ def test_options_travel_as_canonical_json() -> None:
 def test_values_are_checked_at_construction(values: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Example(**values)
+
+
+def test_a_manifest_tells_no_option_that_changes_nothing_in_what_is_written() -> None:
+    @attrs.frozen
+    class Work:
+        precision: str = option("float16", "what to make")
+        threads: int = option(4, "how to make it", recorded=False)
+
+    assert recorded(Work(threads=8)) == {"precision": "float16"}
 
 
 def test_unknown_keys_are_all_named_with_the_nearest_known_ones() -> None:

@@ -13,7 +13,7 @@ import attrs
 
 from tpu2gpu.checkpoint_importer.options import ImportOptions, ImportResult
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.storage.publishing import describe_source, publish
+from tpu2gpu.storage.publishing import describe_source, publish_step
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
@@ -61,8 +61,8 @@ def import_model(
     parse_rules(options.rename)
     check_expressions("drop", options.drop)
     found_source = find_source(source, options.step)
-    about = {"step": "import", "options": attrs.asdict(options), "source": describe_source(source), "run": run_name}
-    with publish(target, force=force, about=about) as staging, _uncollected():
+    frame = publish_step("import", describe_source(source), target, options, force=force, run_name=run_name)
+    with frame as staging, _uncollected():
         progress("read the graph", 0, 3)
         found = read_source(found_source, options)
         model = found.model

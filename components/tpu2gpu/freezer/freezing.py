@@ -12,7 +12,7 @@ from tpu2gpu.errors import GraphError, UsageError
 from tpu2gpu.freezer.options import FreezeOptions, FreezeResult
 from tpu2gpu.graphs.passes.freeze_variables import freeze_variables
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.storage.publishing import describe_source, publish
+from tpu2gpu.storage.publishing import describe_source, publish_step
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
@@ -55,8 +55,7 @@ def freeze_model(
     from tpu2gpu.graphs.formats.saved_model import write_saved_model
 
     options = options or FreezeOptions()
-    about = {"step": "freeze", "options": attrs.asdict(options), "source": describe_source(source), "run": run_name}
-    with publish(target, force=force, about=about) as staging:
+    with publish_step("freeze", describe_source(source), target, options, force=force, run_name=run_name) as staging:
         progress("read the graph", 0, 3)
         model, brought = _read(source, options)
         if options.signature:

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from tpu2gpu.errors import ManifestError, UsageError
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import EvaluateResult
 from tpu2gpu.options import flag
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.running.servers.addresses import is_address
-from tpu2gpu.storage.publishing import check_free, describe_source, name_of, publish
+from tpu2gpu.storage.publishing import check_free, describe_source, name_of, publish_step
 
 
 def evaluate_model(
@@ -73,15 +71,13 @@ def evaluate_model(
             hint=f"leave {flag('runner')} out",
         )
     check_free(Path(target), force=force)
-    about = {
-        "step": "evaluate",
-        "options": attrs.asdict(options),
-        "source": _describe(baseline),
+    more = {
         "latency_baseline": None if latency_baseline is None else _describe(latency_baseline),
         "candidates": [_describe(path) for path in paths],
-        "run": run_name,
     }
-    with publish(target, force=force, about=about) as staging:
+    with publish_step(
+        "evaluate", _describe(baseline), target, options, force=force, run_name=run_name, more=more
+    ) as staging:
         from tpu2gpu.latency_evaluator.comparing import compare_models
         from tpu2gpu.latency_evaluator.report.write import write_reports
 

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from tpu2gpu.errors import PrecisionRefusedError, UsageError
 from tpu2gpu.precision_caster.options import CastOptions, CastResult
 from tpu2gpu.precision_caster.rules import PRESETS
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.storage.publishing import describe_source, publish
+from tpu2gpu.storage.publishing import describe_source, publish_step
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
@@ -62,7 +60,7 @@ def cast_model(
             "--to float32 widens a whole graph: --keep, --keep-op and --rule do not apply",
             hint="leave them out, or cast its checkpoint alone",
         )
-    with publish(target, force=force, about=_about(options, source, run_name)) as staging:
+    with publish_step("cast", describe_source(source), target, options, force=force, run_name=run_name) as staging:
         model = _cast(source, staging.folder, options, staging.report, progress)
         write_saved_model(model, staging.folder, write_variables=False)
         read_saved_model(staging.folder)  # what was written can be read
@@ -100,7 +98,7 @@ def cast_checkpoint(
     from tpu2gpu.tensorbundle.reader import Bundle
 
     options = options or CastOptions()
-    with publish(target, force=force, about=_about(options, source, run_name)) as staging:
+    with publish_step("cast", describe_source(source), target, options, force=force, run_name=run_name) as staging:
         bundle, overflowing = Bundle(source), dict[str, "CastStatistics"]()
         while True:
             wanted, kept = choose_types(bundle, options, overflowing)
@@ -209,14 +207,6 @@ def _refuse_overflow(overflows: Mapping[str, CastStatistics], options: CastOptio
             ],
             hint="give --on-overflow keep (they stay as they are) or --on-overflow clamp",
         )
-
-
-_HOW = ("threads", "runner", "beam")  # how the work is done changes nothing in what is written
-
-
-def _about(options: CastOptions, source: str | os.PathLike[str], run_name: str) -> dict[str, Any]:
-    chosen = {name: value for name, value in attrs.asdict(options).items() if name not in _HOW}
-    return {"step": "cast", "options": chosen, "source": describe_source(source), "run": run_name}
 
 
 def _result(target: Path, report: dict[str, Any]) -> CastResult:

@@ -45,11 +45,11 @@ class CastOptions:
     on_overflow: str = option("refuse", "what to do with tensors that do not fit", choices=("refuse", "keep", "clamp"))
     cast_signature: bool = option(False, "cast the signature's inputs and outputs too")
     statistics: bool = option(True, "gather all statistics of what the cast does, not only extremes and overflows")
-    threads: int | None = option(None, "threads that cast weights  [default: all cores]", minimum=1)
+    threads: int | None = option(None, "threads that cast weights  [default: all cores]", minimum=1, recorded=False)
     shard_mib: int = option(256, "size of the data files of weights, in MiB", minimum=1)
-    runner: str | None = option(None, "cast weights on this Beam runner", metavar="BEAM_RUNNER")
+    runner: str | None = option(None, "cast weights on this Beam runner", metavar="BEAM_RUNNER", recorded=False)
     beam: tuple[str, ...] = option(
-        (), "argument for the Beam runner, such as --beam=--parallelism=4", metavar="ARGUMENT"
+        (), "argument for the Beam runner, such as --beam=--parallelism=4", metavar="ARGUMENT", recorded=False
     )
 
     def __attrs_post_init__(self) -> None:

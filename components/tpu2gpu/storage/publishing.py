@@ -9,14 +9,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
 
 from tpu2gpu._version import __version__
 from tpu2gpu.errors import ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
+from tpu2gpu.options import recorded
 from tpu2gpu.storage.paths import place
 
 MANIFEST = "manifest.json"
@@ -74,6 +76,31 @@ def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[
         if staging.report and isinstance(error, Tpu2GpuError):
             write_json(refusal, {**staging.report, "refused": error.to_json()})
         raise
+
+
+def publish_step(
+    step: str,
+    source: dict[str, Any],
+    target: str | os.PathLike[str],
+    options: Any,
+    *,
+    force: bool,
+    run_name: str,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> AbstractContextManager[Staging]:
+    """Publish what a step makes of a source; see `publish`.
+
+    Args:
+        step: The step's command.
+        source: What the manifest says of the source, from `describe_source`.
+        target: The output folder.
+        options: The step's options.
+        force: Replace an existing output.
+        run_name: The pipeline run.
+        more: What else the manifest says.
+    """
+    about = {"step": step, "options": recorded(options), "source": source, "run": run_name, **more}
+    return publish(target, force=force, about=about)
 
 
 def check_free(target: Path, *, force: bool) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import attrs
-
 from tpu2gpu.errors import SourceError
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
@@ -45,7 +43,7 @@ def convert_model(
         UnsupportedError: A case that this version does not do.
         EnvironmentLacksError: The asked back end is not here, or a process of it died, hung or outgrew its limit.
     """
-    from tpu2gpu.storage.publishing import check_free, describe_source, publish
+    from tpu2gpu.storage.publishing import check_free, describe_source, publish_step
     from tpu2gpu.trt_converter.backends.choice import choose_backend
     from tpu2gpu.trt_converter.request import Request
     from tpu2gpu.trt_converter.steps import convert_into
@@ -57,8 +55,7 @@ def convert_model(
     _check_source(source)
     check_free(target, force=force)
     request = Request.of(source, options, choose_backend(options))
-    about = {"step": "convert", "options": attrs.asdict(options), "source": describe_source(source), "run": run_name}
-    with publish(target, force=force, about=about) as staging:
+    with publish_step("convert", describe_source(source), target, options, force=force, run_name=run_name) as staging:
         findings = convert_into(staging, request, progress)
     return ConvertResult(target=target, report=staging.report, **findings)
 

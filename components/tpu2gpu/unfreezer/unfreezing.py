@@ -12,7 +12,7 @@ import attrs
 
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.storage.publishing import describe_source, publish
+from tpu2gpu.storage.publishing import describe_source, publish_step
 from tpu2gpu.unfreezer.options import UnfreezeOptions, UnfreezeResult
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def unfreeze_model(
 
     options = options or UnfreezeOptions()
     parse_rules(options.rename)
-    about = {"step": "unfreeze", "options": attrs.asdict(options), "source": describe_source(source), "run": run_name}
-    with publish(target, force=force, about=about) as staging:
+    with publish_step("unfreeze", describe_source(source), target, options, force=force, run_name=run_name) as staging:
         progress("find the weights", 0, 2)
         model, weights = _find(source, options)
         if not weights:
