@@ -62,7 +62,7 @@ def bytes_field(field: int, payload: bytes) -> bytes:
 
 
 def varint_field(field: int, value: int) -> bytes:
-    """A whole number field; nothing when the value is 0, as proto3 writes it."""
+    """An integer field; nothing when the value is 0, as proto3 writes it."""
     return tag(field, VARINT) + varint(value) if value else b""
 
 

@@ -63,9 +63,9 @@ def test_the_server_answers_as_the_source_does(served: Served, name: str) -> Non
     served.check(name)
 
 
-def test_a_broken_picture_fails_its_own_request_alone(served: Served) -> None:
+def test_a_broken_image_fails_its_own_request_alone(served: Served) -> None:
     files = zoo.jpegs(COUNT)
-    files[COUNT // 2] = b"no picture"
+    files[COUNT // 2] = b"no image"
     answers = served.try_all("detector", [{"files": files[[place]]} for place in range(COUNT)] * 3)
     failed = [place % COUNT for place, answer in enumerate(answers) if isinstance(answer, Exception)]
     assert failed == [COUNT // 2] * 3

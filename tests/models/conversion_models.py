@@ -148,13 +148,13 @@ def jpeg_detector(folder: Path, size: int = 32) -> Path:
     centres = tf.reshape(tf.stack([y, x], -1) * 8 + 4, [-1, 2])
 
     def decode(file: Any) -> Any:
-        picture = tf.io.decode_jpeg(file, channels=3)
-        return tf.image.resize(tf.cast(picture, tf.float32) / 127.5 - 1.0, [size, size])
+        image = tf.io.decode_jpeg(file, channels=3)
+        return tf.image.resize(tf.cast(image, tf.float32) / 127.5 - 1.0, [size, size])
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="files")])
     def serve(files: Any) -> Any:
-        pictures = tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
-        features = tf.nn.relu(tf.nn.conv2d(pictures, module.body, 8, "VALID"))
+        images = tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
+        features = tf.nn.relu(tf.nn.conv2d(images, module.body, 8, "VALID"))
         found = tf.reshape(tf.nn.conv2d(features, module.head, 1, "SAME"), [-1, cells * cells, 6])
         extent = 8 * tf.exp(tf.tanh(found[..., 2:4]))
         middle = centres + 4 * tf.tanh(found[..., :2])
@@ -169,7 +169,7 @@ def jpeg_detector(folder: Path, size: int = 32) -> Path:
 
 
 def any_size(folder: Path) -> Path:
-    """Pictures of any size: `image` float32 [?, ?, ?, 3] -> `features` [?, 8]."""
+    """Images of any size: `image` float32 [?, ?, ?, 3] -> `features` [?, 8]."""
     import tensorflow as tf
 
     kernel = tf.random.stateless_normal([3, 3, 3, 8], (7, 8)) / 5

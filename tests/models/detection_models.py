@@ -1,4 +1,4 @@
-"""A small detector as ONNX, candidates with one fault each, and examples with true boxes."""
+"""A small detector as ONNX, candidates with one fault each, and examples with ground-truth boxes."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def one_weight(folder: Path, value: Any, *, form: str = "matmul") -> Path:
 
 
 def counted(folder: Path) -> Path:
-    """A product of `x` [?, 2] with a weight, plus the whole number `step`: output `y`."""
+    """A product of `x` [?, 2] with a weight, plus the integer `step`: output `y`."""
     import tensorflow as tf
 
     module = tf.Module()

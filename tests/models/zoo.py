@@ -83,13 +83,13 @@ def _cut_outs(count: int, size: int) -> list[np.ndarray[Any, Any]]:
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    pictures, random = load_sample_images().images, np.random.default_rng(20)
+    images, random = load_sample_images().images, np.random.default_rng(20)
     found = []
     for position in range(count):
-        picture = pictures[position % len(pictures)]
-        side = int(random.integers(96, min(picture.shape[:2])))
-        top, left = (int(random.integers(0, extent - side + 1)) for extent in picture.shape[:2])
-        cut_out = Image.fromarray(picture[top : top + side, left : left + side])
+        image = images[position % len(images)]
+        side = int(random.integers(96, min(image.shape[:2])))
+        top, left = (int(random.integers(0, extent - side + 1)) for extent in image.shape[:2])
+        cut_out = Image.fromarray(image[top : top + side, left : left + side])
         pixels = np.asarray(cut_out.resize((size, size), Image.Resampling.BILINEAR))
         # Other exposures, colours, and negatives: two photographs alone look much the same to random weights.
         pixels = (pixels * random.uniform(0.3, 1.0)).astype(np.uint8)[..., random.permutation(3)]
@@ -438,13 +438,13 @@ def jpeg_classifier(folder: Path, size: int = 32) -> Path:
     )
 
     def decode(file: Any) -> Any:
-        picture = tf.io.decode_jpeg(file, channels=3)
-        return tf.image.resize(tf.cast(picture, tf.float32) / 255.0, [size, size])
+        image = tf.io.decode_jpeg(file, channels=3)
+        return tf.image.resize(tf.cast(image, tf.float32) / 255.0, [size, size])
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serve(image_bytes: Any) -> Any:
-        pictures = tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
-        logits = module.model(pictures, training=False)
+        images = tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
+        logits = module.model(images, training=False)
         return {"logits": logits, "label": module.table.lookup(tf.argmax(logits, 1))}
 
     tf.saved_model.save(module, str(folder), signatures=serve)

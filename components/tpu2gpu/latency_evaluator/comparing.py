@@ -127,7 +127,7 @@ class _Course:
                 continue
             wanted = wanted or answers  # the baseline is the first
             labels, boxes = self._examples.labels, self._examples.boxes
-            self._note(entry, compare_answers(wanted, answers, labels, self._options, true_boxes=boxes))
+            self._note(entry, compare_answers(wanted, answers, labels, self._options, ground_truth_boxes=boxes))
 
     def compare_on_beam(self, shared: Path) -> None:
         """Compare the answers to all examples on a Beam runner, whose workers leave their results in `shared`."""
@@ -197,7 +197,7 @@ class _Course:
     def _remarks(self) -> Iterator[str]:
         if self._options.synthetic:
             yield (
-                f"SYNTHETIC: the {self._options.synthetic} requests are made up. Times may depend on values, and "
+                f"SYNTHETIC: the {self._options.synthetic} requests are generated. Times may depend on values, and "
                 "agreement on random inputs says little about real ones: give real examples before promoting anything."
             )
         for entry in self._entries:

@@ -8,7 +8,7 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
 from tpu2gpu.options import as_mapping, did_you_mean, flag, option
 
-BOX_FORMS = ("corners", "corner_size", "center_size")
+BOX_FORMATS = ("xyxy", "xywh", "cxcywh")
 _PARTS = ("boxes", "scores", "classes", "count")
 
 
@@ -16,7 +16,7 @@ _PARTS = ("boxes", "scores", "classes", "count")
 class AnswerOptions:
     """What answers are compared on, and how they are to be read."""
 
-    label: str | None = option("label", "the feature with the class number", metavar="FEATURE")
+    label: str | None = option("label", "the feature with the class id", metavar="FEATURE")
     scores: tuple[str, ...] = option(
         (),
         "the output with class scores whose best classes must agree; the first is held against the labels (default: "
@@ -25,20 +25,22 @@ class AnswerOptions:
     )
     label_boxes: str | None = option(
         None,
-        "the feature with an example's true boxes, or four with commas between (default: image/object/bbox/ymin, "
-        "xmin, ymax and xmax, where detectors are compared)",
+        "the feature with an example's ground-truth boxes, or four with commas between (default: "
+        "image/object/bbox/ymin, xmin, ymax and xmax, where detectors are compared)",
         metavar="FEATURES",
     )
     label_classes: str | None = option(
-        None, "the feature with the classes of the true boxes (default: image/object/class/label)", metavar="FEATURE"
+        None,
+        "the feature with the classes of the ground-truth boxes (default: image/object/class/label)",
+        metavar="FEATURE",
     )
     detections: tuple[str, ...] = option(
         (),
         "the output with a detector's boxes, scores, classes or count, where names and shapes do not tell",
         metavar="PART=OUTPUT",
     )
-    box_form: str = option(
-        "corners", "how boxes are written: two corners, a corner and the size, or the centre and it", choices=BOX_FORMS
+    box_format: str = option(
+        "xyxy", "how boxes are written: two corners, a corner and the size, or the center and it", choices=BOX_FORMATS
     )
     box_score: float = option(0.3, "boxes of a smaller score do not count in the matching", minimum=0)
     runner: str | None = option(
@@ -106,7 +108,7 @@ class EvaluateOptions(Budgets, AnswerOptions):
     )
     max_examples: int | None = option(None, "read no more examples than this", minimum=1)
     synthetic: int | None = option(
-        None, "make up so many requests in place of --examples: times only, answers to them prove little", minimum=1
+        None, "generate so many requests in place of --examples: times only, answers to them prove little", minimum=1
     )
     timeout_s: float = option(600.0, "for loading a model, and for a block of its requests", minimum=0)
 

@@ -260,7 +260,7 @@ class CandidateResult:
 
     @property
     def top1_agreement(self) -> float | None:
-        """The smallest of all outputs that have one; of class numbers, words and truth values the equal share."""
+        """The smallest of all outputs that have one; of class ids, strings and booleans the equal share."""
         return min((one.agreement for one in self._compared if one.agreement is not None), default=None)
 
     @property

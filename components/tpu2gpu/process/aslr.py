@@ -1,4 +1,4 @@
-"""Processes whose addresses in memory are the same in every run, for libraries that order their output by them.
+"""Processes without address space layout randomization, for libraries that order their output by addresses.
 
 Source: personality(2) of Linux, flag ADDR_NO_RANDOMIZE.
 """
@@ -10,28 +10,28 @@ import os
 import sys
 from collections.abc import Sequence
 
-ASK = "TPU2GPU_STEADY_ADDRESSES"
-"""A worker whose environment sets this starts itself again with steady addresses."""
+DISABLE_ASLR = "TPU2GPU_DISABLE_ASLR"
+"""The variable that makes a worker start itself again without address space layout randomization."""
 
 _NO_RANDOMIZE = 0x0040000
 _QUERY = 0xFFFFFFFF
 
 
-def are_steady() -> bool:
-    """Whether this process has them. A container may forbid it."""
+def aslr_is_disabled() -> bool:
+    """Tell whether this process runs without address space layout randomization; a container may forbid that."""
     return sys.platform == "linux" and bool(_personality(_QUERY) & _NO_RANDOMIZE)
 
 
 def restart_if_asked(command: Sequence[str]) -> None:
-    """Start this process again, with steady addresses, when its environment asks for them and they can be had.
+    """Start this process again without ASLR, when its environment asks for it and it can be had.
 
     Args:
         command: What this process was started with.
     """
-    if os.environ.get(ASK) != "1" or sys.platform != "linux" or are_steady():
+    if os.environ.get(DISABLE_ASLR) != "1" or sys.platform != "linux" or aslr_is_disabled():
         return
     _personality(_personality(_QUERY) | _NO_RANDOMIZE)
-    if are_steady():
+    if aslr_is_disabled():
         os.execv(command[0], list(command))  # noqa: S606 - the same command, no shell
 
 

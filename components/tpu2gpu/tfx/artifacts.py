@@ -77,12 +77,12 @@ def write_metrics(artifact: Any, figures: Mapping[str, Any], words: Mapping[str,
 
     Args:
         artifact: The metrics artifact.
-        figures: Its content; what is neither number nor truth value is left out.
+        figures: Its content; what is neither number nor boolean is left out.
         words: What is no number and stands beside them on the artifact, such as a version.
     """
     numbers = {key: value for key, value in figures.items() if isinstance(value, int | float)}
     for key, value in numbers.items():
-        if isinstance(value, int):  # a truth value too
+        if isinstance(value, int):  # a boolean too
             artifact.set_int_custom_property(key, int(value))
         elif math.isfinite(value) and math.isclose(value, round(value, _STORED_DECIMALS), rel_tol=1e-3):
             artifact.set_float_custom_property(key, value)

@@ -65,10 +65,10 @@ class ConvertOptions:
         minimum=0,
     )
     examples: tuple[str, ...] = option(
-        (), "TFRecord files of examples to compare on; made-up inputs when not given", metavar="FILES"
+        (), "TFRecord files of examples to compare on; synthetic inputs when not given", metavar="FILES"
     )
     feature: tuple[str, ...] = option((), "feature of the examples for an input", metavar="INPUT=FEATURE")
-    int8: bool = option(False, "quantise to 8-bit whole numbers; wants --examples to calibrate on")
+    int8: bool = option(False, "quantise to 8-bit integers; wants --examples to calibrate on")
     int8_examples: int = option(64, "how many of the examples to calibrate and compare on", minimum=1, metavar="N")
     int8_per_channel: bool = option(True, "a scale for each channel of a weight")
     int8_exclude: tuple[str, ...] = option(

@@ -49,10 +49,10 @@ def feeds_for(
     sizes: Sequence[Mapping[str, Any]],
     examples: Sequence[str] = (),
     features: Mapping[str, str] | None = None,
-    pictures: str = "",
+    image_decode_op: str = "",
     limit: int = DEFAULT_EXAMPLES,
 ) -> Feeds:
-    """Real examples where there are files, made-up inputs elsewhere.
+    """Real examples where there are files, synthetic inputs elsewhere.
 
     Args:
         inputs: The model's inputs.
@@ -62,19 +62,19 @@ def feeds_for(
         examples: Files of examples.
         features: The examples' feature for an input of another name.
         limit: Read no more examples than this.
-        pictures: The operation by which the model decodes picture files; its strings are made-up pictures then.
+        image_decode_op: The operation by which the model decodes image files; its strings are synthetic images then.
 
     Raises:
         ExamplesError: The examples do not fit the inputs.
     """
     fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
     if not examples:
-        origin = f"made-up inputs (seed {_SEED}: numbers in [0, 1), whole numbers 0 and 1)"
-        text = _picture(pictures) if pictures else b"0"
-        made_up = [
-            _made_up(inputs, batch, each["shapes"], text) for each in sizes for batch in fixed[:1] or each["batches"]
+        origin = f"synthetic inputs (seed {_SEED}: numbers in [0, 1), integers 0 and 1)"
+        text = _image_file(image_decode_op) if image_decode_op else b"0"
+        synthetic = [
+            _synthetic(inputs, batch, each["shapes"], text) for each in sizes for batch in fixed[:1] or each["batches"]
         ]
-        return Feeds(tuple(made_up), origin)
+        return Feeds(tuple(synthetic), origin)
     read = read_examples(examples, inputs, features=features or {}, label=None, limit=limit)
     batches = fixed[:1] or sizes[0]["batches"]
     in_batches = [read.batch(start, batches[-1]) for start in range(0, read.count, batches[-1])]
@@ -211,7 +211,7 @@ def _figures(parity: OutputParity, wanted: Array, found: Array) -> dict[str, Any
     return {**figures, "error": unequal, "unequal_share": unequal}
 
 
-def _made_up(
+def _synthetic(
     inputs: Sequence[TensorSpec], batch: int, shapes: Mapping[str, Sequence[int]], text: bytes
 ) -> dict[str, Array]:
     rng = np.random.default_rng(_SEED)
@@ -234,8 +234,8 @@ def _random(rng: np.random.Generator, dtype: str, shape: Sequence[int], text: by
     return np.asarray(rng.integers(0, 2, shape), wanted)
 
 
-def _picture(operation: str) -> bytes:
-    """A made-up picture file, in the form that an operation decodes."""
+def _image_file(operation: str) -> bytes:
+    """A synthetic image file, in the form that an operation decodes."""
     import tensorflow as tf
 
     pixels = np.random.default_rng(_SEED).integers(0, 256, (UNKNOWN_SIZE, UNKNOWN_SIZE, 3), np.uint8)

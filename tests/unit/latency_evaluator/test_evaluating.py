@@ -376,13 +376,13 @@ def test_an_output_that_exists_is_not_touched(models, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
-def test_made_up_requests_are_measured_and_said_loudly(models, tmp_path):
+def test_synthetic_requests_are_measured_and_said_loudly(models, tmp_path):
     options = EvaluateOptions(
         **{**QUICK, "requests": 100, "max_requests": 100, "max_accuracy_drop": None, "synthetic": 50}
     )
     result = evaluate_model(models / "none.onnx", [models / "none.onnx"], [], tmp_path / "out", options)
     assert result.blessed
-    assert result.warnings[0].startswith("SYNTHETIC: the 50 requests are made up.")
+    assert result.warnings[0].startswith("SYNTHETIC: the 50 requests are generated.")
     for examples, given in (([], None), ([str(models / "eval.tfrecord")], 50)):
         options = EvaluateOptions(synthetic=given)
         with pytest.raises(UsageError, match="--examples and --synthetic: one of them is needed"):

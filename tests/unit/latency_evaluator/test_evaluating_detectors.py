@@ -49,7 +49,7 @@ def test_moved_and_missing_boxes_are_refused(result):
 
 
 def test_mean_average_precision_is_held_against_the_true_boxes(result):
-    # In two of twenty examples there is no true box, so three of the baseline's boxes are false in each.
+    # In two of twenty examples there is no ground-truth box, so three of the baseline's boxes are false in each.
     assert 0.8 < result.baseline.mean_average_precision < 1
     moved = result.candidates[FAULTS.index("moved")].figures.mean_average_precision
     assert moved < result.baseline.mean_average_precision - 0.2
@@ -102,7 +102,7 @@ def test_boxes_that_are_no_numbers_find_nothing():
 
 
 def random_example(random) -> tuple[Detections, BoxLabels]:
-    """Some true boxes, and detections near them or far off; scores repeat, so that ties are met."""
+    """Some ground-truth boxes, and detections near them or far off; scores repeat, so that ties are met."""
     corners = random.integers(0, 50, (random.integers(0, 5), 2))
     true = np.concatenate([corners, corners + random.integers(5, 30, corners.shape)], axis=1).astype(np.float64)
     kinds = random.integers(0, 3, len(true))

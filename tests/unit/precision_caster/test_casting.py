@@ -88,12 +88,12 @@ def test_a_loop_multiplies_in_the_narrow_type_and_hands_its_state_on_in_float32(
     assert np.abs(found - wanted).max() <= 2e-3 * np.abs(wanted).max()
 
 
-def test_whole_numbers_stay_exact(built: Built, tmp_path: Path) -> None:
+def test_integers_stay_exact(built: Built, tmp_path: Path) -> None:
     result = cast_model(built(networks.counted), tmp_path / "model")
     found = ask(tmp_path / "model", x=np.zeros((1, 2), np.float32), step=np.int32(2049))["y"]
     assert found.tolist() == [[2049, 2049]]  # float16 knows 2048 and 2050
     assert read_saved_model(tmp_path / "model").variables["kernel"].dtype == F16
-    assert any("whole numbers" in it["reason"] for it in result.report["kept"])
+    assert any("integers" in it["reason"] for it in result.report["kept"])
 
 
 def test_tables_and_assets_survive(built: Built, tmp_path: Path) -> None:

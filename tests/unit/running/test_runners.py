@@ -110,7 +110,7 @@ def test_a_frozen_graph_knows_its_signatures(tmp_path: Path, built: Built) -> No
         open_runner(graph)
 
 
-def test_made_up_examples_fit_the_inputs_and_are_the_same_again() -> None:
+def test_synthetic_examples_fit_the_inputs_and_are_the_same_again() -> None:
     specs = [
         TensorSpec("f", "bfloat16", (None, 3)),
         TensorSpec("i", "uint8", (None, 2, 2)),

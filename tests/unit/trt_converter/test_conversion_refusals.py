@@ -227,8 +227,8 @@ def choosy(folder: Path) -> Path:
     return folder
 
 
-def test_a_source_that_does_not_run_on_made_up_inputs_asks_for_real_ones(built: Built, tmp_path: Path) -> None:
-    with pytest.raises(ExamplesError, match=r"the source does not run on made-up inputs \(seed 0") as caught:
+def test_a_source_that_does_not_run_on_synthetic_inputs_asks_for_real_ones(built: Built, tmp_path: Path) -> None:
+    with pytest.raises(ExamplesError, match=r"the source does not run on synthetic inputs \(seed 0") as caught:
         convert(built(choosy), tmp_path)
     assert caught.value.hint == "give --examples of real data"
 

@@ -93,13 +93,13 @@ def test_all_of_the_zoo_converts(
 @pytest.mark.timeout(1800)
 def test_eight_bits_keep_the_classes_of_photographs_that_it_was_not_calibrated_on(built: Built, tmp_path: Path) -> None:
     source = built(zoo.resnet50)
-    pictures = zoo.photographs(40, SIZE)
-    examples = write_examples(tmp_path / "photographs.tfrecord", {"image": pictures[8:]})
+    images = zoo.photographs(40, SIZE)
+    examples = write_examples(tmp_path / "photographs.tfrecord", {"image": images[8:]})
     options = ConvertOptions(backend="tensorrt_rtx", int8=True, int8_examples=32, examples=(str(examples),))
     result = convert_model(source, tmp_path / "serving", options)
     assert result.precision == "int8"
     assert result.engine_size_bytes < 0.4 * sum(file.stat().st_size for file in (source / "variables").iterdir())
-    feeds = {"image": pictures[:8]}
+    feeds = {"image": images[:8]}
     (parity,) = compare(open_runner(source).run(feeds), load(result.target).run(feeds)).values()
     assert parity.relative_error < 0.25
     assert parity.top1_agreement is not None and parity.top1_agreement >= 0.75

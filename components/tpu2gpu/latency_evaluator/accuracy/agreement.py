@@ -34,7 +34,7 @@ class Agreement:
         box_outputs: The outputs that hold detections: they are matched, not compared element by element.
         baseline_right: How often the baseline is right.
         candidate_right: How often the candidate is.
-        baseline_precision: How precise the baseline's detections are; None without true boxes.
+        baseline_precision: How precise the baseline's detections are; None without ground-truth boxes.
         candidate_precision: How precise the candidate's are.
         odd_baseline: NaN and Inf in the baseline's own outputs.
         differences: What kept the outputs from being compared.
@@ -112,7 +112,7 @@ def compare_answers(
     labels: Array | None,
     options: AnswerOptions,
     *,
-    true_boxes: Sequence[BoxLabels] | None = None,
+    ground_truth_boxes: Sequence[BoxLabels] | None = None,
     first_example: int = 0,
 ) -> Agreement:
     """Compare the answers of two models to the same examples.
@@ -120,14 +120,14 @@ def compare_answers(
     Args:
         wanted: The baseline's outputs by name.
         found: The candidate's.
-        labels: The examples' class numbers, where they have some.
+        labels: The examples' class ids, where they have some.
         options: How outputs are to be read.
-        true_boxes: The examples' true boxes, where they have some.
+        ground_truth_boxes: The examples' ground-truth boxes, where they have some.
         first_example: Number of the first example.
 
     Raises:
         UsageError: The options name outputs that the baseline does not have.
-        ExamplesError: The labels are no class numbers of the baseline.
+        ExamplesError: The labels are no class ids of the baseline.
     """
     names = find_detections(wanted, options.named_detections())
     apart = names.names if names else ()  # a detector's scores are not those of classes
@@ -146,15 +146,15 @@ def compare_answers(
     outputs |= {name: attrs.evolve(sketch, scored=0) for name, sketch in outputs.items() if name not in scored}
     if names is None:
         return attrs.evolve(one, outputs=outputs)
-    reference, candidate = (read_detections(arrays, names, options.box_form) for arrays in (wanted, found))
+    reference, candidate = (read_detections(arrays, names, options.box_format) for arrays in (wanted, found))
     boxes = match_boxes(reference, candidate, options.box_score, first_example)
     one = attrs.evolve(one, outputs=outputs, boxes=boxes)
-    if true_boxes is None:
+    if ground_truth_boxes is None:
         return one
     return attrs.evolve(
         one,
-        baseline_precision=sketch_precision(reference, true_boxes, options.box_form, first_example),
-        candidate_precision=sketch_precision(candidate, true_boxes, options.box_form, first_example),
+        baseline_precision=sketch_precision(reference, ground_truth_boxes, options.box_format, first_example),
+        candidate_precision=sketch_precision(candidate, ground_truth_boxes, options.box_format, first_example),
     )
 
 

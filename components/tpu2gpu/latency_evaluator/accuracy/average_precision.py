@@ -12,13 +12,13 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from tpu2gpu.running.comparison.detections import Detections, to_corner_and_size, to_corners
+from tpu2gpu.running.comparison.detections import Detections, to_xywh, to_xyxy
 from tpu2gpu.running.examples.box_labels import BoxLabels
 
 Array = npt.NDArray[Any]
 
 _AREA, _DETECTIONS = [[0, 1e10]], 100  # COCO's first figure: all areas, the 100 best detections of an image
-# Bit k of `hits`: the detection has found a true box at overlap k; of `ignored`: it counts neither way.
+# Bit k of `hits`: the detection has found a ground-truth box at overlap k; of `ignored`: it counts neither way.
 _ROW = np.dtype([("example", "<i8"), ("kind", "<i8"), ("score", "<f8"), ("hits", "<u2"), ("ignored", "<u2")])
 
 
@@ -27,7 +27,7 @@ class PrecisionSketch:
     """What mean average precision asks of some examples; `a + b` is that of both parts' examples.
 
     Attributes:
-        true: How many true boxes each class has.
+        true: How many ground-truth boxes each class has.
         rows: What became of each detection, `[detections]`.
     """
 
@@ -44,7 +44,7 @@ class PrecisionSketch:
 
     @property
     def mean_average_precision(self) -> float:
-        """Average precision in the mean of all classes and of the overlaps 0.50, 0.55 to 0.95; 0 without a true box."""
+        """Mean average precision over all classes and the IoUs 0.50, 0.55 to 0.95; 0 without a ground-truth box."""
         from pycocotools.cocoeval import COCOeval
 
         judge = COCOeval(iouType="bbox")
@@ -79,14 +79,14 @@ class PrecisionSketch:
 
 
 def sketch_precision(
-    found: Sequence[Detections], true: Sequence[BoxLabels], form: str = "corners", first_example: int = 0
+    found: Sequence[Detections], true: Sequence[BoxLabels], form: str = "xyxy", first_example: int = 0
 ) -> PrecisionSketch:
-    """Match detections with true boxes, example by example.
+    """Match detections with ground-truth boxes, example by example.
 
     Args:
         found: The detections of each example.
-        true: The true boxes of each example.
-        form: How a true box is written; see `to_corners`.
+        true: The ground-truth boxes of each example.
+        form: How a ground-truth box is written; see `to_xyxy`.
         first_example: Number of the first example.
 
     Source: pycocotools, the reference code of COCO (its first figure: AP@[.50:.95], all areas, 100 detections).
@@ -97,12 +97,12 @@ def sketch_precision(
     truth = [
         {"image_id": image, "category_id": int(kind), "bbox": box.tolist(), "area": box[2] * box[3], "iscrowd": 0}
         for image, labels in enumerate(true)
-        for box, kind in zip(to_corner_and_size(to_corners(labels.boxes, form)), labels.classes, strict=True)
+        for box, kind in zip(to_xywh(to_xyxy(labels.boxes, form)), labels.classes, strict=True)
     ]
     guesses = [
         {"image_id": image, "category_id": int(kind), "bbox": box.tolist(), "score": float(score)}
         for image, rows in enumerate(found)
-        for box, kind, score in zip(to_corner_and_size(rows.boxes), rows.classes, rows.scores, strict=True)
+        for box, kind, score in zip(to_xywh(rows.boxes), rows.classes, rows.scores, strict=True)
         if score > 0 and np.all(np.isfinite([*box, score]))
     ]
     kinds = sorted({one["category_id"] for one in (*truth, *guesses)})

@@ -203,7 +203,7 @@ class _Models:
                     answers,
                     examples.labels,
                     self._options,
-                    true_boxes=examples.boxes,
+                    ground_truth_boxes=examples.boxes,
                     first_example=chunk.number,
                 )
         return found

@@ -53,7 +53,7 @@ def find_scores(
 
     Args:
         outputs: All outputs, in floating point `[examples, classes]` where they hold class scores.
-        labels: The examples' class numbers, where they have some.
+        labels: The examples' class ids, where they have some.
         named: The outputs that hold class scores, the first of them those of the labels' classes.
 
     Returns:
@@ -63,7 +63,7 @@ def find_scores(
 
     Raises:
         UsageError: A named output holds no class scores.
-        ExamplesError: The labels are no class numbers of the model.
+        ExamplesError: The labels are no class ids of the model.
     """
     scores = {name: array for name, array in outputs.items() if is_class_scores(array)}
     if unknown := [name for name in named if name not in scores]:

@@ -107,7 +107,7 @@ def _agreement(budgets: Budgets, evidence: Evidence, top: int, default: float | 
     if worst is None:
         more = "at least two" if top == 1 else "more than five"
         why = f"no float output [examples, classes] with {more} classes was compared"
-        why += ", nor one of class numbers, words or truth values" if top == 1 else ""
+        why += ", nor one of class ids, strings or booleans" if top == 1 else ""
         return Check(name, None, limit, "undecided", why, "model")
     if top == 1 and evidence.elementwise[worst.output].unequal_share is not None:
         return Check(name, worst.value, limit, _at_least(worst.value, limit), _equal_share(evidence, worst), "model")
@@ -129,7 +129,7 @@ def _on_enough(check: Check | None, evidence: Evidence) -> Check | None:
 
 
 def _equal_share(evidence: Evidence, worst: Worst) -> str:
-    of = f"output {worst.output} has that share of its class numbers, words or truth values equal"
+    of = f"output {worst.output} has that share of its class ids, strings or booleans equal"
     return f"{of}; not so in example {evidence.elementwise[worst.output].worst_example}" if worst.value < 1 else of
 
 
@@ -152,7 +152,7 @@ def _box_iou(budgets: Budgets, evidence: Evidence) -> Check | None:
 _DROPS = {
     "accuracy": ("accuracy", "the examples have no labels, or no output is float [examples, classes]"),
     "top5": ("top5_accuracy", "the examples have no labels, or no output has more than five classes"),
-    "map": ("mean_average_precision", "the examples have no true boxes, or no output holds detections"),
+    "map": ("mean_average_precision", "the examples have no ground-truth boxes, or no output holds detections"),
 }
 
 

@@ -49,7 +49,7 @@ class Budgets:
     max_abs_error: float | None = _budget("largest error of an output")
     min_cosine: float | None = _budget("cosine of the angle between an output of the candidate and the baseline's")
     min_top1_agreement: float | None = _budget(
-        "share of examples with the largest score at the same class; of class numbers, words and truth values the "
+        "share of examples with the largest score at the same class; of class ids, strings and booleans the "
         "share that is equal (default: 0.99)"
     )
     min_top5_agreement: float | None = _budget("share of the five best classes that stay among the five best")
@@ -61,7 +61,7 @@ class Budgets:
     )
     max_top5_drop: float | None = _budget("the same of the top-5 accuracy")
     max_map_drop: float | None = _budget(
-        "the same of a detector's mean average precision (default: 0.01 with true boxes)"
+        "the same of a detector's mean average precision (default: 0.01 with ground-truth boxes)"
     )
     max_p50_ms: float | None = _budget("half of the requests must be answered in that time")
     max_p90_ms: float | None = _budget("90 % of the requests must be answered in that time")

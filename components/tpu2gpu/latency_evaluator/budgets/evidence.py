@@ -61,7 +61,7 @@ class Evidence:
 
     @property
     def numbers(self) -> dict[str, OutputParity]:
-        """Those of them that hold numbers with a fraction: class numbers, words and truth values have no distance."""
+        """Those of them that hold numbers with a fraction: class ids, strings and booleans have no distance."""
         return {name: one for name, one in self.elementwise.items() if one.unequal_share is None}
 
     @property

@@ -153,7 +153,7 @@ def _parity_table(candidate: CandidateResult, heading: str) -> Table:
     note = (
         f"Over all {candidate.compared} examples, against the baseline. Relative is the largest absolute error over "
         "the largest absolute value of the baseline's output; it has no limit where boxes are matched instead, and in "
-        "outputs of class numbers, words or truth values, whose top-1 is the share that is equal. Worst "
+        "outputs of class ids, strings or booleans, whose top-1 is the share that is equal. Worst "
         "at: number of the example, element in it."
     )
     return Table(heading, columns, rows, note)

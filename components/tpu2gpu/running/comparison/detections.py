@@ -139,13 +139,13 @@ def find_detections(outputs: Mapping[str, Array], named: Mapping[str, str]) -> D
     return None
 
 
-def read_detections(outputs: Mapping[str, Array], names: DetectionOutputs, form: str = "corners") -> list[Detections]:
+def read_detections(outputs: Mapping[str, Array], names: DetectionOutputs, form: str = "xyxy") -> list[Detections]:
     """The detections of each example.
 
     Args:
         outputs: All outputs.
         names: Which of them hold what.
-        form: How a box is written: `corners`, `corner_size` or `center_size`.
+        form: How a box is written: `xyxy`, `xywh` or `cxcywh`.
     """
     boxes = outputs[names.boxes].astype(np.float64)
     if names.scores is None:
@@ -156,20 +156,20 @@ def read_detections(outputs: Mapping[str, Array], names: DetectionOutputs, form:
     counts = [boxes.shape[1]] * len(boxes)
     if names.count is not None:
         counts = outputs[names.count].astype(np.int64).ravel().tolist()
-    rows = zip(to_corners(boxes, form), scores, classes.astype(np.int64), counts, strict=True)
+    rows = zip(to_xyxy(boxes, form), scores, classes.astype(np.int64), counts, strict=True)
     return [Detections(box[:count], score[:count], kind[:count]) for box, score, kind, count in rows]
 
 
-def to_corners(boxes: Array, form: str) -> Array:
+def to_xyxy(boxes: Array, form: str) -> Array:
     """Boxes `[..., 4]` as two opposite corners, `[y, x, y, x]` or `[x, y, x, y]` as their axes are."""
-    if form == "corners":
+    if form == "xyxy":
         return boxes
     first, size = boxes[..., :2], boxes[..., 2:]
-    corner = first - size / 2 if form == "center_size" else first
+    corner = first - size / 2 if form == "cxcywh" else first
     return np.concatenate([corner, corner + size], axis=-1)
 
 
-def to_corner_and_size(boxes: Array) -> Array:
+def to_xywh(boxes: Array) -> Array:
     """Corners as COCO writes boxes: the first corner, then the sizes."""
     return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
@@ -201,7 +201,7 @@ def _match_one(wanted: Detections, found: Detections, threshold: float, example:
     if not (len(wanted.boxes) and len(found.boxes)):
         boxes = int(np.sum(counts[0]) + np.sum(counts[1]))
         return BoxParity(boxes=boxes, worst_iou=0.0, worst_example=example)
-    sides = (np.ascontiguousarray(to_corner_and_size(np.nan_to_num(it.boxes))) for it in (wanted, found))
+    sides = (np.ascontiguousarray(to_xywh(np.nan_to_num(it.boxes))) for it in (wanted, found))
     ious = np.nan_to_num(mask.iou(*sides, np.zeros(len(found.boxes), np.uint8)))  # boxes without area overlap nothing
     ious = ious * (wanted.classes[:, None] == found.classes) * (counts[0][:, None] | counts[1])
     rows, columns = linear_sum_assignment(ious, maximize=True)

@@ -119,7 +119,7 @@ def is_class_scores(output: Array) -> bool:
 
 
 def is_discrete(output: Array) -> bool:
-    """Whether an output holds class numbers, words or truth values: equal or not, whatever the distance."""
+    """Whether an output holds class ids, strings or booleans: equal or not, whatever the distance."""
     return is_text(output) or output.dtype.kind in "biu"
 
 

@@ -21,7 +21,7 @@ class OutputParity:
     """One output of a candidate against the reference's.
 
     An element that is NaN, or the same infinity, on both sides has no error; one that is so on one side only has an
-    infinite error. For strings and truth values the error of an element is 0 where both are equal and 1 where not, and
+    infinite error. For strings and booleans the error of an element is 0 where both are equal and 1 where not, and
     the largest reference counts as 1.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The true boxes of examples, as labels of a detector."""
+"""The ground-truth boxes of examples, as labels of a detector."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEFAULT_CLASSES = "image/object/class/label"
 
 @attrs.frozen
 class BoxLabels:
-    """The true boxes of one example.
+    """The ground-truth boxes of one example.
 
     Attributes:
         boxes: float64 `[boxes, 4]`, in the form of the model's boxes.
@@ -34,7 +34,7 @@ class BoxLabels:
 
 @attrs.frozen
 class BoxFeatures:
-    """Which features of an example hold its true boxes.
+    """Which features of an example hold its ground-truth boxes.
 
     Attributes:
         boxes: One feature with four numbers for each box, or four with one number each.
@@ -47,7 +47,7 @@ class BoxFeatures:
     required: bool = False
 
     def read(self, values: Mapping[str, Any]) -> BoxLabels | None:
-        """The true boxes of an example; none at all where its lists are empty.
+        """The ground-truth boxes of an example; none at all where its lists are empty.
 
         Args:
             values: Its features by name.

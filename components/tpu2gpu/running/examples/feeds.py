@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 DEFAULT_LABEL = "label"
-_PICTURE_SIZE = ("image/height", "image/width")  # as TensorFlow's own datasets of pictures name them
+_IMAGE_SIZE = ("image/height", "image/width")  # as TensorFlow's own datasets of images name them
 
 
 @attrs.frozen
@@ -31,9 +31,9 @@ class Examples:
 
     Attributes:
         feeds: For each model input all examples, `[count, ...]`.
-        labels: Their class numbers, int64 `[count]`, where they have some.
+        labels: Their class ids, int64 `[count]`, where they have some.
         count: How many there are.
-        boxes: Their true boxes, where they have some.
+        boxes: Their ground-truth boxes, where they have some.
     """
 
     feeds: dict[str, Array] = attrs.field(eq=False)
@@ -61,10 +61,10 @@ def read_examples(
     Args:
         files: TFRecord files, plain or gzip (then their names end in .gz); globs, or folders of such files.
         inputs: The model's inputs, batch dimension first; a feature of an example holds one row of its input. Of a
-            picture of any size, `[?, ?, ?, channels]`, the features `image/height` and `image/width` tell the size.
+            image of any size, `[?, ?, ?, channels]`, the features `image/height` and `image/width` tell the size.
         features: The feature that feeds an input, where the two have different names.
-        label: The feature with the class number. `label` may be missing from all examples, another name may not.
-        boxes: The features with the true boxes; they are not read where None.
+        label: The feature with the class id. `label` may be missing from all examples, another name may not.
+        boxes: The features with the ground-truth boxes; they are not read where None.
         limit: Read no more examples than this.
 
     Raises:
@@ -114,8 +114,8 @@ def parse_examples(
             else:
                 labels.append(found[0])
         try:
-            if boxes is not None and (true_boxes := boxes.read(values)) is not None:
-                box_labels.append(true_boxes)
+            if boxes is not None and (ground_truth_boxes := boxes.read(values)) is not None:
+                box_labels.append(ground_truth_boxes)
         except ExamplesError as error:
             problems.append(error.message)
         if problems:
@@ -150,7 +150,7 @@ class _Row:
                 f"input {self.input}: feature {self.feature} holds {_amount(kind, found)}, "
                 f"{self.dtype.name if self.kind != 'bytes_list' else 'string'} needs a {self.kind}"
             )
-        wanted = (*self._picture_size(values), *self.shape[2:]) if _is_picture(self.shape) else self.shape
+        wanted = (*self._image_size(values), *self.shape[2:]) if _is_image(self.shape) else self.shape
         if (shape := _complete(wanted, len(found))) is None:
             raise ExamplesError(
                 f"input {self.input}: feature {self.feature} has {_amount(kind, found)}, "
@@ -163,15 +163,15 @@ class _Row:
         wide = np.asarray(found, np.float32 if self.kind == "float_list" else np.int64)
         return self._narrow(wide).reshape(shape)
 
-    def _picture_size(self, values: Mapping[str, Any]) -> list[int]:
-        """The height and the width that an example tells of its picture."""
+    def _image_size(self, values: Mapping[str, Any]) -> list[int]:
+        """The height and the width that an example tells of its image."""
         sizes = []
-        for name in _PICTURE_SIZE:
+        for name in _IMAGE_SIZE:
             kind, found = _content(values[name]) if name in values else ("nothing", ())
             if kind != "int64_list" or len(found) != 1 or found[0] < 1:
                 raise ExamplesError(
                     f"input {self.input}: {_shape_text(self.shape)}: feature {name} has {_amount(kind, found)}, one "
-                    "int64 above 0 is needed to tell the picture's size"
+                    "int64 above 0 is needed to tell the image's size"
                 )
             sizes.append(int(found[0]))
         return sizes
@@ -212,7 +212,7 @@ def _rows_for(inputs: Sequence[TensorSpec], features: Mapping[str, str]) -> list
         dtype = numpy_dtype(spec.dtype)
         if not shape:
             problems.append(f"input {spec.name}: no batch dimension")
-        elif sum(size is None for size in shape[1:]) > 1 and not _is_picture(shape[1:]):
+        elif sum(size is None for size in shape[1:]) > 1 and not _is_image(shape[1:]):
             problems.append(f"input {spec.name}: {_shape_text(shape)}, more than one unknown size beside the batch")
         elif dtype.kind == "c":
             problems.append(f"input {spec.name}: {spec.dtype}, which a tf.Example cannot hold")
@@ -227,8 +227,8 @@ def _rows_for(inputs: Sequence[TensorSpec], features: Mapping[str, str]) -> list
     return rows
 
 
-def _is_picture(shape: Sequence[int | None]) -> bool:
-    """Whether a row is a picture of any size: an unknown height, an unknown width, and channels."""
+def _is_image(shape: Sequence[int | None]) -> bool:
+    """Whether a row is an image of any size: an unknown height, an unknown width, and channels."""
     return len(shape) == 3 and shape[0] is shape[1] is None and shape[2] is not None
 
 

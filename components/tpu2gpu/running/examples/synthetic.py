@@ -1,4 +1,4 @@
-"""Made-up requests, for models that nobody has examples for: they measure time, and nothing of the answers' worth."""
+"""Synthetic requests, for models that nobody has examples for: they measure time, and nothing of the answers' worth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST, _BEYOND = 0, 100  # integers stay where an index of a small table would
 
 
 def make_examples(inputs: Sequence[TensorSpec], count: int, seed: int) -> Examples:
-    """Random feeds: floats of the standard normal distribution, integers from 0 to 99, either truth value.
+    """Random feeds: floats of the standard normal distribution, integers from 0 to 99, booleans of either value.
 
     Args:
         inputs: The model's inputs, batch dimension first.
@@ -29,12 +29,12 @@ def make_examples(inputs: Sequence[TensorSpec], count: int, seed: int) -> Exampl
         UnsupportedError: An input has a size that is not known, or holds strings.
     """
     unfit = [
-        f"{spec}: {'strings cannot be made up' if spec.dtype == 'string' else 'its shape is not known'}"
+        f"{spec}: {'strings cannot be generated' if spec.dtype == 'string' else 'its shape is not known'}"
         for spec in inputs
         if spec.dtype == "string" or not spec.shape or None in spec.shape[1:]
     ]
     if unfit:
-        raise UnsupportedError("requests cannot be made up", details=unfit, hint="give --examples")
+        raise UnsupportedError("requests cannot be generated", details=unfit, hint="give --examples")
     rng = np.random.default_rng(seed)
     return Examples({spec.name: _values(rng, spec, count) for spec in inputs}, None, count)
 

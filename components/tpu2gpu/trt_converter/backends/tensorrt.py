@@ -12,13 +12,13 @@ from typing import Any
 
 from tpu2gpu.errors import ConversionError, EnvironmentLacksError
 from tpu2gpu.hardware.tensorrt import DATA_CENTER, LIBRARIES, RTX, Library, import_bindings, listening_logger
-from tpu2gpu.process.aslr import ASK, are_steady
+from tpu2gpu.process.aslr import DISABLE_ASLR, aslr_is_disabled
 from tpu2gpu.storage.publishing import sha256_of
 from tpu2gpu.trt_converter.backends.tensorrt_config import BuildPlan, configuration, keep_times
 
 _STEADY = {
     "PYTHONHASHSEED": "0",
-    ASK: "1",  # the builder lays out an engine in the order of addresses
+    DISABLE_ASLR: "1",  # the builder lays out an engine in the order of addresses
 }
 ENVIRONMENTS = {
     RTX.name: {**_STEADY, "POLYGRAPHY_USE_TENSORRT_RTX": "1"},
@@ -98,7 +98,7 @@ def build_engine(
         "sha256": sha256_of(Path(engine_path)),
         "size_bytes": Path(engine_path).stat().st_size,
         "build_s": time.perf_counter() - started,
-        "same_bytes_again": are_steady(),
+        "deterministic": aslr_is_disabled(),
         "warnings": logger.warnings(),
     }
 

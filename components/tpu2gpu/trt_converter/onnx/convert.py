@@ -17,7 +17,7 @@ from tpu2gpu.errors import ConversionError, SignatureError, UsageError
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
-from tpu2gpu.trt_converter.onnx.deterministic import steady_names
+from tpu2gpu.trt_converter.onnx.deterministic import make_deterministic
 from tpu2gpu.trt_converter.onnx.external_data import (
     PROTOBUF_LIMIT_BYTES,
     OnnxModel,
@@ -61,7 +61,7 @@ def convert(
         onnx_path: The file to write.
         proof_folder: Where to leave the feeds and TensorFlow's answers.
         sizes: What to compare at, see `feeds_for`.
-        examples: Files of examples to compare on; made-up inputs when empty.
+        examples: Files of examples to compare on; synthetic inputs when empty.
         features: The examples' feature for an input of another name.
         limit: Read no more examples than this.
         given: A folder of feeds to compare on, in place of all those.
@@ -140,7 +140,7 @@ def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: 
     if opset > (newest := get_max_supported_opset_version()):
         raise UsageError(f"--opset {opset}: tf2onnx {tf2onnx.__version__} knows opsets up to {newest}")
     register_handlers()
-    steady_names()
+    make_deterministic()
     renamed = {tensor: names["inputs"][name] for name, tensor in frozen.inputs.items()}
     renamed.update({tensor: names["outputs"][name] for name, tensor in frozen.outputs.items()})
     complaints = _Complaints()

@@ -1,4 +1,4 @@
-"""Makes tf2onnx write the same bytes every time."""
+"""Deterministic output of tf2onnx: the same bytes every time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 _FIRST = 10**9  # above the positions with which tf2onnx mixes these numbers
 
 
-def steady_names() -> None:
-    """Take addresses in memory out of what tf2onnx decides and write.
+def make_deterministic() -> None:
+    """Make tf2onnx's output independent of object addresses.
 
     It puts them into the names of an einsum's parts, and walks sets of nodes, whose order follows them: which of two
-    equal constants its optimisers keep depends on both. Sets of names are steady under a fixed PYTHONHASHSEED.
+    equal constants its optimisers keep depends on both. Sets of names are deterministic under a fixed PYTHONHASHSEED.
     """
     from tf2onnx.graph import Node
     from tf2onnx.optimizer import einsum_optimizer

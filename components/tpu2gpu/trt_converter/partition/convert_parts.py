@@ -34,7 +34,7 @@ from tpu2gpu.trt_converter.partition.assignment import place
 from tpu2gpu.trt_converter.partition.costs import costs_of
 from tpu2gpu.trt_converter.partition.part import Part, Split
 from tpu2gpu.trt_converter.partition.splitting import name_outputs, split
-from tpu2gpu.trt_converter.partition.unsupported_ops import decodes_pictures
+from tpu2gpu.trt_converter.partition.unsupported_ops import image_decode_op
 from tpu2gpu.trt_converter.profiles import Profile, check_names
 
 PARTS_FOLDER = "parts"
@@ -115,7 +115,7 @@ class _Conversion:
         self._reference = SavedModelRunner(source, signature=arguments["signature"])
         self._feeds = feeds_for(
             self._reference.inputs,
-            pictures=decodes_pictures(model),
+            image_decode_op=image_decode_op(model),
             **{name: arguments[name] for name in ("sizes", "examples", "features", "limit")},
         )
 

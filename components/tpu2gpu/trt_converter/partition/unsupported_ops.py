@@ -24,7 +24,7 @@ _REWRITTEN = LOOP_OPS | {"TensorArrayV3", "TensorArrayReadV3", "TensorArrayWrite
 _REWRITTEN |= {"TensorArrayGatherV3", "TensorArraySizeV3", "EmptyTensorList", "ReadVariableOp", "VarHandleOp"}
 _REWRITTEN |= {"Const", "NoOp", "Assert", "Placeholder", "PlaceholderWithDefault", "ResourceGather", "VariableShape"}
 _SHAPES = frozenset(["Shape", "ShapeN", "Size", "Rank", "TensorListLength"])
-_PICTURES = frozenset(["DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg", "DecodeGif"])
+_IMAGE_DECODE_OPS = frozenset(["DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg", "DecodeGif"])
 
 
 def refused_nodes(model: ServingModel, *, for_engine: bool) -> dict[str, str]:
@@ -50,10 +50,10 @@ def refused_nodes(model: ServingModel, *, for_engine: bool) -> dict[str, str]:
     return refused
 
 
-def decodes_pictures(model: ServingModel) -> str:
-    """The operation by which the model decodes picture files; nothing where it decodes none."""
+def image_decode_op(model: ServingModel) -> str:
+    """The operation by which the model decodes image files; nothing where it decodes none."""
     everywhere = [*model.nodes.values(), *(node for body in model.functions.values() for node in body.node_def)]
-    return next((str(node.op) for node in everywhere if node.op in _PICTURES), "")
+    return next((str(node.op) for node in everywhere if node.op in _IMAGE_DECODE_OPS), "")
 
 
 def uncut(model: ServingModel) -> set[tuple[str, str]]:
@@ -110,8 +110,8 @@ def _why_of_body(
 
 
 def _why_of_op(op: str, known: frozenset[str], *, for_engine: bool) -> str:
-    if op in _PICTURES:
-        return "decodes picture files"
+    if op in _IMAGE_DECODE_OPS:
+        return "decodes image files"
     if "HashTable" in op or op.startswith("LookupTable"):
         return "a table of keys and values"
     if for_engine and op in _SUPPRESSION:

@@ -136,7 +136,7 @@ def test_a_budget_that_is_not_set_is_not_asked_beyond_what_always_is(name):
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.bool_, object])
-def test_class_numbers_words_and_truth_values_are_equal_or_not_whatever_their_distance(kind):
+def test_class_ids_strings_and_booleans_are_equal_or_not_whatever_their_distance(kind):
     ids = np.arange(1000) % 999
     given = ids.astype(str).astype(object) if kind is object else ids.astype(kind)
 
@@ -154,7 +154,7 @@ def test_class_numbers_words_and_truth_values_are_equal_or_not_whatever_their_di
     assert "not so in example 0" in one.reason
 
 
-def test_class_numbers_beside_scores_do_not_count_as_numbers():
+def test_class_ids_beside_scores_do_not_count_as_numbers():
     scores, ids = np.eye(100, dtype=np.float32), np.arange(100)
     flipped = np.where(ids == 99, 0, ids)
     parity = compare({"scores": scores, "ids": ids}, {"scores": scores, "ids": flipped})

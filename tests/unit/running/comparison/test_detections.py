@@ -15,7 +15,7 @@ from tpu2gpu.running.comparison.detections import (
     find_detections,
     match_boxes,
     read_detections,
-    to_corners,
+    to_xyxy,
 )
 
 ODD = {
@@ -126,8 +126,8 @@ def test_only_the_counted_boxes_of_an_example_are_read():
 
 def test_the_forms_of_a_box():
     corners = np.asarray([[1.0, 2, 4, 8]])
-    assert to_corners(np.asarray([[1.0, 2, 3, 6]]), "corner_size").tolist() == corners.tolist()
-    assert to_corners(np.asarray([[2.5, 5, 3, 6]]), "center_size").tolist() == corners.tolist()
+    assert to_xyxy(np.asarray([[1.0, 2, 3, 6]]), "xywh").tolist() == corners.tolist()
+    assert to_xyxy(np.asarray([[2.5, 5, 3, 6]]), "cxcywh").tolist() == corners.tolist()
 
 
 def test_boxes_in_another_order_match_wholly():

@@ -98,7 +98,7 @@ def test_large_integers_are_compared_exactly():
     assert one([2**62], [2**62 + 1]).max_abs_error == 1
 
 
-def test_strings_and_truth_values_are_equal_or_not():
+def test_strings_and_booleans_are_equal_or_not():
     assert one(np.asarray([b"cat", b"dog"], object), np.asarray([b"cat", b"cow"], object)).max_abs_error == 1
     assert one([True, False], [True, True]).relative_error == 1
     assert one([False, False], [False, False]).relative_error == 0

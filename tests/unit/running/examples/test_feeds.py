@@ -217,7 +217,7 @@ def sized(height: int, width: int, count: int = 1) -> list[bytes]:
     return [example(image=pixels, **{"image/height": [height], "image/width": [width]})] * count
 
 
-def test_a_picture_of_any_size_has_the_size_that_its_example_tells(tmp_path):
+def test_an_image_of_any_size_has_the_size_that_its_example_tells(tmp_path):
     feeds = read_examples([write(tmp_path / "a", sized(2, 4, 3))], [ANY_SIZE]).feeds
     assert feeds["image"].shape == (3, 2, 4, 3)
     assert feeds["image"][0, 1, 0].tolist() == [12, 13, 14]

@@ -258,7 +258,7 @@ def test_the_folder_serves_and_says_what_it_needs(
         figures = {"error": 1e-4, "nan_count": 0, "inf_count": 0, "worst_example": 0, "worst_element": 0}
         return {
             "parity": {spec.name: figures for spec in runner.outputs},
-            "compared_on": "made-up inputs",
+            "compared_on": "synthetic inputs",
             "batched": True,
             "coverage": coverage.to_json(),
             "inputs": [spec.to_json() for spec in runner.inputs],

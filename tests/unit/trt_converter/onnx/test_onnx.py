@@ -176,7 +176,7 @@ def test_answers_that_differ_are_refused_with_the_place(built: Built, tmp_path: 
     assert "--examples" in str(caught.value)
 
 
-def test_a_source_that_fails_on_made_up_inputs_asks_for_real_ones(tmp_path: Path) -> None:
+def test_a_source_that_fails_on_synthetic_inputs_asks_for_real_ones(tmp_path: Path) -> None:
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
@@ -185,7 +185,7 @@ def test_a_source_that_fails_on_made_up_inputs_asks_for_real_ones(tmp_path: Path
             return {"y": tf.identity(x)}
 
     tf.saved_model.save(tf.Module(), str(tmp_path / "picky"), signatures=serve)
-    with pytest.raises(ExamplesError, match="does not run on made-up inputs") as caught:
+    with pytest.raises(ExamplesError, match="does not run on synthetic inputs") as caught:
         converted(tmp_path / "picky", tmp_path)
     assert "--examples" in str(caught.value)
 

@@ -18,7 +18,7 @@ from tpu2gpu.graphs.passes.precision.retype import Retyping
 from tpu2gpu.tensorbundle import format
 
 _READERS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
-_WHOLE_NUMBERS = frozenset(format.DTYPE_ENUMS[name] for name in ("int32", "int64", "uint32", "uint64"))
+_INTEGERS = frozenset(format.DTYPE_ENUMS[name] for name in ("int32", "int64", "uint32", "uint64"))
 _TABLE = 1 << 16  # a constant of so many elements is a table of weights
 _LOOP_STATE = "a loop's state: rounding would add up from step to step"
 
@@ -191,7 +191,7 @@ class Scope:
         if lost:
             return f"the constant {lost[0]} would be lost"
         if not heavy and any(self._is_whole(source) for source in sources):
-            return "whole numbers feed it, of which a narrow type skips the larger ones"
+            return "integers feed it, of which a narrow type skips the larger ones"
         if not heavy and not any(source.name in self.narrow for source in sources):
             return "nothing narrow feeds it"
         return ""
@@ -220,10 +220,10 @@ class Scope:
         return len(shape.dim) > 1 and math.prod(it.size for it in shape.dim) >= _TABLE
 
     def _is_whole(self, node: Any) -> bool:
-        """Whether a tensor holds whole numbers of 32 bits or more: positions, lengths, counts."""
+        """Whether a tensor holds integers of 32 bits or more: positions, lengths, counts."""
         while node.op in MOVES and node.op != "ReadVariableOp":
             node = self._nodes[producer(data_inputs(node)[0])]
-        return node.op == "Cast" and node.attr["SrcT"].type in _WHOLE_NUMBERS
+        return node.op == "Cast" and node.attr["SrcT"].type in _INTEGERS
 
     def _loses_value(self, constant: Any) -> bool:
         """Whether a scalar constant, such as an epsilon, overflows or vanishes in the narrow type."""

@@ -18,7 +18,7 @@ from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage, cover
 from tpu2gpu.trt_converter.backends.tf_trt.segment import PRECISIONS, PROFILE_STRATEGY, check_tensorflow, printed
 from tpu2gpu.trt_converter.parity import feeds_for, prove
 from tpu2gpu.trt_converter.partition.costs import costs_of_graph
-from tpu2gpu.trt_converter.partition.unsupported_ops import decodes_pictures
+from tpu2gpu.trt_converter.partition.unsupported_ops import image_decode_op
 from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
 
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "segment=1"}
@@ -66,11 +66,11 @@ def convert(
 
     check_tensorflow()
     reference = SavedModelRunner(source, signature=signature)
-    pictures = decodes_pictures(read_saved_model(source))
+    decode_op = image_decode_op(read_saved_model(source))
     sizes = _sizes(fit_profiles(reference.inputs, profiles))
-    shaped = feeds_for(reference.inputs, sizes=sizes, pictures=pictures)
+    shaped = feeds_for(reference.inputs, sizes=sizes, image_decode_op=decode_op)
     feeds = feeds_for(
-        reference.inputs, sizes=sizes, examples=examples, features=features, pictures=pictures, limit=limit
+        reference.inputs, sizes=sizes, examples=examples, features=features, image_decode_op=decode_op, limit=limit
     )
     started = time.perf_counter()
     converter, coverage = rewrite(
