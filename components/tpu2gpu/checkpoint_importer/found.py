@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.graphs.formats.variable_restore import Use
+from tpu2gpu.graphs.formats.variable_restore import RestoreReport
 from tpu2gpu.graphs.model import ServingModel
 
 
@@ -17,13 +17,13 @@ class Found:
     Attributes:
         model: The model.
         done: What the graph went through: kinds of change, and the nodes.
-        use: What became of the checkpoint's tensors, None without a checkpoint.
+        restored: What became of the checkpoint's tensors, None without a checkpoint.
         batch: Examples in each step of training on one core, where the inputs tell.
-        holds: What must live until the model is written.
+        keep_alive: What must live until the model is written.
     """
 
     model: ServingModel
     done: dict[str, list[str]]
-    use: Use | None = None
+    restored: RestoreReport | None = None
     batch: int | None = None
-    holds: Any = None
+    keep_alive: Any = None

@@ -77,7 +77,7 @@ def import_model(
             **_report(model, renamed, widened),
             "source": {"kind": found_source.kind, "name": found_source.path.name, "step": found_source.step},
             "to_inference": found.done,
-            "checkpoint": attrs.asdict(found.use) if found.use else None,
+            "checkpoint": attrs.asdict(found.restored) if found.restored else None,
             "batch": attrs.asdict(freed),
         }
         progress("write the SavedModel", 2, 3)

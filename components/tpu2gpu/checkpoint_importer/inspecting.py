@@ -179,8 +179,8 @@ def _model_report(found: Found) -> dict[str, Any]:
         "tensors_by_type": dict(sorted(types.items())),
         "dropped_side_effects": [{"node": node, "op": op} for node, op in sorted(model.dropped_effects.items())],
         "to_inference": found.done,
-        "dropped": found.use.dropped if found.use else {},
-        "unused": found.use.unused if found.use else [],
+        "dropped": found.restored.dropped if found.restored else {},
+        "unused": found.restored.unused if found.restored else [],
         "batch": attrs.asdict(freed),
     }
 

@@ -184,11 +184,11 @@ def cast_shard(
         out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         stack.callback(os.close, out)
         os.truncate(out, plan.shard_bytes[shard])
-        crew = _Crew(bundle, tensors, sources, out, thorough)
+        workers = _Workers(bundle, tensors, sources, out, thorough)
         remote = is_remote(bundle.prefix)
         parts = [(number, *part) for number, it in enumerate(tensors) for part in _parts(it, whole=remote)]
         with ThreadPoolExecutor(1 if remote else threads, thread_name_prefix="cast") as pool:
-            done = pool.map(lambda part: crew.cast(*part), parts)
+            done = pool.map(lambda part: workers.cast(*part), parts)
             results = list(_put_together(bundle, tensors, parts, done, progress))
     wrong = {tensor.key for tensor in results if tensor.entry.crc32c < 0}
     damaged = [f"{it.wanted.key}: in {bundle.shard_name(it.source.shard)}" for it in tensors if it.wanted.key in wrong]
@@ -269,22 +269,22 @@ class _Part:
 _BYTE = np.dtype(np.uint8)
 
 
-class _Desk(threading.local):
-    """What each thread has of its own."""
+class _ThreadScratch(threading.local):
+    """Memory that each thread has of its own."""
 
     def __init__(self) -> None:
         self.scratch = Scratch()
 
 
-class _Crew:
-    """What the threads of one shard share."""
+class _Workers:
+    """The state that the worker pool of one shard shares."""
 
     def __init__(
         self, bundle: Bundle, tensors: Sequence[PlannedTensor], sources: dict[int, int], out: int, thorough: bool
     ) -> None:
         self._bundle, self._reading = bundle, threading.Lock()
         self._tensors, self._sources, self._out, self._thorough = tensors, sources, out, thorough
-        self._local = _Desk()
+        self._local = _ThreadScratch()
 
     def cast(self, number: int, start: int, stop: int) -> _Part:
         """Read a range, cast it and write it to its place."""

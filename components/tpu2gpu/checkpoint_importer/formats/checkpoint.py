@@ -139,10 +139,10 @@ def serve_training_graph(
     clear_attributes(model)
     model.prune()
     rules = parse_rules(rename)
-    use = restore_variables(
+    report = restore_variables(
         model, restored, trainable, use_ema=use_ema, drop=drop, rename=lambda name: new_name(name, rules)
     )
-    return Found(model, served.done, use, served.batch)
+    return Found(model, served.done, report, served.batch)
 
 
 def _copy(node: Any) -> Any:

@@ -131,7 +131,7 @@ def _onto_saved_model(folder: Place, source: Source, options: ImportOptions) -> 
     if hasattr(weights, "name_like"):
         weights = weights.name_like(model)
     model.bundle, model.variables = weights, {}
-    use = restore_variables(
+    restored = restore_variables(
         model,
         own,
         trainable,
@@ -140,7 +140,7 @@ def _onto_saved_model(folder: Place, source: Source, options: ImportOptions) -> 
         rename=lambda name: new_name(name, rules),
         names=object_names(weights),
     )
-    return attrs.evolve(found, use=use)
+    return attrs.evolve(found, restored=restored)
 
 
 def _load(spec: str) -> Callable[[], Any]:
@@ -222,7 +222,7 @@ def _exported(model: Any) -> Found:
     # What is read lazily from here must live until it is written.
     holder = tempfile.TemporaryDirectory()
     _export(model, holder.name)
-    return attrs.evolve(read_served(Path(holder.name), [], {}), holds=holder)
+    return attrs.evolve(read_served(Path(holder.name), [], {}), keep_alive=holder)
 
 
 @contextmanager

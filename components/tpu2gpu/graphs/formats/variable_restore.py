@@ -43,7 +43,7 @@ class Restored:
 
 
 @attrs.frozen
-class Use:
+class RestoreReport:
     """What became of a checkpoint's tensors.
 
     Attributes:
@@ -108,7 +108,7 @@ def restore_variables(
     drop: Iterable[str] = (),
     rename: Callable[[str], str] = lambda name: name,
     names: Mapping[str, str] | None = None,
-) -> Use:
+) -> RestoreReport:
     """Fill in a model's variables from its checkpoint.
 
     Args:
@@ -126,7 +126,7 @@ def restore_variables(
     """
     bundle = model.bundle
     if bundle is None:
-        return Use({}, [], [])
+        return RestoreReport({}, [], [])
     rules = [re.compile(rule) for rule in drop]
     dropped = {key for key in bundle if any(rule.search(key) for rule in rules)}
     by_name = _by_name(bundle, dropped, lambda key: rename((names or {}).get(key, _plain(key))))
@@ -234,7 +234,7 @@ def _mismatch(handle: Any, dtype_name: str, dtype: int, found: tuple[int, ...]) 
     return f"{name_of(wanted)} {shape} in the graph, {dtype_name} {list(found)} in the checkpoint"
 
 
-def _account(bundle: Any, used: Collection[str], by_rule: Collection[str], without_shadow: list[str]) -> Use:
+def _account(bundle: Any, used: Collection[str], by_rule: Collection[str], without_shadow: list[str]) -> RestoreReport:
     """Sort what was not used by why it is not."""
     kinds: dict[str, list[str]] = {"slots": [], "shadows": [], "steps": [], "rules": sorted(by_rule)}
     unused: list[str] = []
@@ -243,7 +243,7 @@ def _account(bundle: Any, used: Collection[str], by_rule: Collection[str], witho
             continue
         kind = kind_of_tensor(key, bundle)
         (kinds[kind] if kind else unused).append(key)
-    return Use({kind: keys for kind, keys in kinds.items() if keys}, unused, without_shadow)
+    return RestoreReport({kind: keys for kind, keys in kinds.items() if keys}, unused, without_shadow)
 
 
 def kind_of_tensor(key: str, bundle: Any) -> str:
