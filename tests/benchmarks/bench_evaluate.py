@@ -87,7 +87,7 @@ def measure(folder: Path, rounds: int) -> tuple[np.ndarray, np.ndarray]:
     arguments = {"path": str(path), "signature": "", "threads": 1, "cpus": [core], "timeout_s": 60.0}
     with (
         Worker("tests.benchmarks.bench_evaluate:BareLoop", of_bare) as bare,
-        Worker("tpu2gpu.latency_evaluator.measure.model_server:Subject", arguments) as harness,
+        Worker("tpu2gpu.latency_evaluator.measure.model_under_test:ModelUnderTest", arguments) as harness,
     ):
         harness.call("take_examples", path=str(feeds))
         found: tuple[list[list[int]], list[list[int]]] = ([], [])

@@ -78,7 +78,7 @@ def evaluate_model(
     with publish_step(
         "evaluate", _describe(baseline), target, options, force=force, run_name=run_name, more=more
     ) as staging:
-        from tpu2gpu.latency_evaluator.comparing import compare_models
+        from tpu2gpu.latency_evaluator.evaluation_run import compare_models
         from tpu2gpu.latency_evaluator.report.write import write_reports
 
         rival = None if latency_baseline is None else os.fspath(latency_baseline)

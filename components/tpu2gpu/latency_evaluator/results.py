@@ -164,7 +164,7 @@ class ModelFigures:
         latency_ms: p50, p90, p95 and p99, single-stream; a percentile that the sample does not bound is missing.
         requests: How many requests were timed.
         throughput_per_s: Examples answered per second of a request's time, one request at a time.
-        block_spread: Quartile distance of the blocks' medians over their median.
+        relative_iqr: Quartile distance of the blocks' medians over their median.
         scenarios: Its figures in each scenario that was measured, by the scenario's name.
         batch_sweep: Its single-stream figures by batch size, the smallest first.
         accuracy: Share of the examples whose largest score is at the label.
@@ -187,7 +187,7 @@ class ModelFigures:
     latency_ms: dict[str, Estimate] = attrs.field(factory=dict)
     requests: int = 0
     throughput_per_s: float | None = None
-    block_spread: float | None = None
+    relative_iqr: float | None = None
     scenarios: dict[str, ScenarioFigures] = attrs.field(factory=dict)
     batch_sweep: tuple[ScenarioFigures, ...] = ()
     accuracy: float | None = None

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tpu2gpu.latency_evaluator.measure.load import Load, measure, warm_up
-from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.running.arrays import save_arrays
 
 TRIALS, ROUNDS, BLOCK = 30, 50, 10
@@ -51,7 +51,7 @@ def dense_network(path: Path) -> Path:
 def record(model: Path, feeds: Path, seed: int) -> list[np.ndarray]:
     """One trial: the latencies of both copies in nanoseconds, `[rounds, block]` each."""
     load = Load(requests=ROUNDS * BLOCK, block_requests=BLOCK, batch_size=1, warm_up_requests=60, seed=seed)
-    copies = [Entry(model, label, is_baseline=True, timeout_s=60.0) for label in ("first", "second")]
+    copies = [ModelProcess(model, label, is_baseline=True, timeout_s=60.0) for label in ("first", "second")]
     try:
         for copy in copies:
             copy.load("serving_default", 1)

@@ -24,7 +24,7 @@ from tpu2gpu import errors
 from tpu2gpu.errors import RemoteRunError, Tpu2GpuError
 from tpu2gpu.hardware.host import choose_cpus
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, compare_answers
-from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.options import from_json, to_json
 from tpu2gpu.running.arrays import save_arrays
 from tpu2gpu.running.examples.box_labels import box_features
@@ -172,13 +172,13 @@ class _Models:
         self._options = from_json(EvaluateOptions, comparison.options)
         self._scratch = tempfile.TemporaryDirectory(prefix="tpu2gpu-compare-")
         timeout_s = self._options.timeout_s
-        self._baseline = Entry(comparison.baseline, "baseline", is_baseline=True, timeout_s=timeout_s)
+        self._baseline = ModelProcess(comparison.baseline, "baseline", is_baseline=True, timeout_s=timeout_s)
         self._candidates = [
-            Entry(path, label, is_baseline=False, timeout_s=timeout_s) for label, path in comparison.candidates
+            ModelProcess(path, label, is_baseline=False, timeout_s=timeout_s) for label, path in comparison.candidates
         ]
         try:
-            for entry in (self._baseline, *self._candidates):
-                entry.load(self._options.signature, self._options.threads or 1, choose_cpus(self._options.cpus))
+            for model in (self._baseline, *self._candidates):
+                model.load(self._options.signature, self._options.threads or 1, choose_cpus(self._options.cpus))
         except Tpu2GpuError:
             self.close()
             raise
@@ -193,12 +193,12 @@ class _Models:
         save_arrays(feeds, examples.feeds)
         wanted = self._answers(self._baseline, feeds, examples)
         found = {}
-        for entry in self._candidates:
-            answers = self._answers(entry, feeds, examples)
+        for model in self._candidates:
+            answers = self._answers(model, feeds, examples)
             if answers is None:
-                found[entry.label] = Agreement(failure=entry.failure)
+                found[model.label] = Agreement(failure=model.failure)
             else:
-                found[entry.label] = compare_answers(
+                found[model.label] = compare_answers(
                     wanted or {},
                     answers,
                     examples.labels,
@@ -210,15 +210,15 @@ class _Models:
 
     def close(self) -> None:
         """End the models' processes."""
-        for entry in (self._baseline, *self._candidates):
-            entry.close()
+        for model in (self._baseline, *self._candidates):
+            model.close()
         self._scratch.cleanup()
 
-    def _answers(self, entry: Entry, feeds: Path, examples: Examples) -> dict[str, Any] | None:
-        entry.ask("reading the examples", "take_examples", path=str(feeds))
-        if not entry.runs:
+    def _answers(self, model: ModelProcess, feeds: Path, examples: Examples) -> dict[str, Any] | None:
+        model.ask("reading the examples", "take_examples", path=str(feeds))
+        if not model.runs:
             return None
-        return entry.answer_all(examples.count, self._options.batch_size, Path(self._scratch.name))
+        return model.answer_all(examples.count, self._options.batch_size, Path(self._scratch.name))
 
 
 def _count(numbered: tuple[int, str], folder: str) -> tuple[int, str, int]:

@@ -10,7 +10,7 @@ import attrs
 from tpu2gpu.latency_evaluator.accuracy.tolerances import default_limit
 from tpu2gpu.latency_evaluator.budgets.quality import Worst, largest, smallest
 from tpu2gpu.latency_evaluator.results import Check, Verdict
-from tpu2gpu.latency_evaluator.statistics.intervals import least_share
+from tpu2gpu.latency_evaluator.statistics.intervals import clopper_pearson_lower
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
@@ -114,7 +114,7 @@ def _agreement(budgets: Budgets, evidence: Evidence, top: int, default: float | 
     if top == 1:
         same = round(worst.value * evidence.examples)
         reason = f"has its largest score at the same class in {same} of {evidence.examples} examples"
-        reason += f", at 95 % in at least {least_share(same, evidence.examples):.1%} of all"
+        reason += f", at 95 % in at least {clopper_pearson_lower(same, evidence.examples):.1%} of all"
     else:
         reason = f"keeps that share of the five best classes, in the mean of {evidence.examples} examples"
     return Check(name, worst.value, limit, _at_least(worst.value, limit), f"output {worst.output} {reason}", "model")

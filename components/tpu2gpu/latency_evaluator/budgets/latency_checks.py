@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.results import Check
-from tpu2gpu.latency_evaluator.statistics.batch_means import requests_as_one
+from tpu2gpu.latency_evaluator.statistics.batch_means import variance_inflation
 from tpu2gpu.latency_evaluator.statistics.intervals import judge_minimum, judge_percentile, throughput
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ def _percentile(name: str, limit: float | None, percentile: float, latency_ms: A
     if latency_ms is None:
         return _not_measured(name, limit)
     # In a queue slow requests come in clusters: then several say only as much as one.
-    as_one = requests_as_one(latency_ms, percentile) if name == "max_server_p99_ms" else 1.0
-    verdict = judge_percentile(latency_ms.ravel(), percentile, limit, as_one=as_one)
+    inflation = variance_inflation(latency_ms, percentile) if name == "max_server_p99_ms" else 1.0
+    verdict = judge_percentile(latency_ms.ravel(), percentile, limit, inflation=inflation)
     found = float(np.quantile(latency_ms, percentile / 100, method="inverted_cdf"))
     reason = f"{verdict.exceedances} of {verdict.requests} requests took longer"
     if verdict.verdict == "undecided":
         reason += f"; a pass with {verdict.exceedances} needs {verdict.needed_requests} requests"
-    if as_one > 1:
-        reason += f"; {as_one:.3g} requests count as one, as they come in clusters"
+    if inflation > 1:
+        reason += f"; {inflation:.3g} requests count as one, as they come in clusters"
     return Check(name, found, limit, verdict.verdict, reason, "infra")
 
 

@@ -8,28 +8,28 @@ from tpu2gpu.latency_evaluator.results import Check, Verdict, run_by
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
-    from tpu2gpu.latency_evaluator.measure.model_process import Entry
+    from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 
 LEVELS = ("unverified", "saved_model", "onnx_cpu", "onnx_gpu", "engine_built", "engine_executed")
 _ONNX = {"onnx", "onnxruntime"}  # what our runners and Triton call it
 
 
-def reached_level(entry: Entry, *, ran: bool) -> tuple[str, str]:
+def reached_level(model: ModelProcess, *, ran: bool) -> tuple[str, str]:
     """On what a candidate's verdict is reached, as a level and in words.
 
     Args:
-        entry: The candidate.
+        model: The candidate.
         ran: Whether it answered at all.
     """
-    runner = entry.description.get("runner", {})
+    runner = model.description.get("runner", {})
     on = run_by(runner)
     if not ran:
         return "unverified", "The candidate did not answer: nothing of it is verified."
-    if entry.executes_engine:
+    if model.executes_engine:
         return "engine_executed", f"The engine itself was run: {on}."
     if "saved_model" in (runner.get("kind"), runner.get("runs")):
         return "saved_model", f"The candidate is a SavedModel, run by {on}."
-    if any(part.get("engine") for part in entry.parts):
+    if any(part.get("engine") for part in model.parts):
         return "engine_built", (
             f"Engine built, not executed ({runner.get('why')}): the verdict was reached on {on}, "
             "and the latencies are ONNX Runtime's, not the engine's."

@@ -16,8 +16,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from tpu2gpu.latency_evaluator.measure.model_process import Entry
-from tpu2gpu.latency_evaluator.measure.stability import AGREED, AGREEING_WINDOWS, still_moving
+from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
+from tpu2gpu.latency_evaluator.measure.stability import AGREED, AGREEING_WINDOWS, not_converged
 from tpu2gpu.latency_evaluator.results import Ending, WarmUp
 from tpu2gpu.latency_evaluator.statistics.intervals import percentile_of
 from tpu2gpu.progress import Progress
@@ -81,57 +81,57 @@ class Measured:
     ending: Ending
 
 
-def first_call_ms(entry: Entry, load: Load) -> float | None:
+def first_call_ms(model: ModelProcess, load: Load) -> float | None:
     """The time of the very first answer, in which libraries compile and allocate."""
-    latencies_ns = entry.ask(
-        "answering its first request", "time_requests", start=0, count=1, batch_size=load.batch_size, settle=0
+    latencies_ns = model.ask(
+        "answering its first request", "time_requests", start=0, count=1, batch_size=load.batch_size, rewarm=0
     )
     return None if latencies_ns is None else latencies_ns[0] / 1e6
 
 
-def warm_up(entry: Entry, load: Load) -> WarmUp | None:
+def warm_up(model: ModelProcess, load: Load) -> WarmUp | None:
     """Send windows of requests until the medians of the last three agree within 10 %, or a cap is reached."""
     start_s, requests = time.monotonic(), 0
     medians: list[float] = []
-    why = f"still moving after {_WARM_UP_CAP} times the warm-up asked for"
+    why = f"not converged after {_WARM_UP_CAP} times the warm-up asked for"
     while requests < _WARM_UP_CAP * max(load.warm_up_requests, load.block_requests):
-        latencies_ns = entry.ask(
+        latencies_ns = model.ask(
             "warming up",
             "time_requests",
             start=requests,
             count=load.block_requests,
             batch_size=load.batch_size,
-            settle=0,
+            rewarm=0,
         )
         if latencies_ns is None:
             return None
         requests += load.block_requests
         medians.append(float(np.median(latencies_ns)))
-        if requests >= load.warm_up_requests and still_moving({"the median": medians}) is None:
+        if requests >= load.warm_up_requests and not_converged({"the median": medians}) is None:
             return WarmUp(requests, True, f"the medians of {AGREED}")
         if time.monotonic() - start_s > _WARM_UP_S:
-            why = f"still moving after {_WARM_UP_S:g} s"
+            why = f"not converged after {_WARM_UP_S:g} s"
             break
     return WarmUp(requests, False, why)
 
 
-def measure(entries: Sequence[Entry], load: Load, progress: Progress) -> Measured:
+def measure(models: Sequence[ModelProcess], load: Load, progress: Progress) -> Measured:
     """Time all models, until the last windows of each agree in throughput and percentile or the limit is reached.
 
     Args:
-        entries: Loaded, warm models; one that fails drops out.
+        models: Loaded, warm models; one that fails drops out.
         load: How requests are sent.
         progress: Told after every round.
     """
     rng = random.Random(load.seed)  # noqa: S311 - an order, no secret
-    blocks: dict[str, list[list[int]]] = {entry.label: [] for entry in entries}
+    blocks: dict[str, list[list[int]]] = {model.label: [] for model in models}
     orders: list[list[int]] = []
     ending: Ending | None = None
     while ending is None:
-        order = rng.sample(range(len(entries)), len(entries))
+        order = rng.sample(range(len(models)), len(models))
         for index in order:
-            entry = entries[index]
-            latencies_ns = entry.ask(
+            model = models[index]
+            latencies_ns = model.ask(
                 "answering under load",
                 "time_requests",
                 start=len(orders) * load.block_requests,
@@ -139,11 +139,11 @@ def measure(entries: Sequence[Entry], load: Load, progress: Progress) -> Measure
                 batch_size=load.batch_size,
             )
             if latencies_ns is not None:
-                blocks[entry.label].append(latencies_ns)
+                blocks[model.label].append(latencies_ns)
         orders.append(order)
         progress("measuring", len(orders), max(load.rounds, len(orders)))
-        ending = _ending(load, len(orders), {entry.label: blocks[entry.label] for entry in entries if entry.runs})
-    measured = {entry.label: np.asarray(blocks[entry.label], np.int64) for entry in entries if entry.runs}
+        ending = _ending(load, len(orders), {model.label: blocks[model.label] for model in models if model.runs})
+    measured = {model.label: np.asarray(blocks[model.label], np.int64) for model in models if model.runs}
     return Measured(measured, np.asarray(orders, np.int64), ending)
 
 
@@ -151,11 +151,11 @@ def _ending(load: Load, rounds: int, blocks: dict[str, list[list[int]]]) -> Endi
     """What ends the measurement after so many rounds; None when it goes on."""
     if rounds < load.rounds or ((rounds - load.rounds) % load.window_rounds and rounds < load.max_rounds):
         return None
-    moving = still_moving(_window_figures(load, blocks))
-    if moving is None:
+    difference = not_converged(_window_figures(load, blocks))
+    if difference is None:
         return Ending(True, f"{AGREED} in throughput and p{load.percentile:g}")
     if rounds + load.window_rounds > load.max_rounds:
-        return Ending(False, f"the limit of {load.max_requests} requests was reached: {moving}")
+        return Ending(False, f"the limit of {load.max_requests} requests was reached: {difference}")
     return None
 
 

@@ -27,7 +27,7 @@ _ENVIRONMENT = {
 }
 
 
-class Entry:
+class ModelProcess:
     """A model in its own process.
 
     A failing baseline raises. A failing candidate notes what happened in `failure`, its process is ended, and
@@ -84,7 +84,7 @@ class Entry:
         }
         try:
             self._worker = Worker(
-                "tpu2gpu.latency_evaluator.measure.model_server:Subject",
+                "tpu2gpu.latency_evaluator.measure.model_under_test:ModelUnderTest",
                 arguments,
                 name=self.label,
                 environment=_ENVIRONMENT,
@@ -98,7 +98,7 @@ class Entry:
         self.outputs = tuple(TensorSpec.from_json(spec) for spec in self.description.get("outputs", ()))
 
     def ask(self, doing: str, method: str, **arguments: Any) -> Any:
-        """Call a method of the `Subject`; None once the model has failed.
+        """Call a method of the `ModelUnderTest`; None once the model has failed.
 
         Raises:
             SourceError: It is the baseline that failed.

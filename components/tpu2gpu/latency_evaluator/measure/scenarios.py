@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.measure.load import Load, Measured, measure
-from tpu2gpu.latency_evaluator.measure.model_process import Entry
-from tpu2gpu.latency_evaluator.measure.stability import AGREED, AGREEING_WINDOWS, still_moving
+from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
+from tpu2gpu.latency_evaluator.measure.stability import AGREED, AGREEING_WINDOWS, not_converged
 from tpu2gpu.latency_evaluator.results import Ending
 from tpu2gpu.latency_evaluator.statistics.intervals import percentile_of
 from tpu2gpu.progress import Progress
@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 SWEEP_SHARE = 5  # each batch size of a sweep gets a fifth of the requests
 _MAX_WINDOWS = 9
-_SETTLE_SHARE = 0.1  # of a window, sent before it untimed: its queue starts empty
+_REWARM_SHARE = 0.1  # of a window, sent before it untimed: its queue starts empty
 _WINDOW_SHARE = 0.25  # of the time limit that one window may take
 
 
@@ -84,21 +84,21 @@ def open_load(scenario: str, load: Load, *, target_qps: float | None, latency_s:
     return OpenLoad(scenario, window, load.batch_size, qps, load.percentile, load.seed)
 
 
-def measure_open(entries: Sequence[Entry], load: OpenLoad, progress: Progress) -> OpenMeasured:
+def measure_open(models: Sequence[ModelProcess], load: OpenLoad, progress: Progress) -> OpenMeasured:
     """Time all models in turn, window by window, until the last windows of each agree or there were nine.
 
     Args:
-        entries: Loaded, warm models; one that fails drops out.
+        models: Loaded, warm models; one that fails drops out.
         load: How requests are sent.
         progress: Told after every window.
     """
     rng = random.Random(load.seed)  # noqa: S311 - an order, no secret
-    windows: dict[str, list[dict[str, Any]]] = {entry.label: [] for entry in entries}
-    moving: str | None = ""
+    windows: dict[str, list[dict[str, Any]]] = {model.label: [] for model in models}
+    difference: str | None = ""
     number = 0
-    while moving is not None and number < _MAX_WINDOWS:
-        for entry in rng.sample(list(entries), len(entries)):
-            window = entry.ask(
+    while difference is not None and number < _MAX_WINDOWS:
+        for model in rng.sample(list(models), len(models)):
+            window = model.ask(
                 f"answering in the {load.scenario} scenario",
                 "time_arrivals",
                 start=number * load.window_requests,
@@ -106,30 +106,33 @@ def measure_open(entries: Sequence[Entry], load: OpenLoad, progress: Progress) -
                 batch_size=load.batch_size,
                 qps=load.target_qps,
                 seed=load.seed + number,
-                settle=int(load.window_requests * _SETTLE_SHARE),
+                rewarm=int(load.window_requests * _REWARM_SHARE),
             )
             if window is not None:
-                windows[entry.label].append(window)
+                windows[model.label].append(window)
         number += 1
         progress(f"measuring {load.scenario}", number, max(number, AGREEING_WINDOWS))
-        moving = still_moving(_window_figures(load, {one.label: windows[one.label] for one in entries if one.runs}))
-    there = [entry.label for entry in entries if entry.runs]
+        difference = not_converged(_window_figures(load, {one.label: windows[one.label] for one in models if one.runs}))
+    there = [model.label for model in models if model.runs]
     what = "throughput" if load.target_qps is None else f"throughput and p{load.percentile:g}"
+    ending = Ending(True, f"{AGREED} in {what}")
+    if difference is not None:
+        ending = Ending(False, f"{_MAX_WINDOWS} windows: {difference}")
     return OpenMeasured(
         {label: np.asarray([one["latencies_ns"] for one in windows[label]], np.int64) for label in there},
         {label: np.asarray([one["elapsed_ns"] for one in windows[label]], np.int64) for label in there},
         {label: windows[label][0]["concurrency"] for label in there},
-        Ending(True, f"{AGREED} in {what}") if moving is None else Ending(False, f"{_MAX_WINDOWS} windows: {moving}"),
+        ending,
     )
 
 
-def sweep_batches(entries: Sequence[Entry], load: Load, batch_size: int, progress: Progress) -> Measured:
+def sweep_batches(models: Sequence[ModelProcess], load: Load, batch_size: int, progress: Progress) -> Measured:
     """Single-stream at another batch size, with a fifth of the requests."""
     requests = max(load.requests // SWEEP_SHARE, AGREEING_WINDOWS * load.block_requests)
     sized = attrs.evolve(load, requests=requests, max_requests=requests, batch_size=batch_size, percentile=50.0)
-    for entry in entries:
-        entry.ask(f"answering batches of {batch_size}", "time_requests", start=0, count=1, batch_size=batch_size)
-    return measure([entry for entry in entries if entry.runs], sized, progress)
+    for model in models:
+        model.ask(f"answering batches of {batch_size}", "time_requests", start=0, count=1, batch_size=batch_size)
+    return measure([model for model in models if model.runs], sized, progress)
 
 
 def _window_figures(load: OpenLoad, windows: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ AGREEMENT = 1.1  # largest over smallest of the windows that must agree
 AGREED = f"the last {AGREEING_WINDOWS} windows agreed within {AGREEMENT - 1:.0%}"
 
 
-def still_moving(figures: Mapping[str, Sequence[float]]) -> str | None:
+def not_converged(figures: Mapping[str, Sequence[float]]) -> str | None:
     """Which figures differ between the last windows, or None once all agree.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.measure.load import Load, Measured, measure
-from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.measure.scenarios import OpenLoad, OpenMeasured, measure_open, open_load, sweep_batches
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import ScenarioFigures
@@ -100,18 +100,18 @@ class Timed:
         )
 
 
-def time_scenarios(entries: Sequence[Entry], load: Load, options: EvaluateOptions, progress: Progress) -> Timed:
+def time_scenarios(models: Sequence[ModelProcess], load: Load, options: EvaluateOptions, progress: Progress) -> Timed:
     """Time all models single-stream, then in the other scenarios that were asked, then by batch size.
 
     Args:
-        entries: Loaded, warm models; one that fails drops out.
+        models: Loaded, warm models; one that fails drops out.
         load: How requests are sent, single-stream.
         options: What to measure.
         progress: Told how far it is.
     """
-    _take_breakdowns(entries)
-    single_stream = measure(entries, load, progress)
-    breakdowns = {"single_stream": _take_breakdowns(entries)}
+    _take_breakdowns(models)
+    single_stream = measure(models, load, progress)
+    breakdowns = {"single_stream": _take_breakdowns(models)}
     slowest_s = max((float(np.median(rows)) / 1e9 for rows in single_stream.latency_ns.values()), default=1.0)
     open_loops: dict[str, tuple[OpenLoad, OpenMeasured]] = {}
     for name in ("server", "offline"):
@@ -123,18 +123,18 @@ def time_scenarios(entries: Sequence[Entry], load: Load, options: EvaluateOption
         if name == "server" and options.max_server_p99_ms is not None:
             sized = attrs.evolve(sized, percentile=99.0)
         asked = open_load(name, sized, target_qps=options.target_qps, latency_s=latency_s, timeout_s=options.timeout_s)
-        open_loops[name] = (asked, measure_open([one for one in entries if one.runs], asked, progress))
-        breakdowns[name] = _take_breakdowns(entries)
+        open_loops[name] = (asked, measure_open([one for one in models if one.runs], asked, progress))
+        breakdowns[name] = _take_breakdowns(models)
     sweep: dict[int, Measured] = {}
     for batch_size in sorted(set(options.batch_sizes)):
-        sweep[batch_size] = sweep_batches([one for one in entries if one.runs], load, batch_size, progress)
-        breakdowns[f"batch_{batch_size}"] = _take_breakdowns(entries)
+        sweep[batch_size] = sweep_batches([one for one in models if one.runs], load, batch_size, progress)
+        breakdowns[f"batch_{batch_size}"] = _take_breakdowns(models)
     return Timed(load, single_stream, open_loops, sweep, breakdowns)
 
 
-def _take_breakdowns(entries: Sequence[Entry]) -> _Breakdowns:
+def _take_breakdowns(models: Sequence[ModelProcess]) -> _Breakdowns:
     found = {
-        entry.label: entry.ask("telling where its time went", "latency_breakdown_ms") for entry in entries if entry.runs
+        model.label: model.ask("telling where its time went", "latency_breakdown_ms") for model in models if model.runs
     }
     return {label: breakdown for label, breakdown in found.items() if breakdown}
 

@@ -39,13 +39,13 @@ def _noise(evaluation: Evaluation, models: list[ModelFigures]) -> Iterator[str]:
     if before > cores:
         yield f"Noisy: the load average was {before:.1f} on {cores} cores before the measurement began."
     for model in models:
-        if model.block_spread is not None and model.block_spread > UNEVEN_BLOCKS:
+        if model.relative_iqr is not None and model.relative_iqr > UNEVEN_BLOCKS:
             yield (
                 f"Noisy: {model.called}'s blocks are uneven, the quartiles of their medians lie "
-                f"{model.block_spread:.0%} of the median apart."
+                f"{model.relative_iqr:.0%} of the median apart."
             )
         if model.warm_up is not None and not model.warm_up.stable:
-            yield f"Not settled after {model.warm_up.requests} warm-up requests: {model.called}, {model.warm_up.why}."
+            yield f"Not converged after {model.warm_up.requests} warm-up requests: {model.called}, {model.warm_up.why}."
 
 
 def _machine(evaluation: Evaluation) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _load(models: list[ModelFigures]) -> Iterator[str]:
                     "second; its latencies in the server scenario grow with the length of the run."
                 )
     for name, why in endings.items():
-        yield f"Not settled, {name.replace('_', '-')}: {why}."
+        yield f"Not converged, {name.replace('_', '-')}: {why}."
 
 
 def _number(reading: str) -> float:

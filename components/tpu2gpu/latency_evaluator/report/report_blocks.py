@@ -7,7 +7,7 @@ from typing import Any
 
 from tpu2gpu.latency_evaluator.budgets.latency_checks import gated_percentile
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
-from tpu2gpu.latency_evaluator.measure.model_server import SETTLE_REQUESTS
+from tpu2gpu.latency_evaluator.measure.model_under_test import REWARM_REQUESTS
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.report.scenario_blocks import scenario_blocks
 from tpu2gpu.latency_evaluator.results import CandidateResult, Check, EvaluateResult, ModelFigures, run_by
@@ -184,7 +184,7 @@ def _measured(result: EvaluateResult, evaluation: Evaluation) -> Facts:
         f"of batch size {load.batch_size} to each model, timed in its own process"
     )
     order = (
-        f"{rounds} rounds of blocks of {load.block_requests} requests, {SETTLE_REQUESTS} untimed before each; "
+        f"{rounds} rounds of blocks of {load.block_requests} requests, {REWARM_REQUESTS} untimed before each; "
         f"the models' order drawn anew in each round, seed {load.seed}"
     )
     labels = "with" if evaluation.labelled else "without"

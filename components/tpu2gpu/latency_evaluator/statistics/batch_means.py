@@ -24,7 +24,7 @@ _BATCHES = (30, 15)  # of consecutive requests, each long enough to hold whole c
 _LESSER_PERCENTILES = (50.0, 75.0, 90.0)
 
 
-def requests_as_one(windows: Array, percentile: float) -> float:
+def variance_inflation(windows: Array, percentile: float) -> float:
     """How many requests say as much about a percentile as one that is independent of the others; at least 1.
 
     In a tail there are too few clusters to measure how large they are, and whoever prints only what looks certain then
@@ -67,10 +67,10 @@ def estimate_dependent(windows: Array, percentile: float, confidence: float = CO
         percentile: Which one.
         confidence: Of the interval, with equal tails.
     """
-    as_one = requests_as_one(windows, percentile)
-    lower, upper = interval_ranks(int(windows.size / as_one), percentile, confidence)
+    inflation = variance_inflation(windows, percentile)
+    lower, upper = interval_ranks(int(windows.size / inflation), percentile, confidence)
     if lower is None or upper is None:
         return None
     ordered = np.sort(windows, axis=None)
-    low, high = (min(max(round(rank * as_one), 1), ordered.size) for rank in (lower, upper))
+    low, high = (min(max(round(rank * inflation), 1), ordered.size) for rank in (lower, upper))
     return Estimate(percentile_of(ordered, percentile), float(ordered[low - 1]), float(ordered[high - 1]), confidence)

@@ -111,8 +111,8 @@ def needed_requests(exceedances: int, percentile: float, confidence: float = CON
     return high
 
 
-def least_share(found: int, examples: int, confidence: float = CONFIDENCE) -> float:
-    """What a share is at least, where `found` of `examples` have what it is the share of; one-sided and exact.
+def clopper_pearson_lower(found: int, examples: int, confidence: float = CONFIDENCE) -> float:
+    """Return the lower bound of a share of which `found` of `examples` were seen; one-sided and exact.
 
     Source: C. J. Clopper, E. S. Pearson, The Use of Confidence or Fiducial Limits Illustrated in the Case of the
     Binomial (1934).
@@ -123,9 +123,9 @@ def least_share(found: int, examples: int, confidence: float = CONFIDENCE) -> fl
 
 
 def judge_percentile(
-    latencies: Array, percentile: float, limit: float, confidence: float = CONFIDENCE, *, as_one: float = 1.0
+    latencies: Array, percentile: float, limit: float, confidence: float = CONFIDENCE, *, inflation: float = 1.0
 ) -> BudgetVerdict:
-    """Judges `percentile of the latency <= limit` by how many requests exceeded the limit, exactly.
+    """Judge `percentile of the latency <= limit` by how many requests exceeded the limit, exactly.
 
     Pass: were the limit broken, so few exceedances would come up in less than 1 - `confidence` of such runs.
     Fail: were it kept, so many would. Both tests are one-sided.
@@ -135,19 +135,19 @@ def judge_percentile(
         percentile: Which one.
         limit: What it may be at most.
         confidence: Of either claim.
-        as_one: How many requests say as much as one that is independent of the others; both counts shrink by it.
+        inflation: The variance inflation of dependent requests, by which both counts shrink.
     """
     from scipy.stats import binom
 
     requests, exceedances = len(latencies), int(np.sum(latencies > limit))
-    fewer, above = int(requests / as_one), exceedances / as_one
+    fewer, above = int(requests / inflation), exceedances / inflation
     rate = 1 - percentile / 100
     verdict: Verdict = "undecided"
     if binom.cdf(math.ceil(above), fewer, rate) <= 1 - confidence:
         verdict = "pass"
     elif binom.sf(math.floor(above) - 1, fewer, rate) <= 1 - confidence:
         verdict = "fail"
-    needed = math.ceil(needed_requests(math.ceil(above), percentile, confidence) * as_one)
+    needed = math.ceil(needed_requests(math.ceil(above), percentile, confidence) * inflation)
     return BudgetVerdict(verdict, exceedances, requests, needed)
 
 
@@ -194,8 +194,9 @@ def speedup(
     value = percentile_of(np.sort(baseline, axis=None), percentile)
     value /= percentile_of(np.sort(candidate, axis=None), percentile)
     spread = float(np.std(np.concatenate(logs))) * math.sqrt(pieces / (pieces - 1))
-    reach = math.exp(spread * float(t.ppf(1 - (1 - confidence) / 2, pieces - 1)))
-    return Estimate(value, value / reach, value * reach, confidence)
+    half_width = spread * float(t.ppf(1 - (1 - confidence) / 2, pieces - 1))  # of the ratio's logarithm
+    factor = math.exp(half_width)
+    return Estimate(value, value / factor, value * factor, confidence)
 
 
 def throughput(block_s: Array, examples: int, confidence: float = CONFIDENCE) -> Estimate | None:
@@ -218,20 +219,20 @@ def throughput(block_s: Array, examples: int, confidence: float = CONFIDENCE) ->
     batches = min(len(block_s), _PIECES)
     means = [float(np.mean(batch)) for batch in np.array_split(block_s, batches)]
     mean_s = float(np.mean(block_s))
-    reach_s = float(np.std(means, ddof=1)) / math.sqrt(batches) * float(t.ppf((1 + confidence) / 2, batches - 1))
-    upper = examples / (mean_s - reach_s) if reach_s < mean_s else math.inf
-    return Estimate(examples / mean_s, examples / (mean_s + reach_s), upper, confidence)
+    half_width_s = float(np.std(means, ddof=1)) / math.sqrt(batches) * float(t.ppf((1 + confidence) / 2, batches - 1))
+    upper = examples / (mean_s - half_width_s) if half_width_s < mean_s else math.inf
+    return Estimate(examples / mean_s, examples / (mean_s + half_width_s), upper, confidence)
 
 
 def judge_minimum(found: Estimate, minimum: float) -> Verdict:
-    """Judges `found >= minimum` by the side of the limit on which the whole interval lies."""
+    """Judge `found >= minimum` by the side of the limit on which the whole interval lies."""
     if found.lower >= minimum:
         return "pass"
     return "fail" if found.upper < minimum else "undecided"
 
 
-def block_spread(blocks: Array) -> float:
-    """How uneven a run was: the quartile distance of its blocks' medians over their median; 0.02 is calm.
+def relative_iqr(blocks: Array) -> float:
+    """Return how uneven a run was: the interquartile range of its blocks' medians over their median; 0.02 is calm.
 
     Args:
         blocks: Latencies `[blocks, block]`.

@@ -9,7 +9,7 @@ import pytest
 from tests.models.evaluation_models import onnx_model, saved_model, serving_folder
 from tpu2gpu.hardware.cuda import Gpu
 from tpu2gpu.latency_evaluator.budgets.verification_level import LEVELS, reached_level
-from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.running.local.saved_model_runner import describe_tensorflow
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.servers.addresses import parse_address
@@ -19,9 +19,9 @@ GPU = Gpu(0, "NVIDIA L4", "89", "12.4")
 
 
 def level(path, described) -> str:
-    entry = Entry(path, "candidate", is_baseline=False, timeout_s=1.0)
-    entry.description = {"runner": described}
-    return reached_level(entry, ran=True)[0]
+    model = ModelProcess(path, "candidate", is_baseline=False, timeout_s=1.0)
+    model.description = {"runner": described}
+    return reached_level(model, ran=True)[0]
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_too_few_requests_leave_a_percentile_undecided_and_tell_how_many_are_nee
     assert "a pass with 0 needs 2995 requests" in undecided.reason
 
 
-def test_the_highest_percentile_with_a_budget_must_settle():
+def test_the_highest_percentile_with_a_budget_must_converge():
     assert gated_percentile(Budgets()) == (50.0, None)
     assert gated_percentile(Budgets(max_p95_ms=3.0, max_p50_ms=1.0)) == (95.0, 3.0)
     assert gated_percentile(Budgets(max_p99_9_ms=9.0, max_p95_ms=3.0)) == (99.9, 9.0)

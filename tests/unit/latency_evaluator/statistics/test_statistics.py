@@ -11,14 +11,14 @@ import pytest
 from scipy.signal import lfilter
 
 from tpu2gpu.latency_evaluator.statistics.intervals import (
-    block_spread,
+    clopper_pearson_lower,
     estimate_percentile,
     interval_ranks,
     judge_minimum,
     judge_percentile,
-    least_share,
     needed_requests,
     percentile_of,
+    relative_iqr,
     speedup,
     throughput,
 )
@@ -244,13 +244,13 @@ def test_throughput_is_examples_over_time_with_an_interval_that_covers_the_truth
 
 
 def test_the_spread_of_blocks():
-    assert block_spread(np.ones((8, 5))) == 0
-    assert block_spread(np.repeat([[1.0], [1.0], [2.0], [2.0]], 5, axis=1)) == pytest.approx(2 / 3)
+    assert relative_iqr(np.ones((8, 5))) == 0
+    assert relative_iqr(np.repeat([[1.0], [1.0], [2.0], [2.0]], 5, axis=1)) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(("found", "examples"), [(1, 1), (28, 28), (29, 29), (359, 360), (7, 50)])
 def test_a_share_is_at_least_the_one_under_which_so_many_are_a_chance_of_5_percent(found, examples):
-    least = least_share(found, examples)
+    least = clopper_pearson_lower(found, examples)
     so_many = sum(comb(examples, k) * least**k * (1 - least) ** (examples - k) for k in range(found, examples + 1))
     assert so_many == pytest.approx(0.05)
-    assert least_share(0, examples) == 0
+    assert clopper_pearson_lower(0, examples) == 0

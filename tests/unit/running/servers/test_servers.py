@@ -19,7 +19,7 @@ from tests.models.evaluation_models import features, onnx_model, write_examples
 from tests.models.tensorflow_serving import Served, serve_grpc, serve_rest, served_model
 from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, UsageError, WorkerError
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
-from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.servers.addresses import ServerAddress, parse_address
@@ -175,16 +175,16 @@ def test_a_server_file_gives_each_port_its_own_number_and_leaves_other_braces_al
 def test_a_server_is_started_measured_and_stopped_in_order(tmp_path, model):
     stopped = tmp_path / "stopped"
     file = server_file(tmp_path, model, f"{SERVE} {stopped}")
-    entry = Entry(file, "candidate", is_baseline=False, timeout_s=500.0)
-    entry.load("serving_default", 1, sorted(os.sched_getaffinity(0)))
-    assert entry.failure is None
-    assert entry.description["runner"]["started"]
-    assert entry.ask("reading its precision", "precision") == "bfloat16"  # one of its signatures computes in it
-    assert entry.peak_rss_bytes > 100 << 20  # TensorFlow's, in the server
-    assert entry.digest() == Entry(model, "m", is_baseline=False, timeout_s=1.0).digest()
-    servers = psutil.Process(entry.process).children()
+    candidate = ModelProcess(file, "candidate", is_baseline=False, timeout_s=500.0)
+    candidate.load("serving_default", 1, sorted(os.sched_getaffinity(0)))
+    assert candidate.failure is None
+    assert candidate.description["runner"]["started"]
+    assert candidate.ask("reading its precision", "precision") == "bfloat16"  # one of its signatures computes in it
+    assert candidate.peak_rss_bytes > 100 << 20  # TensorFlow's, in the server
+    assert candidate.digest() == ModelProcess(model, "m", is_baseline=False, timeout_s=1.0).digest()
+    servers = psutil.Process(candidate.process).children()
     assert len(servers) == 1
-    entry.close()
+    candidate.close()
     assert stopped.read_text() == "in order"
     assert not servers[0].is_running()
 

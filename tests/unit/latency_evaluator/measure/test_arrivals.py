@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tpu2gpu.latency_evaluator.measure.arrivals import poisson_arrivals_ns, send
-from tpu2gpu.latency_evaluator.statistics.batch_means import estimate_dependent, requests_as_one
+from tpu2gpu.latency_evaluator.statistics.batch_means import estimate_dependent, variance_inflation
 from tpu2gpu.latency_evaluator.statistics.intervals import estimate_percentile
 
 MS = 1_000_000
@@ -33,10 +33,10 @@ class SimulatedClock:
 
 def simulated_window(clock, seed, requests, utilisation, service_ns=MS):
     """One window of a server whose service times are exponential, sent by the real generator."""
-    settle = requests // 10
-    services = np.random.default_rng(seed).exponential(service_ns, settle + requests)
-    arrivals = poisson_arrivals_ns(settle + requests, utilisation * 1e9 / service_ns, seed + 1_000_000)
-    return send(clock.work, services, arrivals, clock=clock)[0][settle:]
+    rewarm = requests // 10
+    services = np.random.default_rng(seed).exponential(service_ns, rewarm + requests)
+    arrivals = poisson_arrivals_ns(rewarm + requests, utilisation * 1e9 / service_ns, seed + 1_000_000)
+    return send(clock.work, services, arrivals, clock=clock)[0][rewarm:]
 
 
 def test_arrivals_are_those_of_a_poisson_process():
@@ -131,5 +131,5 @@ def test_a_percentile_in_the_tail_of_a_queue_needs_more_requests_than_one_of_ind
 
 def test_independent_requests_lose_little():
     windows = np.random.default_rng(2).exponential(size=(3, 2000))
-    assert requests_as_one(windows, 95) < 2.5
-    assert requests_as_one(np.ones((3, 2000)), 95) == 1.0
+    assert variance_inflation(windows, 95) < 2.5
+    assert variance_inflation(np.ones((3, 2000)), 95) == 1.0

@@ -1,4 +1,4 @@
-"""The course of an evaluation: open all models, let them answer, time them, judge."""
+"""One evaluation run: open all models, compare their outputs, time them, judge."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tpu2gpu.latency_evaluator.budgets.quality import differing_specs
 from tpu2gpu.latency_evaluator.budgets.verification_level import reached_level
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
 from tpu2gpu.latency_evaluator.measure.load import Load, first_call_ms, warm_up
-from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.measure.timing import time_scenarios
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
-from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, block_spread, speedup
+from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, relative_iqr, speedup
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.arrays import save_arrays
 from tpu2gpu.running.examples.box_labels import box_features
@@ -57,33 +57,33 @@ def compare_models(
         labels = ["candidate" if len(candidates) == 1 else f"candidate {i + 1}" for i in range(len(candidates))]
         named = [] if latency_baseline is None else [(latency_baseline, LATENCY_BASELINE)]
         named += zip(candidates, labels, strict=True)
-        entries = [Entry(baseline, BASELINE, is_baseline=True, timeout_s=options.timeout_s)]
-        entries += [Entry(path, label, is_baseline=False, timeout_s=options.timeout_s) for path, label in named]
-        for entry in entries:
-            stack.callback(entry.close)
-        course = _Course(entries, examples, options, progress, scratch)
-        course.open_models()
-        course.let_answer()
+        models = [ModelProcess(baseline, BASELINE, is_baseline=True, timeout_s=options.timeout_s)]
+        models += [ModelProcess(path, label, is_baseline=False, timeout_s=options.timeout_s) for path, label in named]
+        for model in models:
+            stack.callback(model.close)
+        run = EvaluationRun(models, examples, options, progress, scratch)
+        run.open_models()
+        run.predict()
         if options.runner:
             shared = stack.enter_context(tempfile.TemporaryDirectory(prefix=".tpu2gpu-compare-", dir=beside))
-            course.compare_on_beam(Path(shared))
-        watch = CpuWatch([entry.process for entry in entries if entry.runs and entry.process])
-        course.time_models()
-        return course.conclude(before, watch.others_busy_cores())
+            run.compare_on_beam(Path(shared))
+        watch = CpuWatch([model.process for model in models if model.runs and model.process])
+        run.time_models()
+        return run.conclude(before, watch.others_busy_cores())
 
 
-class _Course:
+class EvaluationRun:
     """The steps of one evaluation, in order."""
 
     def __init__(
         self,
-        entries: list[Entry],
+        models: list[ModelProcess],
         examples: Sequence[str],
         options: EvaluateOptions,
         progress: Progress,
         scratch: Path,
     ) -> None:
-        self._entries, self._baseline = entries, entries[0]
+        self._models, self._baseline = models, models[0]
         self._files, self._options, self._progress, self._scratch = examples, options, progress, scratch
         self._cpus = choose_cpus(options.cpus)
         self._threads = options.threads or len(self._cpus)
@@ -96,46 +96,46 @@ class _Course:
             percentile=gated_percentile(options)[0],
             seed=options.seed,
         )
-        self._differences: dict[str, list[str]] = {entry.label: [] for entry in entries}
-        self._figures: dict[str, dict[str, Any]] = {entry.label: {} for entry in entries}
+        self._differences: dict[str, list[str]] = {model.label: [] for model in models}
+        self._figures: dict[str, dict[str, Any]] = {model.label: {} for model in models}
         self._agreements: dict[str, Agreement] = {}
 
     def open_models(self) -> None:
         """Load all models and give them the examples, read by the baseline's inputs."""
-        for number, entry in enumerate(self._entries):
-            self._progress(f"loading the {entry.label}", number, len(self._entries))
-            entry.load(self._options.signature, self._threads, self._cpus)
-            if entry is self._baseline:
+        for number, model in enumerate(self._models):
+            self._progress(f"loading the {model.label}", number, len(self._models))
+            model.load(self._options.signature, self._threads, self._cpus)
+            if model is self._baseline:
                 self._examples = self._read_examples()
-            elif entry.runs:
-                self._differences[entry.label] = differing_specs("input", self._baseline.inputs, entry.inputs)
+            elif model.runs:
+                self._differences[model.label] = differing_specs("input", self._baseline.inputs, model.inputs)
         feeds = self._scratch / "feeds.npz"
         save_arrays(feeds, self._examples.feeds)
-        for entry in self._asked():
-            entry.ask("reading the examples", "take_examples", path=str(feeds))
+        for model in self._asked():
+            model.ask("reading the examples", "take_examples", path=str(feeds))
 
-    def let_answer(self) -> None:
-        """Take the first answer's time, then all answers, and hold the candidates' against the baseline's."""
+    def predict(self) -> None:
+        """Time the first call, then compute all outputs and compare the candidates' with the baseline's."""
         wanted: Mapping[str, Array] = {}
-        for number, entry in enumerate(asked := self._asked()):
-            self._progress(f"comparing the {entry.label}", number, len(asked))
-            self._figures[entry.label]["first_call_ms"] = first_call_ms(entry, self._load)
+        for number, model in enumerate(asked := self._asked()):
+            self._progress(f"comparing the {model.label}", number, len(asked))
+            self._figures[model.label]["first_call_ms"] = first_call_ms(model, self._load)
             if self._options.runner:
                 continue
-            answers = entry.answer_all(self._examples.count, self._load.batch_size, self._scratch)
+            answers = model.answer_all(self._examples.count, self._load.batch_size, self._scratch)
             if answers is None:
                 continue
             wanted = wanted or answers  # the baseline is the first
             labels, boxes = self._examples.labels, self._examples.boxes
-            self._note(entry, compare_answers(wanted, answers, labels, self._options, ground_truth_boxes=boxes))
+            self._note(model, compare_answers(wanted, answers, labels, self._options, ground_truth_boxes=boxes))
 
     def compare_on_beam(self, shared: Path) -> None:
         """Compare the answers to all examples on a Beam runner, whose workers leave their results in `shared`."""
         from tpu2gpu.latency_evaluator.accuracy.on_beam import compare_on_beam
 
         self._progress(f"comparing on {self._options.runner}", 0, 1)
-        others = {entry.label: entry for entry in self._asked() if entry is not self._baseline}
-        paths = {label: entry.given for label, entry in others.items()}
+        others = {model.label: model for model in self._asked() if model is not self._baseline}
+        paths = {label: model.given for label, model in others.items()}
         found = compare_on_beam(self._baseline.given, paths, self._files, self._options, shared) if paths else {}
         for label, agreement in found.items():
             self._note(others[label], agreement)
@@ -144,35 +144,35 @@ class _Course:
         own = attrs.evolve(one, candidate_right=right, candidate_precision=precision, differences=())
         self._note(self._baseline, own)
 
-    def _note(self, entry: Entry, agreement: Agreement) -> None:
+    def _note(self, model: ModelProcess, agreement: Agreement) -> None:
         if agreement.failure is not None:
-            entry.close()
-            entry.failure = agreement.failure
+            model.close()
+            model.failure = agreement.failure
             return
-        self._agreements[entry.label] = agreement
-        self._differences[entry.label] += agreement.differences
+        self._agreements[model.label] = agreement
+        self._differences[model.label] += agreement.differences
         right = agreement.candidate_right
-        self._figures[entry.label] |= {"accuracy": right.accuracy, "top5_accuracy": right.top5_accuracy}
+        self._figures[model.label] |= {"accuracy": right.accuracy, "top5_accuracy": right.top5_accuracy}
         if agreement.candidate_precision is not None:
             precision = agreement.candidate_precision.mean_average_precision
-            self._figures[entry.label]["mean_average_precision"] = precision
+            self._figures[model.label]["mean_average_precision"] = precision
 
     def time_models(self) -> None:
-        """Warms all models up, then times them."""
-        for entry in (asked := self._asked()):
-            self._progress(f"warming up the {entry.label}", 0, 1)
-            self._figures[entry.label]["warm_up"] = warm_up(entry, self._load)
+        """Warm all models up, then time them."""
+        for model in (asked := self._asked()):
+            self._progress(f"warming up the {model.label}", 0, 1)
+            self._figures[model.label]["warm_up"] = warm_up(model, self._load)
         self._timed = time_scenarios(asked, self._load, self._options, self._progress)
 
     def conclude(self, before: dict[str, Any], others_busy_cores: float) -> Evaluation:
         """Turn what was measured into figures and verdicts."""
         after = momentary_state()
-        figures = {entry.label: self._figures_of(entry) for entry in self._entries}
-        candidates = [entry for entry in self._entries if entry.label not in (BASELINE, LATENCY_BASELINE)]
+        figures = {model.label: self._figures_of(model) for model in self._models}
+        candidates = [model for model in self._models if model.label not in (BASELINE, LATENCY_BASELINE)]
         return Evaluation(
             baseline=figures[BASELINE],
             latency_baseline=figures[LATENCY_BASELINE] if self._rival == LATENCY_BASELINE else None,
-            candidates=tuple(self._judge(entry, figures) for entry in candidates),
+            candidates=tuple(self._judge(model, figures) for model in candidates),
             examples=self._examples.count,
             labelled=self._examples.labels is not None,
             latency_ns=self._timed.single_stream.latency_ns,
@@ -200,15 +200,15 @@ class _Course:
                 f"SYNTHETIC: the {self._options.synthetic} requests are generated. Times may depend on values, and "
                 "agreement on random inputs says little about real ones: give real examples before promoting anything."
             )
-        for entry in self._entries:
-            if entry.label == LATENCY_BASELINE and self._rival == BASELINE:
-                why = entry.failure or "; ".join(self._differences[entry.label])
-                yield f"Speed is held against the baseline: the latency baseline {entry.name} did not run ({why})."
+        for model in self._models:
+            if model.label == LATENCY_BASELINE and self._rival == BASELINE:
+                why = model.failure or "; ".join(self._differences[model.label])
+                yield f"Speed is held against the baseline: the latency baseline {model.name} did not run ({why})."
 
-    def _asked(self) -> list[Entry]:
+    def _asked(self) -> list[ModelProcess]:
         """The models that run and take the examples."""
         refused = {label for label, found in self._differences.items() if any(one.startswith("input") for one in found)}
-        return [entry for entry in self._entries if entry.runs and entry.label not in refused]
+        return [model for model in self._models if model.runs and model.label not in refused]
 
     def _read_examples(self) -> Examples:
         inputs = self._baseline.inputs
@@ -239,52 +239,52 @@ class _Course:
             limit=self._options.max_examples or (_TIMED_EXAMPLES if self._options.runner else None),
         )
 
-    def _figures_of(self, entry: Entry) -> ModelFigures:
-        peak_rss_bytes = entry.peak_rss_bytes  # before the precision is looked up, which reads the model once more
+    def _figures_of(self, model: ModelProcess) -> ModelFigures:
+        peak_rss_bytes = model.peak_rss_bytes  # before the precision is looked up, which reads the model once more
         timed: dict[str, Any] = {}
-        if scenarios := self._timed.scenarios(entry.label):
+        if scenarios := self._timed.scenarios(model.label):
             single = scenarios["single_stream"]
             timed = {
                 "latency_ms": single.latency_ms,
                 "requests": single.requests,
                 "throughput_per_s": single.throughput_per_s,
-                "block_spread": block_spread(self._timed.single_stream.latency_ns[entry.label]),
+                "relative_iqr": relative_iqr(self._timed.single_stream.latency_ns[model.label]),
                 "scenarios": scenarios,
-                "batch_sweep": self._timed.batch_sweep(entry.label),
+                "batch_sweep": self._timed.batch_sweep(model.label),
             }
         return ModelFigures(
-            label=entry.label,
-            name=entry.name,
-            digest=entry.digest(),
-            precision=entry.ask("reading its precision", "precision"),
-            runner=entry.description.get("runner", {}),
-            load_s=entry.description.get("load_s"),
+            label=model.label,
+            name=model.name,
+            digest=model.digest(),
+            precision=model.ask("reading its precision", "precision"),
+            runner=model.description.get("runner", {}),
+            load_s=model.description.get("load_s"),
             peak_rss_bytes=peak_rss_bytes,
-            gpu_memory_bytes=gpu_memory_bytes(entry.ask("telling its processes", "processes") or ()),
-            model_bytes=entry.model_bytes(),
-            folder_bytes=entry.folder_bytes(),
-            **self._figures[entry.label],
+            gpu_memory_bytes=gpu_memory_bytes(model.ask("telling its processes", "processes") or ()),
+            model_bytes=model.model_bytes(),
+            folder_bytes=model.folder_bytes(),
+            **self._figures[model.label],
             **timed,
         )
 
-    def _judge(self, entry: Entry, figures: Mapping[str, ModelFigures]) -> CandidateResult:
-        found, baseline = figures[entry.label], figures[BASELINE]
-        agreement = self._agreements.get(entry.label, Agreement())
-        latency_ns = self._timed.single_stream.latency_ns.get(entry.label)
+    def _judge(self, model: ModelProcess, figures: Mapping[str, ModelFigures]) -> CandidateResult:
+        found, baseline = figures[model.label], figures[BASELINE]
+        agreement = self._agreements.get(model.label, Agreement())
+        latency_ns = self._timed.single_stream.latency_ns.get(model.label)
         ratios = self._speedups(latency_ns)
-        level, level_reason = reached_level(entry, ran=latency_ns is not None)
+        level, level_reason = reached_level(model, ran=latency_ns is not None)
         checks = judge(
             self._options,
             Evidence(
-                failure=entry.failure,
-                differences=self._differences[entry.label],
+                failure=model.failure,
+                differences=self._differences[model.label],
                 examples=agreement.examples,
                 parity=agreement.parity,
                 boxes=agreement.boxes,
                 box_outputs=agreement.box_outputs,
                 baseline=baseline,
                 candidate=found,
-                latency_ms=self._timed.latency_ms(entry.label),
+                latency_ms=self._timed.latency_ms(model.label),
                 batch_sizes={name: one.batch_size for name, one in found.scenarios.items()},
                 speedup=ratios.get("p50"),
                 rival=self._rival,

@@ -23,11 +23,11 @@ from tpu2gpu.running.servers.started import StartedRunner
 
 Array = npt.NDArray[Any]
 
-SETTLE_REQUESTS = 5  # before each block, untimed: the other models have just used the caches
+REWARM_REQUESTS = 5  # before each block, untimed: the other models have just used the caches
 _REQUESTS_BYTES = 256 << 20  # of feeds made before they are sent
 
 
-class Subject:
+class ModelUnderTest:
     """A model that answers requests and tells how long each took.
 
     Args:
@@ -86,19 +86,19 @@ class Subject:
         feeds = load_arrays(path)
         self._examples = Examples(feeds, None, len(next(iter(feeds.values()))))
 
-    def time_requests(self, start: int, count: int, batch_size: int, settle: int = SETTLE_REQUESTS) -> list[int]:
+    def time_requests(self, start: int, count: int, batch_size: int, rewarm: int = REWARM_REQUESTS) -> list[int]:
         """Send requests one after the other, each as soon as the one before is answered.
 
         Args:
             start: The first request's number; its examples follow from it.
             count: How many requests.
             batch_size: Examples in each.
-            settle: How many requests to send before, untimed.
+            rewarm: How many requests to send before, untimed.
 
         Returns:
             How long each took, in nanoseconds.
         """
-        for number in range(start, start + settle):
+        for number in range(start, start + rewarm):
             self._runner.run(self._examples.batch(number * batch_size, batch_size))
         requests = self._requests(start, count, batch_size)
         latencies_ns = []
@@ -114,7 +114,7 @@ class Subject:
         return latencies_ns
 
     def time_arrivals(
-        self, start: int, count: int, batch_size: int, qps: float | None, seed: int, settle: int
+        self, start: int, count: int, batch_size: int, qps: float | None, seed: int, rewarm: int
     ) -> dict[str, Any]:
         """Send requests at Poisson times, or all at once, whatever the answers take.
 
@@ -124,14 +124,14 @@ class Subject:
             batch_size: Examples in each.
             qps: Requests per second; None sends all at once.
             seed: For the times of arrival.
-            settle: How many requests to send before at the same rate, not counted; none where all are sent at once.
+            rewarm: How many requests to send before at the same rate, not counted; none where all are sent at once.
 
         Returns:
             `latencies_ns` from the intended times of sending, `elapsed_ns` from the first of these times to the last
             answer, `concurrency` requests at most.
         """
-        settle = settle if qps else 0
-        arrivals_ns = poisson_arrivals_ns(settle + count, qps, seed) if qps else np.zeros(count, np.int64)
+        rewarm = rewarm if qps else 0
+        arrivals_ns = poisson_arrivals_ns(rewarm + count, qps, seed) if qps else np.zeros(count, np.int64)
         requests = self._requests(start, count, batch_size)
         concurrency = self._runner.concurrency
         gc.disable()
@@ -139,8 +139,8 @@ class Subject:
             latencies_ns, last_ns = send(self._runner.run, requests, arrivals_ns, concurrency=concurrency)
         finally:
             gc.enable()
-        elapsed_ns = last_ns - int(arrivals_ns[settle])
-        return {"latencies_ns": latencies_ns[settle:].tolist(), "elapsed_ns": elapsed_ns, "concurrency": concurrency}
+        elapsed_ns = last_ns - int(arrivals_ns[rewarm])
+        return {"latencies_ns": latencies_ns[rewarm:].tolist(), "elapsed_ns": elapsed_ns, "concurrency": concurrency}
 
     def latency_breakdown_ms(self) -> dict[str, float]:
         """The mean time of a request in each part since this was last asked; empty where the runner cannot tell."""

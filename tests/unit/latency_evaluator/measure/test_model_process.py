@@ -12,7 +12,7 @@ import pytest
 from tests.models.evaluation_models import onnx_model, saved_model, serving_folder, write_examples
 from tpu2gpu.errors import SourceError
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
-from tpu2gpu.latency_evaluator.measure.model_process import Entry
+from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 
 DAMAGES = {
@@ -38,8 +38,8 @@ def damaged(folder: Path, damage: str) -> Path:
     return folder
 
 
-def entry(path: Path) -> Entry:
-    return Entry(path, "candidate", is_baseline=False, timeout_s=60.0)
+def process_of(path: Path) -> ModelProcess:
+    return ModelProcess(path, "candidate", is_baseline=False, timeout_s=60.0)
 
 
 def external(path: Path, seed: int = 0) -> Path:
@@ -67,7 +67,7 @@ def test_a_damaged_candidate_is_refused_with_its_reason(tmp_path):
 
 def test_a_baseline_that_is_not_what_its_manifest_says_raises(tmp_path):
     folder = damaged(tmp_path / "baseline", "changed")
-    baseline = Entry(folder, "baseline", is_baseline=True, timeout_s=60.0)
+    baseline = ModelProcess(folder, "baseline", is_baseline=True, timeout_s=60.0)
     with pytest.raises(SourceError, match="the baseline failed while its files were checked") as caught:
         baseline.load("serving_default", 1, [0])
     assert caught.value.details == ("model.onnx: its bytes have changed",)
@@ -76,12 +76,12 @@ def test_a_baseline_that_is_not_what_its_manifest_says_raises(tmp_path):
 def test_weights_beside_an_onnx_file_count_in_its_digest_and_its_size(tmp_path):
     path = external(tmp_path / "model.onnx")
     size = path.stat().st_size + (tmp_path / "model.onnx.data").stat().st_size
-    first = entry(path)
+    first = process_of(path)
     assert first.model_bytes() == first.folder_bytes() == size
     model, digest = path.read_bytes(), first.digest()
     external(path, seed=1)
     assert path.read_bytes() == model
-    assert entry(path).digest() != digest
+    assert process_of(path).digest() != digest
 
 
 def test_the_size_of_a_serving_folder_is_that_of_all_parts_that_are_run(tmp_path):
@@ -93,4 +93,4 @@ def test_the_size_of_a_serving_folder_is_that_of_all_parts_that_are_run(tmp_path
     (folder / "plan.json").write_text(json.dumps({**plan, "parts": [pre, *plan["parts"]]}))
     of_pre = sum(file.stat().st_size for file in (folder / "parts").rglob("*") if file.is_file())
     core = sum((folder / name).stat().st_size for name in ("model.onnx", "model.onnx.data"))
-    assert entry(folder).model_bytes() == core + of_pre
+    assert process_of(folder).model_bytes() == core + of_pre
