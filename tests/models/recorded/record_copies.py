@@ -1,4 +1,4 @@
-"""Records the latencies of two copies of one model, as the evaluator takes them, in fresh processes for each trial.
+"""Record the latencies of two copies of one model, as the evaluator takes them, in fresh processes for each trial.
 
     python -m tests.models.recorded.record_copies
 
@@ -50,14 +50,15 @@ def dense_network(path: Path) -> Path:
 
 def record(model: Path, feeds: Path, seed: int) -> list[np.ndarray]:
     """One trial: the latencies of both copies in nanoseconds, `[rounds, block]` each."""
-    load = Load(requests=ROUNDS * BLOCK, block_requests=BLOCK, batch_size=1, warm_up_requests=60, seed=seed)
+    requests = ROUNDS * BLOCK
+    load = Load(requests, requests, BLOCK, batch_size=1, warm_up_requests=60, percentile=50.0, seed=seed)
     copies = [ModelProcess(model, label, is_baseline=True, timeout_s=60.0) for label in ("first", "second")]
     try:
         for copy in copies:
-            copy.load("serving_default", 1)
+            copy.load("serving_default", 1, [CORE])
             copy.ask("reading the examples", "take_examples", path=str(feeds))
             warm_up(copy, load)
-        latencies_ns, _ = measure(copies, load, lambda *_: None)
+        latencies_ns = measure(copies, load, lambda *_: None).latency_ns
     finally:
         for copy in copies:
             copy.close()
@@ -65,7 +66,7 @@ def record(model: Path, feeds: Path, seed: int) -> list[np.ndarray]:
 
 
 def main() -> None:
-    """Records all trials and writes them."""
+    """Record all trials and writes them."""
     os.sched_setaffinity(0, {CORE})
     with tempfile.TemporaryDirectory() as scratch:
         model, feeds = dense_network(Path(scratch) / "model.onnx"), Path(scratch) / "feeds.npz"
