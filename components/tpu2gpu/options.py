@@ -19,24 +19,27 @@ def option(
     default: Any,
     help: str,  # noqa: A002 - the word that command lines use
     *,
-    choices: Iterable[Any] | None = None,
+    choices: Iterable[Any] | Callable[[type], Iterable[Any]] | None = None,
     minimum: float | None = None,
     metavar: str | None = None,
     recorded: bool = True,
+    more: Mapping[str, Any] | None = None,
 ) -> Any:
     """Declare one field of an options class (a class made by `attrs.frozen`).
 
     Args:
         default: Value when not given; a tuple makes the flag repeatable.
         help: One line for the command's help.
-        choices: The allowed values, for each item where the option is repeatable.
+        choices: The allowed values, for each item where the option is repeatable; or a function that derives them
+            from the options class, a subclass's too.
         minimum: The smallest allowed value.
         metavar: What the help calls the value.
         recorded: Tell it in manifests; not where it says how the work is done, and changes nothing in what is written.
+        more: Further metadata of the field, for those who walk the fields.
     """
-    allowed = tuple(choices) if choices is not None else None
 
     def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        allowed = allowed_values(type(instance), attribute)
         for item in value if isinstance(value, tuple) else (value,):
             if item is None:
                 continue
@@ -51,8 +54,15 @@ def option(
                 raise UsageError(f"{flag(attribute.name)} {item}: must be at least {minimum:g}")
 
     converter = tuple if isinstance(default, tuple) else None
-    metadata = {"help": help, "choices": allowed, "metavar": metavar, "recorded": recorded}
+    known = tuple(choices) if isinstance(choices, Iterable) else choices
+    metadata = {"help": help, "choices": known, "metavar": metavar, "recorded": recorded, **(more or {})}
     return attrs.field(default=default, converter=converter, validator=[_check_type, check], metadata=metadata)
+
+
+def allowed_values(cls: type, field: attrs.Attribute[Any]) -> tuple[Any, ...] | None:
+    """Return the values that a field of an options class takes, or None where its type alone limits them."""
+    choices = field.metadata["choices"]
+    return tuple(choices(cls)) if callable(choices) else choices
 
 
 def flag(name: str) -> str:

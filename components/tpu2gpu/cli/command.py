@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import EnvironmentLacksError, Tpu2GpuError, UsageError
-from tpu2gpu.options import did_you_mean, field_types, flag
+from tpu2gpu.options import allowed_values, did_you_mean, field_types, flag
 
 BUG, INTERRUPTED, TERMINATED = 70, 130, 143
 _REFUSED_BY_THE_SYSTEM = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
@@ -52,7 +52,7 @@ def make_command(name: str, summary: str, parameters: Sequence[click.Parameter],
 def option_flags(cls: type) -> list[click.Parameter]:
     """One flag for each field of an options class."""
     types = field_types(cls)
-    return [_flag(field, types[field.name][0]) for field in attrs.fields(cls)]
+    return [_flag(field, types[field.name][0], allowed_values(cls, field)) for field in attrs.fields(cls)]
 
 
 def given_options(cls: type[Options], given: dict[str, Any]) -> Options:
@@ -67,16 +67,16 @@ def given_options(cls: type[Options], given: dict[str, Any]) -> Options:
     return cls(**{name: given[name] for name in names if sources[name] is ParameterSource.COMMANDLINE})
 
 
-def _flag(field: attrs.Attribute[Any], kind: type) -> click.Option:
+def _flag(field: attrs.Attribute[Any], kind: type, allowed: tuple[Any, ...] | None) -> click.Option:
     metadata, repeatable = field.metadata, isinstance(field.default, tuple)
-    choices = "{" + ",".join(map(str, metadata["choices"] or ())) + "}" if metadata["choices"] else None
+    choices = "{" + ",".join(map(str, allowed)) + "}" if allowed else None
     says = metadata["help"]
     if field.default not in (None, "", ()) and kind is not bool:
         says += f"  [default: {', '.join(field.default) if repeatable else field.default}]"
     if kind is bool:
         name = f"{flag(field.name)}/--no-{flag(field.name)[2:]}" if field.default else flag(field.name)
         return click.Option([name, field.name], is_flag=True, default=bool(field.default), help=says)
-    by_comma = repeatable and (kind in (int, float) or metadata["choices"] is not None)
+    by_comma = repeatable and (kind in (int, float) or allowed is not None)
     return click.Option(
         [flag(field.name), field.name],
         type=_ByComma(kind) if by_comma else kind,

@@ -160,9 +160,10 @@ def _fill(folder: Path, target: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Record, paths and numbers as JSON knows them; NaN and infinities, which it does not know, as words."""
+    """Turn a record's public fields, paths and numbers into JSON's types; NaN and infinities become strings."""
     if attrs.has(type(value)):
-        return {field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+        public = [field.name for field in attrs.fields(type(value)) if not field.name.startswith("_")]
+        return {name: plain(getattr(value, name)) for name in public}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
