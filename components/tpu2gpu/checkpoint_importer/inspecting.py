@@ -121,8 +121,8 @@ def _weights_report(weights: Any) -> dict[str, Any]:
 def _graph_report(meta: Any) -> dict[str, Any]:
     """What stands in a training graph: TPU ops, unknown ops, tensors that could be inputs or outputs."""
     from tpu2gpu.graphs.nodes import OpDefs
+    from tpu2gpu.graphs.ops import TPU_OPS
     from tpu2gpu.graphs.passes.to_inference import candidate_outputs
-    from tpu2gpu.graphs.passes.training_ops import TPU_OPS
 
     nodes = [*meta.graph_def.node, *(node for it in meta.graph_def.library.function for node in it.node_def)]
     ops = OpDefs()

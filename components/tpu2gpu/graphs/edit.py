@@ -132,17 +132,20 @@ def skip_passthrough(nodes: Mapping[str, Any], reference: str, ops: Container[st
     return nodes[name], index
 
 
-def walk(starts: Iterable[_Item], onward: Callable[[_Item], Iterable[_Item]]) -> Iterator[_Item]:
+def walk(
+    starts: Iterable[_Item], onward: Callable[[_Item], Iterable[_Item]], *, depth_first: bool = False
+) -> Iterator[_Item]:
     """Visit items once each, nearest to the starts first.
 
     Args:
         starts: Where to begin.
         onward: The items to visit after one; none where the walk should not go on.
+        depth_first: Visit what was found last first.
     """
     seen: set[_Item] = set()
     waiting = deque(starts)
     while waiting:
-        item = waiting.popleft()
+        item = waiting.pop() if depth_first else waiting.popleft()
         if item not in seen:
             seen.add(item)
             yield item

@@ -10,7 +10,8 @@ import numpy as np
 
 from tpu2gpu.errors import CheckpointError, SignatureError
 from tpu2gpu.graphs.edit import ancestors, free_name, replace_all_uses
-from tpu2gpu.graphs.nodes import OpDefs, join_tensor, needed_functions, split_tensor
+from tpu2gpu.graphs.functions.calls import needed_functions
+from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle.casting import cast_chunks

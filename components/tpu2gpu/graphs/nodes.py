@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -144,29 +144,3 @@ def producer(reference: str) -> str:
 def data_inputs(node: Any) -> list[str]:
     """A node's inputs but for control dependencies."""
     return [reference for reference in node.input if reference[:1] != "^"]  # is_control, without 100,000 calls
-
-
-def function_names(node: Any) -> list[str]:
-    """The functions that a node's attributes name."""
-    names = []
-    for value in node.attr.values():
-        if value.WhichOneof("value") == "func":
-            names.append(value.func.name)
-        names.extend(function.name for function in value.list.func)
-    return names
-
-
-def needed_functions(nodes: Iterable[Any], functions: Mapping[str, Any]) -> dict[str, Any]:
-    """The functions that nodes call, directly or through other functions, by name."""
-    needed: dict[str, Any] = {}
-    if not functions:
-        return needed
-    stack = [name for node in nodes for name in [*function_names(node), node.op] if name in functions]
-    while stack:
-        name = stack.pop()
-        if name in needed:
-            continue
-        needed[name] = functions[name]
-        for node in functions[name].node_def:
-            stack.extend(called for called in [*function_names(node), node.op] if called in functions)
-    return dict(sorted(needed.items()))

@@ -11,9 +11,10 @@ import attrs
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.edit import ancestors, consumers
-from tpu2gpu.graphs.functions.flattening import CALLS, Flattener
+from tpu2gpu.graphs.functions.inlining import SignatureInliner
 from tpu2gpu.graphs.model import ServingModel, Variable
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs, split_tensor
+from tpu2gpu.graphs.ops import CALLS
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.slices import Box, parse_spec
@@ -146,13 +147,13 @@ def restoring_nodes(meta: Any, ops: OpDefs) -> Mapping[str, Any]:
         return {}
     nodes = {node.name: node for node in meta.graph_def.node}
     calls = {*CALLS, *(function.signature.name for function in meta.graph_def.library.function)}
-    with suppress(KeyError):  # the flattener says what is missing
+    with suppress(KeyError):  # the inliner says what is missing
         found = {name: nodes[name] for name in ancestors(nodes, [wanted])}
         if not any(node.op in calls for node in found.values()):
             return found
-    flattener = Flattener(meta.graph_def, ops)
-    flattener.add([wanted], ordered=True)
-    return flattener.nodes
+    inliner = SignatureInliner(meta.graph_def, ops)
+    inliner.add([wanted], ordered=True)
+    return inliner.nodes
 
 
 def _from_object_graph(meta: Any, bundle: Bundle, known: dict[str, _Known]) -> Iterator[tuple[str, _Known]]:

@@ -12,7 +12,7 @@ from tpu2gpu.errors import SignatureError, SourceError
 from tpu2gpu.graphs.formats.graph_def import constant_sizes, model_graph_pieces
 from tpu2gpu.graphs.formats.saver import add_saver
 from tpu2gpu.graphs.formats.streaming import Piece, check_size, message_field, write_pieces
-from tpu2gpu.graphs.functions.flattening import Flattener
+from tpu2gpu.graphs.functions.inlining import SignatureInliner
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel, map_tensors, tensor_names
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.variables import HANDLE_SUFFIX, find_variables
@@ -109,28 +109,28 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
     }
     if not signatures:
         raise SignatureError(f"{source}: the model has no signature", hint="export it with a serving signature")
-    flattener = Flattener(meta.graph_def, ops)
+    inliner = SignatureInliner(meta.graph_def, ops)
     for signature in signatures.values():
         for infos in (signature.inputs, signature.outputs):
-            flattener.add(name for key in sorted(infos) for name in tensor_names(infos[key]))
+            inliner.add(name for key in sorted(infos) for name in tensor_names(infos[key]))
     init_node = _init_node(meta)
     if init_node:
-        flattener.add([init_node], ordered=True)
+        inliner.add([init_node], ordered=True)
         # An empty initialiser need not stay.
-        if init_node in flattener.nodes and not flattener.nodes[init_node].input:
+        if init_node in inliner.nodes and not inliner.nodes[init_node].input:
             init_node = ""
     model = ServingModel(
-        nodes=flattener.nodes,
-        functions=flattener.needed_functions(),
-        signatures={name: _flat_signature(signature, flattener) for name, signature in signatures.items()},
+        nodes=inliner.nodes,
+        functions=inliner.needed_functions(),
+        signatures={name: _flat_signature(signature, inliner) for name, signature in signatures.items()},
         variables={},
         ops=ops,
         bundle=None,
-        init_node=init_node if init_node in flattener.nodes else "",
-        assets=_assets(meta, source, flattener),
+        init_node=init_node if init_node in inliner.nodes else "",
+        assets=_assets(meta, source, inliner),
         versions=meta.graph_def.versions,
         tensorflow_version=meta.meta_info_def.tensorflow_version,
-        dropped_effects=flattener.dropped_effects,
+        dropped_effects=inliner.dropped_effects,
     )
     make_variables_resources(model)
     find_variables(model, meta, prefix)
@@ -138,12 +138,12 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
     return model
 
 
-def _flat_signature(signature: Any, flattener: Flattener) -> Any:
+def _flat_signature(signature: Any, inliner: SignatureInliner) -> Any:
     flat = type(signature)()
     flat.CopyFrom(signature)
 
     def flat_name(name: str) -> str:
-        node, index = split_tensor(flattener.tensor(name))
+        node, index = split_tensor(inliner.tensor(name))
         return f"{node}:{index}"
 
     for info in [*flat.inputs.values(), *flat.outputs.values()]:
@@ -160,19 +160,19 @@ def _init_node(meta: Any) -> str:
     return ""
 
 
-def _assets(meta: Any, source: Place, flattener: Flattener) -> list[Asset]:
+def _assets(meta: Any, source: Place, inliner: SignatureInliner) -> list[Asset]:
     assets = []
     for asset in meta.asset_file_def:
         node = split_tensor(asset.tensor_info.name)[0]
-        if node not in flattener.nodes:
+        if node not in inliner.nodes:
             continue
         path = source / ASSETS_FOLDER / asset.filename
         if ".." in Path(asset.filename).parts or not path.is_file():
             raise SourceError(f"{source}: asset {asset.filename!r} is missing", hint="export the model again")
         assets.append(Asset(node, path))
         # TensorFlow 2 has a placeholder where loaders of flat graphs want a constant to feed.
-        if flattener.nodes[node].op == "Placeholder":
-            flattener.nodes[node] = _string_constant(node, asset.filename)
+        if inliner.nodes[node].op == "Placeholder":
+            inliner.nodes[node] = _string_constant(node, asset.filename)
     return assets
 
 

@@ -2,73 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
-
 from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.graphs.edit import free_name, new_node, set_inputs
+from tpu2gpu.graphs.functions.calls import Call
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs, is_control, join_tensor, producer, split_tensor
 
-DT_RESOURCE = 20
 ARGUMENT, RESULT = "_Arg", "_Retval"
 
 
-@attrs.frozen
-class Calling:
-    """How an op of control flow calls its bodies.
-
-    Attributes:
-        bodies: Attributes that name them.
-        first: Position of the input that is their first argument.
-        types: The list attribute that holds their arguments' types.
-        loops: Whether results become arguments again.
-    """
-
-    bodies: tuple[str, ...]
-    first: int
-    types: str
-    loops: bool = False
-
-
-CALLING: Mapping[str, Calling] = {
-    **dict.fromkeys(["While", "StatelessWhile"], Calling(("cond", "body"), 0, "T", loops=True)),
-    **dict.fromkeys(["If", "StatelessIf"], Calling(("then_branch", "else_branch"), 1, "Tin")),
-    **dict.fromkeys(["Case", "StatelessCase"], Calling(("branches",), 1, "Tin")),
-    **dict.fromkeys(["PartitionedCall", "StatefulPartitionedCall"], Calling(("f",), 0, "Tin")),
-}
-
-
-def body_names(node: Any) -> list[str]:
-    """The functions that a node of control flow calls, in the order of its attributes."""
-    names = []
-    for attribute in CALLING[node.op].bodies:
-        value = node.attr[attribute]
-        names += [value.func.name] if value.WhichOneof("value") == "func" else [it.name for it in value.list.func]
-    return names
-
-
-def claim_bodies(node: Any, functions: dict[str, Any], claimed: set[str]) -> None:
-    """Give a node bodies of its own: those that another node has claimed are copied under a new name.
+def claim_bodies(call: Call, functions: dict[str, Any], claimed: set[str]) -> None:
+    """Give a node bodies of its own: those that another node has claimed are cloned under a new name.
 
     Args:
-        node: A node of control flow.
-        functions: All functions by name; copies are added.
+        call: How the node calls its bodies.
+        functions: All functions by name; clones are added.
         claimed: Names that are taken; the node's are added.
     """
-    for attribute in CALLING[node.op].bodies:
-        value = node.attr[attribute]
-        called = [value.func] if value.WhichOneof("value") == "func" else list(value.list.func)
-        for function in called:
-            if function.name in claimed:
-                copy = type(functions[function.name])()
-                copy.CopyFrom(functions[function.name])
-                number = 1
-                while f"{function.name}_{number}" in functions:
-                    number += 1
-                copy.signature.name = function.name = f"{function.name}_{number}"
-                functions[function.name] = copy
-            claimed.add(function.name)
+    for function in call.functions or ():
+        if function.name in claimed:
+            clone = copy.deepcopy(functions[function.name])
+            clone.signature.name = function.name = free_name(functions, function.name)
+            functions[function.name] = clone
+        claimed.add(function.name)
 
 
 class Body:
@@ -95,11 +54,8 @@ class Body:
         for argument in function.signature.input_arg:
             self._add(argument.name, ARGUMENT, argument.type)
         for name, node in inner.items():
-            copy = type(node)()
-            copy.CopyFrom(node)
-            del copy.input[:]
-            copy.input.extend(it if is_control(it) else self._flat(it, inner) for it in node.input)
-            self.nodes[name] = copy
+            self.nodes[name] = copy.deepcopy(node)
+            set_inputs(self.nodes[name], [it if is_control(it) else self._flat(it, inner) for it in node.input])
         for result in function.signature.output_arg:
             name = result.name + "/result"
             while name in self.nodes:
@@ -108,7 +64,7 @@ class Body:
             self.results.append(name)
 
     def is_invariant(self, position: int) -> bool:
-        """Whether a result is nothing but the argument of the same position."""
+        """Tell whether a result is nothing but the argument of the same position."""
         result = self.nodes[self.results[position]]
         return bool(result.input[0] == self.arguments[position])
 
@@ -121,8 +77,7 @@ class Body:
                 continue
             stored = function.node_def.add()
             stored.CopyFrom(node)
-            del stored.input[:]
-            stored.input.extend(it if is_control(it) else self._spell(it) for it in node.input)
+            set_inputs(stored, [it if is_control(it) else self._spell(it) for it in node.input])
         for argument, name in zip(function.signature.input_arg, self.arguments, strict=True):
             argument.type = self.nodes[name].attr["T"].type
             for handle in argument.handle_data:
@@ -136,14 +91,10 @@ class Body:
         return [node.attr["dtype"].type for node in readers if "dtype" in node.attr]
 
     def _add(self, name: str, op: str, dtype: int) -> Any:
-        from tensorflow.core.framework import node_def_pb2
-
         if dtype == 0:
             raise UnsupportedError(f"function {self._function.signature.name}: {name} has no fixed type")
-        node = node_def_pb2.NodeDef(name=name, op=op)
-        node.attr["T"].type = dtype
-        self.nodes[name] = node
-        return node
+        self.nodes[name] = new_node(name, op, T=dtype)
+        return self.nodes[name]
 
     def _flat(self, reference: str, inner: Mapping[str, Any]) -> str:
         parts = reference.split(":")

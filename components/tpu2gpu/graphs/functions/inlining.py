@@ -1,189 +1,255 @@
-"""Inlines training loops and calls whole, so that forward pass and updates of variables lie in one flat graph.
+"""Inline function calls, so that a whole signature lies in one flat graph.
 
-Unlike flattening, which copies what a signature needs, this keeps everything: a batch norm's moving statistics are
-found from the ops that update them. Loops that belong to the network itself (an RNN's, say) stay.
+Functions of control flow (the bodies of While, If, Case, Map) stay functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import attrs
+
 from tpu2gpu.errors import GraphError
-from tpu2gpu.graphs.functions.flattening import CALLS, WRITES
-from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, needed_functions, split_tensor
-from tpu2gpu.graphs.passes.training_ops import TPU_OPS
+from tpu2gpu.graphs.edit import free_name, set_inputs, walk
+from tpu2gpu.graphs.functions.calls import called_function, needed_functions, output_index
+from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, split_tensor
+from tpu2gpu.graphs.ops import REF_VARIABLES, V1_CONTROL_FLOW, WRITES
 
-# Stands where a body reads what the round before has left; none may be needed by an output.
-LOOP_CARRIED = "LoopCarried"
-_LOOPS = ("While", "StatelessWhile")
-_BRANCHES = ("If", "StatelessIf")
+# Stateful to TensorFlow, but nothing is lost with them.
+_READS = ("ReadVariableOp", "VarHandleOp", *REF_VARIABLES, "VarIsInitializedOp")
 
 
-class Inliner:
-    """A graph that is being made flat.
+@attrs.define(eq=False)
+class _Frame:
+    """A call of a function (or the outermost graph, without a function)."""
+
+    nodes: dict[str, Any]
+    path: str = ""
+    function: Any | None = None
+    call: Any | None = None
+    parent: _Frame | None = None
+    children: dict[str, _Frame] = attrs.field(factory=dict)
+    positions: dict[str, int] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        arguments = self.function.signature.input_arg if self.function is not None else ()
+        self.positions = {argument.name: position for position, argument in enumerate(arguments)}
+
+    def argument(self, name: str) -> str | None:
+        """Return what the caller gives for an argument, None when there is no such argument."""
+        if self.call is None or name not in self.positions:
+            return None
+        return str(self.call.input[self.positions[name]])
+
+
+_Place = tuple[_Frame, str]
+
+
+class SignatureInliner:
+    """A flat graph of what chosen tensors need, copied out of a graph with functions.
 
     Args:
-        graph: A GraphDef; its nodes are changed in place.
+        graph: A GraphDef.
         ops: Definitions of its ops.
     """
 
     def __init__(self, graph: Any, ops: OpDefs) -> None:
-        self.functions: dict[str, Any] = {function.signature.name: function for function in graph.library.function}
-        self.nodes: dict[str, Any] = {node.name: node for node in graph.node}
+        self._functions = {function.signature.name: function for function in graph.library.function}
         self._ops = ops
-        self._replaced: dict[str, str] = {}
-        self._is_training: dict[str, bool] = {}
+        for function in self._functions.values():
+            for node in function.node_def:
+                ops.complete(node)
+        self._top = _Frame({node.name: node for node in graph.node})
+        self._names: dict[_Place, str] = {}
+        self._taken: set[str] = set(self._top.nodes)
+        self.nodes: dict[str, Any] = {}
+        self.dropped_effects: dict[str, str] = {}
 
-    def inline_all(self) -> None:
-        """Inline every call and every training loop."""
-        self._inline([name for name, node in self.nodes.items() if self._body(node)])
+    def tensor(self, name: str) -> str:
+        """Return the flat name of an outermost tensor, as a GraphDef's nodes call it.
 
-    def inline_branch(self, node: Any, taken: bool) -> None:
-        """Put one branch of an If in its place."""
-        function = self.functions[node.attr["then_branch" if taken else "else_branch"].func.name]
-        inputs = [reference for reference in node.input if not is_control(reference)][1:]
-        self._inline(self._expand(node, function, inputs))
+        Raises:
+            GraphError: There is no such tensor.
+        """
+        frame, node, index = self._resolve(self._top, name)
+        return join_tensor(self._flat_name((frame, node)), index)
 
-    def _inline(self, waiting: list[str]) -> None:
-        while waiting:
-            node = self.nodes[waiting.pop()]
-            function = self.functions[self._body(node)]
-            inputs = [reference for reference in node.input if not is_control(reference)]
-            waiting += self._expand(node, function, inputs)
-        if self._replaced:
-            self._settle()
+    def add(self, tensors: Iterable[str], *, ordered: bool = False) -> None:
+        """Copy what the tensors need.
 
-    def _body(self, node: Any) -> str:
-        """The function to put in a node's place, or nothing."""
-        if node.op in CALLS or node.op == "TPUPartitionedCall":
-            name = str(node.attr["f"].func.name)
-        elif node.op in ("TPUReplicate", "_TPUReplicate"):
-            name = str(node.attr["computation"].func.name)
-        elif node.op in _LOOPS and self._trains(node.attr["body"].func.name):
-            name = str(node.attr["body"].func.name)
-        else:
-            name = str(node.op)
-        return name if name in self.functions else ""
+        Args:
+            tensors: Outermost tensors, or nodes.
+            ordered: Keep all control dependencies. Otherwise only those of old-style control flow stay, and what
+                they would have run besides is noted in `dropped_effects`.
 
-    def _trains(self, name: str) -> bool:
-        """Whether a body feeds on the infeed, or writes to variables: then it is a training loop."""
-        if name not in self._is_training:
-            bodies = [self.functions[name]] if name in self.functions else []
-            inner = [node for body in bodies for node in body.node_def]
-            everything = [
-                *inner,
-                *(it for body in needed_functions(inner, self.functions).values() for it in body.node_def),
-            ]
-            self._is_training[name] = any(
-                TPU_OPS.fullmatch(node.op) or WRITES.fullmatch(node.op) for node in everything
-            )
-        return self._is_training[name]
-
-    def _expand(self, call: Any, function: Any, inputs: list[str]) -> list[str]:
-        """Put a function's nodes in a call's place, and return those that are to be inlined in turn."""
-        if len(inputs) < len(function.signature.input_arg):
-            raise GraphError(f"node {call.name}: gives {len(inputs)} of {len(function.signature.input_arg)} arguments")
-        given = {argument.name: inputs[i] for i, argument in enumerate(function.signature.input_arg)}
-        if call.op in _LOOPS:
-            given = self._loop_arguments(call, function, given)
-        names = {node.name: self._free_name(node.name) for node in function.node_def}
-        inner = {node.name: node for node in function.node_def}
-        made = []
-        for body in function.node_def:
-            node = type(body)()
-            node.CopyFrom(body)
-            node.name = names[body.name]
-            del node.input[:]
-            for reference in body.input:
-                if is_control(reference):
-                    if reference[1:] in names:
-                        node.input.append("^" + names[reference[1:]])
-                else:
-                    node.input.append(self._translate(reference, given, names, inner))
-            self.nodes[node.name] = node
-            if self._body(node):
-                made.append(node.name)
-        for position, output in enumerate(function.signature.output_arg):
-            source = self._translate(function.ret[output.name], given, names, inner)
-            self._replaced[join_tensor(call.name, position)] = source
-        del self.nodes[call.name]
-        return made
-
-    def _loop_arguments(self, loop: Any, function: Any, given: dict[str, str]) -> dict[str, str]:
-        """What the body reads: values that no round changes as they are, marks in place of the others."""
-        inner = {node.name: node for node in function.node_def}
-        arguments = {}
-        for argument, output in zip(function.signature.input_arg, function.signature.output_arg, strict=True):
-            source = function.ret[output.name]
-            while source.split(":")[0] in inner and inner[source.split(":")[0]].op == "Identity":
-                source = inner[source.split(":")[0]].input[0]
-            if source == argument.name:
-                arguments[argument.name] = given[argument.name]
-                continue
-            mark = type(loop)(name=self._free_name(f"{loop.name}/{argument.name}"), op=LOOP_CARRIED)
-            mark.input.append(given[argument.name])
-            mark.attr["T"].type = argument.type
-            self.nodes[mark.name] = mark
-            arguments[argument.name] = mark.name
-        return arguments
-
-    def _translate(
-        self, reference: str, given: Mapping[str, str], names: Mapping[str, str], inner: Mapping[str, Any]
-    ) -> str:
-        """A body's `node:argument:2` as the flat graph's `node:3`."""
-        parts = reference.split(":")
-        if parts[0] in given:
-            return given[parts[0]]
-        if parts[0] not in inner:
-            raise GraphError(f"a function body has no node {parts[0]}")
-        node, index = inner[parts[0]], 0
-        if len(parts) == 3:
-            called = self._body(node)
-            if called and node.op == called:
-                outputs = [output.name for output in self.functions[called].signature.output_arg]
-                index = outputs.index(parts[1]) + int(parts[2])
-            elif called:
-                index = int(parts[2])
+        Raises:
+            GraphError: The path calls itself, or writes to variables.
+        """
+        places: list[_Place] = []
+        for tensor in tensors:
+            if self._is_call(self._top.nodes.get(split_tensor(tensor)[0])) and ordered:
+                places.extend(self._completion(self._top, tensor))
             else:
-                index = self._ops.output_index(node, parts[1], int(parts[2]))
-        return join_tensor(names[parts[0]], index)
+                places.append(self._resolve(self._top, tensor)[:2])
+        reached = self._reach(places, through_control=ordered)
+        ordered = ordered or any(frame.nodes[node].op in V1_CONTROL_FLOW for frame, node in reached)
+        if ordered:
+            reached = self._reach(places, through_control=True)
+        else:
+            self._check_effects(places, set(reached))
+        for place in reached:
+            self._copy(place, ordered=ordered)
 
-    def _settle(self) -> None:
-        """Leads all that took an inlined node's outputs to their new sources."""
-        for node in self.nodes.values():
-            lost = []
-            for position, reference in enumerate(node.input):
-                if is_control(reference):
-                    if reference[1:] not in self.nodes:
-                        lost.append(position)
-                else:
-                    node.input[position] = follow(self._replaced, reference)
-            for position in reversed(lost):
-                del node.input[position]
+    def needed_functions(self) -> dict[str, Any]:
+        """Return the functions that the flat graph's control flow still calls."""
+        return needed_functions(self.nodes.values(), self._functions)
 
-    def current(self, tensor: str) -> str:
-        """Where a tensor of the graph as it was is now."""
-        return follow(self._replaced, join_tensor(*split_tensor(tensor)))
+    def _reach(self, places: list[_Place], *, through_control: bool) -> list[_Place]:
+        def needed(place: _Place) -> Iterator[_Place]:
+            frame, name = place
+            for reference in frame.nodes[name].input:
+                if not is_control(reference):
+                    yield self._resolve(frame, reference)[:2]
+                elif through_control:
+                    yield from self._control_sources(frame, reference)
+            if through_control:
+                yield from self._inherited_control(frame, name)
 
-    def _free_name(self, wanted: str) -> str:
-        name, number = wanted, 0
-        while name in self.nodes:
-            number += 1
-            name = f"{wanted}_{number}"
-        return name
+        return list(walk(reversed(places), needed, depth_first=True))
 
+    def _check_effects(self, places: list[_Place], kept: set[_Place]) -> None:
+        """Note what would have run by control alone, and refuse writes: without them answers would change."""
+        writes = []
+        for frame, name in self._reach(places, through_control=True):
+            node = frame.nodes[name]
+            bodies = needed_functions([node], self._functions).values()
+            inner = [it.op for body in bodies for it in body.node_def]
+            writes += [f"{frame.path}{name} ({op})" for op in [node.op, *inner] if WRITES.fullmatch(op)]
+            if (frame, name) not in kept and self._has_effect(node.op):
+                around = sorted({op for op in inner if self._has_effect(op)})
+                self.dropped_effects[frame.path + name] = " around ".join([node.op, *around])
+        if writes:
+            raise GraphError(
+                "the signature writes to variables or tables while it serves",
+                details=writes,
+                hint="export a signature without side effects",
+            )
 
-def follow(replaced: Mapping[str, str], reference: str) -> str:
-    """Follow a chain of replacements to its end.
+    def _has_effect(self, op: str) -> bool:
+        definition = self._ops.find(op)
+        return op not in _READS and (definition is None or definition.is_stateful)
 
-    Raises:
-        GraphError: The chain bites its tail.
-    """
-    seen = set()
-    while reference in replaced:
-        if reference in seen:
-            raise GraphError(f"the graph has a cycle through {reference}")
-        seen.add(reference)
-        reference = replaced[reference]
-    return reference
+    def _copy(self, place: _Place, *, ordered: bool) -> None:
+        frame, name = place
+        flat = self._flat_name(place)
+        if flat in self.nodes:
+            return
+        node = copy.deepcopy(frame.nodes[name])
+        node.name, node.device = flat, ""
+        for attribute in [attribute for attribute in node.attr if attribute.startswith("_")]:
+            del node.attr[attribute]
+        self._ops.complete(node)
+        inputs: list[str] = []
+        control: dict[str, None] = {}
+        for reference in frame.nodes[name].input:
+            if not is_control(reference):
+                source, producer, index = self._resolve(frame, reference)
+                inputs.append(join_tensor(self._flat_name((source, producer)), index))
+            elif ordered:
+                control |= {"^" + self._flat_name(it): None for it in self._control_sources(frame, reference)}
+        if ordered:
+            control |= {"^" + self._flat_name(it): None for it in self._inherited_control(frame, name)}
+        set_inputs(node, [*inputs, *control])
+        self.nodes[flat] = node
+
+    def _resolve(self, frame: _Frame, reference: str) -> tuple[_Frame, str, int]:
+        """Follow a tensor through calls and arguments to the node that makes it."""
+        while True:
+            if frame.function is None:
+                name, index = split_tensor(reference)
+            else:
+                parts = reference.split(":")
+                name, index = parts[0], 0
+                given = frame.argument(name)
+                if given is not None and frame.parent is not None:
+                    frame, reference = frame.parent, given
+                    continue
+                if len(parts) == 3:
+                    node = self._node(frame, name)
+                    called = self._functions.get(called_function(node))
+                    index = output_index(node, parts[1], int(parts[2]), called, self._ops)
+            node = self._node(frame, name)
+            if not self._is_call(node):
+                return frame, name, index
+            frame = self._child(frame, node)
+            function = frame.function
+            if function is None or index >= len(function.signature.output_arg):
+                raise GraphError(f"node {name}: has no output {index}")
+            reference = function.ret[function.signature.output_arg[index].name]
+
+    def _control_sources(self, frame: _Frame, reference: str) -> list[_Place]:
+        """Return the nodes that a control dependency waits for."""
+        name = reference.removeprefix("^")
+        given = frame.argument(name)
+        if given is not None and frame.parent is not None:
+            return self._control_sources(frame.parent, "^" + split_tensor(given.split(":")[0])[0])
+        if self._is_call(self._node(frame, name)):
+            return list(self._completion(frame, name))
+        return [(frame, name)]
+
+    def _completion(self, frame: _Frame, call: str) -> Iterator[_Place]:
+        """Return the nodes that have run when a call is done."""
+        inner = self._child(frame, frame.nodes[call])
+        if inner.function is None:
+            return
+        for reference in inner.function.ret.values():
+            source, node, _ = self._resolve(inner, reference)
+            yield source, node
+        for name in inner.function.control_ret.values():
+            yield from self._control_sources(inner, "^" + name)
+
+    def _inherited_control(self, frame: _Frame, name: str) -> list[_Place]:
+        """Return what a node waits for on its call's account: nodes of a body that take nothing wait like the call."""
+        if frame.call is None or frame.parent is None or frame.nodes[name].input:
+            return []
+        waits = [reference for reference in frame.call.input if is_control(reference)]
+        sources = [place for reference in waits for place in self._control_sources(frame.parent, reference)]
+        return sources or self._inherited_of_caller(frame)
+
+    def _inherited_of_caller(self, frame: _Frame) -> list[_Place]:
+        if frame.parent is None or frame.call is None or frame.parent.call is None:
+            return []
+        return self._inherited_control(frame.parent, frame.call.name)
+
+    def _child(self, frame: _Frame, call: Any) -> _Frame:
+        if call.name not in frame.children:
+            name = called_function(call)
+            outer: _Frame | None = frame
+            while outer is not None:
+                if outer.function is not None and outer.function.signature.name == name:
+                    raise GraphError(f"function {name} calls itself")
+                outer = outer.parent
+            function = self._functions[name]
+            nodes = {node.name: node for node in function.node_def}
+            frame.children[call.name] = _Frame(nodes, f"{frame.path}{call.name}/", function, call, frame)
+        return frame.children[call.name]
+
+    def _node(self, frame: _Frame, name: str) -> Any:
+        if name not in frame.nodes:
+            raise GraphError(f"the graph has no node {frame.path}{name}")
+        return frame.nodes[name]
+
+    def _is_call(self, node: Any | None) -> bool:
+        return node is not None and called_function(node) in self._functions
+
+    def _flat_name(self, place: _Place) -> str:
+        """Return a node's name in the flat graph: its own, with a number behind where two bodies use the same."""
+        frame, name = place
+        if frame.function is None:
+            return name
+        if place not in self._names:
+            self._names[place] = free_name(self._taken, name)
+            self._taken.add(self._names[place])
+        return self._names[place]

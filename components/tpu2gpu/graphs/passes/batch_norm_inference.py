@@ -13,8 +13,8 @@ from typing import Any
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
+from tpu2gpu.graphs.ops import FUSED_BATCH_NORMS
 from tpu2gpu.graphs.passes.rewriter import PASSES, REF_VARIABLES, TrainingGraph
-from tpu2gpu.graphs.passes.training_ops import FUSED_BATCH_NORMS
 
 _SUBTRACTS = ("AssignSubVariableOp", "AssignSub")
 _ASSIGNS = ("AssignVariableOp", "Assign")

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.graphs.edit import consumers, topological_order
-from tpu2gpu.graphs.functions.capturing import captures
+from tpu2gpu.graphs.functions.calls import call_of
 from tpu2gpu.graphs.functions.scopes import FlatScope, FunctionScope, Scope
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
@@ -141,7 +141,7 @@ class WeightFinder:
 
     def _arguments(self, node: Any, position: int) -> Iterator[tuple[Scope, str]]:
         """The arguments of functions that an input of a node becomes."""
-        given = captures(node, self._model.functions, self._model.ops)
+        given = call_of(node, self._model.functions, self._model.ops)
         if given is None or not given.first <= position < given.first + given.count:
             return
         for name in given.names(node):

@@ -9,9 +9,9 @@ import numpy as np
 from tpu2gpu.graphs.constants import constant_value, put_constant
 from tpu2gpu.graphs.describing import size_bytes
 from tpu2gpu.graphs.edit import consumers, topological_order
-from tpu2gpu.graphs.functions.flattening import V1_CONTROL_FLOW
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, join_tensor, producer, split_tensor
+from tpu2gpu.graphs.ops import V1_CONTROL_FLOW
 from tpu2gpu.graphs.passes.training_ops import depends_on_inputs
 from tpu2gpu.tensorbundle import format
 

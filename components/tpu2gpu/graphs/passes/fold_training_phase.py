@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tpu2gpu.graphs.functions.inlining import Inliner, follow
+from tpu2gpu.graphs.edit import resolve
+from tpu2gpu.graphs.functions.training_inlining import TrainingInliner
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.passes.rewriter import PASSES, TrainingGraph
 from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
@@ -23,7 +24,7 @@ _KEEP = re.compile(r"(.*/)?(dropout_?)?keep_?prob(ability)?(_\d+)?", re.IGNORECA
 _DROP = re.compile(r"(.*/)?(drop(out)?_?rate)(_\d+)?", re.IGNORECASE)
 
 
-def fold_phases(graph: TrainingGraph, inliner: Inliner, inputs: Collection[str]) -> None:
+def fold_phases(graph: TrainingGraph, inliner: TrainingInliner, inputs: Collection[str]) -> None:
     """Make every training-phase placeholder say inference, and drop the branches that are never taken.
 
     Args:
@@ -60,7 +61,7 @@ def _phase_value(node: Any) -> Any:
 class _Folding:
     """Carries known values forward, and with them what is never computed."""
 
-    def __init__(self, graph: TrainingGraph, inliner: Inliner, values: dict[str, Any]) -> None:
+    def __init__(self, graph: TrainingGraph, inliner: TrainingInliner, values: dict[str, Any]) -> None:
         self._graph, self._inliner = graph, inliner
         self._values: dict[str, Any] = {}
         self._dead: set[str] = set()
@@ -88,7 +89,7 @@ class _Folding:
 
     def _visit(self, node: Any) -> None:
         inputs = [join_tensor(*split_tensor(reference)) for reference in data_inputs(node)]
-        known = [self._values.get(follow(self._graph.replaced, it), self._values.get(it)) for it in inputs]
+        known = [self._values.get(resolve(self._graph.replaced, it), self._values.get(it)) for it in inputs]
         if node.op == "Merge":
             self._merge(node, inputs)
         elif any(it in self._dead for it in inputs):
@@ -130,6 +131,6 @@ class _Folding:
     def _pass(self, tensor: str, source: str, value: Any) -> None:
         if value is not None:
             self._know(tensor, value)
-        elif follow(self._graph.replaced, tensor) == tensor:
+        elif resolve(self._graph.replaced, tensor) == tensor:
             self._graph.replace(tensor, source)
             self._waiting.append(split_tensor(tensor)[0])

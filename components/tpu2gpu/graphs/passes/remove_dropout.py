@@ -13,8 +13,8 @@ from typing import Any
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.nodes import data_inputs
+from tpu2gpu.graphs.ops import RANDOM
 from tpu2gpu.graphs.passes.rewriter import PASSES, TrainingGraph
-from tpu2gpu.graphs.passes.training_ops import RANDOM
 
 _COMPARES = ("GreaterEqual", "Greater", "Less", "LessEqual")
 _MASKS = ("Floor", "Cast", *_COMPARES, "LogicalNot")

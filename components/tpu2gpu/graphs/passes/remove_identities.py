@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tpu2gpu.graphs.functions.flattening import V1_CONTROL_FLOW
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, join_tensor, producer, split_tensor
+from tpu2gpu.graphs.ops import V1_CONTROL_FLOW
 
 _IDENTITIES = ("Identity", "StopGradient", "PreventGradient")
 

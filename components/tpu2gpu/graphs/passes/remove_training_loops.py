@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tpu2gpu.graphs.functions.inlining import LOOP_CARRIED
+from tpu2gpu.graphs.functions.training_inlining import LOOP_CARRIED
 from tpu2gpu.graphs.nodes import data_inputs, is_control, producer, split_tensor
 from tpu2gpu.graphs.passes.rewriter import TrainingGraph
 

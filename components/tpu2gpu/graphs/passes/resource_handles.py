@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import UnsupportedError
-from tpu2gpu.graphs.functions.capturing import LOOPS, captures
+from tpu2gpu.graphs.functions.calls import call_of
 from tpu2gpu.graphs.functions.scopes import FlatScope, FunctionScope, Scope
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs
@@ -74,7 +74,7 @@ class HandleReplacer:
                 for node, position in scope.takers(tensor):
                     if node.op in _HAND_ON:
                         pending.extend(self._hand_on(scope, node, values, values[tensor]))
-                    elif captures(node, self._functions, self._ops) is not None:
+                    elif call_of(node, self._functions, self._ops) is not None:
                         calls.setdefault(node.name, {})[position] = values[tensor]
                     elif not _become_value(scope, node, values[tensor]):
                         self.refused.append(f"{scope.path}{tensor}: taken by {node.name} ({node.op})")
@@ -91,7 +91,7 @@ class HandleReplacer:
     def _give(self, scope: Scope, node: Any, taken: Mapping[int, Value], values: dict[str, Value]) -> list[str]:
         """Make a node give values to twins of its functions; return those of its outputs that are values now."""
         _forget_shapes(node)
-        given = captures(node, self._functions, self._ops)
+        given = call_of(node, self._functions, self._ops)
         assert given is not None
         handed: list[dict[int, int]] = []
         for holder in given.functions if given.functions is not None else [None]:
@@ -109,7 +109,7 @@ class HandleReplacer:
         for position, value in taken.items():
             if given.types:
                 node.attr[given.types].list.type[position - given.first] = value.dtype
-        if node.op in LOOPS:
+        if given.loops:
             handed = [{position: position for position in taken}]
         return self._returned(scope, node, taken, handed, values)
 

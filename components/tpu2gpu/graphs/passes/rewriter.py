@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from tpu2gpu.errors import GraphError
-from tpu2gpu.graphs.functions.inlining import follow
+from tpu2gpu.graphs.edit import resolve
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs, is_control, join_tensor, split_tensor
 
 Array = np.ndarray[Any, Any]
@@ -64,7 +64,7 @@ class TrainingGraph:
         Raises:
             GraphError: There is no such node.
         """
-        name, index = split_tensor(follow(self.replaced, reference))
+        name, index = split_tensor(resolve(self.replaced, reference))
         if name not in self.nodes:
             raise GraphError(f"the graph has no node {name}")
         return self.nodes[name], index
@@ -75,7 +75,7 @@ class TrainingGraph:
 
     def inputs(self, node: Any) -> list[str]:
         """A node's data inputs, replacements followed."""
-        return [follow(self.replaced, reference) for reference in data_inputs(node)]
+        return [resolve(self.replaced, reference) for reference in data_inputs(node)]
 
     def through(self, reference: str, ops: Iterable[str] = PASSES) -> tuple[Any, int]:
         """The node behind a tensor, seen through ops that only pass values on (by their first input)."""

@@ -9,14 +9,15 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import GraphError, SignatureError
-from tpu2gpu.graphs.functions.inlining import LOOP_CARRIED, Inliner
+from tpu2gpu.graphs.functions.training_inlining import LOOP_CARRIED, TrainingInliner
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
+from tpu2gpu.graphs.ops import TPU_OPS
 from tpu2gpu.graphs.passes.batch_norm_inference import freeze_batch_norms
 from tpu2gpu.graphs.passes.fold_training_phase import fold_phases
 from tpu2gpu.graphs.passes.remove_dropout import remove_dropouts
 from tpu2gpu.graphs.passes.remove_training_loops import unwrap
 from tpu2gpu.graphs.passes.rewriter import TrainingGraph
-from tpu2gpu.graphs.passes.training_ops import TPU_OPS, training_form
+from tpu2gpu.graphs.passes.training_ops import training_form
 from tpu2gpu.options import did_you_mean
 
 Shape = tuple[int | None, ...]
@@ -96,7 +97,7 @@ def to_inference(graph: Any, ops: OpDefs, inputs: Iterable[Input], outputs: Mapp
         SignatureError: A named tensor is not there, outputs cannot be told, or nothing feeds them.
         GraphError: Something on the way to the outputs cannot serve; all such nodes are listed.
     """
-    inliner = Inliner(graph, ops)
+    inliner = TrainingInliner(graph, ops)
     inliner.inline_all()
     training = TrainingGraph(inliner.nodes, inliner.functions, ops)
     ends = {name: _existing(training, inliner, tensor) for name, tensor in outputs.items()} or _logits(training)
@@ -122,7 +123,7 @@ def to_inference(graph: Any, ops: OpDefs, inputs: Iterable[Input], outputs: Mapp
     )
 
 
-def _existing(graph: TrainingGraph, inliner: Inliner, tensor: str) -> str:
+def _existing(graph: TrainingGraph, inliner: TrainingInliner, tensor: str) -> str:
     current = inliner.current(tensor)
     name = split_tensor(current)[0]
     if name not in graph.nodes:

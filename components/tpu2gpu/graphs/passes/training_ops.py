@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,13 +10,9 @@ from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.edit import consumers
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, producer
+from tpu2gpu.graphs.ops import FUSED_BATCH_NORMS, RANDOM, TPU_OPS
 from tpu2gpu.graphs.passes.layer_norm import is_layer_norm
 
-TPU_OPS = re.compile(
-    r".*TPU.*|Infeed.*|Outfeed.*|CrossReplicaSum|CollectivePermute|AllToAll|XlaHostCompute.*|_Xla(Send|Recv).*"
-)
-FUSED_BATCH_NORMS = re.compile(r"FusedBatchNorm(V2|V3)?|_FusedBatchNormEx")
-RANDOM = re.compile(r"(Stateless)?Random(Uniform|StandardNormal)(V2|Full.*)?|StatefulUniform|StatelessRandomUniformV2")
 _MASKS = ("GreaterEqual", "Greater", "Less", "LessEqual", "Floor")
 _BETWEEN = ("Mul", "Add", "AddV2", "Sub", "Cast", "Identity")
 

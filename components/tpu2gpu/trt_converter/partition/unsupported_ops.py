@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tpu2gpu.graphs.functions.calls import function_names
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import OpDefs, data_inputs, function_names, is_control, producer, split_tensor
+from tpu2gpu.graphs.nodes import OpDefs, data_inputs, is_control, producer, split_tensor
 
 UNKNOWN = "tf2onnx does not know it"
 """The reason that is a guess: tf2onnx's optimisers may take such an operation out of the graph."""

@@ -10,9 +10,11 @@ import numpy as np
 
 from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.graphs.edit import consumers, topological_order
-from tpu2gpu.graphs.functions.bodies import ARGUMENT, CALLING, DT_RESOURCE, RESULT, Body, body_names, claim_bodies
+from tpu2gpu.graphs.functions.bodies import ARGUMENT, RESULT, Body, claim_bodies
+from tpu2gpu.graphs.functions.calls import Call, caller
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, producer
+from tpu2gpu.graphs.ops import DT_RESOURCE
 from tpu2gpu.graphs.passes.precision.policy import DT_FLOAT, MOVES, Narrowing, Policy, constant_values
 from tpu2gpu.graphs.passes.precision.retype import Retyping
 from tpu2gpu.tensorbundle import format
@@ -71,9 +73,11 @@ class Scope:
         self.narrow: set[str] = set()
         self.retyping = Retyping(nodes, model, dtype, policy, result, clamp=clamp, outermost=body is None)
         self._inner: dict[str, list[Scope]] = {}
+        self._calls: dict[str, Call] = {}
         for node in self._ordered:
-            if node.op in CALLING and node.name in self._dynamic:
-                self._open_bodies(node)
+            call = caller(node)
+            if call is not None and node.name in self._dynamic:
+                self._open_bodies(node, call)
 
     # -------------------------------------------------------------------------------------------- finding out
 
@@ -97,19 +101,20 @@ class Scope:
                 found.add(node.name)
         return found
 
-    def _open_bodies(self, node: Any) -> None:
-        calling, functions = CALLING[node.op], self._model.functions
-        claim_bodies(node, functions, self._claimed)
+    def _open_bodies(self, node: Any, call: Call) -> None:
+        functions = self._model.functions
+        claim_bodies(call, functions, self._claimed)
         try:
-            bodies = [Body(functions[name], self._model.ops) for name in body_names(node)]
+            bodies = [Body(functions[name], self._model.ops) for name in call.names(node)]
         except UnsupportedError as error:
             self._result.kept[node.name] = str(error)
             return
-        inputs = data_inputs(node)[calling.first :]
+        inputs = data_inputs(node)[call.first :]
         static = {position for position, it in enumerate(inputs) if producer(it) not in self._dynamic}
-        if calling.loops:
+        if call.loops:
             static = {position for position in static if bodies[-1].is_invariant(position)}
         lost = {position for position in static if producer(inputs[position]) in self._overflowing}
+        self._calls[node.name] = call
         self._inner[node.name] = [
             Scope(
                 body.nodes,
@@ -121,7 +126,7 @@ class Scope:
                 clamp=self._clamp,
                 body=body,
                 fixed={body.arguments[position] for position in static},
-                loops=calling.loops,
+                loops=call.loops,
                 overflowing={body.arguments[position] for position in lost},
                 claimed=self._claimed,
             )
@@ -167,7 +172,7 @@ class Scope:
         policy = self._policy
         if node.op == "Placeholder":
             return "" if self._cast_inputs else "an input of a signature"
-        if node.op in CALLING:
+        if caller(node) is not None:
             return "control flow hands float32 on; its bodies are cast inside"
         reason = policy.why_wide(node)
         if reason:
@@ -259,7 +264,7 @@ class Scope:
 
     def _takes_narrow(self, follower: Any, position: int) -> bool:
         if follower.name in self._inner:
-            return self._bodies_take_narrow(follower, position - CALLING[follower.op].first)
+            return self._bodies_take_narrow(follower, position - self._calls[follower.name].first)
         if follower.name not in self.narrow:
             return False
         slots = self._model.ops.inputs(follower)
@@ -289,13 +294,12 @@ class Scope:
                 takers = [taker for taker, _ in self._followers[node.name]]
                 self.narrow.difference_update(it.name for it in takers if it.op in _READERS or self._is_handle(it))
         for name, scopes in self._inner.items():
-            node = self._nodes[name]
-            calling = CALLING[node.op]
-            for position, reference in enumerate(data_inputs(node)[calling.first :]):
+            node, call = self._nodes[name], self._calls[name]
+            for position, reference in enumerate(data_inputs(node)[call.first :]):
                 narrow = producer(reference) in self.narrow and self._bodies_take_narrow(node, position)
                 narrow = narrow and producer(reference) not in self._dynamic
-                if narrow and node.attr[calling.types].list.type[position] == DT_FLOAT:
-                    node.attr[calling.types].list.type[position] = self._dtype
+                if narrow and node.attr[call.types].list.type[position] == DT_FLOAT:
+                    node.attr[call.types].list.type[position] = self._dtype
                 for scope in scopes:
                     scope.settle_argument(position, narrow=narrow)
         for scope in self._all_inner():
@@ -350,7 +354,7 @@ class Scope:
             if self._is_handle(follower) and self._handle_type(follower):
                 return self._handle_type(follower)
             for scope in self._inner.get(follower.name, []):
-                found = scope.argument_type(position - CALLING[follower.op].first)
+                found = scope.argument_type(position - self._calls[follower.name].first)
                 if found:
                     return found
         return 0
