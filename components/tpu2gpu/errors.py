@@ -3,7 +3,8 @@
 Tpu2GpuError
 ├── RefusedError             exit 1   a gate or a policy said no: final, a retry cannot help
 │   ├── PrecisionRefusedError          values that the asked precision cannot hold
-│   └── ParityRefusedError             a conversion whose outputs differ from its source's
+│   ├── ParityRefusedError             a conversion whose outputs differ from its source's
+│   └── PromotionRefusedError          a verdict does not let a model be promoted, or another promotion is under way
 ├── UsageError               exit 2   an option is unknown, out of range or contradicts another
 │   └── OutputExistsError              the target is there already and `force` was not given
 ├── InputError               exit 3   what was given is missing, damaged or not what it should be
@@ -71,6 +72,10 @@ class PrecisionRefusedError(RefusedError):
 
 class ParityRefusedError(RefusedError):
     """A conversion whose outputs differ from its source's by more than the tolerance."""
+
+
+class PromotionRefusedError(RefusedError):
+    """A verdict does not let a model be promoted, or another promotion is under way."""
 
 
 class UsageError(Tpu2GpuError):

@@ -11,7 +11,7 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
-from tpu2gpu.storage.promotion import newest_version
+from tpu2gpu.storage.promotion.stock_pusher import newest_version
 from tpu2gpu.tfx.artifacts import bless, examples_folder, model_source, write_metrics, write_report
 from tpu2gpu.tfx.step import Step, log_progress, on_runner
 

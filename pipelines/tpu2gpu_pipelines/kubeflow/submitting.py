@@ -11,7 +11,7 @@ import attrs
 
 from tpu2gpu.errors import InputError, RemoteRunError, UsageError
 from tpu2gpu.options import did_you_mean
-from tpu2gpu.storage.promotion import newest_version
+from tpu2gpu.storage.promotion.stock_pusher import newest_version
 from tpu2gpu.storage.publishing import read_manifest
 from tpu2gpu_pipelines.kubeflow.compiling import CompiledPipeline
 from tpu2gpu_pipelines.kubeflow.server import Server

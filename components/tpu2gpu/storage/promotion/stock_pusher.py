@@ -1,4 +1,4 @@
-"""The promotion folder: one folder for each promoted model, named by the second in which it came."""
+"""A folder that TFX's stock Pusher fills: one folder for each model, named by the second in which it came."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tpu2gpu.storage.publishing import verify_model
 
 
 def newest_version(folder: str) -> Path | None:
-    """The model that was promoted last, or None while there is none.
+    """Return the model that was pushed last, or None while there is none.
 
     A version whose files are not all there and whole is passed over: it may be on its way this very moment.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tpu2gpu.errors import UnsupportedError
-from tpu2gpu.storage.promotion import newest_version
+from tpu2gpu.storage.promotion.stock_pusher import newest_version
 from tpu2gpu.storage.publishing import publish
 
 

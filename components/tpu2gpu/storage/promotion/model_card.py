@@ -1,0 +1,64 @@
+"""The model card of a promoted version: a Markdown page for whoever meets the folder on a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tpu2gpu.storage.promotion.ledger import Promotion
+
+CARD = "MODEL_CARD.md"
+_PLAN = "plan.json"
+
+
+def write_model_card(path: Path, promotion: Promotion, manifest: Mapping[str, Any], source: Path) -> None:
+    """Write what a version takes and gives, how it was proved, and where it came from.
+
+    Args:
+        path: The card.
+        promotion: The version's record.
+        manifest: The serving folder's manifest.
+        source: The serving folder.
+    """
+    plan = json.loads((source / _PLAN).read_text(encoding="utf-8")) if (source / _PLAN).is_file() else {}
+    path.write_text("\n".join(_lines(promotion, manifest, plan)) + "\n", encoding="utf-8")
+
+
+def _lines(promotion: Promotion, manifest: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
+    yield f"# {promotion.model}, version {promotion.version}"
+    yield ""
+    yield f"Promoted {promotion.at}{f' by the run {promotion.run}' if promotion.run else ''}: {promotion.reason}."
+    for title, key in (("Inputs", "inputs"), ("Outputs", "outputs")):
+        if plan.get(key):
+            yield from ("", f"## {title}", "", "| name | type | shape |", "|---|---|---|")
+            for spec in plan[key]:
+                yield f"| {spec['name']} | {spec['dtype']} | {_shape(spec['shape'])} |"
+    yield from ("", "## How it was proved", "")
+    if plan:
+        yield f"- Precision: {plan['precision']}; back end: {plan['backend']}; level: {plan['verified_level']}."
+        yield (
+            f"- Conversion: largest difference from the source {plan['relative_error']:.3g} of the largest value, "
+            f"allowed {plan['tolerance']:.3g}; compared on {plan['compared_on']}."
+        )
+        yield f"- Share of the computation in an engine: {100 * plan['engine_coverage']:.1f} %."
+    verdict = promotion.verdict
+    yield f"- Verdict: blessed on level {verdict.get('level')}, on the machine {verdict.get('hardware') or 'unknown'}."
+    yield from ("", "## Where it came from", "")
+    yield f"- Serving folder: sha256:{promotion.digest}"
+    if baseline := verdict.get("baseline_digest"):
+        yield f"- Compared with: sha256:{baseline}"
+    if converted := manifest.get("source"):
+        yield f"- Converted from: {converted.get('path')}, sha256:{converted.get('digest')}"
+    if run := manifest.get("run"):
+        yield f"- Converted in the run {run}"
+    yield f"- Made by tpu2gpu {manifest.get('tpu2gpu')}"
+    yield from ("", "## Limits", "")
+    yield "- The verdict holds for the examples, the hardware and the budgets of its evaluation."
+    if plan.get("verified_level") != "engine_executed":
+        yield "- No engine was executed where it was evaluated: latencies on the serving GPU are not known from it."
+
+
+def _shape(shape: list[int | None] | None) -> str:
+    return "any" if shape is None else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"

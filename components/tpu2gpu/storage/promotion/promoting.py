@@ -1,0 +1,246 @@
+"""Promote a model, roll back to an earlier one, and list what was promoted."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import PromotionRefusedError, SourceError, UnsupportedError, UsageError
+from tpu2gpu.storage.paths import is_remote
+from tpu2gpu.storage.promotion.home import ModelHome, find_home, find_homes, foreign_versions, history, locked
+from tpu2gpu.storage.promotion.layouts import layout_named, layout_of
+from tpu2gpu.storage.promotion.ledger import Promotion
+from tpu2gpu.storage.promotion.model_card import CARD, write_model_card
+from tpu2gpu.storage.promotion.stock_pusher import newest_version
+from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict, check_verdict
+from tpu2gpu.storage.publishing import plain, verify_model
+
+KEEP = 5
+_SHOWN = ("step", "options", "source", "run")
+
+
+@attrs.frozen(kw_only=True)
+class PromotionResult:
+    """What a promotion or a rollback did.
+
+    Attributes:
+        promotion: The version that is served now, as its record tells.
+        folder: Its folder.
+        changed: False where the same content was served already.
+        removed: Versions that went, since more than are kept were there.
+    """
+
+    promotion: Promotion
+    folder: Path
+    changed: bool
+    removed: tuple[int, ...] = ()
+
+
+def promote_model(
+    source: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    verdict: EvaluationVerdict,
+    *,
+    name: str = "",
+    require_level: str | None = None,
+    keep: int = KEEP,
+    run_name: str = "",
+) -> PromotionResult:
+    """Make a blessed model the one that servers of a promotion folder serve.
+
+    The version's number is one more than the largest that was ever used. It is staged aside and moved in; a server that
+    polls never sees half of it. The same content again changes nothing.
+
+    Args:
+        source: The serving folder, as the converter wrote it.
+        folder: The promotion folder.
+        verdict: The evaluation's verdict on this very model.
+        name: The model's name; the serving folder's own when not given.
+        require_level: The lowest level on which the verdict may have been reached.
+        keep: How many versions stay; the incumbent and the one before it always do.
+        run_name: The run that promotes it.
+
+    Raises:
+        PromotionRefusedError: The verdict does not let it be promoted, or another promotion is under way.
+        SourceError: The source is no folder that tpu2gpu wrote.
+        ManifestError: Its files differ from its manifest.
+        UsageError: The promotion folder holds versions of another layout.
+        UnsupportedError: The promotion folder lies on an object store.
+        EnvironmentLacksError: It cannot be written.
+    """
+    source, folder = Path(source), local_folder(folder)
+    manifest = verify_model(source)
+    check_verdict(verdict, manifest, require_level=require_level)
+    layout = layout_of(source)
+    own_name = layout.model_name(source)
+    if name and own_name and name != own_name:
+        raise UsageError(f"--name {name}: {source} was converted as '{own_name}'", hint="convert it with that --name")
+    home = ModelHome(folder, name or own_name or str(manifest.get("options", {}).get("name") or "model"))
+    find_homes(folder)  # no folder of another layout
+    with locked(folder):
+        version = home.repair()
+        incumbent = home.incumbent()
+        if incumbent is not None and incumbent.layout != layout.name:
+            raise UsageError(
+                f"{home.path}: holds versions in the layout {incumbent.layout}, and {source} has {layout.name}",
+                hint="convert it with the other --layout, or choose another promotion folder",
+            )
+        if incumbent is not None and incumbent.digest == manifest["digest"]:
+            return PromotionResult(promotion=incumbent, folder=home.folder_of(incumbent.version), changed=False)
+
+        def fill(target: Path) -> Promotion:
+            models = layout.stage(source, target, version)
+            promotion = Promotion(
+                model=home.name,
+                version=version,
+                action="promote",
+                digest=manifest["digest"],
+                run=run_name,
+                at=_now(),
+                replaces=incumbent.version if incumbent else None,
+                layout=layout.name,
+                reason=f"blessed on level {verdict.level}",
+                verdict=plain(verdict),
+                models=models,
+            )
+            write_model_card(target / CARD, promotion, manifest, source)
+            return promotion
+
+        about = {key: manifest[key] for key in _SHOWN if key in manifest}
+        promotion = home.add(version, layout, fill, {**about, "promoted_digest": manifest["digest"]})
+        removed = home.prune(keep)
+    return PromotionResult(
+        promotion=promotion, folder=home.path / str(promotion.version), changed=True, removed=tuple(removed)
+    )
+
+
+def roll_back(
+    folder: str | os.PathLike[str],
+    *,
+    to: int | None = None,
+    name: str = "",
+    reason: str = "",
+    keep: int = KEEP,
+    run_name: str = "",
+) -> PromotionResult:
+    """Make an earlier version the newest.
+
+    It gets a number of its own, so that versions only grow, and servers that serve the largest follow.
+
+    Args:
+        folder: The promotion folder.
+        to: The version; the one before the incumbent when not given.
+        name: The model's name; need not be given where there is one.
+        reason: Why, for the ledger.
+        keep: How many versions stay.
+        run_name: The run that rolls back.
+
+    Raises:
+        SourceError: Nothing was promoted there, or there is no such version.
+        PromotionRefusedError: It is served already, or another promotion is under way.
+        ManifestError: The version's files have changed since it was promoted.
+    """
+    home = find_home(local_folder(folder), name)
+    with locked(home.folder):
+        version = home.repair()
+        incumbent = home.incumbent()
+        if incumbent is None:
+            raise SourceError(f"{home.path}: no version is served there", hint="promote one")
+        earlier = [record.version for record in home.versions() if record.version != incumbent.version]
+        if to is None and not earlier:
+            raise SourceError(f"{home.path}: no version before {incumbent.version} is there", hint="promote another")
+        wanted = home.folder_of(earlier[-1] if to is None else to)
+        former = next(record for record in home.versions() if str(record.version) == wanted.name)
+        if former.version == incumbent.version or former.digest == incumbent.digest:
+            raise PromotionRefusedError(
+                f"{home.path}: version {former.version} is what is served already (as {incumbent.version})",
+                hint=f"there are {', '.join(map(str, earlier)) or 'no others'}",
+            )
+        manifest, layout = verify_model(wanted), layout_named(former.layout)
+
+        def fill(target: Path) -> Promotion:
+            models = layout.restage(wanted, target, version)
+            promotion = attrs.evolve(
+                former,
+                version=version,
+                action="rollback",
+                run=run_name,
+                at=_now(),
+                replaces=incumbent.version,
+                restores=former.version,
+                reason=reason or "rolled back",
+                models=models,
+            )
+            write_model_card(target / CARD, promotion, manifest, wanted)
+            return promotion
+
+        about = {key: manifest[key] for key in (*_SHOWN, "promoted_digest") if key in manifest}
+        promotion = home.add(version, layout, fill, about)
+        removed = home.prune(keep)
+    return PromotionResult(
+        promotion=promotion, folder=home.path / str(promotion.version), changed=True, removed=tuple(removed)
+    )
+
+
+def list_promoted(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """List all versions that were ever promoted, newest last, with `incumbent` and `kept` for each.
+
+    Raises:
+        ManifestError: The ledger or a record is damaged.
+        UsageError: The folder holds versions of another layout.
+    """
+    folder = local_folder(folder)
+    homes = find_homes(folder)
+    served = {(home.name, home.served()) for home in homes}
+    kept = {(home.name, record.version) for home in homes for record in home.versions()}
+    return [
+        {**plain(line), "incumbent": (line.model, line.version) in served, "kept": (line.model, line.version) in kept}
+        for line in history(folder)
+    ]
+
+
+def find_incumbent(folder: str | os.PathLike[str], name: str = "") -> Path | None:
+    """Return the folder of the version that is served now; None while there is none.
+
+    A folder that TFX's stock Pusher fills is read too.
+
+    Raises:
+        UsageError: There are several models, and none was named.
+        ManifestError: Its record is damaged.
+        UnsupportedError: The promotion folder lies on an object store.
+    """
+    folder = local_folder(folder)
+    if foreign_versions(folder):
+        return newest_version(str(folder))
+    homes = find_homes(folder)
+    if not homes or (name and name not in [home.name for home in homes]):
+        return None
+    home = find_home(folder, name)
+    incumbent = home.incumbent()
+    return home.path / str(incumbent.version) if incumbent else None
+
+
+def find_promotion(folder: str | os.PathLike[str], run_name: str) -> Promotion | None:
+    """Return what a run promoted; None where it promoted nothing."""
+    lines = [line for line in history(local_folder(folder)) if run_name and line.run == run_name]
+    return lines[-1] if lines else None
+
+
+def local_folder(folder: str | os.PathLike[str]) -> Path:
+    """Return a promotion folder's path.
+
+    Raises:
+        UnsupportedError: It lies on an object store.
+    """
+    text = os.fspath(folder).removeprefix("file://")
+    if is_remote(text):
+        raise UnsupportedError(f"{text}: only a folder of the file system can be read", hint="mount the bucket")
+    return Path(text)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,97 @@
+"""Verdicts on a model: what an evaluation said of which bytes, and what must hold of it before a promotion."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import ManifestError, PromotionRefusedError, SourceError
+
+LEVELS = ("unverified", "saved_model", "onnx_cpu", "onnx_gpu", "engine_built", "engine_executed")
+_VERDICT = "verdict.json"
+
+
+@attrs.frozen(kw_only=True)
+class EvaluationVerdict:
+    """An evaluation's verdict on a candidate.
+
+    Attributes:
+        infra_blessed: Whether latency and size keep their budgets.
+        model_blessed: Whether the outputs are right.
+        digest: The digest of the candidate's manifest.
+        level: On what the verdict was reached.
+        hardware: Fingerprint of the machine that measured.
+        baseline_digest: The digest of the model that it was compared with.
+        reasons: Why it was refused.
+    """
+
+    infra_blessed: bool
+    model_blessed: bool
+    digest: str
+    level: str
+    hardware: str = ""
+    baseline_digest: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+def read_verdict(evaluation: str | os.PathLike[str]) -> EvaluationVerdict:
+    """Read the verdict of `tpu2gpu evaluate --out EVALUATION`.
+
+    Raises:
+        SourceError: There is none.
+        ManifestError: It is damaged.
+    """
+    path = Path(evaluation) / _VERDICT
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return EvaluationVerdict(
+            infra_blessed=bool(found["infra_blessed"]),
+            model_blessed=bool(found["model_blessed"]),
+            digest=str(found["candidate_digest"]),
+            level=str(found["verified_level"]),
+            hardware=str(found["hardware_fingerprint"]),
+            baseline_digest=str(found["baseline_digest"]),
+            reasons=tuple(str(reason) for reason in found.get("reasons", ())),
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SourceError(
+            f"{evaluation}: no {_VERDICT} there", hint="give the folder that `tpu2gpu evaluate --out` wrote"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{path}: not a verdict ({error!r})") from error
+
+
+def check_verdict(verdict: EvaluationVerdict, manifest: Mapping[str, Any], *, require_level: str | None) -> None:
+    """Check that a verdict lets a model be promoted.
+
+    Args:
+        verdict: The verdict.
+        manifest: The model's.
+        require_level: The lowest level on which it may have been reached; any when None.
+
+    Raises:
+        PromotionRefusedError: It does not; every reason is listed.
+    """
+    wrong = []
+    if verdict.digest != manifest["digest"]:
+        wrong.append(f"the verdict is on {_short(verdict.digest)}, the model is {_short(manifest['digest'])}")
+    if not verdict.model_blessed:
+        wrong.append("the outputs were refused (model_blessed is false)")
+    if not verdict.infra_blessed:
+        wrong.append("latency or size was refused (infra_blessed is false)")
+    wrong += verdict.reasons if wrong else ()
+    if require_level and LEVELS.index(verdict.level) < LEVELS.index(require_level):
+        wrong.append(f"the verdict was reached on level {verdict.level}, {require_level} is required")
+    if wrong:
+        raise PromotionRefusedError(
+            "not promoted", details=wrong, hint="evaluate this very model, and promote it when it is blessed"
+        )
+
+
+def _short(digest: str) -> str:
+    return f"sha256:{digest[:12]}"
