@@ -38,7 +38,7 @@ def convert_model(
         OutputExistsError: The target is there already.
         UsageError: An option contradicts another, or the model.
         ConversionError: A back end does not take the model; operations are listed.
-        ParityRefusedError: The converted model answers differently.
+        ParityRefusedError: The converted model gives other outputs.
         ExamplesError: The examples do not fit the model.
         UnsupportedError: A case that this version does not do.
         EnvironmentLacksError: The asked back end is not here, or a process of it died, hung or outgrew its limit.

@@ -1,4 +1,4 @@
-"""Does the converted model answer as TensorFlow does?"""
+"""Comparison of a converted model's outputs with TensorFlow's, on real examples or synthetic inputs."""
 
 from __future__ import annotations
 
@@ -10,29 +10,21 @@ import attrs
 import numpy as np
 
 from tpu2gpu.errors import ExamplesError, ParityRefusedError
-from tpu2gpu.running.arrays import Array, is_float, load_arrays, numpy_dtype, save_arrays
+from tpu2gpu.running.arrays import Array, is_float, load_arrays, save_arrays
 from tpu2gpu.running.comparison.parity import OutputParity, compare
 from tpu2gpu.running.examples.feeds import read_examples
+from tpu2gpu.running.examples.synthetic import DISTRIBUTION, synthetic_array
 from tpu2gpu.running.runner import Runner, TensorSpec
 
 UNKNOWN_SIZE = 32  # what an unknown dimension is taken to be when nothing tells
 DEFAULT_EXAMPLES = 64
 _SEED = 0
-
-TOLERANCES = {"float32": 2e-3, "float16": 3e-2, "int8": 0.25}
-"""The relative error that a precision may have, for lack of `--tolerance`.
-
-Both sides compute in the same precision, but add and round in another order. float32: 3e-6 was seen on inputs like
-those of training, up to 1.4e-3 on random ones far from them. float16: 1.7e-2 was the most (ResNet-50 in float16
-against float32), since ONNX Runtime's CPU computes in float32 inside operations. int8: 0.16 was seen on ResNet-50 with
-random calibration data; this only keeps out what is broken, the LatencyEvaluator measures what the accuracy suffers.
-Source: measured on ResNet-50, EfficientNet-B0, MobileNetV3 and BERT; TensorFlow 2.16, ONNX Runtime 1.23.
-"""
+_FEEDS_FILE, _OUTPUTS_FILE = "feeds-{}.npz", "outputs-{}.npz"
 
 
 @attrs.frozen
 class Feeds:
-    """What both models are run on.
+    """Requests that both models are run on.
 
     Attributes:
         batches: Feeds of one request each.
@@ -52,7 +44,7 @@ def feeds_for(
     image_decode_op: str = "",
     limit: int = DEFAULT_EXAMPLES,
 ) -> Feeds:
-    """Real examples where there are files, synthetic inputs elsewhere.
+    """Read real examples where there are files, and make synthetic inputs elsewhere.
 
     Args:
         inputs: The model's inputs.
@@ -62,26 +54,25 @@ def feeds_for(
         examples: Files of examples.
         features: The examples' feature for an input of another name.
         limit: Read no more examples than this.
-        image_decode_op: The operation by which the model decodes image files; its strings are synthetic images then.
+        image_decode_op: The op by which the model decodes image files; its strings are synthetic images then.
 
     Raises:
         ExamplesError: The examples do not fit the inputs.
     """
     fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
     if not examples:
-        origin = f"synthetic inputs (seed {_SEED}: numbers in [0, 1), integers 0 and 1)"
         text = _image_file(image_decode_op) if image_decode_op else b"0"
         synthetic = [
             _synthetic(inputs, batch, each["shapes"], text) for each in sizes for batch in fixed[:1] or each["batches"]
         ]
-        return Feeds(tuple(synthetic), origin)
+        return Feeds(tuple(synthetic), f"synthetic inputs (seed {_SEED}: {DISTRIBUTION})")
     read = read_examples(examples, inputs, features=features or {}, label=None, limit=limit)
     batches = fixed[:1] or sizes[0]["batches"]
     in_batches = [read.batch(start, batches[-1]) for start in range(0, read.count, batches[-1])]
     return Feeds((read.batch(0, batches[0]), *in_batches), f"{read.count} examples")
 
 
-def prove(
+def compare_models(
     reference: Runner, candidate: Runner, names: Mapping[str, Mapping[str, str]], feeds: Feeds, folder: Path
 ) -> dict[str, Any]:
     """Run both models and compare them.
@@ -91,7 +82,7 @@ def prove(
         candidate: The converted model.
         names: The candidate's names of inputs and outputs.
         feeds: What to run them on.
-        folder: Where to leave feeds and the reference's answers, for other back ends to be compared with.
+        folder: Where to leave feeds and the reference's outputs, for other back ends to be compared with.
 
     Returns:
         `parity` for each output, at its worst; `compared_on`; and `batched`, whether the first dimension of every
@@ -105,8 +96,8 @@ def prove(
     batched = all(spec.shape and spec.shape[0] is None for spec in reference.inputs)
     for position, batch in enumerate(feeds.batches):
         wanted = run_reference(reference, batch, feeds.origin)
-        save_proof(folder, position, batch, wanted)
-        results.append(compare_with(wanted, candidate, names, batch))
+        save_reference(folder, position, batch, wanted)
+        results.append(_compare_batch(wanted, candidate, names, batch))
         size = len(next(iter(batch.values()))) if batched else 0
         batched = batched and all(array.ndim and len(array) == size for array in wanted.values())
     return {"parity": worst_of(results), "compared_on": feeds.origin, "batched": batched}
@@ -127,47 +118,47 @@ def run_reference(reference: Runner, batch: Mapping[str, Array], origin: str) ->
         ) from error
 
 
-def save_proof(folder: Path, position: int, feeds: Mapping[str, Array], answers: Mapping[str, Array]) -> None:
-    """Leave one request and the reference's answer for other back ends to be compared with."""
-    save_arrays(folder / f"feeds-{position}.npz", feeds)
-    save_arrays(folder / f"answers-{position}.npz", answers)
+def save_reference(folder: Path, position: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    """Leave one request and the reference's outputs for other back ends to be compared with."""
+    save_arrays(folder / _FEEDS_FILE.format(position), feeds)
+    save_arrays(folder / _OUTPUTS_FILE.format(position), outputs)
 
 
 def saved_feeds(folder: Path) -> Feeds:
-    """The requests that `save_proof` left."""
-    files = sorted(folder.glob("feeds-*.npz"), key=lambda file: int(file.stem.partition("-")[2]))
-    return Feeds(tuple(load_arrays(file) for file in files), "what the part before gives")
+    """Load the requests that `save_reference` left, in their order."""
+    count = len(list(folder.glob(_FEEDS_FILE.format("*"))))
+    batches = (load_arrays(folder / _FEEDS_FILE.format(position)) for position in range(count))
+    return Feeds(tuple(batches), "what the part before gives")
 
 
-def prove_again(candidate: Runner, names: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, Any]:
-    """Compare another back end with the answers that `prove` left."""
+def compare_saved(candidate: Runner, names: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, Any]:
+    """Compare a model with the reference outputs that `compare_models` left."""
     results = []
-    for file in sorted(folder.glob("feeds-*.npz")):
-        wanted = load_arrays(file.with_name(file.name.replace("feeds", "answers")))
-        results.append(compare_with(wanted, candidate, names, load_arrays(file)))
+    for position, batch in enumerate(saved_feeds(folder).batches):
+        wanted = load_arrays(folder / _OUTPUTS_FILE.format(position))
+        results.append(_compare_batch(wanted, candidate, names, batch))
     return {"parity": worst_of(results)}
 
 
-def compare_with(
+def _compare_batch(
     wanted: Mapping[str, Array], candidate: Runner, names: Mapping[str, Mapping[str, str]], batch: Mapping[str, Array]
 ) -> dict[str, dict[str, Any]]:
-    """Run a candidate on one batch and compare it with the reference's answers.
+    """Run a candidate on one batch and compare it with the reference's outputs."""
+    found = candidate.run({names["inputs"][name]: array for name, array in batch.items()})
+    return compare_outputs(wanted, {name: found[names["outputs"][name]] for name in wanted})
+
+
+def compare_outputs(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
+    """Compare outputs with the reference's.
 
     Returns:
-        For each output what `compare` says, and for outputs that are no floating-point numbers `unequal_share`.
+        For each output what `compare` says, its `error`, and for outputs of no floating-point type `unequal_share`.
     """
-    found = candidate.run({names["inputs"][name]: array for name, array in batch.items()})
-    answers = {name: found[names["outputs"][name]] for name in wanted}
-    return compare_answers(wanted, answers)
-
-
-def compare_answers(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
-    """Compare answers; see `compare_with`."""
     return {name: _figures(parity, wanted[name], found[name]) for name, parity in compare(wanted, found).items()}
 
 
 def worst_of(results: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Of several comparisons, for each output the worst."""
+    """Return the worst of several comparisons, for each output."""
     return {
         name: dict(max((result[name] for result in results), key=lambda figures: float(figures["error"])))
         for name in results[0]
@@ -175,7 +166,7 @@ def worst_of(results: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, di
 
 
 def check_parity(parity: Mapping[str, Mapping[str, Any]], tolerance: float, what: str) -> float:
-    """Refuse answers that differ by more than the tolerance.
+    """Refuse outputs that differ by more than the tolerance.
 
     Returns:
         The largest error.
@@ -191,7 +182,7 @@ def check_parity(parity: Mapping[str, Mapping[str, Any]], tolerance: float, what
     ]
     if wrong:
         raise ParityRefusedError(
-            f"{what} answers differently from the source, by more than {tolerance:g} of the largest value",
+            f"the outputs of {what} differ from the source's by more than {tolerance:g} of the largest value",
             details=wrong,
             hint="compare on real data with --examples, or allow more with --tolerance",
         )
@@ -203,7 +194,7 @@ def _holes(figures: Mapping[str, Any]) -> int:
 
 
 def _figures(parity: OutputParity, wanted: Array, found: Array) -> dict[str, Any]:
-    """The error of numbers is relative to the largest; that of classes, strings and truths the share that differs."""
+    """Return the figures of one output; errors of floats are relative to the largest, others the share that differs."""
     figures = attrs.asdict(parity)
     if is_float(wanted.dtype):
         return {**figures, "error": parity.relative_error}
@@ -221,23 +212,15 @@ def _synthetic(
         sizes = [size or (known[place] if known else UNKNOWN_SIZE) for place, size in enumerate(spec.shape)]
         if spec.shape and spec.shape[0] is None:
             sizes[0] = batch
-        feeds[spec.name] = _random(rng, spec.dtype, sizes, text)
+        is_string = spec.dtype == "string"
+        feeds[spec.name] = np.full(sizes, text, object) if is_string else synthetic_array(rng, spec.dtype, sizes)
     return feeds
 
 
-def _random(rng: np.random.Generator, dtype: str, shape: Sequence[int], text: bytes) -> Array:
-    if dtype == "string":
-        return np.full(shape, text, object)
-    wanted = numpy_dtype(dtype)
-    if is_float(wanted):
-        return np.asarray(rng.random(shape), wanted)
-    return np.asarray(rng.integers(0, 2, shape), wanted)
-
-
-def _image_file(operation: str) -> bytes:
-    """A synthetic image file, in the form that an operation decodes."""
+def _image_file(op: str) -> bytes:
+    """Make a synthetic image file, in the format that an op decodes."""
     import tensorflow as tf
 
     pixels = np.random.default_rng(_SEED).integers(0, 256, (UNKNOWN_SIZE, UNKNOWN_SIZE, 3), np.uint8)
-    encode = tf.io.encode_png if operation == "DecodePng" else tf.io.encode_jpeg
+    encode = tf.io.encode_png if op == "DecodePng" else tf.io.encode_jpeg
     return bytes(encode(pixels).numpy())

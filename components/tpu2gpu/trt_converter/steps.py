@@ -10,13 +10,14 @@ import attrs
 
 from tpu2gpu.errors import UnsupportedError, UsageError
 from tpu2gpu.progress import Progress
+from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.running.local.external_data import DATA_SUFFIX
 from tpu2gpu.storage.publishing import Staging, describe_source
 from tpu2gpu.trt_converter.backends.engine import build_and_run, fitted_profiles
 from tpu2gpu.trt_converter.layouts.readme import glance
 from tpu2gpu.trt_converter.layouts.serving_folder import ONNX_FILE, findings_of, lay_out, make_plan
 from tpu2gpu.trt_converter.onnx import convert as onnx
-from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, TOLERANCES, check_parity
+from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, check_parity
 from tpu2gpu.trt_converter.profiles import compared_sizes
 from tpu2gpu.trt_converter.request import Request
 
@@ -39,12 +40,12 @@ def convert_into(staging: Staging, request: Request, progress: Progress) -> dict
         "backends": [attrs.asdict(availability) for availability in backend.seen],
         "no_engine_because": backend.why_not,
     }
-    with tempfile.TemporaryDirectory() as proof:
+    with tempfile.TemporaryDirectory() as references:
         progress("converting to ONNX and comparing", 0, _STEPS)
-        converted, onnx_rss = _to_onnx(staging, request, Path(proof))
+        converted, onnx_rss = _to_onnx(staging, request, Path(references))
         if request.options.int8:
             progress("quantising", 0, _STEPS)
-            converted, int8_rss = _to_int8(staging, request, converted, Path(proof))
+            converted, int8_rss = _to_int8(staging, request, converted, Path(references))
             onnx_rss = max(onnx_rss, int8_rss)
         tolerance = _tolerance(request, converted["precision"])
         error = check_parity(converted["parity"], tolerance, f"{ONNX_FILE} in ONNX Runtime")
@@ -54,7 +55,7 @@ def convert_into(staging: Staging, request: Request, progress: Progress) -> dict
         engine, engine_rss, why_not = None, 0, backend.why_not
         if backend.builds_engine:
             progress("building the engine", 1, _STEPS)
-            engine, engine_rss, why_not = build_and_run(staging, request, converted, profiles, Path(proof))
+            engine, engine_rss, why_not = build_and_run(staging, request, converted, profiles, Path(references))
         if engine is not None and "executed" in engine:
             error = max(error, check_parity(engine["executed"]["parity"], tolerance, "the engine"))
     progress("writing the serving folder", 2, _STEPS)
@@ -67,7 +68,7 @@ def convert_into(staging: Staging, request: Request, progress: Progress) -> dict
     return findings
 
 
-def _to_onnx(staging: Staging, request: Request, proof: Path) -> tuple[dict[str, Any], int]:
+def _to_onnx(staging: Staging, request: Request, references: Path) -> tuple[dict[str, Any], int]:
     converted, rss = request.in_child(
         "tpu2gpu.trt_converter.partition.convert_parts:convert",
         "the conversion to ONNX",
@@ -76,7 +77,7 @@ def _to_onnx(staging: Staging, request: Request, proof: Path) -> tuple[dict[str,
         signature=request.options.signature,
         opset=request.options.opset,
         onnx_path=str(staging.folder / ONNX_FILE),
-        proof_folder=str(proof),
+        reference_folder=str(references),
         sizes=[compared_sizes(profile) for profile in request.profiles or [{}]],
         examples=list(request.options.examples),
         features=request.features,
@@ -89,7 +90,9 @@ def _to_onnx(staging: Staging, request: Request, proof: Path) -> tuple[dict[str,
     return converted, rss
 
 
-def _to_int8(staging: Staging, request: Request, converted: dict[str, Any], proof: Path) -> tuple[dict[str, Any], int]:
+def _to_int8(
+    staging: Staging, request: Request, converted: dict[str, Any], references: Path
+) -> tuple[dict[str, Any], int]:
     """Put a quantised file in the place of the one in float32, which has been compared with the source by then."""
     if converted["precision"] != "float32":
         raise UsageError(
@@ -102,14 +105,16 @@ def _to_int8(staging: Staging, request: Request, converted: dict[str, Any], proo
             f"of {request.options.max_onnx_bytes:,} holds",
             hint="leave --int8 out, and cast the model to float16 instead",
         )
-    check_parity(converted["parity"], TOLERANCES["float32"], f"{ONNX_FILE} in ONNX Runtime, before quantisation,")
+    check_parity(
+        converted["parity"], conversion_tolerance("float32"), f"{ONNX_FILE} in ONNX Runtime, before quantisation,"
+    )
     options = request.options
     found, rss = request.in_child(
         "tpu2gpu.trt_converter.onnx.quantize:quantise",
         "the quantisation",
         onnx.ENVIRONMENT,
         onnx_path=str(path),
-        proof_folder=str(proof),
+        reference_folder=str(references),
         names=converted["onnx_names"],
         per_channel=options.int8_per_channel,
         exclude=list(options.int8_exclude),
@@ -121,4 +126,4 @@ def _to_int8(staging: Staging, request: Request, converted: dict[str, Any], proo
 
 def _tolerance(request: Request, precision: str) -> float:
     given = request.options.tolerance
-    return TOLERANCES.get(precision, TOLERANCES["float32"]) if given is None else given
+    return conversion_tolerance(precision) if given is None else given

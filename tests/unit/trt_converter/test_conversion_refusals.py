@@ -149,13 +149,13 @@ def onnx_model(*nodes: Any, dtype: int = TensorProto.FLOAT, path: Path | None = 
 
 
 def convert(source: Path, folder: Path) -> None:
-    (folder / "proof").mkdir()
+    (folder / "references").mkdir()
     onnx.convert(
         source=str(source),
         signature="serving_default",
         opset=17,
         onnx_path=str(folder / "model.onnx"),
-        proof_folder=str(folder / "proof"),
+        reference_folder=str(folder / "references"),
         sizes=[{"batches": [1], "shapes": {}}],
         examples=[],
         features={},
@@ -238,7 +238,7 @@ def test_a_file_that_cannot_be_quantised_is_said_to_be_so(tmp_path: Path) -> Non
     with pytest.raises(ConversionError, match="ONNX Runtime cannot quantise the model"):
         quantise(
             onnx_path=str(tmp_path / "m.onnx"),
-            proof_folder=str(tmp_path),
+            reference_folder=str(tmp_path),
             names={"inputs": {}, "outputs": {}},
             per_channel=True,
             exclude=[],

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from tpu2gpu.latency_evaluator.accuracy.tolerances import default_limit
 from tpu2gpu.latency_evaluator.budgets.quality import Worst, largest, smallest
 from tpu2gpu.latency_evaluator.results import Check, Verdict
 from tpu2gpu.latency_evaluator.statistics.intervals import clopper_pearson_lower
+from tpu2gpu.running.comparison.tolerances import default_budget
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
@@ -64,7 +64,7 @@ def _finite_outputs(evidence: Evidence) -> Check:
 
 
 def _relative_error(budgets: Budgets, evidence: Evidence) -> Check | None:
-    limit, why = default_limit(*evidence.precisions)
+    limit, why = default_budget(*evidence.precisions)
     if budgets.max_relative_error is not None:
         limit, why = budgets.max_relative_error, ""
     if evidence.parity and not evidence.numbers:

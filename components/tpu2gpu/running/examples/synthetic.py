@@ -1,9 +1,14 @@
-"""Synthetic requests, for models that nobody has examples for: they measure time, and nothing of the answers' worth."""
+"""Synthetic inputs, for models that nobody has examples for: they measure time, and find gross faults of a conversion.
+
+One distribution serves every caller, chosen to be valid for as many models as can be: floats in [0, 1) are pixels and
+probabilities, and neither logarithms nor roots make NaN of them; the integers 0 and 1 are indices of every table with
+two rows, where a larger one may be none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,11 +19,11 @@ from tpu2gpu.running.examples.feeds import Array, Examples
 if TYPE_CHECKING:
     from tpu2gpu.running.runner import TensorSpec
 
-_LEAST, _BEYOND = 0, 100  # integers stay where an index of a small table would
+DISTRIBUTION = "numbers in [0, 1), integers 0 and 1"
 
 
 def make_examples(inputs: Sequence[TensorSpec], count: int, seed: int) -> Examples:
-    """Random feeds: floats of the standard normal distribution, integers from 0 to 99, booleans of either value.
+    """Make synthetic examples: floats uniform in [0, 1), integers 0 and 1, either boolean.
 
     Args:
         inputs: The model's inputs, batch dimension first.
@@ -29,25 +34,19 @@ def make_examples(inputs: Sequence[TensorSpec], count: int, seed: int) -> Exampl
         UnsupportedError: An input has a size that is not known, or holds strings.
     """
     unfit = [
-        f"{spec}: {'strings cannot be generated' if spec.dtype == 'string' else 'its shape is not known'}"
+        f"{spec}: {'there are no synthetic strings' if spec.dtype == 'string' else 'its shape is not known'}"
         for spec in inputs
         if spec.dtype == "string" or not spec.shape or None in spec.shape[1:]
     ]
     if unfit:
-        raise UnsupportedError("requests cannot be generated", details=unfit, hint="give --examples")
+        raise UnsupportedError("synthetic requests cannot be made", details=unfit, hint="give --examples")
     rng = np.random.default_rng(seed)
-    return Examples({spec.name: _values(rng, spec, count) for spec in inputs}, None, count)
+    shapes = {spec.name: (count, *(size for size in spec.shape[1:] if size is not None)) for spec in inputs}
+    return Examples({spec.name: synthetic_array(rng, spec.dtype, shapes[spec.name]) for spec in inputs}, None, count)
 
 
-def _values(rng: np.random.Generator, spec: TensorSpec, count: int) -> Array:
-    shape = (count, *(size for size in spec.shape[1:] if size is not None))
-    dtype = numpy_dtype(spec.dtype)
-    made: Any
-    if dtype.kind == "b":
-        made = rng.integers(2, size=shape)
-    elif is_float(dtype) or dtype.kind == "c":
-        made = rng.standard_normal(shape)
-    else:
-        made = rng.integers(_LEAST, _BEYOND, size=shape)
-    array: Array = made.astype(dtype)
-    return array
+def synthetic_array(rng: np.random.Generator, dtype: str, shape: Sequence[int]) -> Array:
+    """Draw an array of a type that is no string."""
+    wanted = numpy_dtype(dtype)
+    drawn = rng.random(shape) if is_float(wanted) or wanted.kind == "c" else rng.integers(0, 2, shape)
+    return np.asarray(drawn, wanted)

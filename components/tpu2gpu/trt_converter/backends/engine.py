@@ -40,7 +40,7 @@ def fitted_profiles(request: Request, converted: Mapping[str, Any]) -> list[Prof
 
 
 def build_and_run(
-    staging: Staging, request: Request, converted: Mapping[str, Any], profiles: Sequence[Profile], proof: Path
+    staging: Staging, request: Request, converted: Mapping[str, Any], profiles: Sequence[Profile], references: Path
 ) -> tuple[dict[str, Any] | None, int, str]:
     """Build the engine, and run it where this machine's GPU can.
 
@@ -61,7 +61,7 @@ def build_and_run(
         why = ": ".join([error.message, *error.details[:1]])
         staging.report.update(no_engine_because=why, engine_refused=error.to_json())
         return None, 0, why
-    executed = _run(request, engine, converted["onnx_names"], staging.folder, proof)
+    executed = _run(request, engine, converted["onnx_names"], staging.folder, references)
     if executed is not None:
         engine["executed"] = executed
     staging.report["engine"] = {**engine, "peak_rss_bytes": rss}
@@ -105,7 +105,7 @@ def refuse_float64(converted: Mapping[str, Any]) -> None:
 
 
 def _run(
-    request: Request, engine: Mapping[str, Any], names: Mapping[str, Any], folder: Path, proof: Path
+    request: Request, engine: Mapping[str, Any], names: Mapping[str, Any], folder: Path, references: Path
 ) -> dict[str, Any] | None:
     """What comes of running the engine here; None where no GPU can."""
     gpus = find_gpus()
@@ -118,6 +118,6 @@ def _run(
         library=engine["library"],
         engine_path=str(folder / ENGINE_FILES[engine["library"]]),
         names=names,
-        proof_folder=str(proof),
+        reference_folder=str(references),
     )
     return dict(executed)

@@ -104,7 +104,7 @@ def build_engine(
 
 
 def run_engine(
-    *, library: str, engine_path: str, names: Mapping[str, Mapping[str, str]], proof_folder: str
+    *, library: str, engine_path: str, names: Mapping[str, Mapping[str, str]], reference_folder: str
 ) -> dict[str, Any]:
     """Run an engine on this machine's GPU and compare it with TensorFlow's answers.
 
@@ -116,11 +116,11 @@ def run_engine(
         SourceError: TensorRT does not load it.
     """
     from tpu2gpu.running.local.engine_runner import EngineRunner
-    from tpu2gpu.trt_converter.parity import prove_again
+    from tpu2gpu.trt_converter.parity import compare_saved
 
     runner = EngineRunner(engine_path, library=LIBRARIES[library])
     try:
-        return {**prove_again(runner, names, Path(proof_folder)), "ran_on": runner.describe()}
+        return {**compare_saved(runner, names, Path(reference_folder)), "ran_on": runner.describe()}
     finally:
         runner.close()
 

@@ -27,7 +27,7 @@ from tpu2gpu.trt_converter.onnx.external_data import (
 from tpu2gpu.trt_converter.onnx.freeze import FrozenGraph, check_types, frozen_graph
 from tpu2gpu.trt_converter.onnx.op_handlers import register_handlers
 from tpu2gpu.trt_converter.onnx.validate import check_onnx, check_operations, describe_onnx
-from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, feeds_for, prove, saved_feeds
+from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, compare_models, feeds_for, saved_feeds
 from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
 
 ENVIRONMENT = {
@@ -43,7 +43,7 @@ def convert(
     signature: str,
     opset: int,
     onnx_path: str,
-    proof_folder: str,
+    reference_folder: str,
     sizes: list[dict[str, Any]],
     examples: list[str],
     features: Mapping[str, str],
@@ -59,7 +59,7 @@ def convert(
         signature: Which signature.
         opset: The version of ONNX's operations.
         onnx_path: The file to write.
-        proof_folder: Where to leave the feeds and TensorFlow's answers.
+        reference_folder: Where to leave the feeds and TensorFlow's outputs.
         sizes: What to compare at, see `feeds_for`.
         examples: Files of examples to compare on; synthetic inputs when empty.
         features: The examples' feature for an input of another name.
@@ -95,14 +95,14 @@ def convert(
         if given
         else feeds_for(reference.inputs, sizes=sizes, examples=examples, features=features, limit=limit)
     )
-    proof = prove(reference, candidate, names, feeds, Path(proof_folder))
+    parity = compare_models(reference, candidate, names, feeds, Path(reference_folder))
     return {
         "signature": signature,
         "inputs": [spec.to_json() for spec in reference.inputs],
         "outputs": [spec.to_json() for spec in reference.outputs],
         "onnx_names": names,
         **describe_onnx(model.proto),
-        **proof,
+        **parity,
         "size_bytes": size_bytes,
         "conversion_s": converted - started,
         "parity_s": time.perf_counter() - converted,

@@ -20,7 +20,7 @@ from tpu2gpu.errors import ConversionError, ExamplesError, UsageError
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.trt_converter.onnx.validate import check_onnx, describe_onnx
-from tpu2gpu.trt_converter.parity import prove_again, saved_feeds
+from tpu2gpu.trt_converter.parity import compare_saved, saved_feeds
 
 METHODS = ("minmax", "entropy", "percentile")
 _QUANTISED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -30,7 +30,7 @@ _SHOWN = 50
 def quantise(
     *,
     onnx_path: str,
-    proof_folder: str,
+    reference_folder: str,
     names: Mapping[str, Mapping[str, str]],
     per_channel: bool,
     exclude: list[str],
@@ -40,7 +40,7 @@ def quantise(
 
     Args:
         onnx_path: The ONNX file, which computes in float32.
-        proof_folder: Feeds to calibrate on, and the reference's answers to compare with.
+        reference_folder: Feeds to calibrate on, and the reference's answers to compare with.
         names: The file's names of inputs and outputs.
         per_channel: A scale for each channel of a weight, instead of one for all.
         exclude: What stays as it is: kinds of operation, names of tensors, or patterns of nodes' names.
@@ -59,7 +59,7 @@ def quantise(
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     started = time.perf_counter()
-    feeds = [_renamed(batch, names["inputs"]) for batch in saved_feeds(Path(proof_folder)).batches]
+    feeds = [_renamed(batch, names["inputs"]) for batch in saved_feeds(Path(reference_folder)).batches]
     calibrating = feeds[1:] or feeds  # all of one size, as histograms want them; the first batch is smaller
     with tempfile.TemporaryDirectory() as scratch:
         prepared, quantised = str(Path(scratch) / "prepared.onnx"), str(Path(scratch) / "quantised.onnx")
@@ -108,7 +108,7 @@ def quantise(
     runner = OnnxRunner(onnx_path, providers=["CPUExecutionProvider"])
     return {
         **describe_onnx(model),
-        **prove_again(runner, names, Path(proof_folder)),
+        **compare_saved(runner, names, Path(reference_folder)),
         "size_bytes": Path(onnx_path).stat().st_size,
         "quantised": kept,
         "excluded": sorted(excluded),

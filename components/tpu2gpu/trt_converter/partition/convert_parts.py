@@ -17,17 +17,17 @@ from tpu2gpu.errors import ConversionError, ParityRefusedError, Tpu2GpuError, Un
 from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.running.arrays import Array
+from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.parity import (
-    TOLERANCES,
     check_parity,
-    compare_answers,
+    compare_outputs,
     feeds_for,
     run_reference,
-    save_proof,
+    save_reference,
     worst_of,
 )
 from tpu2gpu.trt_converter.partition.assignment import place
@@ -46,7 +46,7 @@ def convert(
     source: str,
     signature: str,
     onnx_path: str,
-    proof_folder: str,
+    reference_folder: str,
     profiles: list[Profile],
     for_engine: bool,
     **more: Any,
@@ -57,7 +57,7 @@ def convert(
         source: The SavedModel's folder.
         signature: Which signature.
         onnx_path: The file to write; parts that are no ONNX file lie beside it.
-        proof_folder: Where to leave the feeds and answers of what `onnx_path` holds.
+        reference_folder: Where to leave the feeds and answers of what `onnx_path` holds.
         profiles: What `--profile` says, of the model's inputs or of those of its core.
         for_engine: Whether an engine shall run it, which takes less than ONNX Runtime does.
         more: What `onnx.convert` takes beside.
@@ -69,7 +69,7 @@ def convert(
     Raises:
         Tpu2GpuError: See `onnx.convert`, `place` and `check_names`.
     """
-    arguments = {"signature": signature, "onnx_path": onnx_path, "proof_folder": proof_folder, **more}
+    arguments = {"signature": signature, "onnx_path": onnx_path, "reference_folder": reference_folder, **more}
     found, why_whole = _find_parts(source, signature, for_engine=for_engine)
     if found is not None:
         (core,) = (part for part in found[1].parts if part.name == "core")
@@ -111,7 +111,7 @@ class _Conversion:
     def __init__(self, source: str, arguments: dict[str, Any], model: ServingModel, parts: Split) -> None:
         self._arguments, self._parts = arguments, parts
         self._folder = Path(arguments["onnx_path"]).parent / PARTS_FOLDER
-        self._proof = Path(arguments["proof_folder"])
+        self._references = Path(arguments["reference_folder"])
         self._reference = SavedModelRunner(source, signature=arguments["signature"])
         self._feeds = feeds_for(
             self._reference.inputs,
@@ -126,7 +126,7 @@ class _Conversion:
         runners: dict[str, Runner] = {part.name: self._in_tensorflow(part, wires) for part in self._parts.parts}
         self._check(answers, wires, _SAME, "the model, cut into parts,")
         written = time.perf_counter()
-        core = self._to_onnx("core", Path(self._arguments["onnx_path"]), self._proof)
+        core = self._to_onnx("core", Path(self._arguments["onnx_path"]), self._references)
         described = {}
         for part in self._parts.parts:
             described[part.name] = self._describe(part, runners[part.name], wires)
@@ -155,7 +155,7 @@ class _Conversion:
         return {**core, "batched": batched, "compared_on": self._feeds.origin, "split": facts, "whole_because": ""}
 
     def _in_tensorflow(self, part: Part, wires: list[dict[str, Array]]) -> Runner:
-        """Write a part as a SavedModel, run it, and leave what it took and gave for the proof of its conversion."""
+        """Write a part as a SavedModel, run it, and leave what it took and gave to compare its conversion with."""
         settle_shapes(part, self._arguments["signature"], wires)
         home = self._folder / part.name
         home.mkdir(parents=True)
@@ -165,17 +165,22 @@ class _Conversion:
             taken = {name: batch[name] for name in part.wires_in}
             given = runner.run(taken)
             if part.name != "pre":
-                save_proof(self._proof_of(part.name), position, taken, given)
+                save_reference(self._reference_folder(part.name), position, taken, given)
             batch.update(given)
         return runner
 
-    def _proof_of(self, name: str) -> Path:
-        folder = self._proof if name == "core" else self._proof / name
+    def _reference_folder(self, name: str) -> Path:
+        folder = self._references if name == "core" else self._references / name
         folder.mkdir(exist_ok=True)
         return folder
 
-    def _to_onnx(self, name: str, path: Path, proof: Path) -> dict[str, Any]:
-        arguments = {**self._arguments, "onnx_path": str(path), "proof_folder": str(proof), "given": str(proof)}
+    def _to_onnx(self, name: str, path: Path, references: Path) -> dict[str, Any]:
+        arguments = {
+            **self._arguments,
+            "onnx_path": str(path),
+            "reference_folder": str(references),
+            "given": str(references),
+        }
         return onnx.convert(source=str(self._folder / name), **arguments)
 
     def _post_to_onnx(self, described: dict[str, Any], in_tensorflow: Runner) -> Runner:
@@ -184,8 +189,8 @@ class _Conversion:
         home.mkdir()
         path = home / "model.onnx"
         try:
-            found = self._to_onnx("post", path, self._proof_of("post"))
-            check_parity(found["parity"], TOLERANCES["float32"], "the last part in ONNX Runtime")
+            found = self._to_onnx("post", path, self._reference_folder("post"))
+            check_parity(found["parity"], conversion_tolerance("float32"), "the last part in ONNX Runtime")
         except (ConversionError, ParityRefusedError, UnsupportedError) as error:
             shutil.rmtree(home)
             described["in_tensorflow_because"] = error.message
@@ -210,7 +215,7 @@ class _Conversion:
     def _compare(self, answers: Sequence[Mapping[str, Array]], wires: Sequence[Mapping[str, Array]]) -> dict[str, Any]:
         names = self._parts.answers
         pairs = zip(answers, wires, strict=True)
-        return worst_of([compare_answers(a, {name: found[names[name]] for name in a}) for a, found in pairs])
+        return worst_of([compare_outputs(a, {name: found[names[name]] for name in a}) for a, found in pairs])
 
     def _check(
         self, answers: Sequence[Mapping[str, Array]], wires: Sequence[Mapping[str, Array]], tolerance: float, what: str

@@ -25,7 +25,7 @@ _REWRITTEN = LOOP_OPS | {"TensorArrayV3", "TensorArrayReadV3", "TensorArrayWrite
 _REWRITTEN |= {"TensorArrayGatherV3", "TensorArraySizeV3", "EmptyTensorList", "ReadVariableOp", "VarHandleOp"}
 _REWRITTEN |= {"Const", "NoOp", "Assert", "Placeholder", "PlaceholderWithDefault", "ResourceGather", "VariableShape"}
 _SHAPES = frozenset(["Shape", "ShapeN", "Size", "Rank", "TensorListLength"])
-_IMAGE_DECODE_OPS = frozenset(["DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg", "DecodeGif"])
+_IMAGE_DECODERS = frozenset(["DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg", "DecodeGif"])
 
 
 def refused_nodes(model: ServingModel, *, for_engine: bool) -> dict[str, str]:
@@ -54,7 +54,7 @@ def refused_nodes(model: ServingModel, *, for_engine: bool) -> dict[str, str]:
 def image_decode_op(model: ServingModel) -> str:
     """The operation by which the model decodes image files; nothing where it decodes none."""
     everywhere = [*model.nodes.values(), *(node for body in model.functions.values() for node in body.node_def)]
-    return next((str(node.op) for node in everywhere if node.op in _IMAGE_DECODE_OPS), "")
+    return next((str(node.op) for node in everywhere if node.op in _IMAGE_DECODERS), "")
 
 
 def uncut(model: ServingModel) -> set[tuple[str, str]]:
@@ -111,7 +111,7 @@ def _why_of_body(
 
 
 def _why_of_op(op: str, known: frozenset[str], *, for_engine: bool) -> str:
-    if op in _IMAGE_DECODE_OPS:
+    if op in _IMAGE_DECODERS:
         return "decodes image files"
     if "HashTable" in op or op.startswith("LookupTable"):
         return "a table of keys and values"

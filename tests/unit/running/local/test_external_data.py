@@ -119,13 +119,13 @@ def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
 
 
 def converted(source: Path, folder: Path, limit_bytes: int) -> dict[str, Any]:
-    (folder / "proof").mkdir(parents=True)
+    (folder / "references").mkdir(parents=True)
     return onnx.convert(
         source=str(source),
         signature="serving_default",
         opset=17,
         onnx_path=str(folder / "model.onnx"),
-        proof_folder=str(folder / "proof"),
+        reference_folder=str(folder / "references"),
         sizes=[{"batches": [1, 2], "shapes": {}}],
         examples=[],
         features={},

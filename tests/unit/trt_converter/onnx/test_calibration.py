@@ -99,7 +99,7 @@ def two_products(folder: Path) -> dict[str, Any]:
     """Two matrix products as `dense` and `head`, `x` [?, 4] -> `y` [?, 4], with feeds of 1 and twice 8 rows."""
     from onnx import TensorProto, helper, numpy_helper
 
-    from tpu2gpu.trt_converter.parity import save_proof
+    from tpu2gpu.trt_converter.parity import save_reference
 
     random = np.random.default_rng(5)
     weights = random.normal(size=(4, 4)).astype(np.float32)
@@ -114,10 +114,10 @@ def two_products(folder: Path) -> dict[str, Any]:
     (folder / "m.onnx").write_bytes(model.SerializeToString())
     for number, rows in enumerate((1, 8, 8)):
         feed = random.random((rows, 4), np.float32)
-        save_proof(folder, number, {"x": feed}, {"y": np.maximum(feed @ weights, 0) @ weights})
+        save_reference(folder, number, {"x": feed}, {"y": np.maximum(feed @ weights, 0) @ weights})
     return {
         "onnx_path": str(folder / "m.onnx"),
-        "proof_folder": str(folder),
+        "reference_folder": str(folder),
         "names": {"inputs": {"x": "x"}, "outputs": {"y": "y"}},
         "per_channel": True,
         "exclude": [],
@@ -156,7 +156,7 @@ def test_the_ranking_names_tensors_and_nodes_that_can_be_excluded(tmp_path: Path
 def test_patterns_must_fit_and_leave_something(tmp_path: Path, exclude: list[str], error: Any, message: str) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
-    from tpu2gpu.trt_converter.parity import save_proof
+    from tpu2gpu.trt_converter.parity import save_reference
 
     weights = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy")
@@ -164,11 +164,11 @@ def test_patterns_must_fit_and_leave_something(tmp_path: Path, exclude: list[str
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     feeds = {"x": np.ones((2, 4), np.float32)}
-    save_proof(tmp_path, 0, feeds, {"y": feeds["x"]})
+    save_reference(tmp_path, 0, feeds, {"y": feeds["x"]})
     with pytest.raises(error) as caught:
         quantise(
             onnx_path=str(tmp_path / "m.onnx"),
-            proof_folder=str(tmp_path),
+            reference_folder=str(tmp_path),
             names={"inputs": {"x": "x"}, "outputs": {"y": "y"}},
             per_channel=True,
             exclude=exclude,

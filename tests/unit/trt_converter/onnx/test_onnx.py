@@ -32,13 +32,13 @@ Built = Callable[..., Path]
 
 
 def converted(source: Path, folder: Path, **changes: Any) -> dict[str, Any]:
-    (folder / "proof").mkdir()
+    (folder / "references").mkdir()
     arguments: dict[str, Any] = {
         "source": str(source),
         "signature": "serving_default",
         "opset": 17,
         "onnx_path": str(folder / "model.onnx"),
-        "proof_folder": str(folder / "proof"),
+        "reference_folder": str(folder / "references"),
         "sizes": [{"batches": [1, 8], "shapes": {}}],
         "examples": [],
         "features": {},
@@ -169,7 +169,7 @@ def test_a_newer_opset_can_be_asked_for(built: Built, tmp_path: Path) -> None:
 
 def test_answers_that_differ_are_refused_with_the_place(built: Built, tmp_path: Path) -> None:
     found = converted(built(models.noise), tmp_path)
-    with pytest.raises(ParityRefusedError, match=r"model.onnx answers differently from the source") as caught:
+    with pytest.raises(ParityRefusedError, match=r"the outputs of model.onnx differ from the source") as caught:
         largest_error(found)
     (detail,) = caught.value.details
     assert detail.startswith("y: 0.") and "at example" in detail
@@ -203,7 +203,7 @@ def test_real_examples_are_compared_when_given(built: Built, tmp_path: Path) -> 
     )
     assert found["compared_on"] == "10 examples"
     assert largest_error(found) < 1e-6
-    fed = np.load(tmp_path / "proof" / "feeds-1.npz")
+    fed = np.load(tmp_path / "references" / "feeds-1.npz")
     np.testing.assert_array_equal(fed["plain|x"], values[:8])
 
 

@@ -11,6 +11,7 @@ import attrs
 
 from tpu2gpu.hardware.cuda import find_gpus
 from tpu2gpu.progress import Progress
+from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.running.local.serving_runner import FORMAT
 from tpu2gpu.running.opening import PLAN
 from tpu2gpu.running.runner import TensorSpec
@@ -19,7 +20,7 @@ from tpu2gpu.trt_converter.backends.tf_trt import build as tf_trt_building
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage, describe
 from tpu2gpu.trt_converter.backends.tf_trt.dry_run import precision_of
 from tpu2gpu.trt_converter.layouts.tf_serving import write_servable
-from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, TOLERANCES, check_parity
+from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, check_parity
 
 if TYPE_CHECKING:
     from tpu2gpu.trt_converter.request import Request
@@ -52,7 +53,7 @@ def convert_into(staging: Staging, request: Request, progress: Progress) -> dict
         "backends": [attrs.asdict(availability) for availability in request.backend.seen],
     }
     progress("building engines in TensorFlow, and comparing", 0, _STEPS)
-    with tempfile.TemporaryDirectory() as proof:
+    with tempfile.TemporaryDirectory() as references:
         built, rss = request.in_child(
             "tpu2gpu.trt_converter.backends.tf_trt.build:convert",
             "TF-TRT",
@@ -66,10 +67,10 @@ def convert_into(staging: Staging, request: Request, progress: Progress) -> dict
             examples=list(options.examples),
             features=request.features,
             limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
-            proof_folder=proof,
+            reference_folder=references,
         )
     staging.report["tf_trt"] = {**built, "peak_rss_bytes": rss}
-    tolerance = TOLERANCES[precision] if options.tolerance is None else options.tolerance
+    tolerance = conversion_tolerance(precision) if options.tolerance is None else options.tolerance
     error = check_parity(built["parity"], tolerance, "the SavedModel with engines")
     progress("writing the serving folder", 1, _STEPS)
     coverage = EngineCoverage.from_json(built["coverage"])

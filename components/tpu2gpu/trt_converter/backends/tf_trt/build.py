@@ -16,7 +16,7 @@ from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage, coverage_of
 from tpu2gpu.trt_converter.backends.tf_trt.segment import PRECISIONS, PROFILE_STRATEGY, check_tensorflow, printed
-from tpu2gpu.trt_converter.parity import feeds_for, prove
+from tpu2gpu.trt_converter.parity import compare_models, feeds_for
 from tpu2gpu.trt_converter.partition.costs import costs_of_graph
 from tpu2gpu.trt_converter.partition.unsupported_ops import image_decode_op
 from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
@@ -36,7 +36,7 @@ def convert(
     examples: Sequence[str],
     features: Mapping[str, str],
     limit: int,
-    proof_folder: str,
+    reference_folder: str,
 ) -> dict[str, Any]:
     """Convert a SavedModel; the arguments and the result are plain data.
 
@@ -50,10 +50,10 @@ def convert(
         examples: Files of examples to compare and to calibrate on.
         features: The examples' feature for an input of another name.
         limit: Read no more examples than this.
-        proof_folder: Where to leave feeds and answers.
+        reference_folder: Where to leave feeds and answers.
 
     Returns:
-        `coverage`; `parity`, `compared_on` and `batched` as `prove` gives them; the signature's `inputs` and
+        `coverage`; `parity`, `compared_on` and `batched` as `compare_models` gives them; the signature's `inputs` and
         `outputs`; sizes, seconds and versions.
 
     Raises:
@@ -84,7 +84,9 @@ def convert(
         side: {spec.name: spec.name for spec in specs}
         for side, specs in (("inputs", reference.inputs), ("outputs", reference.outputs))
     }
-    found = prove(reference, SavedModelRunner(target, signature=signature), names, feeds, Path(proof_folder))
+    found = compare_models(
+        reference, SavedModelRunner(target, signature=signature), names, feeds, Path(reference_folder)
+    )
     return {
         **found,
         "coverage": coverage.to_json(),

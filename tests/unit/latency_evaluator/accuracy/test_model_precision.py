@@ -1,4 +1,4 @@
-"""The precision of a model is read from the model, and decides how far it may be from its source."""
+"""The precision of a model is read from the model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.models.evaluation_models import onnx_model, serving_folder
-from tpu2gpu.latency_evaluator.accuracy.tolerances import LIMITS, default_limit, find_precision
+from tpu2gpu.latency_evaluator.accuracy.model_precision import find_precision
 
 
 def test_an_onnx_file_in_float32(tmp_path):
@@ -48,15 +48,3 @@ def test_a_saved_model_by_its_graph(tmp_path, dtype, precision):
     model = Model()
     tf.saved_model.save(model, str(tmp_path / "m"), signatures=model.__call__)
     assert find_precision(tmp_path / "m") == precision
-
-
-def test_the_coarser_of_two_models_decides():
-    assert default_limit("float32", "float16") == default_limit("float16", "float32")
-    assert default_limit("float32", "float16")[0] == LIMITS["float16"][0]
-    assert default_limit("bfloat16", "float16")[0] == LIMITS["bfloat16"][0]
-    assert default_limit("float32", "float32")[1].startswith("float32: ")
-
-
-def test_a_coarser_precision_is_allowed_no_less():
-    limits = [limit for limit, _ in LIMITS.values()]
-    assert limits == sorted(limits, reverse=True)

@@ -1,4 +1,4 @@
-"""In which precision a model computes, and how far from its source it may be for that."""
+"""The number type that a model computes in."""
 
 from __future__ import annotations
 
@@ -7,41 +7,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tpu2gpu.running.comparison.tolerances import coarsest
 from tpu2gpu.running.opening import PLAN, graph_def_file
-
-# From the coarsest to the finest. Largest |candidate - baseline| / largest |baseline|, and why so much. "Sound
-# conversions" are ResNet, MobileNet, EfficientNet, LSTM and BERT graphs with realistic weights, in ONNX Runtime against
-# TensorFlow on examples like those trained on. TF32 on a GPU rounds like float16: then 2e-2 is the limit to ask for.
-LIMITS: dict[str, tuple[float, str]] = {
-    "int8": (
-        0.2,
-        "256 levels, scaled by calibration: accuracy is the judge, this limit catches faults only",
-    ),
-    "bfloat16": (0.1, "8 significant bits round by 3.9e-3, 8 times as coarsely as float16"),
-    "float16": (
-        2e-2,
-        "11 significant bits round by 4.9e-4; sound conversions of deep networks came to 5e-4 to 1.7e-2",
-    ),
-    "float32": (
-        1e-4,
-        "24 significant bits round by 6e-8; sound conversions, which sum in another order, came to 1e-7 to 7e-5",
-    ),
-    "float64": (1e-4, "as for float32, in which kernels may sum"),
-}
-
-
-def default_limit(*precisions: str) -> tuple[float, str]:
-    """The largest relative error allowed between models of these precisions, with the reason.
-
-    The coarsest decides.
-    """
-    worst = coarsest(precisions)
-    limit, reason = LIMITS[worst]
-    return limit, f"{worst}: {reason}"
 
 
 def find_precision(path: str | os.PathLike[str]) -> str:
-    """The coarsest number type in which a model computes: of a serving folder by its plan, else by its graph.
+    """Find the coarsest number type that a model computes in: of a serving folder by its plan, else by its graph.
 
     Args:
         path: A model that a runner opens.
@@ -54,12 +25,6 @@ def find_precision(path: str | os.PathLike[str]) -> str:
     if (graph := graph_def_file(path)) is not None:
         return coarsest(_graph_def_types(graph))
     return coarsest(_onnx_types(path) if path.is_file() else _saved_model_types(path))
-
-
-def coarsest(precisions: Iterable[str]) -> str:
-    """The coarsest of some types; float32 where there are no numbers with a fraction among them."""
-    found = set(precisions)
-    return next((precision for precision in LIMITS if precision in found), "float32")
 
 
 def _saved_model_types(path: Path) -> Iterator[str]:
