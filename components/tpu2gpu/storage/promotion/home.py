@@ -17,6 +17,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,6 @@ from tpu2gpu.storage.publishing import MANIFEST, make_manifest, write_json
 
 _LOCK = ".promotion.lock"
 _STAGING = ".staging-"
-_SHORTEST_HISTORY = 2  # a server that polls may still be serving the former version
 
 
 @attrs.frozen
@@ -135,20 +136,26 @@ class ModelHome:
         append_to_ledger(self.folder, [promotion])
         return promotion
 
-    def prune(self, keep: int) -> list[int]:
-        """Remove all but the newest versions, and the parts of all but the served one and the one before it.
+    def prune(self, keep: int, grace_s: float) -> list[int]:
+        """Remove all but the newest versions, and the parts of those that no server serves any more.
 
         Args:
-            keep: How many versions stay; at least two do.
+            keep: How many versions stay; the incumbent always does.
+            grace_s: How long a server may take to see and load a version: until then the versions before it stay whole.
 
         Returns:
             The versions that went.
         """
         versions = self.versions()
-        for record in versions[:-_SHORTEST_HISTORY]:
+        done = [
+            record
+            for record, successor in pairwise(versions)
+            if (_now() - datetime.fromisoformat(successor.at)).total_seconds() >= grace_s
+        ]
+        for record in done:
             for model in record.models:
                 self._remove(self.folder / model)
-        gone = versions[: -max(keep, _SHORTEST_HISTORY)]
+        gone = [record for record in versions[: -max(keep, 1)] if record in done]
         for record in gone:
             self._remove(self.path / str(record.version))
         return [record.version for record in gone]
@@ -220,6 +227,10 @@ def find_home(folder: Path, name: str = "") -> ModelHome:
     if len(homes) > 1:
         raise UsageError(f"{folder}: several models were promoted ({names})", hint="name one with --name")
     return homes[0]
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict, check_verdict
 from tpu2gpu.storage.publishing import plain, verify_model
 
 KEEP = 5
+GRACE_S = 600.0
 _SHOWN = ("step", "options", "source", "run")
 
 
@@ -48,6 +49,7 @@ def promote_model(
     name: str = "",
     require_level: str | None = None,
     keep: int = KEEP,
+    grace_s: float = GRACE_S,
     run_name: str = "",
 ) -> PromotionResult:
     """Make a blessed model the one that servers of a promotion folder serve.
@@ -61,7 +63,8 @@ def promote_model(
         verdict: The evaluation's verdict on this very model.
         name: The model's name; the serving folder's own when not given.
         require_level: The lowest level on which the verdict may have been reached.
-        keep: How many versions stay; the incumbent and the one before it always do.
+        keep: How many versions stay; the incumbent always does.
+        grace_s: How long a server may take to see and load a version; none that it may still serve goes before.
         run_name: The run that promotes it.
 
     Raises:
@@ -112,7 +115,7 @@ def promote_model(
 
         about = {key: manifest[key] for key in _SHOWN if key in manifest}
         promotion = home.add(version, layout, fill, {**about, "promoted_digest": manifest["digest"]})
-        removed = home.prune(keep)
+        removed = home.prune(keep, grace_s)
     return PromotionResult(
         promotion=promotion, folder=home.path / str(promotion.version), changed=True, removed=tuple(removed)
     )
@@ -125,6 +128,7 @@ def roll_back(
     name: str = "",
     reason: str = "",
     keep: int = KEEP,
+    grace_s: float = GRACE_S,
     run_name: str = "",
 ) -> PromotionResult:
     """Make an earlier version the newest.
@@ -137,6 +141,7 @@ def roll_back(
         name: The model's name; need not be given where there is one.
         reason: Why, for the ledger.
         keep: How many versions stay.
+        grace_s: How long a server may take to see and load a version.
         run_name: The run that rolls back.
 
     Raises:
@@ -180,7 +185,7 @@ def roll_back(
 
         about = {key: manifest[key] for key in (*_SHOWN, "promoted_digest") if key in manifest}
         promotion = home.add(version, layout, fill, about)
-        removed = home.prune(keep)
+        removed = home.prune(keep, grace_s)
     return PromotionResult(
         promotion=promotion, folder=home.path / str(promotion.version), changed=True, removed=tuple(removed)
     )

@@ -32,11 +32,13 @@ def blessed(source: Path) -> EvaluationVerdict:
     )
 
 
-def promote(folder: Path, value: float, *, split: bool = False, keep: int = 5, run: str = "") -> PromotionResult:
+def promote(
+    folder: Path, value: float, *, split: bool = False, keep: int = 5, grace_s: float = 0, run: str = ""
+) -> PromotionResult:
     source = folder.parent / f"converted-{value}-{split}"
     if not source.exists():
         serving_folder(source, value, split=split)
-    return promote_model(source, folder, blessed(source), keep=keep, run_name=run)
+    return promote_model(source, folder, blessed(source), keep=keep, grace_s=grace_s, run_name=run)
 
 
 @pytest.fixture
@@ -78,17 +80,23 @@ def test_versions_grow_whatever_was_removed(folder: Path) -> None:
     assert promote(folder, 9).promotion.version == 6
 
 
-def test_at_least_the_incumbent_and_the_one_before_it_stay(folder: Path) -> None:
-    promote(folder, 1)
-    promote(folder, 2)
-    assert promote(folder, 3, keep=1).removed == (1,)
+def test_the_incumbent_stays_and_so_do_versions_that_a_server_may_still_serve(folder: Path) -> None:
+    promote(folder, 1, split=True)
+    assert promote(folder, 2, split=True, keep=1, grace_s=60).removed == ()
+    assert (folder / "adder_core_v1").is_dir()
+    assert promote(folder, 3, split=True, keep=1).removed == (1, 2)
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == [
+        "adder",
+        "adder_core_v3",
+        "adder_post_v3",
+    ]
 
 
 def test_the_parts_of_a_split_model_have_names_of_their_version(folder: Path) -> None:
     for value in (1, 2, 3):
         promote(folder, value, split=True)
     models = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    assert models == ["adder", "adder_core_v2", "adder_core_v3", "adder_post_v2", "adder_post_v3"]
+    assert models == ["adder", "adder_core_v3", "adder_post_v3"]
     assert 'model_name: "adder_core_v3"' in (folder / "adder" / "config.pbtxt").read_text()
     back = roll_back(folder, to=1)
     assert back.promotion.models == ("adder_core_v4", "adder_post_v4")
@@ -258,7 +266,7 @@ def test_what_a_killed_process_left_is_put_in_order_by_the_next(folder: Path) ->
     assert result.promotion.version == 4  # 3 was used
     assert [line.version for line in read_ledger(folder)] == [1, 2, 4]
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == [
-        "adder", "adder_core_v2", "adder_core_v4", "adder_post_v2", "adder_post_v4",
+        "adder", "adder_core_v4", "adder_post_v4",
     ]  # fmt: skip
     assert sorted(path.name for path in home.iterdir() if path.is_dir()) == ["1", "2", "4"]
 
