@@ -53,9 +53,11 @@ def import_model(
     from tpu2gpu.checkpoint_importer.reading import read_source
     from tpu2gpu.graphs.formats.detection import find_source
     from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
-    from tpu2gpu.graphs.passes.dynamic_batch import free_batch
-    from tpu2gpu.graphs.passes.precision.policy import DT_BFLOAT16, widen
-    from tpu2gpu.graphs.passes.rename_variables import check_expressions, parse_rules, rename_variables
+    from tpu2gpu.graphs.ops import DT_BFLOAT16
+    from tpu2gpu.graphs.passes.base import Sequential
+    from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
+    from tpu2gpu.graphs.passes.precision.widen import Widen
+    from tpu2gpu.graphs.passes.rename_variables import RenameVariables, check_expressions, parse_rules
 
     options = options or ImportOptions()
     parse_rules(options.rename)
@@ -70,15 +72,20 @@ def import_model(
             model.signatures = {name: model.signature(name) for name in options.signature}
             model.prune()
         progress("rewrite the graph", 1, 3)
-        renamed = rename_variables(model, options.rename)
-        widened = 0 if options.keep_bfloat16 else widen(model, [DT_BFLOAT16])
-        freed = free_batch(model, found.batch, options.batch)
+        passes = Sequential(
+            [
+                RenameVariables(options.rename),
+                Widen(() if options.keep_bfloat16 else (DT_BFLOAT16,)),
+                MakeBatchDynamic(found.batch, options.batch),
+            ]
+        )
+        changes = passes.run(model)
         staging.report = {
-            **_report(model, renamed, widened),
+            **_report(model),
+            **changes,
             "source": {"kind": found_source.kind, "name": found_source.path.name, "step": found_source.step},
             "to_inference": found.done,
             "checkpoint": attrs.asdict(found.restored) if found.restored else None,
-            "batch": attrs.asdict(freed),
         }
         progress("write the SavedModel", 2, 3)
         write_saved_model(model, staging.folder)
@@ -114,7 +121,7 @@ def _remarks(report: dict[str, Any]) -> Iterator[str]:
         yield f"the batch stays {report['batch']['batch']}: {node}: {reason}"
 
 
-def _report(model: ServingModel, renamed: dict[str, str], widened: int) -> dict[str, Any]:
+def _report(model: ServingModel) -> dict[str, Any]:
     from tpu2gpu.graphs.describing import describe_signatures, describe_variables, unknown_ops, variables_size_bytes
 
     return {
@@ -124,8 +131,6 @@ def _report(model: ServingModel, renamed: dict[str, str], widened: int) -> dict[
         "ops": model.op_counts(),
         "unknown_ops": unknown_ops(model),
         "nodes": len(model.nodes),
-        "renamed_variables": renamed,
-        "nodes_from_bfloat16": widened,
         "dropped_side_effects": [{"node": node, "op": op} for node, op in sorted(model.dropped_effects.items())],
         "tensorflow_version": model.tensorflow_version,
     }

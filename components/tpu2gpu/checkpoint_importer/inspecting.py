@@ -160,10 +160,10 @@ def _model_report(found: Found) -> dict[str, Any]:
         unknown_ops,
         variables_size_bytes,
     )
-    from tpu2gpu.graphs.passes.dynamic_batch import free_batch
+    from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
 
     model = found.model
-    freed = free_batch(model, found.batch, None)
+    changes = MakeBatchDynamic(found.batch).run(model)
     types: dict[str, int] = {}
     for node in model.nodes.values():
         for slot in model.ops.outputs(node) or []:
@@ -181,11 +181,13 @@ def _model_report(found: Found) -> dict[str, Any]:
         "to_inference": found.done,
         "dropped": found.restored.dropped if found.restored else {},
         "unused": found.restored.unused if found.restored else [],
-        "batch": attrs.asdict(freed),
+        **changes,
     }
 
 
 def _plan(report: dict[str, Any]) -> str:
+    from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
+
     narrow = report["tensors_by_type"].get("bfloat16", 0)
     parts = [f"import keeps {len(report['signatures'])} signatures and {len(report['variables'])} variables"]
     words = {
@@ -201,13 +203,7 @@ def _plan(report: dict[str, Any]) -> str:
     parts += [f"drops {len(names)} {kind}" for kind, names in report["dropped"].items()]
     parts += [f"leaves {len(report['unused'])} tensors unused"] if report["unused"] else []
     parts += [f"makes {narrow} bfloat16 tensors float32"] if narrow else []
-    batch = report["batch"]
-    parts += [f"frees {len(batch['constants'])} constants of the batch"] if batch["constants"] else []
-    parts += (
-        [f"keeps the batch of {batch['batch']}, which {next(iter(batch['held_by']))} may hold"]
-        if batch["held_by"]
-        else []
-    )
+    parts += MakeBatchDynamic().summary(report)
     unknown = report["serving_unknown_ops"]
     parts += [f"keeps {', '.join(unknown)}, which this TensorFlow does not know"] if unknown else []
     effects = len(report["dropped_side_effects"])

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from tpu2gpu.errors import PrecisionRefusedError, UsageError
 from tpu2gpu.precision_caster.options import CastOptions, CastResult
 from tpu2gpu.precision_caster.rules import PRESETS
@@ -16,7 +18,7 @@ from tpu2gpu.storage.publishing import describe_source, publish_step
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
-    from tpu2gpu.graphs.passes.precision.policy import Narrowing
+    from tpu2gpu.graphs.passes.precision.retype import Narrowing
     from tpu2gpu.tensorbundle.statistics import CastStatistics
 
 CHECKPOINT_PREFIX = "checkpoint/model.ckpt"
@@ -154,7 +156,7 @@ def _cast(
             describe_weight(name, it.source, DTYPE_ENUMS[options.precision], it.shape, it.statistics, options)
             for name, it in sorted(graph.constants.items())
         ],
-        "changed_nodes": graph.widened + len(graph.narrowed),
+        "changed_nodes": graph.widened_nodes + len(graph.narrowed),
         "inserted_casts": len(graph.casts),
         "kept": [{"node": node, "reason": reason} for node, reason in sorted(graph.kept.items())],
         "without_effect": idle,
@@ -165,24 +167,26 @@ def _cast(
 
 
 def _cast_graph(model: ServingModel, options: CastOptions, overflowing: Mapping[str, CastStatistics]) -> Narrowing:
-    from tpu2gpu.graphs.passes.precision.policy import DT_BFLOAT16, DT_HALF, Narrowing, narrow, widen
+    from tpu2gpu.graphs.ops import DT_BFLOAT16, DT_HALF
+    from tpu2gpu.graphs.passes.precision.narrow import narrow
+    from tpu2gpu.graphs.passes.precision.retype import Narrowing
+    from tpu2gpu.graphs.passes.precision.widen import Widen
     from tpu2gpu.precision_caster.policy import serving_policy
     from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
 
     if options.precision == "float32":
         sources = PRESETS[options.preset].sources if options.preset else None
         types = {DT_HALF, DT_BFLOAT16} if sources is None else {DTYPE_ENUMS[name] for name in sources}
-        return Narrowing(widened=widen(model, types, keep_signature=not options.cast_signature))
+        return Narrowing(**Widen(types, keep_signature=not options.cast_signature).run(model))
     wanted = DTYPE_ENUMS[options.precision]
     # One narrow type at a time: what computes in the other one goes through float32.
-    widened = widen(model, {DT_HALF, DT_BFLOAT16} - {wanted}, keep_signature=not options.cast_signature)
+    widened = Widen({DT_HALF, DT_BFLOAT16} - {wanted}, keep_signature=not options.cast_signature).run(model)
     policy = serving_policy(
         options.precision, options.keep, options.keep_op, overflowing, rules=options.rule, preset=options.preset
     )
     clamp = options.on_overflow == "clamp"
     result = narrow(model, wanted, policy, cast_signature=options.cast_signature, clamp=clamp)
-    result.widened = widened
-    return result
+    return attrs.evolve(result, **widened)
 
 
 def _about_overflows(

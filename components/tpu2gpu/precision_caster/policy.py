@@ -1,4 +1,4 @@
-"""Which ops compute in a narrow type, which stay float32, and why: data that users can see and override."""
+"""Say which ops compute in a narrow type, which stay float32, and why: data that users can see and override."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from tpu2gpu.precision_caster.options import CastOptions
 
 # Matrix work, where the time goes: GPUs multiply in the narrow type and add up in float32.
-HEAVY = frozenset(
+ALLOW = frozenset(
     """
     BatchMatMul BatchMatMulV2 Conv2D Conv2DBackpropInput Conv3D DepthwiseConv2dNative Einsum MatMul ResourceGather
     """.split()
 )
 
 # Element by element or moving values only: no worse in the narrow type than the rounding of their inputs.
-LIGHT = frozenset(
+INFER = frozenset(
     """
     Abs Add AddN AddV2 AvgPool BatchToSpaceND BiasAdd BroadcastTo ConcatV2 DepthToSpace Elu Erf Erfc ExpandDims
     FusedBatchNormV2 FusedBatchNormV3 GatherNd GatherV2 Identity LeakyRelu MaxPool Maximum Minimum MirrorPad Mul Neg
@@ -31,13 +31,13 @@ LIGHT = frozenset(
     """.split()
 )
 
-# Light, but heavy where they look something up in a weight, such as an embedding: tables are large.
+# Inferred, but allowed where they look something up in a weight, such as an embedding: tables are large.
 LOOKUPS = frozenset({"Gather", "GatherNd", "GatherV2"})
 
 # These may be narrow in one argument only.
 WIDE_ATTRIBUTES = {"FusedBatchNormV2": frozenset({"U"}), "FusedBatchNormV3": frozenset({"U"})}
 
-# These add up along axes. Where the number of values is known to be small they are light; the rounding of a sum of n
+# These add up along axes. Where the number of values is known to be small they are inferred; the rounding of a sum of n
 # values grows like sqrt(n) units of the last place, and a narrow type has few places.
 SUMS = {
     "Mean": "adds up many values: a narrow sum loses the small ones",
@@ -53,7 +53,7 @@ _BOXES = "box coordinates need more digits than a narrow type has"
 _STATE = "carries a loop's state: rounding would add up from step to step"
 
 # What stays float32 although it could be cast, and why.
-KEPT_OPS = {
+DENY = {
     **dict.fromkeys(["Prod", "Cumsum", "L2Loss", "EuclideanNorm", "SegmentSum", "UnsortedSegmentSum"], _LARGE_SUM),
     **dict.fromkeys(["LogSoftmax", "SparseSoftmaxCrossEntropyWithLogits"], _LARGE_SUM),
     **dict.fromkeys(["Exp", "Expm1", "Log", "Log1p", "Pow", "Square", "SquaredDifference"], _RANGE),
@@ -74,7 +74,7 @@ def serving_policy(
     rules: Iterable[str] = (),
     preset: str | None = None,
 ) -> Policy:
-    """The policy for serving, with what the user wants kept.
+    """Return the policy for serving, with what the user wants kept.
 
     Args:
         precision: The narrow type, by numpy's name.
@@ -100,19 +100,19 @@ def serving_policy(
         rule = decide(compiled, node.name)
         return rule is not None and rule.dtype == precision
 
-    def why_wide(node: Any) -> str:
+    def why_denied(node: Any) -> str:
         rule = decide(compiled, node.name)
         if rule is not None:
             return "" if rule.dtype == precision else f"asked for: {rule.flag}"
         if node.op in ops:
             return f"asked for: --keep-op {node.op}"
-        return KEPT_OPS.get(node.op, "")
+        return DENY.get(node.op, "")
 
     return Policy(
-        HEAVY,
-        LIGHT,
+        ALLOW,
+        INFER,
         WIDE_ATTRIBUTES,
-        why_wide,
+        why_denied,
         frozenset(overflowing),
         LOOKUPS,
         SUMS,
@@ -122,12 +122,12 @@ def serving_policy(
 
 
 def describe_ops() -> list[dict[str, str]]:
-    """For each op of the lists whether it is cast (`yes`, `no`, `follows` what feeds it, `small` sums only) and why."""
+    """List for each op whether it is cast (`yes`, `no`, `follows` what feeds it, `small` sums only) and why."""
     listed = {
-        **dict.fromkeys(LIGHT, ("follows", "light: cast where what feeds it is")),
-        **dict.fromkeys(HEAVY, ("yes", "heavy: worth a cast")),
+        **dict.fromkeys(INFER, ("follows", "infer list: cast where what feeds it is")),
+        **dict.fromkeys(ALLOW, ("yes", "allow list: worth a cast")),
         **{op: ("small", reason) for op, reason in SUMS.items()},
-        **{op: ("no", reason) for op, reason in KEPT_OPS.items()},
+        **{op: ("no", reason) for op, reason in DENY.items()},
     }
     return [{"op": op, "cast": cast, "reason": reason} for op, (cast, reason) in sorted(listed.items())]
 
@@ -142,14 +142,14 @@ def check_ops(model: ServingModel, keep_ops: Iterable[str]) -> None:
     Raises:
         UsageError: Neither the model nor TensorFlow knows an op.
     """
-    known = {*model.op_counts(), *HEAVY, *LIGHT, *SUMS, *KEPT_OPS}
+    known = {*model.op_counts(), *ALLOW, *INFER, *SUMS, *DENY}
     for op in keep_ops:
         if op not in known and model.ops.find(op) is None:
             raise UsageError(f"--keep-op {op}: no such op", hint=did_you_mean(op, known))
 
 
 def without_effect(model: ServingModel, options: CastOptions) -> list[str]:
-    """The flags that find no node of a model, those of bodies of control flow among them."""
+    """Return the flags that find no node of a model, those of bodies of control flow among them."""
     nodes = [*model.nodes.values(), *(node for it in model.functions.values() for node in it.node_def)]
     rules = compile_rules(options.keep, options.rule, None)
     ops = {node.op for node in nodes}

@@ -52,7 +52,7 @@ def unfreeze_model(
     from tpu2gpu.graphs.describing import describe_signatures, variables_size_bytes
     from tpu2gpu.graphs.formats.saved_model import write_saved_model
     from tpu2gpu.graphs.passes.find_weights import in_graph_order
-    from tpu2gpu.graphs.passes.rename_variables import parse_rules, rename_variables
+    from tpu2gpu.graphs.passes.rename_variables import RenameVariables, parse_rules
     from tpu2gpu.graphs.passes.unfreeze_constants import make_variables
 
     options = options or UnfreezeOptions()
@@ -67,7 +67,7 @@ def unfreeze_model(
             )
         order = in_graph_order(model, weights)
         make_variables(model, weights)
-        renamed = rename_variables(model, options.rename, defaults=False)
+        renamed = RenameVariables(options.rename, defaults=False).run(model)["renamed_variables"]
         staging.report = {
             "signatures": describe_signatures(model),
             "weights": [attrs.asdict(weight) for _, weight in sorted(weights.items())],

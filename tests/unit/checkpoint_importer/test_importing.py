@@ -37,7 +37,7 @@ def test_a_bfloat16_model_computes_in_float32_and_stays_within_bfloat16_rounding
     inspection = inspect_model(tmp_path / "model")
     assert "bfloat16" not in inspection.report["tensors_by_type"]
     assert "Cast" not in result.report["ops"]
-    assert result.report["nodes_from_bfloat16"] > 10
+    assert result.report["widened_nodes"] > 10
     wanted, found = ask(source, image=images())["output_0"], ask(tmp_path / "model", image=images())["output_0"]
     assert 0 < np.abs(found - wanted).max() < 0.03 * np.abs(wanted).max()
 

@@ -19,7 +19,7 @@ from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.nodes import data_inputs
 from tpu2gpu.precision_caster.casting import cast_checkpoint, cast_model
 from tpu2gpu.precision_caster.options import CastOptions
-from tpu2gpu.precision_caster.policy import HEAVY, LIGHT, WIDE_ATTRIBUTES
+from tpu2gpu.precision_caster.policy import ALLOW, INFER, WIDE_ATTRIBUTES
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import CastStatistics, cast_chunks
 from tpu2gpu.tensorbundle.reader import Bundle
@@ -43,15 +43,15 @@ def test_a_cast_model_keeps_its_signature_and_its_answers(
     assert read_saved_model(tmp_path / "model").signatures.keys() == read_saved_model(source).signatures.keys()
 
 
-def test_heavy_ops_compute_in_the_narrow_type_and_batch_norm_statistics_stay(built: Built, tmp_path: Path) -> None:
+def test_allowed_ops_compute_in_the_narrow_type_and_batch_norm_statistics_stay(built: Built, tmp_path: Path) -> None:
     cast_model(built(networks.convnet), tmp_path / "model")
     model = read_saved_model(tmp_path / "model")
     types = {name: variable.dtype for name, variable in model.variables.items()}
     assert types["conv2d/kernel"] == types["dense/bias"] == F16
     assert types["batch_normalization/moving_variance"] == types["batch_normalization/gamma"] == F32
-    heavy = [node for node in model.nodes.values() if node.op in ("Conv2D", "MatMul")]
-    assert len(heavy) == 6  # two signatures of three
-    assert all(node.attr["T"].type == F16 for node in heavy)
+    allowed = [node for node in model.nodes.values() if node.op in ("Conv2D", "MatMul")]
+    assert len(allowed) == 6  # two signatures of three
+    assert all(node.attr["T"].type == F16 for node in allowed)
     assert all(node.attr["T"].type == F32 for node in model.nodes.values() if node.op == "Rsqrt")
 
 
@@ -164,7 +164,7 @@ def test_tensorflow_has_a_cpu_kernel_for_every_op_that_may_be_narrow(dtype: str)
     from tensorflow.python.framework import kernels, op_def_registry
 
     wanted = format.DTYPE_ENUMS[dtype]
-    for op in HEAVY | LIGHT:
+    for op in ALLOW | INFER:
         if op_def_registry.get(op) is None or (op in ("AvgPool", "Erfc", "Erf") and dtype == "bfloat16"):
             continue
         narrow = [

@@ -1,4 +1,4 @@
-"""Frees a graph of the number of examples that a TPU's core took in each step of training.
+"""Make a graph take any number of examples, in place of the number that a TPU's core took in each step of training.
 
 Graphs for TPUs have static shapes, so that a network which reads the batch from a shape carries it in constants. Which
 of them hold it is proved by following shapes: what must equal the batch is the batch. Where that cannot be proved, the
@@ -7,23 +7,26 @@ signature keeps the fixed batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 import numpy as np
 
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.edit import add, const, const_value, replace_all_uses
 from tpu2gpu.graphs.model import ServingModel, tensor_names
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
+from tpu2gpu.graphs.ops import DT_INT32
+from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.shapes.propagation import BatchFlow
 from tpu2gpu.graphs.shapes.symbolic import BATCH, MustBeBatchError, Origin, Shape, Size, number
 
-_DT_INT32 = 3
 _MOST_ROUNDS = 500
 
 
 @attrs.frozen
-class Freed:
+class BatchReport:
     """What became of the batch.
 
     Attributes:
@@ -39,13 +42,46 @@ class Freed:
     held_by: dict[str, str] = attrs.field(factory=dict)
 
 
-def free_batch(model: ServingModel, trained_with: int | None, wanted: int | None) -> Freed:
-    """Make a model take any number of examples, or a wanted one.
+@attrs.frozen
+class MakeBatchDynamic(Pass):
+    """Make a model take any number of examples, or a wanted one; the change is `batch`, a BatchReport.
 
-    Args:
-        model: The model, changed in place.
-        trained_with: The batch that its constants were written for, where that is known.
+    Attributes:
+        trained_with: The batch that the model's constants were written for, where that is known.
         wanted: The number of examples to fix; any number when not given.
+    """
+
+    trained_with: int | None = None
+    wanted: int | None = None
+
+    def requires(self, model: ServingModel) -> Iterable[str]:
+        """List inputs that are no placeholders, where a batch is to change: they have no shape to set."""
+        inputs = [model.nodes[name] for name in _placeholders(model)] if self.trained_with or self.wanted else []
+        return [
+            f"{node.name} ({node.op}): an input that is no placeholder"
+            for node in inputs
+            if not node.op.startswith("Placeholder")
+        ]
+
+    def run(self, model: ServingModel) -> Changes:
+        """Set the batch of inputs, and of the constants that hold it.
+
+        Raises:
+            GraphError: Another batch is wanted, and constants may hold the old one.
+        """
+        return {"batch": attrs.asdict(make_batch_dynamic(model, self.trained_with, self.wanted))}
+
+    def summary(self, changes: Changes) -> list[str]:
+        """Tell how many constants hold the batch no more, or what still may."""
+        batch = changes["batch"]
+        phrases = [f"frees {len(batch['constants'])} constants of the batch"] if batch["constants"] else []
+        if batch["held_by"]:
+            phrases.append(f"keeps the batch of {batch['batch']}, which {next(iter(batch['held_by']))} may hold")
+        return phrases
+
+
+def make_batch_dynamic(model: ServingModel, trained_with: int | None, wanted: int | None) -> BatchReport:
+    """Set the batch of inputs, and of the constants that hold it; the arguments are MakeBatchDynamic's.
 
     Raises:
         GraphError: Another batch is wanted, and constants may hold the old one.
@@ -54,7 +90,7 @@ def free_batch(model: ServingModel, trained_with: int | None, wanted: int | None
     if batch is None:
         if wanted:
             _set_inputs(model, None, wanted)
-        return Freed(wanted)
+        return BatchReport(wanted)
     flow, as_batch = _follow(model, batch)
     _set_output_shapes(model, flow)
     if flow.unproved:
@@ -65,13 +101,13 @@ def free_batch(model: ServingModel, trained_with: int | None, wanted: int | None
                 hint=f"leave --batch out, and give {batch} examples in each request",
             )
         _set_inputs(model, batch, batch)
-        return Freed(batch, batch, held_by=flow.unproved)
+        return BatchReport(batch, batch, held_by=flow.unproved)
     if wanted != batch:
-        _rewrite(model, as_batch, batch, wanted)
+        _ConstantRewriter(model, batch, wanted).rewrite(as_batch)
         _forget_element_shapes(model, batch)
     _set_inputs(model, batch, wanted)
     _set_output_shapes(model, flow, wanted)
-    return Freed(wanted, batch, tuple(sorted({name for name, _ in as_batch})))
+    return BatchReport(wanted, batch, tuple(sorted({name for name, _ in as_batch})))
 
 
 def _follow(model: ServingModel, batch: int) -> tuple[BatchFlow, frozenset[Origin]]:
@@ -92,16 +128,19 @@ def _follow(model: ServingModel, batch: int) -> tuple[BatchFlow, frozenset[Origi
 
 
 def _placeholders(model: ServingModel) -> list[str]:
+    """Return the nodes of the signatures' inputs."""
     return sorted({split_tensor(tensor)[0] for tensor in model.input_tensors()})
 
 
 def _fixed_batch(model: ServingModel) -> int | None:
+    """Return the batch that all inputs have, None where they have several, or any."""
     shapes = [model.nodes[name].attr["shape"].shape for name in _placeholders(model)]
     sizes = {shape.dim[0].size for shape in shapes if shape.dim}
     return sizes.pop() if len(sizes) == 1 and min(sizes) > 0 else None
 
 
 def _batched(placeholder: Any, batch: int) -> Shape | None:
+    """Return a placeholder's shape with the batch as its first size; None for an unknown rank."""
     shape = placeholder.attr["shape"].shape
     if shape.unknown_rank:
         return None
@@ -111,100 +150,101 @@ def _batched(placeholder: Any, batch: int) -> Shape | None:
     return tuple(sizes)
 
 
-def _rewrite(model: ServingModel, as_batch: frozenset[Origin], batch: int, wanted: int | None) -> None:
-    """Put the batch of a request, or the wanted one, where constants hold the old one."""
-    elements: dict[str, list[int]] = {}
-    for name, index in sorted(as_batch):
-        elements.setdefault(name, []).append(index)
-    for name, indices in elements.items():
-        if indices[0] < 0:
-            _make_shape_dynamic(model, name, [-1 - index for index in indices], batch, wanted)
-        else:
-            _make_value_dynamic(model, name, indices, batch, wanted)
+@attrs.frozen
+class _ConstantRewriter:
+    """Puts the batch of a request, or the wanted one, where constants hold the old one.
 
+    Attributes:
+        model: The model.
+        batch: The batch that its constants hold.
+        wanted: The number of examples to fix; that of a request when not given.
+    """
 
-def _make_value_dynamic(model: ServingModel, name: str, indices: list[int], batch: int, wanted: int | None) -> None:
-    from tensorflow.python.framework import tensor_util
+    model: ServingModel
+    batch: int
+    wanted: int | None
 
-    constant = model.nodes[name]
-    value = tensor_util.MakeNdarray(constant.attr["value"].tensor)
-    for node in list(model.nodes.values()):
-        for position, reference in enumerate(data_inputs(node)):
-            if reference != name:
-                continue
-            if wanted is not None:
-                changed = value.copy().reshape(-1)
-                changed[indices] = changed[indices] // batch * wanted
-                node.input[position] = _constant(model, f"{name}/batch", changed.reshape(value.shape))
-            elif (node.op in ("Reshape", "Slice") and len(indices) == 1) and not (value == -1).any():
-                changed = value.copy().reshape(-1)
-                changed[indices] = -1
-                node.input[position] = _constant(model, f"{name}/batch", changed.reshape(value.shape))
-            elif node.op == "StridedSlice" and position == 2:
-                for index in indices:
-                    node.attr["end_mask"].i |= 1 << index
+    def rewrite(self, as_batch: frozenset[Origin]) -> None:
+        """Rewrite the elements of constants, or their sizes, that are the batch."""
+        elements: dict[str, list[int]] = {}
+        for name, index in sorted(as_batch):
+            elements.setdefault(name, []).append(index)
+        for name, indices in elements.items():
+            if indices[0] < 0:
+                self._make_shape_dynamic(name, [-1 - index for index in indices])
             else:
-                node.input[position] = _sizes(model, name, value, indices, batch)
+                self._make_value_dynamic(name, indices)
 
+    def _make_value_dynamic(self, name: str, indices: list[int]) -> None:
+        """Give those who take a constant another one, or one that is computed from the batch of the request."""
+        nodes = self.model.nodes
+        value = const_value(nodes[name])
+        for node in list(nodes.values()):
+            for position, reference in enumerate(data_inputs(node)):
+                if reference != name:
+                    continue
+                if self.wanted is not None:
+                    sizes = value.reshape(-1)[indices] // self.batch * self.wanted
+                    node.input[position] = const(nodes, f"{name}/batch", _with(value, indices, sizes))
+                elif (node.op in ("Reshape", "Slice") and len(indices) == 1) and not (value == -1).any():
+                    node.input[position] = const(nodes, f"{name}/batch", _with(value, indices, -1))
+                elif node.op == "StridedSlice" and position == 2:
+                    for index in indices:
+                        node.attr["end_mask"].i |= 1 << index
+                else:
+                    node.input[position] = self._sizes(name, value, indices)
 
-def _sizes(model: ServingModel, name: str, value: Any, indices: list[int], batch: int) -> str:
-    """A vector of sizes in which some are the batch of the request, or multiples of it."""
-    factors, rest = np.zeros_like(value).reshape(-1), value.copy().reshape(-1)
-    factors[indices], rest[indices] = rest[indices] // batch, 0
-    dtype = model.nodes[name].attr["dtype"].type
-    size = _batch_size(model, dtype)
-    product = _add(
-        model, f"{name}/examples", "Mul", [_constant(model, f"{name}/each", factors.reshape(value.shape)), size]
-    )
-    total = _add(
-        model, f"{name}/sizes", "AddV2", [product, _constant(model, f"{name}/fixed", rest.reshape(value.shape))]
-    )
-    for node in (product, total):
-        model.nodes[node].attr["T"].type = dtype
-    return total
+    def _make_shape_dynamic(self, name: str, axes: list[int]) -> None:
+        """Make a constant of equal elements, such as a zero state, as long as the batch."""
+        nodes = self.model.nodes
+        value = const_value(nodes[name])
+        element, shape = value.reshape(-1)[0], np.array(value.shape, np.int32)
+        if self.wanted is not None:
+            shape[axes] = shape[axes] // self.batch * self.wanted
+            by = const(nodes, f"{name}/batch", np.full(shape, element, value.dtype))
+        else:
+            sizes = self._sizes(const(nodes, f"{name}/shape", shape), shape, axes)
+            inputs = [sizes, const(nodes, f"{name}/value", element)]
+            dtype = nodes[name].attr["dtype"].type
+            by = add(nodes, f"{name}/batch", "Fill", inputs, T=dtype, index_type=DT_INT32).name
+        replace_all_uses(nodes.values(), {name: by})
 
+    def _sizes(self, name: str, value: Any, indices: list[int]) -> str:
+        """Add a vector of sizes in which some are the batch of the request, or multiples of it."""
+        nodes = self.model.nodes
+        dtype = nodes[name].attr["dtype"].type
+        factors = _with(np.zeros_like(value), indices, value.reshape(-1)[indices] // self.batch)
+        size = self._batch_size(dtype)
+        factors_name = const(nodes, f"{name}/each", factors)
+        product = add(nodes, f"{name}/examples", "Mul", [factors_name, size], T=dtype).name
+        fixed = const(nodes, f"{name}/fixed", _with(value, indices, 0))
+        return str(add(nodes, f"{name}/sizes", "AddV2", [product, fixed], T=dtype).name)
 
-def _batch_size(model: ServingModel, dtype: int) -> str:
-    """The number of examples in a request, as a node of the graph."""
-    name = f"batch/size_{dtype}"
-    if name in model.nodes:
+    def _batch_size(self, dtype: int) -> str:
+        """Return the node that counts the examples of a request, added when it is asked for first."""
+        nodes, name = self.model.nodes, f"batch/size_{dtype}"
+        if name in nodes:
+            return name
+        placeholder = _placeholders(self.model)[0]
+        input_dtype = nodes[placeholder].attr["dtype"].type
+        shape = add(nodes, f"batch/shape_{dtype}", "Shape", [placeholder], T=input_dtype, out_type=dtype)
+        bounds = [const(nodes, f"batch/bound_{dtype}", np.array([bound], np.int32)) for bound in (0, 1, 1)]
+        node = add(nodes, name, "StridedSlice", [shape.name, *bounds], T=dtype, Index=DT_INT32)
+        node.attr["shrink_axis_mask"].i = 1
+        for mask in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask"):
+            node.attr[mask].i = 0
         return name
-    placeholder = _placeholders(model)[0]
-    shape = model.nodes[_add(model, f"batch/shape_{dtype}", "Shape", [placeholder])]
-    shape.attr["T"].type = model.nodes[placeholder].attr["dtype"].type
-    shape.attr["out_type"].type = dtype
-    bounds = [_constant(model, f"batch/bound_{dtype}", np.array([number], np.int32)) for number in (0, 1, 1)]
-    node = model.nodes[_add(model, name, "StridedSlice", [shape.name, *bounds])]
-    node.attr["T"].type, node.attr["Index"].type = dtype, _DT_INT32
-    node.attr["shrink_axis_mask"].i = 1
-    for mask in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask"):
-        node.attr[mask].i = 0
-    return name
 
 
-def _make_shape_dynamic(model: ServingModel, name: str, axes: list[int], batch: int, wanted: int | None) -> None:
-    """Make a constant of equal elements, such as a zero state, as long as the batch."""
-    from tensorflow.python.framework import tensor_util
-
-    value = tensor_util.MakeNdarray(model.nodes[name].attr["value"].tensor)
-    shape = np.array(value.shape, np.int32)
-    if wanted is not None:
-        shape[axes] = shape[axes] // batch * wanted
-        by = _constant(model, f"{name}/batch", np.full(shape, value.reshape(-1)[0], value.dtype))
-    else:
-        sizes = _constant(model, f"{name}/shape", shape)
-        sizes = _sizes(model, sizes, shape, axes, batch)
-        by = _add(model, f"{name}/batch", "Fill", [sizes, _constant(model, f"{name}/value", value.reshape(-1)[0])])
-        model.nodes[by].attr["T"].type = model.nodes[name].attr["dtype"].type
-        model.nodes[by].attr["index_type"].type = _DT_INT32
-    for node in model.nodes.values():
-        for position, reference in enumerate(data_inputs(node)):
-            if reference == name:
-                node.input[position] = by
+def _with(value: Any, indices: list[int], elements: Any) -> Any:
+    """Return a copy of an array in which some elements, counted flat, are others."""
+    changed = value.copy().reshape(-1)
+    changed[indices] = elements
+    return changed.reshape(value.shape)
 
 
 def _forget_element_shapes(model: ServingModel, batch: int) -> None:
-    """Loosens what arrays in loops claim of their elements; it is a check, nothing depends on it."""
+    """Loosen what arrays in loops claim of their elements; it is a check, nothing depends on it."""
     for node in model.nodes.values():
         for attribute in ("element_shape", "element_shape_except0"):
             if node.op.startswith("TensorArray") and attribute in node.attr:
@@ -236,22 +276,3 @@ def _set_output_shapes(model: ServingModel, flow: BatchFlow, wanted: int | None 
             for size in shape:
                 unknown = size is None or (size.batched and wanted is None)
                 info.tensor_shape.dim.add(size=-1 if unknown or size is None else size.at(wanted or 1))
-
-
-def _constant(model: ServingModel, name: str, value: Any) -> str:
-    from tensorflow.python.framework import tensor_util
-
-    tensor = tensor_util.make_tensor_proto(value)
-    node = model.nodes[_add(model, name, "Const", [])]
-    node.attr["dtype"].type = tensor.dtype
-    node.attr["value"].tensor.CopyFrom(tensor)
-    return str(node.name)
-
-
-def _add(model: ServingModel, name: str, op: str, inputs: list[str]) -> str:
-    from tensorflow.core.framework import node_def_pb2
-
-    node = node_def_pb2.NodeDef(name=model.free_name(name), op=op)
-    node.input.extend(inputs)
-    model.nodes[node.name] = node
-    return str(node.name)

@@ -1,4 +1,4 @@
-"""Renames variables by rules, and keeps the names apart."""
+"""Rename variables by rules, and keep the names apart."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+import attrs
+
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.graphs.passes.base import Changes, Pass
 
 # What training on TPU leaves in names: TF 1's bfloat16 scope, scopes that were opened twice, those of replicas.
 DEFAULT_RULES = (
@@ -57,7 +60,7 @@ def check_expressions(option: str, expressions: Iterable[str]) -> None:
 
 
 def new_name(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
-    """A name after the default rules and the given ones."""
+    """Return a name after the default rules and the given ones."""
     return _applied(name, [*_DEFAULTS, *rules])
 
 
@@ -67,39 +70,51 @@ def _applied(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
     return name
 
 
-def rename_variables(model: ServingModel, rules: Iterable[str], *, defaults: bool = True) -> dict[str, str]:
-    """Rename a model's variables, first by the default rules, then by the given ones in their order.
+@attrs.frozen
+class RenameVariables(Pass):
+    """Rename a model's variables; the change is `renamed_variables`, the new names by the old ones.
 
-    Where the default rules would give two variables one name, or a variable that of another node, they do nothing.
+    The default rules come first, then the given ones in their order. Where the default rules would give two variables
+    one name, or a variable that of another node, they do nothing.
 
-    Args:
-        model: The model, changed in place.
+    Attributes:
         rules: `REGEX=REPLACEMENT`, applied with `re.sub`.
         defaults: Apply the default rules.
-
-    Returns:
-        The new names of those that changed, by the old ones.
-
-    Raises:
-        UsageError: A rule is malformed, or two variables would have one name.
     """
-    parsed = parse_rules(rules)
-    cleaned = _cleaned(model) if defaults else {}
-    wanted: dict[str, list[str]] = {}
-    for name in model.variables:
-        wanted.setdefault(_applied(cleaned.get(name, name), parsed), []).append(name)
-    clashes = [f"{new!r}: from {', '.join(old)}" for new, old in wanted.items() if len(old) > 1]
-    clashes += [f"{new!r}: a node has this name" for new, old in wanted.items() if new in model.nodes and old != [new]]
-    if clashes:
-        raise UsageError("--rename: names must stay apart", details=clashes, hint="make the rules more specific")
-    changed = {old[0]: new for new, old in wanted.items() if old[0] != new}
-    for old_name, new_name in changed.items():
-        node, variable = model.nodes.pop(old_name), model.variables.pop(old_name)
-        node.name = variable.node = new_name
-        node.attr["shared_name"].s = new_name.encode()
-        model.nodes[new_name], model.variables[new_name] = node, variable
-    model.replace_all_uses(changed)
-    return changed
+
+    rules: tuple[str, ...] = ()
+    defaults: bool = True
+
+    def run(self, model: ServingModel) -> Changes:
+        """Rename variables.
+
+        Raises:
+            UsageError: A rule is malformed, or two variables would have one name.
+        """
+        parsed = parse_rules(self.rules)
+        cleaned = _cleaned(model) if self.defaults else {}
+        wanted: dict[str, list[str]] = {}
+        for name in model.variables:
+            wanted.setdefault(_applied(cleaned.get(name, name), parsed), []).append(name)
+        clashes = [f"{new!r}: from {', '.join(old)}" for new, old in wanted.items() if len(old) > 1]
+        clashes += [
+            f"{new!r}: a node has this name" for new, old in wanted.items() if new in model.nodes and old != [new]
+        ]
+        if clashes:
+            raise UsageError("--rename: names must stay apart", details=clashes, hint="make the rules more specific")
+        changed = {old[0]: new for new, old in wanted.items() if old[0] != new}
+        for old_name, new_name in changed.items():
+            node, variable = model.nodes.pop(old_name), model.variables.pop(old_name)
+            node.name = variable.node = new_name
+            node.attr["shared_name"].s = new_name.encode()
+            model.nodes[new_name], model.variables[new_name] = node, variable
+        model.replace_all_uses(changed)
+        return {"renamed_variables": changed}
+
+    def summary(self, changes: Changes) -> list[str]:
+        """Tell how many variables have another name."""
+        renamed = changes["renamed_variables"]
+        return [f"renames {len(renamed)} variables"] if renamed else []
 
 
 def _cleaned(model: ServingModel) -> dict[str, str]:

@@ -1,31 +1,66 @@
-"""Changes the types of chosen nodes, and puts casts where two types meet."""
+"""Change the types of chosen nodes, put casts where two types meet, and take out those that became idle."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
 
+import attrs
 import numpy as np
 
+from tpu2gpu.graphs.edit import add, topological_order
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, producer, split_tensor
-from tpu2gpu.graphs.passes.precision.policy import (
-    DT_FLOAT,
-    CastConstant,
-    Narrowing,
-    Policy,
-    cast_tensor,
-    constant_values,
-)
+from tpu2gpu.graphs.ops import DT_FLOAT
+from tpu2gpu.graphs.passes.precision.policy import Policy
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import cast_values
+from tpu2gpu.tensorbundle.statistics import CastStatistics
 
-# These take any type, so they follow what feeds them instead of needing a cast.
-_FOLLOWERS = frozenset({"Shape", "Size", "Rank", "Cast"})
+# These take any type, so they have that of what feeds them instead of needing a cast.
+_TYPE_AGNOSTIC = frozenset({"Shape", "Size", "Rank", "Cast"})
+
+
+@attrs.frozen
+class CastConstant:
+    """A constant that changed its type.
+
+    Attributes:
+        source: DataType number of the former type.
+        shape: Sizes of its dimensions.
+        statistics: What the cast did to its values.
+    """
+
+    source: int
+    shape: tuple[int, ...]
+    statistics: CastStatistics
+
+
+@attrs.define
+class Narrowing:
+    """What became narrow, and what did not.
+
+    Attributes:
+        narrowed: Nodes that compute in the narrow type now.
+        widened_nodes: How many nodes left a narrow type.
+        kept: Nodes that could have, or that compute in float32, and why they stay.
+        casts: Names of the casts that were inserted.
+        variables: Variables whose type changed.
+        constants: What the cast did to constants that are no scalars.
+        overflows: Constants that the narrow type cannot hold.
+    """
+
+    narrowed: list[str] = attrs.field(factory=list)
+    widened_nodes: int = 0
+    kept: dict[str, str] = attrs.field(factory=dict)
+    casts: list[str] = attrs.field(factory=list)
+    variables: list[str] = attrs.field(factory=list)
+    constants: dict[str, CastConstant] = attrs.field(factory=dict)
+    overflows: dict[str, CastStatistics] = attrs.field(factory=dict)
 
 
 class Retyping:
-    """Changes the nodes of one graph, or of one body of control flow.
+    """The changes of types in one graph, or in one body of control flow.
 
     Args:
         nodes: The graph's nodes; casts are added to them.
@@ -81,31 +116,27 @@ class Retyping:
             wanted = DT_FLOAT if slots is None else slots[position].type_of(node)
             if found == wanted or {found, wanted} != {DT_FLOAT, self._dtype}:
                 continue
-            if slots is not None and node.op in _FOLLOWERS:
+            if slots is not None and node.op in _TYPE_AGNOSTIC:
                 slots[position].set_type(node, found)
             elif slots is not None or producer(reference) in narrow:
                 node.input[position] = self.cast(reference, wanted)
 
     def output_type(self, reference: str) -> int:
-        """The DataType number of a tensor, 0 where its op is unknown."""
+        """Return the DataType number of a tensor, 0 where its op is unknown."""
         name, index = split_tensor(reference)
         node = self._nodes[name]
         slots = self._model.ops.outputs(node)
         return 0 if slots is None or index >= len(slots) else slots[index].type_of(node)
 
     def cast(self, reference: str, wanted: int) -> str:
-        """The node that casts a tensor; one for all who want it."""
+        """Return the node that casts a tensor; one for all its consumers."""
         key = (reference, wanted)
         if key not in self._casts:
             name, index = split_tensor(reference)
             suffix = "" if index == 0 else f"_{index}"
-            cast = type(self._nodes[name])()
-            cast.name = self._free_name(f"{name}/to_{format.DTYPE_NAMES[wanted]}{suffix}")
-            cast.op = "Cast"
-            cast.input.append(join_tensor(name, index))
-            cast.attr["SrcT"].type = self.output_type(reference)
-            cast.attr["DstT"].type = wanted
-            self._nodes[cast.name] = cast
+            wanted_name = f"{name}/to_{format.DTYPE_NAMES[wanted]}{suffix}"
+            source = self.output_type(reference)
+            cast = add(self._nodes, wanted_name, "Cast", [join_tensor(name, index)], SrcT=source, DstT=wanted)
             self._casts[key] = cast.name
             self._result.casts.append(cast.name)
         return self._casts[key]
@@ -121,9 +152,38 @@ class Retyping:
                 self._result.overflows[name] = found
         cast_tensor(tensor, self._dtype, clamp=self._clamp)
 
-    def _free_name(self, wanted: str) -> str:
-        name, number = wanted, 0
-        while name in self._nodes:
-            number += 1
-            name = f"{wanted}_{number}"
-        return name
+
+def constant_values(tensor: Any) -> np.ndarray[Any, Any]:
+    """Return the values of a TensorProto."""
+    from tensorflow.python.framework import tensor_util
+
+    values: np.ndarray[Any, Any] = tensor_util.MakeNdarray(tensor)
+    return values
+
+
+def cast_tensor(tensor: Any, dtype: int, *, clamp: bool = False) -> None:
+    """Cast a TensorProto in place."""
+    from tensorflow.python.framework import tensor_util
+
+    values = constant_values(tensor)
+    flat = np.ascontiguousarray(values).reshape(-1)
+    cast, _ = cast_values(flat, format.numpy_dtype(dtype), clamp=clamp, thorough=False)
+    tensor.CopyFrom(tensor_util.make_tensor_proto(cast.reshape(values.shape)))
+
+
+def signature_tensors(model: ServingModel, dtype: int) -> list[Any]:
+    """Return the dense tensors of a type that signatures promise, as TensorInfos."""
+    signatures = model.signatures.values()
+    infos = [info for it in signatures for side in (it.inputs, it.outputs) for info in side.values()]
+    return [info for info in infos if info.dtype == dtype and info.WhichOneof("encoding") == "name"]
+
+
+def remove_idle_casts(model: ServingModel) -> None:
+    """Take out casts from a type to the same type."""
+    idle: dict[str, str] = {}
+    for node in topological_order(model.nodes):
+        if node.op == "Cast" and node.attr["SrcT"].type == node.attr["DstT"].type:
+            source = data_inputs(node)[0]
+            idle[node.name] = idle.get(source, source)
+    model.replace_all_uses(idle)
+    model.prune()
