@@ -11,9 +11,9 @@ import pytest
 from tests.engines import triton_server
 from tests.engines.served_models import COUNT, Built, Model, Served, serving
 from tests.models import conversion_models, zoo
-from tpu2gpu.latency_evaluator.budgets.quality import differing_specs
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.comparison.parity import compare
+from tpu2gpu.running.comparison.signatures import differing_specs
 from tpu2gpu.running.opening import open_runner
 
 pytestmark = pytest.mark.timeout(600)

@@ -178,12 +178,12 @@ def _evaluate_command() -> click.Command:
         help="TFRecord files of tf.Examples: a path, a glob or a folder; may be repeated",
     )  # fmt: skip
     out = click.Option(["--out"], required=True, metavar="DIR", help="folder for the reports")
-    rival = click.Option(
+    latency_baseline = click.Option(
         ["--latency-baseline"], metavar="PATH", help="the model to beat in speed  [default: the baseline]"
     )
     candidates = click.Argument(["candidates"], nargs=-1, required=True, metavar="CANDIDATE...")
     options: type = _find("latency_evaluator.options:EvaluateOptions")
-    parameters = [_path("BASELINE"), candidates, examples, out, rival, *option_flags(options)]
+    parameters = [_path("BASELINE"), candidates, examples, out, latency_baseline, *option_flags(options)]
     return make_command("evaluate", f"{_EVALUATE}\n\n{_MODELS}", parameters, partial(_evaluate, options))
 
 

@@ -50,7 +50,7 @@ class LatencyEvaluator(BaseBeamComponent):
         model: The candidate: a serving folder.
         baseline: The model that the candidate must agree with.
         examples: Real examples.
-        promotion_uri: Where promoted models stand: the newest one is the candidate's rival in speed, read when the
+        promotion_uri: Where promoted models stand: the newest one is the latency baseline, read when the
             step runs; the baseline where there is none yet.
         options: What to measure, and the budgets.
         split: The examples' split that is used.

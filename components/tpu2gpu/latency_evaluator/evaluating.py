@@ -81,9 +81,9 @@ def evaluate_model(
         from tpu2gpu.latency_evaluator.evaluation_run import compare_models
         from tpu2gpu.latency_evaluator.report.write import write_reports
 
-        rival = None if latency_baseline is None else os.fspath(latency_baseline)
+        other = None if latency_baseline is None else os.fspath(latency_baseline)
         beside = Path(target).absolute().parent
-        evaluation = compare_models(os.fspath(baseline), rival, paths, examples, options, progress, beside)
+        evaluation = compare_models(os.fspath(baseline), other, paths, examples, options, progress, beside)
         return write_reports(evaluation, options, staging, Path(target))
 
 

@@ -15,10 +15,9 @@ from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.hardware.gpu_memory import gpu_memory_bytes
 from tpu2gpu.hardware.host import CpuWatch, choose_cpus, momentary_state, stable_hardware
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, compare_answers
-from tpu2gpu.latency_evaluator.budgets.evidence import Evidence
-from tpu2gpu.latency_evaluator.budgets.judge import holds, judge
-from tpu2gpu.latency_evaluator.budgets.latency_checks import gated_percentile
-from tpu2gpu.latency_evaluator.budgets.quality import differing_specs
+from tpu2gpu.latency_evaluator.budgets.judge import judge, passed
+from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
+from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
 from tpu2gpu.latency_evaluator.budgets.verification_level import reached_level
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
 from tpu2gpu.latency_evaluator.measure.load import Load, first_call_ms, warm_up
@@ -29,6 +28,7 @@ from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
 from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, relative_iqr, speedup
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.arrays import save_arrays
+from tpu2gpu.running.comparison.signatures import differing_specs
 from tpu2gpu.running.examples.box_labels import box_features
 from tpu2gpu.running.examples.feeds import Examples, read_examples
 from tpu2gpu.running.examples.synthetic import make_examples
@@ -171,7 +171,7 @@ class EvaluationRun:
         candidates = [model for model in self._models if model.label not in (BASELINE, LATENCY_BASELINE)]
         return Evaluation(
             baseline=figures[BASELINE],
-            latency_baseline=figures[LATENCY_BASELINE] if self._rival == LATENCY_BASELINE else None,
+            latency_baseline=figures[LATENCY_BASELINE] if self._latency_baseline == LATENCY_BASELINE else None,
             candidates=tuple(self._judge(model, figures) for model in candidates),
             examples=self._examples.count,
             labelled=self._examples.labels is not None,
@@ -190,8 +190,8 @@ class EvaluationRun:
         )
 
     @property
-    def _rival(self) -> str:
-        """The label of the model that speed is held against."""
+    def _latency_baseline(self) -> str:
+        """Label of the model that the speed-up is over."""
         return LATENCY_BASELINE if LATENCY_BASELINE in self._timed.single_stream.latency_ns else BASELINE
 
     def _remarks(self) -> Iterator[str]:
@@ -201,7 +201,7 @@ class EvaluationRun:
                 "agreement on random inputs says little about real ones: give real examples before promoting anything."
             )
         for model in self._models:
-            if model.label == LATENCY_BASELINE and self._rival == BASELINE:
+            if model.label == LATENCY_BASELINE and self._latency_baseline == BASELINE:
                 why = model.failure or "; ".join(self._differences[model.label])
                 yield f"Speed is held against the baseline: the latency baseline {model.name} did not run ({why})."
 
@@ -240,7 +240,7 @@ class EvaluationRun:
         )
 
     def _figures_of(self, model: ModelProcess) -> ModelFigures:
-        peak_rss_bytes = model.peak_rss_bytes  # before the precision is looked up, which reads the model once more
+        peak_rss_bytes = model.peak_rss_bytes  # before the dtype is looked up, which reads the model once more
         timed: dict[str, Any] = {}
         if scenarios := self._timed.scenarios(model.label):
             single = scenarios["single_stream"]
@@ -256,7 +256,7 @@ class EvaluationRun:
             label=model.label,
             name=model.name,
             digest=model.digest(),
-            precision=model.ask("reading its precision", "precision"),
+            dtype=model.ask("reading its dtype", "dtype"),
             runner=model.description.get("runner", {}),
             load_s=model.description.get("load_s"),
             peak_rss_bytes=peak_rss_bytes,
@@ -275,7 +275,7 @@ class EvaluationRun:
         level, level_reason = reached_level(model, ran=latency_ns is not None)
         checks = judge(
             self._options,
-            Evidence(
+            Measurements(
                 failure=model.failure,
                 differences=self._differences[model.label],
                 examples=agreement.examples,
@@ -287,7 +287,7 @@ class EvaluationRun:
                 latency_ms=self._timed.latency_ms(model.label),
                 batch_sizes={name: one.batch_size for name, one in found.scenarios.items()},
                 speedup=ratios.get("p50"),
-                rival=self._rival,
+                latency_baseline=self._latency_baseline,
                 level=level,
                 level_reason=level_reason,
             ),
@@ -302,16 +302,16 @@ class EvaluationRun:
             checks=checks,
             verified_level=level,
             level_reason=level_reason,
-            infra_blessed=holds(checks, "infra"),
-            model_blessed=holds(checks, "model"),
+            infra_blessed=passed(checks, "infra"),
+            model_blessed=passed(checks, "model"),
         )
 
     def _speedups(self, latency_ns: Array | None) -> dict[str, Estimate]:
         if latency_ns is None:
             return {}
-        rival = self._timed.single_stream.latency_ns[self._rival]
+        baseline = self._timed.single_stream.latency_ns[self._latency_baseline]
         found = {
-            f"p{percentile:g}": speedup(rival, latency_ns, percentile, seed=self._options.seed)
+            f"p{percentile:g}": speedup(baseline, latency_ns, percentile, seed=self._options.seed)
             for percentile in (50.0, 99.0)
         }
         return {name: ratio for name, ratio in found.items() if ratio is not None}

@@ -8,79 +8,67 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, seconds, significant
+from tpu2gpu.reporting.numbers import NONE, significant
 
 if TYPE_CHECKING:
-    from tpu2gpu.latency_evaluator.statistics.intervals import Estimate
+    from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, Verdict
     from tpu2gpu.running.comparison.detections import BoxParity
     from tpu2gpu.running.comparison.parity import OutputParity
 
-_UNITS: dict[str, Callable[[float], str]] = {
-    "_ms": milliseconds,
-    "_load_s": seconds,
-    "_mib": lambda value: f"{significant(value)} MiB",
-    "_per_s": lambda value: f"{significant(value)} /s",
-    "_agreement": percent,
-    "_drop": percent,
-    "_speedup": ratio,
-}
 _ONNX_PROVIDER = "ExecutionProvider"
 _KEPT_UP = 0.95  # answered over sent
 
-Verdict = Literal["pass", "fail", "undecided"]
 Gate = Literal["infra", "model", "both"]
 
 
 @attrs.frozen
 class Check:
-    """One budget, and what was found.
+    """One budget and its verdict.
 
     Attributes:
         name: The option that sets the budget, or what is always asked: `runs`, `same_signature`, `finite_outputs`.
-        found: The figure, or None where there is none.
-        limit: What it is held against.
+        value: The figure that was measured, or None where there is none.
+        threshold: The most or the least that it may be.
         verdict: `undecided` where the figure is missing or the sample too small.
         reason: The numbers behind the verdict, in words.
-        gate: The blessing that hangs on it.
+        gate: The blessing that depends on it.
         allowed: Whether the options allow it to stay undecided.
     """
 
     name: str
-    found: float | str | None
-    limit: float | str | None
+    value: float | str | None
+    threshold: float | str | None
     verdict: Verdict
     reason: str
     gate: Gate
     allowed: bool = False
+    _unit: Callable[[float], str] = attrs.field(default=significant, eq=False, repr=False)
 
     @property
-    def holds(self) -> bool:
-        """Whether it stands in nobody's way."""
+    def passed(self) -> bool:
+        """Whether it stands in no blessing's way."""
         return self.verdict == "pass" or (self.verdict == "undecided" and self.allowed)
 
     @property
-    def found_text(self) -> str:
-        """What was found, with its unit."""
-        return self._text(self.found)
+    def value_text(self) -> str:
+        """The value with its unit."""
+        return self._text(self.value)
 
     @property
-    def limit_text(self) -> str:
-        """The limit, with its unit."""
-        return self._text(self.limit)
+    def threshold_text(self) -> str:
+        """The threshold with its unit."""
+        return self._text(self.threshold)
 
     @property
     def sentence(self) -> str:
-        """Name, figure, limit and reason in one line."""
-        if isinstance(self.found, str) or self.found is None:
+        """Name, value, threshold and reason in one line."""
+        if isinstance(self.value, str) or self.value is None:
             return f"{self.name}: {self.reason}"
         word = "undecided, " if self.verdict == "undecided" else ""
-        return f"{self.name}: {word}{self.found_text}, the limit is {self.limit_text} ({self.reason})"
+        return f"{self.name}: {word}{self.value_text}, the threshold is {self.threshold_text} ({self.reason})"
 
     def _text(self, value: float | str | None) -> str:
-        if value is None or isinstance(value, str):
-            return (value or NONE).replace("_", " ")
-        written = next((write for ending, write in _UNITS.items() if self.name.endswith(ending)), significant)
-        return written(value)
+        return (value or NONE).replace("_", " ") if value is None or isinstance(value, str) else self._unit(value)
 
 
 @attrs.frozen
@@ -156,7 +144,7 @@ class ModelFigures:
         label: `baseline`, `latency baseline` or `candidate`, numbered where there are several.
         name: The model's folder or file.
         digest: SHA-256 of its files.
-        precision: The coarsest type in which it computes.
+        dtype: The coarsest number type in which it computes.
         runner: What ran it: kind, device, provider, threads, versions.
         load_s: Time to open it, its library's import included.
         first_call_ms: The first answer's time.
@@ -179,7 +167,7 @@ class ModelFigures:
     label: str
     name: str
     digest: str | None = None
-    precision: str | None = None
+    dtype: str | None = None
     runner: dict[str, Any] = attrs.field(factory=dict)
     load_s: float | None = None
     first_call_ms: float | None = None
@@ -229,7 +217,7 @@ class CandidateResult:
         boxes: How well its boxes match the baseline's; None where no output holds detections.
         box_outputs: The outputs that hold detections: they are matched, and their relative error does not count.
         speedup: The latency baseline's p50 and p99 over the candidate's; missing where the sample does not bound them.
-        checks: Every number beside its limit.
+        checks: Every value beside its threshold.
         verified_level: On what the verdict was reached, such as `engine_executed`: one of `levels.LEVELS`.
         level_reason: The same in words.
         infra_blessed: Whether it runs, and is as fast as asked.
@@ -269,8 +257,8 @@ class CandidateResult:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it is refused: what each check that does not hold found."""
-        return tuple(check.sentence for check in self.checks if not check.holds)
+        """Why it is refused: a sentence for each check that did not pass."""
+        return tuple(check.sentence for check in self.checks if not check.passed)
 
 
 @attrs.frozen(kw_only=True)
@@ -306,12 +294,12 @@ class EvaluateResult:
     @property
     def models(self) -> tuple[ModelFigures, ...]:
         """All models' figures: the baseline's, the latency baseline's, the candidates'."""
-        rival = (self.latency_baseline,) if self.latency_baseline else ()
-        return (self.baseline, *rival, *(candidate.figures for candidate in self.candidates))
+        others = (self.latency_baseline,) if self.latency_baseline else ()
+        return (self.baseline, *others, *(candidate.figures for candidate in self.candidates))
 
     @property
-    def rival(self) -> ModelFigures:
-        """The figures of the model that speed is held against."""
+    def speed_reference(self) -> ModelFigures:
+        """Figures of the model that the speed-up is over: the latency baseline's, else the baseline's."""
         return self.latency_baseline or self.baseline
 
     @property

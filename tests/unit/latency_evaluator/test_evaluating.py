@@ -28,6 +28,7 @@ from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.report.summary import summary_lines, summary_rows, summary_table
 from tpu2gpu.latency_evaluator.results import CandidateResult, Check
+from tpu2gpu.options import allowed_values
 from tpu2gpu.storage.publishing import verify_model
 
 QUICK = {"requests": 400, "max_requests": 400, "warm_up_requests": 20, "max_accuracy_drop": 0.02, "timeout_s": 120.0}
@@ -94,7 +95,7 @@ def test_the_figures_of_both_models_are_all_there(copies):
         assert figures.first_call_ms > 0
         assert figures.throughput_per_s > 0
         assert 20 << 20 < figures.peak_rss_bytes < 400 << 20
-        assert figures.precision == "float32"
+        assert figures.dtype == "float32"
     assert copies.baseline.runner["threads"] == copies.candidate.figures.runner["threads"]
 
 
@@ -127,7 +128,7 @@ def test_the_verdict_is_bound_to_the_candidate_the_hardware_and_the_level(copies
     assert verdict["verified_level"] == "engine_built"
     assert verdict["hardware"]["cores"] >= 1
     assert not {"load_average", "cpu_mhz"} & set(verdict["hardware"])
-    assert set(verdict["checks"][0]) == {"name", "found", "limit", "verdict", "reason", "gate", "allowed"}
+    assert set(verdict["checks"][0]) == {"name", "value", "threshold", "verdict", "reason", "gate", "allowed"}
 
 
 def test_metrics_are_flat_numbers_with_units_in_their_keys(copies):
@@ -292,7 +293,7 @@ def test_speed_is_held_against_another_model_where_one_is_given(models, tmp_path
         latency_baseline=models / "slow.onnx",
     )
     assert check(faster.candidate, "min_speedup").verdict == "pass"
-    assert faster.rival.name == "slow.onnx"
+    assert faster.speed_reference.name == "slow.onnx"
     assert len(faster.models) == 3
     fallen_back = evaluate_model(
         models / "none.onnx",
@@ -302,7 +303,7 @@ def test_speed_is_held_against_another_model_where_one_is_given(models, tmp_path
         options,
         latency_baseline=models / "damaged.onnx",
     )
-    assert fallen_back.rival.name == "none.onnx"
+    assert fallen_back.speed_reference.name == "none.onnx"
     assert any("damaged.onnx did not run" in warning for warning in fallen_back.warnings)
 
 
@@ -455,7 +456,7 @@ def test_options_out_of_range_are_usage_errors(options):
 
 def test_every_budget_that_may_stay_undecided_is_an_option():
     names = {field.name for field in attrs.fields(EvaluateOptions)}
-    allowed = attrs.fields(EvaluateOptions).allow_undecided.metadata["choices"]
+    allowed = allowed_values(EvaluateOptions, attrs.fields(EvaluateOptions).allow_undecided)
     assert set(allowed) <= names
 
 

@@ -13,7 +13,7 @@ from tests.models.networks import convnet, tf1_network
 from tpu2gpu.errors import SignatureError, SourceError, UnsupportedError, UsageError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.freezer.options import FreezeOptions
-from tpu2gpu.latency_evaluator.accuracy.model_precision import find_precision
+from tpu2gpu.latency_evaluator.accuracy.model_dtype import find_dtype
 from tpu2gpu.running.examples.synthetic import make_examples
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.opening import open_runner
@@ -96,7 +96,7 @@ def test_a_frozen_graph_answers_as_the_model_that_it_was_made_of(tmp_path: Path,
         assert (spec.dtype, spec.shape) == ("float32", (None, 8, 8, 1))
         found = runner.run({spec.name: images(3)})[output.name]
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
-        assert find_precision(path) == "float32"
+        assert find_dtype(path) == "float32"
 
 
 def test_a_frozen_graph_knows_its_signatures(tmp_path: Path, built: Built) -> None:

@@ -1,43 +1,93 @@
-"""The verdict: every budget beside what was found, and on what it was found."""
+"""The verdict: every budget beside what was measured, and on what it was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import attrs
 
-from tpu2gpu.latency_evaluator.budgets.accuracy_checks import check_answers
-from tpu2gpu.latency_evaluator.budgets.evidence import Evidence
-from tpu2gpu.latency_evaluator.budgets.latency_checks import check_speed
+from tpu2gpu.latency_evaluator.budgets.budget import Budget, budgets_of
+from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
+from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
 from tpu2gpu.latency_evaluator.budgets.verification_level import check_level
 from tpu2gpu.latency_evaluator.results import Check, Gate
-
-if TYPE_CHECKING:
-    from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
+from tpu2gpu.latency_evaluator.statistics.intervals import Verdict
 
 
-def judge(budgets: Budgets, evidence: Evidence) -> tuple[Check, ...]:
-    """All checks of one candidate, in the order in which a reader wants them."""
-    checks = [
-        _runs(evidence),
-        *check_answers(budgets, evidence),
-        *check_speed(budgets, evidence),
-        check_level(budgets, evidence.level, evidence.level_reason),
-    ]
-    return tuple(
-        attrs.evolve(check, allowed=check.name in budgets.allow_undecided) for check in checks if check is not None
-    )
+def judge(budgets: Budgets, measured: Measurements) -> tuple[Check, ...]:
+    """Check one candidate, in the order in which a reader wants to know.
+
+    Args:
+        budgets: The thresholds: an instance of `Budgets`, or of a class that declares more of them.
+        measured: The candidate's measurements.
+    """
+    checks = [_runs(measured), _same_signature(measured), _finite_outputs(measured), *_budgets(budgets, measured)]
+    if (level := check_level(budgets, measured.level, measured.level_reason)) is not None:
+        checks.append(level)
+    return tuple(attrs.evolve(check, allowed=check.name in budgets.allow_undecided) for check in checks)
 
 
-def holds(checks: Sequence[Check], gate: Gate) -> bool:
-    """Whether all checks of a gate, and those of both, hold."""
-    return all(check.holds for check in checks if check.gate in (gate, "both"))
+def passed(checks: Sequence[Check], gate: Gate) -> bool:
+    """Return whether all checks of a gate, and those of both, passed or may stay undecided."""
+    return all(check.passed for check in checks if check.gate in (gate, "both"))
 
 
-def _runs(evidence: Evidence) -> Check:
-    if evidence.failure:
-        return Check("runs", "failed", "every request", "fail", evidence.failure, "both")
-    if not evidence.latency_ms:
+def _budgets(budgets: Budgets, measured: Measurements) -> Iterator[Check]:
+    """Check the budgets that are asked for, and those whose defaults apply."""
+    for name, budget in budgets_of(type(budgets)).items():
+        asked = getattr(budgets, name)
+        threshold, why = budget.threshold(asked, measured)
+        if threshold is not None and (check := _check(name, budget, threshold, why, measured, asked=asked is not None)):
+            yield check
+
+
+def _check(
+    name: str, budget: Budget, threshold: float, why: str, measured: Measurements, *, asked: bool
+) -> Check | None:
+    finding = budget.check(measured, threshold)
+    if finding is None or not (asked or finding.applies):
+        return None
+    value, reason = finding.value, finding.reason
+    if value is None:
+        return Check(name, None, threshold, "undecided", reason, budget.gate, unit=budget.unit)
+    within = value <= threshold if name.startswith("max_") else value >= threshold
+    verdict: Verdict = finding.verdict or ("pass" if within else "fail")
+    reason += f"; threshold for {why}" if why else ""
+    if verdict == "pass" and finding.pass_needs:
+        verdict, reason = "undecided", f"{reason}; a pass needs {finding.pass_needs}"
+    return Check(name, value, threshold, verdict, reason, budget.gate, unit=budget.unit)
+
+
+def _runs(measured: Measurements) -> Check:
+    if measured.failure:
+        return Check("runs", "failed", "every request", "fail", measured.failure, "both")
+    if not measured.latency_ms:
         return Check("runs", None, "every request", "undecided", "it was not asked, its inputs differ", "both")
     return Check("runs", "answered", "every request", "pass", "it loaded and answered every request", "both")
+
+
+def _same_signature(measured: Measurements) -> Check:
+    name, threshold, differences = "same_signature", "the same", measured.differences
+    if differences:
+        value = f"{len(differences)} difference{'s' * (len(differences) > 1)}"
+        return Check(name, value, threshold, "fail", "; ".join(differences), "model")
+    if not measured.parity:
+        return Check(name, None, threshold, "undecided", "it gave no outputs to compare", "model")
+    return Check(name, threshold, threshold, "pass", "names, types and shapes are the same", "model")
+
+
+def _finite_outputs(measured: Measurements) -> Check:
+    name = "finite_outputs"
+    if not measured.parity:
+        return Check(name, None, 0, "undecided", "there are no outputs to compare", "model")
+    odd = {output: one for output, one in measured.parity.items() if one.nan_count or one.inf_count}
+    if not odd:
+        return Check(
+            name, 0, 0, "pass", f"no NaN or Inf beyond the baseline's in {measured.examples} examples", "model"
+        )
+    reason = "; ".join(
+        f"output {output} has {one.nan_count} NaN and {one.inf_count} Inf where the baseline has numbers"
+        for output, one in odd.items()
+    )
+    count = sum(one.nan_count + one.inf_count for one in odd.values())
+    return Check(name, count, 0, "fail", reason, "model")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tpu2gpu.latency_evaluator.results import Check, Verdict, run_by
+from tpu2gpu.latency_evaluator.results import Check, run_by
+from tpu2gpu.latency_evaluator.statistics.intervals import Verdict
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.budgets.budgets import Budgets

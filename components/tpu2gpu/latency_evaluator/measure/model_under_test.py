@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tpu2gpu.errors import SourceError, UnsupportedError
-from tpu2gpu.latency_evaluator.accuracy.model_precision import find_precision
+from tpu2gpu.latency_evaluator.accuracy.model_dtype import find_dtype
 from tpu2gpu.latency_evaluator.measure.arrivals import poisson_arrivals_ns, send
 from tpu2gpu.running.arrays import load_arrays, save_arrays
 from tpu2gpu.running.comparison.tolerances import coarsest
@@ -64,14 +64,14 @@ class ModelUnderTest:
             "client_cpus": sorted(os.sched_getaffinity(0)),
         }
 
-    def precision(self) -> str:
+    def dtype(self) -> str:
         """The narrowest type in which the model computes; of one whose files do not tell, that of its outputs."""
         if self._runner.kind != "server":
-            return find_precision(self._path)
+            return find_dtype(self._path)
         model = model_files(self._path)
         with contextlib.suppress(SourceError):  # what a server loads may be a folder of any kind
             if model is not None:
-                return find_precision(model)
+                return find_dtype(model)
         return coarsest(spec.dtype for spec in self._runner.outputs)
 
     def server_peak_rss_bytes(self) -> int | None:

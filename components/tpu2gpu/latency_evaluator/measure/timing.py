@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
 from tpu2gpu.latency_evaluator.measure.load import Load, Measured, measure
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.measure.scenarios import OpenLoad, OpenMeasured, measure_open, open_load, sweep_batches
@@ -120,8 +121,9 @@ def time_scenarios(models: Sequence[ModelProcess], load: Load, options: Evaluate
         batch_size = max((load.batch_size, *options.batch_sizes)) if name == "offline" else load.batch_size
         sized = attrs.evolve(load, batch_size=batch_size, requests=-(-load.requests * load.batch_size // batch_size))
         latency_s = slowest_s * batch_size / load.batch_size
-        if name == "server" and options.max_server_p99_ms is not None:
-            sized = attrs.evolve(sized, percentile=99.0)
+        percentile, limit_ms = gated_percentile(options, name)
+        if limit_ms is not None:
+            sized = attrs.evolve(sized, percentile=percentile)
         asked = open_load(name, sized, target_qps=options.target_qps, latency_s=latency_s, timeout_s=options.timeout_s)
         open_loops[name] = (asked, measure_open([one for one in models if one.runs], asked, progress))
         breakdowns[name] = _take_breakdowns(models)

@@ -18,15 +18,15 @@ _CLOCK_DRIFT = 0.1  # of the highest clock
 
 def find_warnings(evaluation: Evaluation) -> tuple[str, ...]:
     """All that a reader should bear in mind, one sentence each."""
-    rival = [evaluation.latency_baseline] if evaluation.latency_baseline else []
+    latency_baseline = [evaluation.latency_baseline] if evaluation.latency_baseline else []
     candidates = [candidate.figures for candidate in evaluation.candidates]
-    models = [evaluation.baseline, *rival, *candidates]
+    models = [evaluation.baseline, *latency_baseline, *candidates]
     return (
         *evaluation.remarks,
         *_machine(evaluation),
         *_noise(evaluation, models),
         *_load(models),
-        *_devices(rival[0] if rival else evaluation.baseline, candidates),
+        *_devices(evaluation.latency_baseline or evaluation.baseline, candidates),
         *_samples(evaluation, models),
     )
 
@@ -84,12 +84,13 @@ def _number(reading: str) -> float:
     return float(digits) if digits.replace(".", "", 1).isdigit() else 0.0
 
 
-def _devices(rival: ModelFigures, candidates: list[ModelFigures]) -> Iterator[str]:
-    on = str(rival.runner.get("device"))
+def _devices(latency_baseline: ModelFigures, candidates: list[ModelFigures]) -> Iterator[str]:
+    on = str(latency_baseline.runner.get("device"))
     for model in candidates:
         device = model.runner.get("device")
         if device is not None and str(device).startswith("CPU") != on.startswith("CPU"):
-            yield f"The speed-up compares devices too: {rival.called} ran on {on}, {model.called} on {device}."
+            ran_on = f"{latency_baseline.called} ran on {on}, {model.called} on {device}"
+            yield f"The speed-up compares devices too: {ran_on}."
 
 
 def _samples(evaluation: Evaluation, models: list[ModelFigures]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tpu2gpu.latency_evaluator.budgets.latency_checks import gated_percentile
+from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
 from tpu2gpu.latency_evaluator.measure.model_under_test import REWARM_REQUESTS
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
@@ -73,7 +73,7 @@ def _figures_table(result: EvaluateResult, evaluation: Evaluation) -> Table:
         ),
         "size on disk": lambda model: size(model.model_bytes),
         "whole folder": lambda model: size(model.folder_bytes),
-        "precision": lambda model: model.precision or NONE,
+        "dtype": lambda model: model.dtype or NONE,
         "run by": lambda model: model.run_by or NONE,
     }
     rows += [Row([name, *map(of, models)]) for name, of in of_models.items()]
@@ -92,8 +92,8 @@ def _checks_table(candidate: CandidateResult, heading: str) -> Table:
         Row(
             [
                 check.name,
-                check.found_text,
-                check.limit_text,
+                check.value_text,
+                check.threshold_text,
                 _word(check),
                 check.reason,
             ],
@@ -101,7 +101,7 @@ def _checks_table(candidate: CandidateResult, heading: str) -> Table:
         )
         for check in candidate.checks
     ]
-    return Table(heading, ["check", "found", "limit", "verdict", "because"], rows, numeric=False, badge_column=3)
+    return Table(heading, ["check", "value", "threshold", "verdict", "because"], rows, numeric=False, badge_column=3)
 
 
 def _latency_figures(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOptions) -> Figures | None:
@@ -117,7 +117,7 @@ def _latency_figures(result: EvaluateResult, evaluation: Evaluation, options: Ev
     ratios = {one.figures.label: one.speedup["p50"] for one in result.candidates if "p50" in one.speedup}
     if ratios:
         points = {label: (ratio.value, ratio.lower, ratio.upper) for label, ratio in ratios.items()}
-        title = f"Speed-up (p50) over {result.rival.called}, with its 95 % interval"
+        title = f"Speed-up (p50) over {result.speed_reference.called}, with its 95 % interval"
         drawings.append(Drawing(ratio_intervals(points, options.min_speedup), title))
     note = (
         "Boxes reach from the 25th to the 75th percentile with the median inside, whiskers from the 1st to the 99th; "
@@ -127,7 +127,7 @@ def _latency_figures(result: EvaluateResult, evaluation: Evaluation, options: Ev
 
 
 def _parity_table(candidate: CandidateResult, heading: str) -> Table:
-    limits = {check.name: check.limit_text for check in candidate.checks}
+    thresholds = {check.name: check.threshold_text for check in candidate.checks}
     rows = [
         Row(
             [
@@ -135,7 +135,7 @@ def _parity_table(candidate: CandidateResult, heading: str) -> Table:
                 significant(one.relative_error),
                 NONE
                 if name in candidate.box_outputs or one.unequal_share is not None
-                else limits.get("max_relative_error", NONE),
+                else thresholds.get("max_relative_error", NONE),
                 significant(one.max_abs_error),
                 significant(one.mean_abs_error),
                 NONE if one.cosine is None else f"{one.cosine:.6f}",
@@ -149,22 +149,22 @@ def _parity_table(candidate: CandidateResult, heading: str) -> Table:
         )
         for name, one in candidate.parity.items()
     ]
-    columns = ["output", "relative", "limit", "largest", "mean", "cosine", "top-1", "top-5", "NaN, Inf", "worst at"]
+    columns = ["output", "relative", "threshold", "largest", "mean", "cosine", "top-1", "top-5", "NaN, Inf", "worst at"]
     note = (
         f"Over all {candidate.compared} examples, against the baseline. Relative is the largest absolute error over "
-        "the largest absolute value of the baseline's output; it has no limit where boxes are matched instead, and in "
-        "outputs of class ids, strings or booleans, whose top-1 is the share that is equal. Worst "
-        "at: number of the example, element in it."
+        "the largest absolute value of the baseline's output; it has no threshold where boxes are matched instead, and "
+        "in outputs of class ids, strings or booleans, whose top-1 is the share that is equal. Worst at: number of "
+        "the example, element in it."
     )
     return Table(heading, columns, rows, note)
 
 
 def _box_facts(candidate: CandidateResult, heading: str, options: EvaluateOptions) -> Facts:
     boxes = candidate.boxes or BoxParity()
-    limit = next((check.limit_text for check in candidate.checks if check.name == "min_box_iou"), NONE)
+    threshold = next((check.threshold_text for check in candidate.checks if check.name == "min_box_iou"), NONE)
     items = [
         ("Boxes", f"{boxes.boxes}, of which {boxes.matched} have a match of their class in the other model"),
-        ("Overlap (IoU)", f"{significant(boxes.mean_iou, 4)} in the mean of all, the limit is {limit}"),
+        ("Overlap (IoU)", f"{significant(boxes.mean_iou, 4)} in the mean of all, the threshold is {threshold}"),
         ("Scores", f"of a pair differ by at most {significant(boxes.max_score_error)}"),
     ]
     if boxes.worst_example is not None:

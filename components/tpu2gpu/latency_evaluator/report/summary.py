@@ -17,7 +17,7 @@ def headline(result: EvaluateResult) -> list[str]:
     chosen, parts = result.candidate, []
     if speed := chosen.speedup.get("p50"):
         parts.append(
-            f"p50 {milliseconds(_p(chosen.figures, 'p50'))} against {milliseconds(_p(result.rival, 'p50'))}, "
+            f"p50 {milliseconds(_p(chosen.figures, 'p50'))} against {milliseconds(_p(result.speed_reference, 'p50'))}, "
             f"{ratio(speed.value)} as fast (95 % interval {ratio(speed.lower)} to {ratio(speed.upper)})"
         )
     if chosen.figures.accuracy is not None:

@@ -8,10 +8,11 @@ import attrs
 import numpy as np
 import pytest
 
-from tpu2gpu.latency_evaluator.budgets.budgets import BUDGETS, Budgets
-from tpu2gpu.latency_evaluator.budgets.evidence import Evidence
-from tpu2gpu.latency_evaluator.budgets.judge import holds, judge
-from tpu2gpu.latency_evaluator.budgets.latency_checks import gated_percentile
+from tpu2gpu.latency_evaluator.budgets.budget import budgets_of
+from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
+from tpu2gpu.latency_evaluator.budgets.judge import judge, passed
+from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
+from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
 from tpu2gpu.latency_evaluator.budgets.verification_level import required_level
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import Check, ModelFigures
@@ -20,9 +21,10 @@ from tpu2gpu.running.comparison.detections import BoxParity
 from tpu2gpu.running.comparison.parity import compare
 
 MIB = 1 << 20
+BUDGETS = list(budgets_of(Budgets))
 
 
-def evidence(**changes: Any) -> Evidence:
+def measurements(**changes: Any) -> Measurements:
     """A sound candidate, 1.5 times as fast, on 500 requests of 2 ms and 100 examples."""
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(100, 8)).astype(np.float32)
@@ -48,15 +50,15 @@ def evidence(**changes: Any) -> Evidence:
         "latency_ms": {name: np.full((25, 20), 2.0) for name in ("single_stream", "server", "offline")},
         "batch_sizes": {"single_stream": 1, "server": 1, "offline": 4},
         "speedup": Estimate(1.5, 1.4, 1.6),
-        "rival": "baseline",
+        "latency_baseline": "baseline",
         "level": "engine_executed",
         "level_reason": "The engine itself was run.",
     }
-    return Evidence(**{**given, **changes})
+    return Measurements(**{**given, **changes})
 
 
 def check(name: str, limit: Any, **changes: Any) -> Check:
-    checks = {one.name: one for one in judge(Budgets(**{name: limit}), evidence(**changes))}
+    checks = {one.name: one for one in judge(Budgets(**{name: limit}), measurements(**changes))}
     return checks[name]
 
 
@@ -85,11 +87,11 @@ LIMITS = {
 
 @pytest.mark.parametrize(("name", "kept", "broken"), [(name, *limits) for name, limits in LIMITS.items()])
 def test_each_budget_passes_and_fails_with_its_number(name, kept, broken):
-    passed, failed = check(name, kept), check(name, broken)
-    assert (passed.verdict, failed.verdict) == ("pass", "fail")
-    assert passed.found == failed.found is not None
-    assert (passed.limit, failed.limit) == (kept, broken)
-    assert f"{name}: " in failed.sentence
+    within, beyond = check(name, kept), check(name, broken)
+    assert (within.verdict, beyond.verdict) == ("pass", "fail")
+    assert within.value == beyond.value is not None
+    assert (within.threshold, beyond.threshold) == (kept, broken)
+    assert f"{name}: " in beyond.sentence
 
 
 @pytest.mark.parametrize(
@@ -101,13 +103,15 @@ def test_each_budget_passes_and_fails_with_its_number(name, kept, broken):
     ],
 )
 def test_a_drop_is_that_from_the_baseline_to_the_candidate(name, figure):
-    worse = attrs.evolve(evidence().candidate, **{figure: getattr(evidence().baseline, figure) - 0.02})
+    worse = attrs.evolve(measurements().candidate, **{figure: getattr(measurements().baseline, figure) - 0.02})
     assert check(name, 0.02, candidate=worse).verdict == "pass"
     assert check(name, 0.019, candidate=worse).verdict == "fail"
     assert check(name, 0.0).verdict == "pass"
-    blank = {model: attrs.evolve(getattr(evidence(), model), **{figure: None}) for model in ("baseline", "candidate")}
+    blank = {
+        model: attrs.evolve(getattr(measurements(), model), **{figure: None}) for model in ("baseline", "candidate")
+    }
     assert check(name, 0.02, **blank).verdict == "undecided"
-    assert check(name, 0.02, candidate=blank["candidate"]).reason == "there are no answers"
+    assert check(name, 0.02, candidate=blank["candidate"]).reason == "there are no outputs"
 
 
 NOTHING = {
@@ -124,14 +128,14 @@ NOTHING = {
 def test_a_budget_that_nothing_was_measured_for_is_undecided(name):
     undecided = check(name, 1.0, **NOTHING)
     assert undecided.verdict == "undecided"
-    assert undecided.found is None
-    assert not undecided.holds
+    assert undecided.value is None
+    assert not undecided.passed
 
 
 @pytest.mark.parametrize("name", BUDGETS)
 def test_a_budget_that_is_not_set_is_not_asked_beyond_what_always_is(name):
     always = {"max_relative_error", "min_top1_agreement", "min_box_iou", "max_accuracy_drop", "max_map_drop"}
-    asked = {one.name for one in judge(Budgets(), evidence())}
+    asked = {one.name for one in judge(Budgets(), measurements())}
     assert (name in asked) == (name in always)
 
 
@@ -144,12 +148,12 @@ def test_class_ids_strings_and_booleans_are_equal_or_not_whatever_their_distance
         flipped = given.copy()
         flipped[:flips] = "other" if kind is object else ~flipped[:flips]
         parity = compare({"ids": given}, {"ids": flipped})
-        return {one.name: one for one in judge(Budgets(), evidence(parity=parity, examples=1000))}
+        return {one.name: one for one in judge(Budgets(), measurements(parity=parity, examples=1000))}
 
     assert "max_relative_error" not in verdicts(1)
     one, eleven = (verdicts(flips)["min_top1_agreement"] for flips in (1, 11))
-    assert (one.verdict, one.found) == ("pass", 0.999)
-    assert (eleven.verdict, eleven.found) == ("fail", 0.989)
+    assert (one.verdict, one.value) == ("pass", 0.999)
+    assert (eleven.verdict, eleven.value) == ("fail", 0.989)
     assert "output ids has that share" in one.reason
     assert "not so in example 0" in one.reason
 
@@ -158,9 +162,9 @@ def test_class_ids_beside_scores_do_not_count_as_numbers():
     scores, ids = np.eye(100, dtype=np.float32), np.arange(100)
     flipped = np.where(ids == 99, 0, ids)
     parity = compare({"scores": scores, "ids": ids}, {"scores": scores, "ids": flipped})
-    found = {one.name: one for one in judge(Budgets(), evidence(parity=parity))}
-    assert found["max_relative_error"].found == 0
-    assert (found["min_top1_agreement"].found, found["min_top1_agreement"].verdict) == (0.99, "pass")
+    found = {one.name: one for one in judge(Budgets(), measurements(parity=parity))}
+    assert found["max_relative_error"].value == 0
+    assert (found["min_top1_agreement"].value, found["min_top1_agreement"].verdict) == (0.99, "pass")
 
 
 @pytest.mark.parametrize(("examples", "verdict"), [(1, "undecided"), (28, "undecided"), (50, "pass"), (1000, "pass")])
@@ -169,14 +173,14 @@ def test_too_few_examples_leave_classes_undecided(examples, verdict):
     ids = np.arange(examples)
     answers = {"scores": scores, "ids": ids}
     budgets = Budgets(min_top5_agreement=0.9, max_top5_drop=0.1)
-    checks = judge(budgets, evidence(parity=compare(answers, answers), examples=examples))
+    checks = judge(budgets, measurements(parity=compare(answers, answers), examples=examples))
     found = {one.name: one for one in checks}
     for name in ("min_top1_agreement", "min_top5_agreement", "max_accuracy_drop", "max_top5_drop"):
         assert found[name].verdict == verdict, name
         assert ("a pass needs 29 examples" in found[name].reason) == (verdict == "undecided")
     assert found["max_relative_error"].verdict == "pass"
     other = compare(answers, {"scores": np.roll(scores, 1, axis=1), "ids": ids})
-    failed = {one.name: one for one in judge(budgets, evidence(parity=other, examples=examples))}
+    failed = {one.name: one for one in judge(budgets, measurements(parity=other, examples=examples))}
     assert failed["min_top1_agreement"].verdict == "fail"
 
 
@@ -208,15 +212,15 @@ def test_an_interval_around_the_limit_is_undecided():
 
 def test_what_is_allowed_to_stay_undecided_holds_by_name_only():
     budgets = Budgets(max_p99_9_ms=2.0, min_speedup=1.5, allow_undecided=("max_p99_9_ms",))
-    checks = judge(budgets, evidence())
-    assert {one.name for one in checks if not one.holds} == {"min_speedup"}
-    assert holds(checks, "model")
-    assert not holds(checks, "infra")
+    checks = judge(budgets, measurements())
+    assert {one.name for one in checks if not one.passed} == {"min_speedup"}
+    assert passed(checks, "model")
+    assert not passed(checks, "infra")
 
 
 def test_a_failed_budget_never_holds_even_where_undecided_is_allowed():
-    checks = judge(Budgets(max_p99_ms=1.0, allow_undecided=("max_p99_ms",)), evidence())
-    assert not holds(checks, "infra")
+    checks = judge(Budgets(max_p99_ms=1.0, allow_undecided=("max_p99_ms",)), measurements())
+    assert not passed(checks, "infra")
 
 
 def test_boxes_are_matched_and_not_compared_element_by_element():
@@ -224,7 +228,7 @@ def test_boxes_are_matched_and_not_compared_element_by_element():
     parity = compare({"boxes": boxes, "features": boxes}, {"boxes": boxes + 1, "features": boxes})
     verdicts = {
         one.name: one.verdict
-        for one in judge(Budgets(max_abs_error=0.0), evidence(parity=parity, box_outputs=("boxes",)))
+        for one in judge(Budgets(max_abs_error=0.0), measurements(parity=parity, box_outputs=("boxes",)))
     }
     assert (verdicts["max_relative_error"], verdicts["max_abs_error"], verdicts["min_box_iou"]) == ("pass",) * 3
 
@@ -235,10 +239,10 @@ def test_a_model_for_a_gpu_needs_an_executed_engine():
     assert required_level(Budgets(serve_on="gpu")) == "engine_executed"
     assert required_level(Budgets(serve_on="gpu", require_level="engine_built")) == "engine_built"
     on_cpu = {"level": "onnx_cpu", "level_reason": "There is no engine."}
-    refused = {one.name: one for one in judge(Budgets(serve_on="gpu"), evidence(**on_cpu))}["require_level"]
+    refused = {one.name: one for one in judge(Budgets(serve_on="gpu"), measurements(**on_cpu))}["require_level"]
     assert (refused.verdict, refused.gate) == ("fail", "infra")
     assert refused.reason == "There is no engine; a GPU is to serve it"
-    assert {one.name: one for one in judge(Budgets(serve_on="gpu"), evidence())}["require_level"].verdict == "pass"
+    assert {one.name: one for one in judge(Budgets(serve_on="gpu"), measurements())}["require_level"].verdict == "pass"
 
 
 def test_every_budget_is_an_option_and_may_stay_undecided():

@@ -179,7 +179,7 @@ def test_a_server_is_started_measured_and_stopped_in_order(tmp_path, model):
     candidate.load("serving_default", 1, sorted(os.sched_getaffinity(0)))
     assert candidate.failure is None
     assert candidate.description["runner"]["started"]
-    assert candidate.ask("reading its precision", "precision") == "bfloat16"  # one of its signatures computes in it
+    assert candidate.ask("reading its dtype", "dtype") == "bfloat16"  # one of its signatures computes in it
     assert candidate.peak_rss_bytes > 100 << 20  # TensorFlow's, in the server
     assert candidate.digest() == ModelProcess(model, "m", is_baseline=False, timeout_s=1.0).digest()
     servers = psutil.Process(candidate.process).children()

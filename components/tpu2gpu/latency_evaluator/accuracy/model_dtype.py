@@ -11,7 +11,7 @@ from tpu2gpu.running.comparison.tolerances import coarsest
 from tpu2gpu.running.opening import PLAN, graph_def_file
 
 
-def find_precision(path: str | os.PathLike[str]) -> str:
+def find_dtype(path: str | os.PathLike[str]) -> str:
     """Find the coarsest number type that a model computes in: of a serving folder by its plan, else by its graph.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is known of a candidate when it is judged."""
+"""The measurements that a candidate is judged by."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Array = npt.NDArray[Any]
 
 
 @attrs.frozen(kw_only=True)
-class Evidence:
-    """What is known of a candidate when it is judged.
+class Measurements:
+    """The measurements that a candidate is judged by.
 
     Attributes:
         failure: What happened when it did not run to the end.
@@ -34,8 +34,8 @@ class Evidence:
         latency_ms: Its latencies in each scenario that was measured, `[rounds, block]`.
         batch_sizes: Examples in one request of each scenario.
         speedup: The latency baseline's p50 over the candidate's; None where the sample does not bound it.
-        rival: What the latency baseline is called.
-        level: On what the verdict is reached.
+        latency_baseline: The label of the model that the speed-up is over.
+        level: The verification level that was reached.
         level_reason: The same in words.
     """
 
@@ -50,21 +50,16 @@ class Evidence:
     latency_ms: Mapping[str, Array]
     batch_sizes: Mapping[str, int]
     speedup: Estimate | None
-    rival: str
+    latency_baseline: str
     level: str
     level_reason: str
 
     @property
     def elementwise(self) -> dict[str, OutputParity]:
-        """The outputs that are compared element by element: all but detections, which are matched."""
+        """Outputs that are compared element by element: all but detections, which are matched."""
         return {name: one for name, one in self.parity.items() if name not in self.box_outputs}
 
     @property
-    def numbers(self) -> dict[str, OutputParity]:
-        """Those of them that hold numbers with a fraction: class ids, strings and booleans have no distance."""
+    def floating(self) -> dict[str, OutputParity]:
+        """Those of them in floating point: class ids, strings and booleans have no distance."""
         return {name: one for name, one in self.elementwise.items() if one.unequal_share is None}
-
-    @property
-    def precisions(self) -> tuple[str, str]:
-        """Those of the baseline and of the candidate."""
-        return self.baseline.precision or "float32", self.candidate.precision or "float32"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.models.evaluation_models import onnx_model, serving_folder
-from tpu2gpu.latency_evaluator.accuracy.model_precision import find_precision
+from tpu2gpu.latency_evaluator.accuracy.model_dtype import find_dtype
 
 
 def test_an_onnx_file_in_float32(tmp_path):
-    assert find_precision(onnx_model(tmp_path / "m.onnx")) == "float32"
+    assert find_dtype(onnx_model(tmp_path / "m.onnx")) == "float32"
 
 
 def test_an_onnx_file_with_float16_weights(tmp_path):
@@ -27,11 +27,11 @@ def test_an_onnx_file_with_float16_weights(tmp_path):
     onnx.save(
         helper.make_model(helper.make_graph(nodes, "g", value[:1], value[1:], [weights])), str(tmp_path / "m.onnx")
     )
-    assert find_precision(tmp_path / "m.onnx") == "float16"
+    assert find_dtype(tmp_path / "m.onnx") == "float16"
 
 
 def test_a_serving_folder_says_it_in_its_plan(tmp_path):
-    assert find_precision(serving_folder(tmp_path / "m", engine=False, precision="float16")) == "float16"
+    assert find_dtype(serving_folder(tmp_path / "m", engine=False, precision="float16")) == "float16"
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_a_saved_model_by_its_graph(tmp_path, dtype, precision):
 
     model = Model()
     tf.saved_model.save(model, str(tmp_path / "m"), signatures=model.__call__)
-    assert find_precision(tmp_path / "m") == precision
+    assert find_dtype(tmp_path / "m") == precision

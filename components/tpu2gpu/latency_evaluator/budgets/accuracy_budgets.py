@@ -1,0 +1,189 @@
+"""The budgets of the outputs: how far a candidate may be from the baseline, and from the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import attrs
+
+from tpu2gpu.latency_evaluator.budgets.budget import Finding, budget
+from tpu2gpu.reporting.numbers import percent
+from tpu2gpu.running.comparison.tolerances import default_budget
+
+if TYPE_CHECKING:
+    from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
+    from tpu2gpu.running.comparison.parity import OutputParity
+
+# Fewer examples say too little of classes to pass: where all of 28 are the same, one in ten of all may yet differ, at
+# 95 %. More are not asked for, though 99 % of all is sure from 299 on only: what is sure stands in the reason.
+FEWEST_EXAMPLES = 29
+_ROUNDING = 1e-12  # of a difference of two shares
+_NOT_COMPARED = Finding(None, "there are no outputs to compare")
+
+
+def _by_dtype(measured: Measurements) -> tuple[float, str]:
+    """Return the relative error that the two models' number types allow, with the reason."""
+    return default_budget(*(model.dtype or "float32" for model in (measured.baseline, measured.candidate)))
+
+
+def _relative_error(measured: Measurements, threshold: float) -> Finding | None:
+    if measured.parity and not measured.floating:
+        return None  # every output holds detections, or what is equal or not
+    worst = max(_figures(measured.floating, "relative_error"), key=itemgetter(0), default=None)
+    if worst is None:
+        return _NOT_COMPARED
+    value, output = worst
+    if not value:
+        return Finding(value, "the outputs are the same, bit by bit")
+    largest = measured.floating[output].max_abs_reference
+    return Finding(value, f"{_place(measured, output)}; relative to the largest of the baseline, {largest:.3g}")
+
+
+def _abs_error(measured: Measurements, threshold: float) -> Finding:
+    worst = max(_figures(measured.elementwise, "max_abs_error"), key=itemgetter(0), default=None)
+    return _NOT_COMPARED if worst is None else Finding(worst[0], _place(measured, worst[1]))
+
+
+def _cosine(measured: Measurements, threshold: float) -> Finding:
+    worst = min(_figures(measured.elementwise, "cosine"), key=itemgetter(0), default=None)
+    return _NOT_COMPARED if worst is None else Finding(worst[0], f"output {worst[1]}")
+
+
+def _top1_agreement(measured: Measurements, threshold: float) -> Finding:
+    worst = min(_figures(measured.elementwise, "agreement"), key=itemgetter(0), default=None)
+    if worst is None:
+        why = (
+            "no float output [examples, classes] with at least two classes was compared, nor one of class ids, "
+            "strings or booleans"
+        )
+        return Finding(None, why, applies=False)
+    value, output = worst
+    if measured.elementwise[output].unequal_share is not None:
+        reason = f"output {output} has that share of its class ids, strings or booleans equal"
+        if value < 1:
+            reason += f"; not so in example {measured.elementwise[output].worst_example}"
+        return Finding(value, reason, pass_needs=_more_examples(measured))
+    from tpu2gpu.latency_evaluator.statistics.intervals import clopper_pearson_lower
+
+    same = round(value * measured.examples)
+    reason = (
+        f"output {output} has its largest score at the same class in {same} of {measured.examples} examples, "
+        f"at 95 % in at least {clopper_pearson_lower(same, measured.examples):.1%} of all"
+    )
+    return Finding(value, reason, pass_needs=_more_examples(measured))
+
+
+def _top5_agreement(measured: Measurements, threshold: float) -> Finding:
+    worst = min(_figures(measured.elementwise, "top5_agreement"), key=itemgetter(0), default=None)
+    if worst is None:
+        return Finding(None, "no float output [examples, classes] with more than five classes was compared")
+    reason = f"output {worst[1]} keeps that share of the five best classes, in the mean of {measured.examples} examples"
+    return Finding(worst[0], reason, pass_needs=_more_examples(measured))
+
+
+def _box_iou(measured: Measurements, threshold: float) -> Finding:
+    boxes = measured.boxes
+    if boxes is None:
+        return Finding(None, "no outputs with detections were compared", applies=False)
+    if not boxes.boxes:
+        return Finding(None, "neither model found a box")
+    reason = (
+        f"{boxes.matched} of {boxes.boxes} boxes have a match; at the worst {boxes.worst_iou:.3g} in the mean of "
+        f"example {boxes.worst_example}; scores differ by at most {boxes.max_score_error:.2g}"
+    )
+    return Finding(boxes.mean_iou, reason)
+
+
+def _drop(figure: str, missing: str, measured: Measurements, threshold: float, *, of_classes: bool = True) -> Finding:
+    """Find by how much a task's figure is lower than the baseline's."""
+    baseline, candidate = (getattr(model, figure) for model in (measured.baseline, measured.candidate))
+    if baseline is None:
+        return Finding(None, missing, applies=False)
+    if candidate is None:
+        return Finding(None, "there are no outputs")
+    drop = baseline - candidate
+    return Finding(
+        drop,
+        f"from {baseline:.2%} to {candidate:.2%} on {measured.examples} examples",
+        verdict="pass" if drop <= threshold + _ROUNDING else "fail",
+        pass_needs=_more_examples(measured) if of_classes else "",
+    )
+
+
+def _figures(parity: Mapping[str, OutputParity], figure: str) -> list[tuple[float, str]]:
+    """List a figure of the outputs that have it, each with its output."""
+    return [(value, name) for name, one in parity.items() if (value := getattr(one, figure)) is not None]
+
+
+def _more_examples(measured: Measurements) -> str:
+    return "" if measured.examples >= FEWEST_EXAMPLES else f"{FEWEST_EXAMPLES} examples or more"
+
+
+def _place(measured: Measurements, output: str) -> str:
+    one = measured.parity[output]
+    return f"output {output}, example {one.worst_example}, element {list(one.worst_element)}"
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class AccuracyBudgets:
+    """The budgets of the outputs, all of which the model blessing depends on."""
+
+    max_relative_error: float | None = budget(
+        "largest error over largest output of the baseline (default: 1e-4 for float32, 2e-2 for float16, "
+        "1e-1 for bfloat16, 2e-1 for int8)",
+        check=_relative_error,
+        gate="model",
+        default=_by_dtype,
+    )
+    max_abs_error: float | None = budget("largest error of an output", check=_abs_error, gate="model")
+    min_cosine: float | None = budget(
+        "cosine of the angle between an output of the candidate and the baseline's", check=_cosine, gate="model"
+    )
+    min_top1_agreement: float | None = budget(
+        "share of examples with the largest score at the same class; of class ids, strings and booleans the "
+        "share that is equal (default: 0.99)",
+        check=_top1_agreement,
+        gate="model",
+        unit=percent,
+        default=0.99,
+    )
+    min_top5_agreement: float | None = budget(
+        "share of the five best classes that stay among the five best",
+        check=_top5_agreement,
+        gate="model",
+        unit=percent,
+    )
+    min_box_iou: float | None = budget(
+        "overlap of a box with its match, in the mean of all (default: 0.9 for detectors)",
+        check=_box_iou,
+        gate="model",
+        default=0.9,  # a box shifted by 5 % of its side, or one of ten boxes that is not found
+    )
+    max_accuracy_drop: float | None = budget(
+        "accuracy of the baseline minus that of the candidate (default: 0.01 with labels)",
+        check=partial(_drop, "accuracy", "the examples have no labels, or no output is float [examples, classes]"),
+        gate="model",
+        unit=percent,
+        default=0.01,
+    )
+    max_top5_drop: float | None = budget(
+        "the same of the top-5 accuracy",
+        check=partial(_drop, "top5_accuracy", "the examples have no labels, or no output has more than five classes"),
+        gate="model",
+        unit=percent,
+    )
+    max_map_drop: float | None = budget(
+        "the same of a detector's mean average precision (default: 0.01 with ground-truth boxes)",
+        check=partial(
+            _drop,
+            "mean_average_precision",
+            "the examples have no ground-truth boxes, or no output holds detections",
+            of_classes=False,
+        ),
+        gate="model",
+        unit=percent,
+        default=0.01,
+    )
