@@ -92,7 +92,7 @@ class Served:
 
         plan = self._plans[name]
         whole = len(plan["parts"]) == 1
-        names = plan["parts"][0]["onnx_names"] if whole else {"inputs": {}, "outputs": plan["answers"]}
+        names = plan["parts"][0]["onnx_names"] if whole else {"inputs": {}, "outputs": plan["output_tensors"]}
         answers: queue.Queue[tuple[int, Any, Any]] = queue.Queue()
         for position, request in enumerate(requests):
             fed = []

@@ -131,34 +131,45 @@ def _idle_body() -> Any:
 
 def serving_folder(folder: Path, *, engine: bool, precision: str = "float32") -> Path:
     """A serving folder around `onnx_model`, with or without an engine that was built for no GPU there is."""
+    from tpu2gpu.running.runner import TensorSpec
+    from tpu2gpu.running.serving_plan import CORE, PLAN, Engine, OnnxNames, Part, Plan
     from tpu2gpu.storage.publishing import publish, write_json
 
-    names = {"inputs": {"x": "x"}, "outputs": {"scores": "scores", "doubled": "doubled"}}
-    part = {
-        "name": "core",
-        "runs_on": "gpu",
-        "onnx": "model.onnx",
-        "engine": "engines/model.engine" if engine else None,
-        "onnx_names": names,
-        "ops": {"MatMul": 1},
-        "compute_capabilities": ["0.0"] if engine else [],
-    }
-    plan = {
-        "format": 1,
-        "signature": "serving_default",
-        "inputs": [{"name": "x", "dtype": "float32", "shape": [None, FEATURES]}],
-        "outputs": [{"name": name, "dtype": "float32", "shape": [None, CLASSES]} for name in names["outputs"]],
-        "backend": "tensorrt_rtx" if engine else "onnx",
-        "precision": precision,
-        "verified_level": "engine_built" if engine else "onnx_cpu",
-        "parts": [part],
-    }
+    inputs = (TensorSpec("x", "float32", (None, FEATURES)),)
+    outputs = tuple(TensorSpec(name, "float32", (None, CLASSES)) for name in ("scores", "doubled"))
+    names = {"scores": "scores", "doubled": "doubled"}
+    built = Engine(file="engines/model.engine", library="tensorrt_rtx", compute_capabilities=("0.0",))
+    part = Part(
+        name=CORE,
+        runs_on="gpu",
+        onnx="model.onnx",
+        engine=built if engine else Engine(),
+        inputs=inputs,
+        outputs=outputs,
+        onnx_names=OnnxNames({"x": "x"}, names),
+        ops={"MatMul": 1},
+    )
+    plan = Plan(
+        signature="serving_default",
+        inputs=inputs,
+        outputs=outputs,
+        output_tensors=names,
+        backend="tensorrt_rtx" if engine else "onnx",
+        dtype=precision,
+        verified_level="engine_built" if engine else "onnx_cpu",
+        parts=(part,),
+        tolerance=0.002,
+        relative_error=1e-6,
+        compared_on="synthetic inputs",
+        engine_coverage=float(engine),
+        versions={},
+    )
     with publish(folder, about={"step": "convert"}) as staging:
         onnx_model(staging.folder / "model.onnx")
         if engine:
             (staging.folder / "engines").mkdir()
             (staging.folder / "engines" / "model.engine").write_bytes(b"an engine" * 1000)
-        write_json(staging.folder / "plan.json", plan)
+        write_json(staging.folder / PLAN, plan.to_json())
     return folder
 
 

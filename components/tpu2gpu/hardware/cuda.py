@@ -10,9 +10,12 @@ import functools
 from typing import Any
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 
 from tpu2gpu.errors import EnvironmentLacksError
-from tpu2gpu.running.arrays import Array
+
+Array = npt.NDArray[np.generic]
 
 _LIBRARY = "libcuda.so.1"
 _NAME_BYTES = 256

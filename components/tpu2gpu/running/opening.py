@@ -10,8 +10,8 @@ from tpu2gpu.graphs.formats.graph_def import FROZEN_GRAPH_FILE
 from tpu2gpu.running.runner import Runner
 from tpu2gpu.running.servers.addresses import FORMS, is_address
 from tpu2gpu.running.servers.server_file import is_server_file
+from tpu2gpu.running.serving_plan import PLAN
 
-PLAN = "plan.json"
 _ONNX_FIRST_BYTE = b"\x08"  # the key of ir_version, which every writer of ONNX files puts first
 _GRAPH_DEF_FIRST_BYTE = b"\x0a"  # the key of the first node
 

@@ -60,7 +60,7 @@ def convert_into(staging: Staging, request: Request, progress: Progress) -> dict
             error = max(error, check_parity(engine["executed"]["parity"], tolerance, "the engine"))
     progress("writing the serving folder", 2, _STEPS)
     plan = make_plan(converted, engine, tolerance, error)
-    lines = glance(plan, engine, why_not)
+    lines = glance(plan, why_not)
     lay_out(staging.folder, request, plan, profiles, batched=converted["batched"], lines=lines)
     findings = findings_of(plan, converted, engine, max(onnx_rss, engine_rss))
     staging.report.update({"at_a_glance": lines, **findings})

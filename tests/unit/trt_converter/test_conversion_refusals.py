@@ -27,8 +27,8 @@ from tpu2gpu.hardware.tensorrt import DATA_CENTER
 from tpu2gpu.running.local import engine_runner
 from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
-from tpu2gpu.running.local.serving_runner import read_plan
 from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.running.serving_plan import read_plan
 from tpu2gpu.trt_converter.backends import tensorrt
 from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.onnx import convert as onnx

@@ -26,8 +26,8 @@ from tpu2gpu.errors import (
 from tpu2gpu.hardware.cuda import Gpu, find_gpus
 from tpu2gpu.running.comparison.parity import compare
 from tpu2gpu.running.loading import load
-from tpu2gpu.running.local.serving_runner import not_for
 from tpu2gpu.running.opening import open_runner
+from tpu2gpu.running.serving_plan import Engine
 from tpu2gpu.storage.publishing import verify_model
 from tpu2gpu.trt_converter.backends.choice import choose_backend
 from tpu2gpu.trt_converter.backends.engine import refuse_float64
@@ -52,7 +52,7 @@ def test_the_folder_holds_what_the_plan_says(half: tuple[Path, ConvertResult, li
     _, result, _ = half
     plan = json.loads((result.target / "plan.json").read_text())
     assert plan["backend"] == "tensorrt_rtx"
-    assert plan["precision"] == "float16"
+    assert plan["dtype"] == "float16"
     assert plan["verified_level"] in ("engine_built", "engine_executed")
     assert plan["engine_coverage"] == 1.0
     (part,) = plan["parts"]
@@ -289,15 +289,15 @@ def test_the_builder_that_this_gpu_can_use_is_taken(
 @pytest.mark.parametrize(
     ("built_for", "only", "reason"),
     [
-        (["80", "89"], "", "the engine was built for compute capability 80, 89; the NVIDIA H200 has 90"),
-        (["80+"], "", ""),
-        (["90"], "NVIDIA H200", ""),
-        (["90"], "NVIDIA H100 PCIe", "the engine was built for the NVIDIA H100 PCIe alone; this is a NVIDIA H200"),
-        (["120+"], "", "the engine was built for compute capability 120+; the NVIDIA H200 has 90"),
+        (("80", "89"), "", "the engine was built for compute capability 80, 89; the NVIDIA H200 has 90"),
+        (("80+",), "", ""),
+        (("90",), "NVIDIA H200", ""),
+        (("90",), "NVIDIA H100 PCIe", "the engine was built for the NVIDIA H100 PCIe alone; this is a NVIDIA H200"),
+        (("120+",), "", "the engine was built for compute capability 120+; the NVIDIA H200 has 90"),
     ],
 )
-def test_an_engine_runs_on_the_gpus_that_it_is_for(built_for: list[str], only: str, reason: str) -> None:
-    assert not_for(HOPPER, {"compute_capabilities": built_for, "gpu": only}) == reason
+def test_an_engine_runs_on_the_gpus_that_it_is_for(built_for: tuple[str, ...], only: str, reason: str) -> None:
+    assert Engine(compute_capabilities=built_for, gpu=only).mismatch(HOPPER) == reason
 
 
 def test_what_data_center_tensorrt_lacks_here_is_said_all_at_once() -> None:

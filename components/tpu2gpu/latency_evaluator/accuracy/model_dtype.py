@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.running.comparison.tolerances import coarsest
-from tpu2gpu.running.opening import PLAN, graph_def_file
+from tpu2gpu.running.opening import graph_def_file
+from tpu2gpu.running.serving_plan import PLAN, read_plan
 
 
 def find_dtype(path: str | os.PathLike[str]) -> str:
@@ -19,9 +20,7 @@ def find_dtype(path: str | os.PathLike[str]) -> str:
     """
     path = Path(path)
     if (path / PLAN).is_file():
-        from tpu2gpu.running.local.serving_runner import read_plan
-
-        return coarsest([read_plan(path).get("precision", "float32")])
+        return coarsest([read_plan(path).dtype])
     if (graph := graph_def_file(path)) is not None:
         return coarsest(_graph_def_types(graph))
     return coarsest(_onnx_types(path) if path.is_file() else _saved_model_types(path))

@@ -30,7 +30,7 @@ def reached_level(model: ModelProcess, *, ran: bool) -> tuple[str, str]:
         return "engine_executed", f"The engine itself was run: {on}."
     if "saved_model" in (runner.get("kind"), runner.get("runs")):
         return "saved_model", f"The candidate is a SavedModel, run by {on}."
-    if any(part.get("engine") for part in model.parts):
+    if any(part.engine.file for part in model.parts):
         return "engine_built", (
             f"Engine built, not executed ({runner.get('why')}): the verdict was reached on {on}, "
             "and the latencies are ONNX Runtime's, not the engine's."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,10 +12,10 @@ from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.process.worker import Worker
 from tpu2gpu.running.arrays import Array, load_arrays
 from tpu2gpu.running.local.external_data import check_external_data
-from tpu2gpu.running.opening import PLAN
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.servers.addresses import is_address, name_of_model, parse_address
 from tpu2gpu.running.servers.server_file import is_server_file, model_files
+from tpu2gpu.running.serving_plan import PLAN, Part, read_plan
 from tpu2gpu.storage.publishing import MANIFEST, REPORT, make_manifest, sha256_of, verify_model
 
 _ANSWERS_AT_ONCE = 64  # requests in one call, each call with the time limit to itself
@@ -184,25 +183,18 @@ class ModelProcess:
         if not (files / PLAN).is_file():
             beside = sum(_size(files / name) for name in (MANIFEST, REPORT)) if files.is_dir() else 0
             return _size(files) - beside
-        kinds = ("saved_model", "engine", "onnx") if self.executes_engine else ("saved_model", "onnx")
-        ran = (next((part[kind] for kind in kinds if part.get(kind)), None) for part in self.parts)
-        return sum(_size(files / name) for name in ran if isinstance(name, str))
-
-    def plan(self) -> dict[str, Any]:
-        """A serving folder's plan; empty for other kinds, and where it is damaged."""
-        if self._files is None:
-            return {}
-        try:
-            plan = json.loads((self._files / PLAN).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return plan if isinstance(plan, dict) else {}
+        ran = (
+            part.saved_model or (part.engine.file if self.executes_engine else None) or part.onnx for part in self.parts
+        )
+        return sum(_size(files / name) for name in ran if name)
 
     @property
-    def parts(self) -> list[dict[str, Any]]:
+    def parts(self) -> tuple[Part, ...]:
         """The parts of a serving folder's plan; none for other kinds, and where it is damaged."""
-        parts = self.plan().get("parts")
-        return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+        try:
+            return () if self._files is None else read_plan(self._files).parts
+        except Tpu2GpuError:
+            return ()
 
     @property
     def executes_engine(self) -> bool:

@@ -1,8 +1,7 @@
-"""Runs a serving folder: its engine where a GPU can, ONNX Runtime elsewhere; and the parts around it."""
+"""Runner of a serving folder: its engine where a GPU can, ONNX Runtime elsewhere; and the parts around it."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,46 +9,22 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ManifestError, SourceError, UnsupportedError
-from tpu2gpu.hardware.cuda import Gpu, find_gpus
-from tpu2gpu.hardware.tensorrt import LIBRARIES, RTX
+from tpu2gpu.errors import ManifestError
+from tpu2gpu.hardware.cuda import find_gpus
+from tpu2gpu.hardware.tensorrt import LIBRARIES
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
-from tpu2gpu.running.opening import PLAN
-from tpu2gpu.running.runner import Runner, SupportsLatencyBreakdown, TensorSpec, check_feeds
+from tpu2gpu.running.runner import Runner, SupportsLatencyBreakdown, check_feeds
+from tpu2gpu.running.serving_plan import CORE, Engine, Part, read_plan
 from tpu2gpu.storage.publishing import read_manifest, sha256_of
-
-FORMAT = 1
-
-
-def read_plan(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a serving folder's plan.
-
-    Raises:
-        SourceError: There is none, or it is damaged.
-        UnsupportedError: A newer version wrote it.
-    """
-    path = Path(folder) / PLAN
-    try:
-        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = plan["format"]
-    except FileNotFoundError as error:
-        raise SourceError(f"{folder}: no {PLAN} there", hint="give a folder that `convert` wrote") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{path}: damaged ({error})", hint="convert the model again") from error
-    if version != FORMAT:
-        raise UnsupportedError(f"{path}: format {version}, this version reads {FORMAT}", hint="convert the model again")
-    return plan
 
 
 @attrs.frozen
-class _Part:
-    """A part of a model: what it takes and gives, by wire, under its runner's names."""
+class _RunningPart:
+    """A part with its runner, and the reason why it is this one."""
 
-    name: str
-    inputs: dict[str, str]
-    outputs: dict[str, str]
+    part: Part
     runner: Runner
     why: str
 
@@ -63,6 +38,7 @@ class ServingRunner:
 
     Raises:
         SourceError: The folder is damaged.
+        UnsupportedError: Another version wrote it.
         ManifestError: The engine is not the one that the manifest lists.
     """
 
@@ -70,113 +46,75 @@ class ServingRunner:
     concurrency = 1
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
-        self._path = Path(path)
-        plan = read_plan(self._path)
-        self._signature = str(plan.get("signature"))
-        try:
-            self.inputs = tuple(TensorSpec.from_json(spec) for spec in plan["inputs"])
-            self.outputs = tuple(TensorSpec.from_json(spec) for spec in plan["outputs"])
-            self._answers: dict[str, str] = plan.get("answers") or {spec.name: spec.name for spec in self.outputs}
-            self._parts = [self._open(part, threads) for part in plan["parts"]]
-            self._has_engines_inside = _has_engines_inside(plan)
-        except (KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"{self._path / PLAN}: damaged ({error!r})", hint="convert the model again") from error
+        self._path, self._threads = Path(path), threads
+        self._plan = read_plan(self._path)
+        self.inputs, self.outputs = self._plan.inputs, self._plan.outputs
+        self._parts = [self._open(part) for part in self._plan.parts]
+        self._core = next(each for each in self._parts if each.part.name == CORE)
 
-    def _open(self, part: Mapping[str, Any], threads: int | None) -> _Part:
-        names = part["onnx_names"]
-        if part.get("saved_model"):
+    def _open(self, part: Part) -> _RunningPart:
+        if part.saved_model is not None:
             from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 
-            runner: Runner = SavedModelRunner(
-                self._path / part["saved_model"], signature=self._signature, threads=threads
-            )
-            return _Part(part["name"], names["inputs"], names["outputs"], runner, part["in_tensorflow_because"])
-        engine, why = _choose_engine(part)
-        if engine is not None:
-            _check_digest(self._path, engine)
-            runner = EngineRunner(self._path / engine, library=LIBRARIES[part.get("engine_library", RTX.name)])
-        else:
-            on_cpu = ["CPUExecutionProvider"] if part["name"] != "core" else None
-            runner = OnnxRunner(self._path / part["onnx"], threads=threads, providers=on_cpu)
-        return _Part(part["name"], names["inputs"], names["outputs"], runner, why)
+            folder, signature = self._path / part.saved_model, self._plan.signature
+            runner: Runner = SavedModelRunner(folder, signature=signature, threads=self._threads)
+            return _RunningPart(part, runner, part.in_tensorflow_because)
+        why_not = _why_no_engine(part.engine)
+        if not why_not:
+            _check_digest(self._path, str(part.engine.file))
+            runner = EngineRunner(self._path / str(part.engine.file), library=LIBRARIES[str(part.engine.library)])
+            return _RunningPart(part, runner, f"the engine was built for the {find_gpus()[0].name}")
+        on_cpu = None if part.name == CORE else ["CPUExecutionProvider"]
+        runner = OnnxRunner(self._path / str(part.onnx), threads=self._threads, providers=on_cpu)
+        return _RunningPart(part, runner, why_not)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Answer one request, part by part."""
-        arrays = check_feeds(self.inputs, feeds, self._path)
-        made: dict[str, Array] = {}
-        for part in self._parts:
-            taken = {name: made[wire] if wire in made else arrays[wire] for wire, name in part.inputs.items()}
-            given = part.runner.run(taken)
-            made.update((wire, given[name]) for wire, name in part.outputs.items())
-        return {spec.name: made[self._answers[spec.name]] for spec in self.outputs}
+        tensors = check_feeds(self.inputs, feeds, self._path)
+        for each in self._parts:
+            names = each.part.onnx_names
+            given = each.runner.run({name: tensors[tensor] for tensor, name in names.inputs.items()})
+            tensors.update((tensor, given[name]) for tensor, name in names.outputs.items())
+        return {spec.name: tensors[self._plan.output_tensors[spec.name]] for spec in self.outputs}
 
     def describe(self) -> dict[str, Any]:
-        """What runs, on what, and why that; of a model in parts, what each of them is."""
-        core = next(part for part in self._parts if part.name == "core")
+        """Tell what runs, on what, and why that; of a model in parts, what each of them is."""
+        core = self._core
         described = {**core.runner.describe(), "kind": self.kind, "runs": core.runner.kind, "why": core.why}
-        if self._has_engines_inside and str(described["device"]).startswith("GPU"):
+        if self._runs_engines_inside() and str(described["device"]).startswith("GPU"):
             described["runs"] = "engine"
         if len(self._parts) > 1:
             described["parts"] = [
-                {**part.runner.describe(), "name": part.name, "why": part.why} for part in self._parts
+                {**each.runner.describe(), "name": each.part.name, "why": each.why} for each in self._parts
             ]
         return described
 
     def latency_breakdown_ms(self) -> dict[str, float]:
-        """The mean time of a request in each part of the core since this was last asked; empty off the GPU."""
-        core = next(part for part in self._parts if part.name == "core")
-        return core.runner.latency_breakdown_ms() if isinstance(core.runner, SupportsLatencyBreakdown) else {}
+        """Return the mean time of a request in each part of the core since last asked; empty off the GPU."""
+        runner = self._core.runner
+        return runner.latency_breakdown_ms() if isinstance(runner, SupportsLatencyBreakdown) else {}
 
     def close(self) -> None:
         """Give the memory back."""
-        for part in self._parts:
-            part.runner.close()
+        for each in self._parts:
+            each.runner.close()
+
+    def _runs_engines_inside(self) -> bool:
+        """Tell whether the core is a SavedModel with engines of its own (TF-TRT) for this machine's GPU."""
+        engine, gpus = self._core.part.engine, find_gpus()
+        return engine.file is None and bool(gpus) and not engine.mismatch(gpus[0])
 
 
-def _has_engines_inside(plan: Mapping[str, Any]) -> bool:
-    """Whether it is a SavedModel with engines of its own (TF-TRT), for this machine's GPU."""
-    if plan.get("backend") != "tf_trt" or not (gpus := find_gpus()):
-        return False
-    return not not_for(gpus[0], next(part for part in plan["parts"] if part["name"] == "core"))
-
-
-def _choose_engine(part: Mapping[str, Any]) -> tuple[str | None, str]:
-    """The engine to run, or None for ONNX Runtime; and why."""
-    if not part["engine"]:
-        return None, "the folder holds no engine"
+def _why_no_engine(engine: Engine) -> str:
+    """Return why ONNX Runtime runs a part in place of its engine; nothing where the engine does."""
+    if engine.file is None:
+        return "the folder holds no engine"
     gpus = find_gpus()
-    if not gpus:
-        return None, "there is no NVIDIA GPU here, which the engine needs"
-    if reason := not_for(gpus[0], part):
-        return None, reason
-    return part["engine"], f"the engine was built for the {gpus[0].name}"
-
-
-def not_for(gpu: Gpu, engine: Mapping[str, Any]) -> str:
-    """Why an engine is not for a GPU; nothing where it is.
-
-    Args:
-        gpu: The GPU.
-        engine: `compute_capabilities` that the engine is for, and perhaps the `gpu` that alone can run it.
-    """
-    built_for, only = engine["compute_capabilities"], engine.get("gpu") or gpu.name
-    if not any(_covers(each, gpu.compute_capability) for each in built_for):
-        return (
-            f"the engine was built for compute capability {', '.join(built_for)}; "
-            f"the {gpu.name} has {gpu.compute_capability}"
-        )
-    return "" if gpu.name == only else f"the engine was built for the {only} alone; this is a {gpu.name}"
-
-
-def _covers(built_for: str, capability: str) -> bool:
-    """Whether an engine for `89`, or for `80+` (8.0 and newer), runs on a compute capability."""
-    if built_for.endswith("+"):
-        return int(capability) >= int(built_for[:-1])
-    return built_for == capability
+    return engine.mismatch(gpus[0]) if gpus else "there is no NVIDIA GPU here, which the engine needs"
 
 
 def _check_digest(folder: Path, file: str) -> None:
-    """An engine is a program: it is not loaded unless it is the one that the manifest lists."""
+    """Refuse an engine that is not the one which the manifest lists: it is a program."""
     listed = {entry["path"]: entry["sha256"] for entry in read_manifest(folder)["files"]}
     if listed.get(file) != sha256_of(folder / file):
         raise ManifestError(f"{folder / file}: differs from the manifest", hint="convert the model again")

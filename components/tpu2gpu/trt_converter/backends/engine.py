@@ -10,11 +10,10 @@ from typing import Any
 from tpu2gpu.errors import ConversionError, UsageError
 from tpu2gpu.hardware.cuda import find_gpus
 from tpu2gpu.hardware.tensorrt import LIBRARIES
-from tpu2gpu.running.local.serving_runner import not_for
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.storage.publishing import Staging
 from tpu2gpu.trt_converter.backends import tensorrt
-from tpu2gpu.trt_converter.layouts.serving_folder import ENGINE_FILES, ONNX_FILE
+from tpu2gpu.trt_converter.layouts.serving_folder import ENGINE_FILES, ONNX_FILE, engine_of
 from tpu2gpu.trt_converter.profiles import Profile, fit_profiles, for_part
 from tpu2gpu.trt_converter.request import Request
 
@@ -109,7 +108,7 @@ def _run(
 ) -> dict[str, Any] | None:
     """What comes of running the engine here; None where no GPU can."""
     gpus = find_gpus()
-    if not gpus or not_for(gpus[0], engine):
+    if not gpus or engine_of(engine).mismatch(gpus[0]):
         return None
     executed, _ = request.in_child(
         "tpu2gpu.trt_converter.backends.tensorrt:run_engine",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tpu2gpu.hardware.tensorrt import RTX
 from tpu2gpu.running.local.external_data import DATA_SUFFIX
-from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.running.serving_plan import CORE, Engine, OnnxNames, Part, Plan
 from tpu2gpu.trt_converter.layouts.tf_serving import Servable
 from tpu2gpu.trt_converter.layouts.triton import REPOSITORY, TritonModel
 
@@ -41,32 +40,32 @@ print(model.describe())  # what runs, and why
 ```"""
 
 
-def glance(plan: Mapping[str, Any], engine: Mapping[str, Any] | None, why_no_engine: str) -> list[str]:
-    """The first lines of the report: what was made, and how far it was verified."""
-    lines = [_LEVELS[plan["verified_level"]].replace("**", "")]
+def glance(plan: Plan, why_no_engine: str) -> list[str]:
+    """Return the first lines of the report: what was made, and how far it was verified."""
+    lines = [_LEVELS[plan.verified_level].replace("**", "")]
     lines.append(
-        f"Largest difference from the source: {plan['relative_error']:.2g} of the largest value, on "
-        f"{plan['compared_on']}; {plan['tolerance']:g} is allowed at {plan['precision']}."
+        f"Largest difference from the source: {plan.relative_error:.2g} of the largest value, on "
+        f"{plan.compared_on}; {plan.tolerance:g} is allowed at {plan.dtype}."
     )
-    if engine is not None:
-        lines.append(f"The engine is for {_gpus(engine)}; others run model.onnx.")
+    if plan.core.engine.file:
+        lines.append(f"The engine is for {_gpus(plan.core.engine)}; others run model.onnx.")
     elif why_no_engine:
         lines.append(f"No engine: {why_no_engine}.")
     return lines
 
 
-def _gpus(engine: Mapping[str, Any]) -> str:
-    """Which GPUs an engine is for."""
-    if engine["gpu"]:
-        return f"the {engine['gpu']}"
-    names = [f"{name[:-1]}.{name[-1]}" for name in engine["compute_capabilities"] if not name.endswith("+")]
-    names += [f"{name[:-2]}.{name[-2]} and newer" for name in engine["compute_capabilities"] if name.endswith("+")]
+def _gpus(engine: Engine) -> str:
+    """Name the GPUs that an engine is for."""
+    if engine.gpu:
+        return f"the {engine.gpu}"
+    names = [f"{name[:-1]}.{name[-1]}" for name in engine.compute_capabilities if not name.endswith("+")]
+    names += [f"{name[:-2]}.{name[-2]} and newer" for name in engine.compute_capabilities if name.endswith("+")]
     return f"GPUs of compute capability {', '.join(names)}"
 
 
 def write_readme(
     folder: Path,
-    plan: Mapping[str, Any],
+    plan: Plan,
     lines: Sequence[str],
     triton: TritonModel | None,
     servable: Servable | None = None,
@@ -75,26 +74,25 @@ def write_readme(
 
     Args:
         folder: The serving folder.
-        plan: What plan.json holds.
+        plan: The plan.
         lines: What `glance` says.
         triton: What a Triton server is told; None without a model repository.
         servable: What TensorFlow Serving is given; None without.
     """
-    part = next(each for each in plan["parts"] if each["name"] == "core")
+    part, others = plan.core, [each for each in plan.parts if each.name != CORE]
     rows = ["| file | what it is | what loads it |", "|---|---|---|"]
     weights = "its weights lie beside it" if (folder / ("model.onnx" + DATA_SUFFIX)).is_file() else "weights included"
     rows.append(f"| `model.onnx` | the model, {weights} | ONNX Runtime on CPUs and on every NVIDIA GPU |")
-    if part["engine"]:
-        rows.append(_engine_row(part, plan["versions"][part["engine_library"]]))
-    for other in plan["parts"]:
-        if other["name"] != "core":
-            how = "ONNX Runtime" if other["onnx"] else "TensorFlow"
-            rows.append(f"| `{other['onnx'] or other['saved_model']}` | {_PLACES[other['name']]} | {how}, on the CPU |")
+    if part.engine.file:
+        rows.append(_engine_row(part.engine, plan.versions))
+    for other in others:
+        how = "ONNX Runtime" if other.onnx else "TensorFlow"
+        rows.append(f"| `{other.onnx or other.saved_model}` | {_PLACES[other.name]} | {how}, on the CPU |")
     if triton is not None:
         home = f"{REPOSITORY}/{triton.name}/"
         rows.append(f"| `{home}` | Triton model, back end `{triton.backend}` | Triton Inference Server |")
         rows.append("| `kserve.yaml` | an InferenceService that runs it in Triton; fill in `storageUri` | KServe |")
-        if len(plan["parts"]) > 1:
+        if others:
             whole = triton.name.removesuffix("_core")
             rows.append(f"| `{REPOSITORY}/{whole}/` | the parts, chained: ask this one | Triton Inference Server |")
     if servable is not None:
@@ -109,32 +107,33 @@ def write_readme(
         " ".join(lines),
         "\n".join(rows),
         "## Signature",
-        "\n".join([*_tensors("Input", plan, part), *_tensors("Output", plan, part)]),
+        "\n".join(_tensors(plan)),
         "## In Python",
         _PYTHON,
     ]
-    if len(plan["parts"]) > 1:
+    if others:
         sections += ["## Parts", _parts(plan)]
     if triton is not None:
-        sections += ["## In Triton", _triton(triton, part, [each for each in plan["parts"] if each["name"] != "core"])]
+        sections += ["## In Triton", _triton(triton, part, others)]
     if servable is not None:
         sections += ["## In TensorFlow Serving", _tf_serving(servable, plan)]
     (folder / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def _engine_row(part: Mapping[str, Any], version: str) -> str:
-    if part["engine_library"] == RTX.name:
+def _engine_row(engine: Engine, versions: Mapping[str, str]) -> str:
+    version = versions[str(engine.library)]
+    if engine.library == RTX.name:
         return (
-            f"| `{part['engine']}` | TensorRT-RTX engine | TensorRT-RTX {version} on the GPUs named above; "
+            f"| `{engine.file}` | TensorRT-RTX engine | TensorRT-RTX {version} on the GPUs named above; "
             "not Triton, not data-center TensorRT |"
         )
     return (
-        f"| `{part['engine']}` | TensorRT engine | TensorRT {version}, and a Triton that carries this very version, on "
+        f"| `{engine.file}` | TensorRT engine | TensorRT {version}, and a Triton that carries this very version, on "
         "the GPUs named above |"
     )
 
 
-def _tf_serving(servable: Servable, plan: Mapping[str, Any]) -> str:
+def _tf_serving(servable: Servable, plan: Plan) -> str:
     name = Path(servable.path).parent.name
     warm_up = (
         f"It answers {servable.requests} requests of real examples before it calls the model ready."
@@ -144,45 +143,47 @@ def _tf_serving(servable: Servable, plan: Mapping[str, Any]) -> str:
     return (
         f"```\ntensorflow_model_server --model_name={name} --model_base_path=this/folder/{Path(servable.path).parent}\n"
         f"```\n\n{warm_up} It runs the source SavedModel in TensorFlow, not the ONNX file and not an engine: serve it "
-        f"with TensorFlow Serving {'.'.join(plan['versions']['tensorflow'].split('.')[:2])} or newer."
+        f"with TensorFlow Serving {'.'.join(plan.versions['tensorflow'].split('.')[:2])} or newer."
     )
 
 
-def _tensors(what: str, plan: Mapping[str, Any], part: Mapping[str, Any]) -> list[str]:
-    whole = len(plan["parts"]) == 1
-    names = part["onnx_names"][f"{what.lower()}s"] if whole else plan["answers"] if what == "Output" else {}
+def _tensors(plan: Plan) -> list[str]:
+    """List the inputs and outputs, with their other names in ONNX and Triton."""
+    names = plan.core.onnx_names if len(plan.parts) == 1 else OnnxNames({}, plan.output_tensors)
+    sides = (("Input", plan.inputs, names.inputs), ("Output", plan.outputs, names.outputs))
     lines = []
-    for spec in plan[f"{what.lower()}s"]:
-        other = names.get(spec["name"], spec["name"])
-        note = "" if other == spec["name"] else f" (named `{other}` in ONNX and Triton)"
-        lines.append(f"- {what} `{TensorSpec.from_json(spec)}`{note}")
+    for side, specs, others in sides:
+        for spec in specs:
+            other = others.get(spec.name, spec.name)
+            note = "" if other == spec.name else f" (named `{other}` in ONNX and Triton)"
+            lines.append(f"- {side} `{spec}`{note}")
     return lines
 
 
-def _parts(plan: Mapping[str, Any]) -> str:
-    """Which part does what, and what flows between them."""
-    rows = ["| part | operations for one example | why it is no part of model.onnx |", "|---|---|---|"]
-    for part in plan["parts"]:
-        why = "; ".join(part.get("refused", ())) or "model.onnx itself"
-        rows.append(f"| `{part['name']}` | {part['operations_per_example']:,} | {why.replace('|', '/')} |")
-    cuts = [
-        f"- `{cut['wire']}`, from `{cut['from']}` to {' and '.join(f'`{name}`' for name in cut['to'])}: "
-        f"{cut['bytes_per_example']:,} bytes for one example"
-        for cut in plan["cuts"]
+def _parts(plan: Plan) -> str:
+    """Tell which part does what, and what flows between them."""
+    rows = ["| part | FLOPs for one example | why it is no part of model.onnx |", "|---|---|---|"]
+    for part in plan.parts:
+        why = "; ".join(part.unsupported) or "model.onnx itself"
+        rows.append(f"| `{part.name}` | {part.flops_per_example:,} | {why.replace('|', '/')} |")
+    flows = [
+        f"- `{each.name}`, from `{each.producer}` to {' and '.join(f'`{name}`' for name in each.consumers)}: "
+        f"{each.bytes_per_example:,} bytes for one example"
+        for each in plan.boundary_tensors
     ]
-    return "\n".join(rows) + "\n\n" + "\n".join(cuts)
+    return "\n".join(rows) + "\n\n" + "\n".join(flows)
 
 
-def _runtimes(core: Mapping[str, Any]) -> str:
+def _runtimes(core: Part) -> str:
     """The oldest versions that are known to read model.onnx."""
-    runtime, server = RUNTIMES[core["opset"]]
+    runtime, server = RUNTIMES[core.opset or 0]
     return (
         "| opset | IR version | ONNX Runtime | Triton, back end `onnxruntime` |\n|---|---|---|---|\n"
-        f"| {core['opset']} | {core['ir_version']} | {runtime} or newer | {server} or newer |"
+        f"| {core.opset} | {core.ir_version} | {runtime} or newer | {server} or newer |"
     )
 
 
-def _triton(model: TritonModel, core: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+def _triton(model: TritonModel, core: Part, others: Sequence[Part]) -> str:
     paragraphs = [f"```\ntritonserver --model-repository=this/folder/{REPOSITORY}\n```"]
     if model.backend != "tensorrt":
         paragraphs.append(_runtimes(core))
@@ -192,9 +193,9 @@ def _triton(model: TritonModel, core: Mapping[str, Any], others: Sequence[Mappin
             "[?, 1] for its clients."
         )
     for part in others:
-        library = "onnxruntime" if part["onnx"] else "tensorflow"
+        library = "onnxruntime" if part.onnx else "tensorflow"
         paragraphs.append(
-            f"`{part['name']}` runs in the back end `python`, which needs `numpy` and `{library}` in the "
+            f"`{part.name}` runs in the back end `python`, which needs `numpy` and `{library}` in the "
             f"server's Python; its file is tested with Triton {_TRIED}."
         )
     if model.backend == "tensorrt":

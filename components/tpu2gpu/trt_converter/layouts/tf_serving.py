@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.running.serving_plan import Plan
 from tpu2gpu.trt_converter.layouts.kserve import write_inference_service
 from tpu2gpu.trt_converter.parity import feeds_for
 from tpu2gpu.trt_converter.profiles import compared_sizes
@@ -39,7 +40,7 @@ class Servable:
     requests: int
 
 
-def write_servable(folder: Path, request: Request, plan: Mapping[str, Any]) -> Servable:
+def write_servable(folder: Path, request: Request, plan: Plan) -> Servable:
     """Write `tf_serving/<name>/<version>/`: the source as it is, and its warm-up where there are examples.
 
     Source: https://www.tensorflow.org/tfx/serving/saved_model_warmup
@@ -47,7 +48,7 @@ def write_servable(folder: Path, request: Request, plan: Mapping[str, Any]) -> S
     Args:
         folder: The serving folder.
         request: What was asked for.
-        plan: What plan.json holds.
+        plan: The plan.
 
     Raises:
         ExamplesError: The examples do not fit the model.
@@ -70,7 +71,7 @@ def write_servable(folder: Path, request: Request, plan: Mapping[str, Any]) -> S
             path=str(home / WARM_UP_FILE),
             model=options.name,
             signature=options.signature,
-            inputs=plan["inputs"],
+            inputs=[spec.to_json() for spec in plan.inputs],
             sizes=[compared_sizes(profile) for profile in request.profiles or [{}]],
             examples=list(options.examples),
             features=request.features,

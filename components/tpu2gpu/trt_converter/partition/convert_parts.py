@@ -16,6 +16,7 @@ import attrs
 from tpu2gpu.errors import ConversionError, ParityRefusedError, Tpu2GpuError, UnsupportedError
 from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
 from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.running import serving_plan
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
@@ -127,14 +128,13 @@ class _Conversion:
         self._check(answers, wires, _SAME, "the model, cut into parts,")
         written = time.perf_counter()
         core = self._to_onnx("core", Path(self._arguments["onnx_path"]), self._references)
-        described = {}
-        for part in self._parts.parts:
-            described[part.name] = self._describe(part, runners[part.name], wires)
-        described["core"].update(onnx=Path(self._arguments["onnx_path"]).name, saved_model=None)
-        described["core"]["ops"] = core["ops"]
+        described = {part.name: self._describe(part, runners[part.name], wires) for part in self._parts.parts}
+        described["core"] = attrs.evolve(
+            described["core"], onnx=Path(self._arguments["onnx_path"]).name, saved_model=None, ops=core["ops"]
+        )
         runners["core"] = OnnxRunner(self._arguments["onnx_path"], providers=["CPUExecutionProvider"])
         if "post" in runners:
-            runners["post"] = self._post_to_onnx(described["post"], runners["post"])
+            described["post"], runners["post"] = self._post_to_onnx(described["post"], runners["post"])
         again: list[dict[str, Array]] = [dict(batch) for batch in self._feeds.batches]
         for part in self._parts.parts:
             for batch in again:
@@ -144,12 +144,12 @@ class _Conversion:
         shutil.rmtree(self._folder / "core")
         facts = {
             "inputs": [spec.to_json() for spec in self._reference.inputs],
-            "outputs": [_observed(spec, answers) for spec in self._reference.outputs],
-            "answers": self._parts.answers,
-            "parts": [described[part.name] for part in self._parts.parts],
+            "outputs": [_observed(spec, answers).to_json() for spec in self._reference.outputs],
+            "output_tensors": self._parts.output_tensors,
+            "parts": [described[part.name].to_json() for part in self._parts.parts],
             "parity": parity,
             "core_share": self._parts.report["core_share"],
-            "cuts": self._parts.report["cuts"],
+            "boundary_tensors": self._parts.report["boundary_tensors"],
             "splitting_s": written - started,
         }
         return {**core, "batched": batched, "compared_on": self._feeds.origin, "split": facts, "whole_because": ""}
@@ -183,8 +183,8 @@ class _Conversion:
         }
         return onnx.convert(source=str(self._folder / name), **arguments)
 
-    def _post_to_onnx(self, described: dict[str, Any], in_tensorflow: Runner) -> Runner:
-        """The last part in ONNX Runtime where it converts and answers alike, in TensorFlow otherwise."""
+    def _post_to_onnx(self, described: serving_plan.Part, in_tensorflow: Runner) -> tuple[serving_plan.Part, Runner]:
+        """Put the last part into ONNX Runtime where it converts and answers alike, leave it in TensorFlow otherwise."""
         home = self._folder / "post.onnx"
         home.mkdir()
         path = home / "model.onnx"
@@ -193,27 +193,27 @@ class _Conversion:
             check_parity(found["parity"], conversion_tolerance("float32"), "the last part in ONNX Runtime")
         except (ConversionError, ParityRefusedError, UnsupportedError) as error:
             shutil.rmtree(home)
-            described["in_tensorflow_because"] = error.message
-            return in_tensorflow
+            return attrs.evolve(described, in_tensorflow_because=error.message), in_tensorflow
         shutil.rmtree(self._folder / "post")
         home.rename(self._folder / "post")
-        described.update(onnx=f"{PARTS_FOLDER}/post/model.onnx", saved_model=None, ops=found["ops"])
-        return OnnxRunner(self._folder / "post" / "model.onnx", providers=["CPUExecutionProvider"])
+        onnx_file = f"{PARTS_FOLDER}/post/model.onnx"
+        runner = OnnxRunner(self._folder / "post" / "model.onnx", providers=["CPUExecutionProvider"])
+        return attrs.evolve(described, onnx=onnx_file, saved_model=None, ops=found["ops"]), runner
 
-    def _describe(self, part: Part, runner: Runner, wires: Sequence[Mapping[str, Array]]) -> dict[str, Any]:
+    def _describe(self, part: Part, runner: Runner, wires: Sequence[Mapping[str, Array]]) -> serving_plan.Part:
         report = next(each for each in self._parts.report["parts"] if each["name"] == part.name)
-        return {
-            **report,
-            "onnx": None,
-            "saved_model": f"{PARTS_FOLDER}/{part.name}",
-            "inputs": [_observed(spec, wires) for spec in runner.inputs],
-            "outputs": [_observed(spec, wires) for spec in runner.outputs],
-            "onnx_names": {"inputs": dict(part.wires_in), "outputs": dict(part.wires_out)},
-            "in_tensorflow_because": "; ".join(report["refused"]),
-        }
+        return serving_plan.Part(
+            **{**report, "unsupported": tuple(report["unsupported"])},
+            runs_on="cpu",
+            saved_model=f"{PARTS_FOLDER}/{part.name}",
+            inputs=tuple(_observed(spec, wires) for spec in runner.inputs),
+            outputs=tuple(_observed(spec, wires) for spec in runner.outputs),
+            onnx_names=serving_plan.OnnxNames(dict(part.wires_in), dict(part.wires_out)),
+            in_tensorflow_because="; ".join(report["unsupported"]),
+        )
 
     def _compare(self, answers: Sequence[Mapping[str, Array]], wires: Sequence[Mapping[str, Array]]) -> dict[str, Any]:
-        names = self._parts.answers
+        names = self._parts.output_tensors
         pairs = zip(answers, wires, strict=True)
         return worst_of([compare_outputs(a, {name: found[names[name]] for name in a}) for a, found in pairs])
 
@@ -244,8 +244,8 @@ def settle_shapes(part: Part, signature: str, wires: Sequence[Mapping[str, Array
             node.attr["shape"].shape.CopyFrom(info.tensor_shape)
 
 
-def _observed(spec: TensorSpec, answers: Sequence[Mapping[str, Array]]) -> dict[str, Any]:
-    """An output's specification, with as many dimensions as were seen where TensorFlow cannot tell."""
+def _observed(spec: TensorSpec, answers: Sequence[Mapping[str, Array]]) -> TensorSpec:
+    """Return an output's specification, with as many dimensions as were seen where TensorFlow cannot tell."""
     if not spec.ranked:
         spec = attrs.evolve(spec, shape=(None,) * answers[0][spec.name].ndim, ranked=True)
-    return spec.to_json()
+    return spec

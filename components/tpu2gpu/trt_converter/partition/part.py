@@ -34,12 +34,12 @@ class Split:
 
     Attributes:
         parts: In the order in which they run.
-        answers: For each output of the signature its wire.
+        output_tensors: For each output of the signature its wire.
         report: For each part its ops, operations and why; for each cut its tensors and bytes.
         certain: Whether the whole cannot be converted for sure.
     """
 
     parts: list[Part]
-    answers: dict[str, str]
+    output_tensors: dict[str, str]
     report: dict[str, Any]
     certain: bool

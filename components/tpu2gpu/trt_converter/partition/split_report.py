@@ -31,8 +31,8 @@ def report_of(
         wires: For each tensor across a cut its wire, and the part that it comes from.
 
     Returns:
-        `parts`: for each its ops, operations and why; `cuts`: for each its tensor, parts and bytes; `core_share`: the
-        core's share of all operations.
+        `parts`: for each its ops, FLOPs and why; `boundary_tensors`: for each its parts and bytes; `core_share`: the
+        core's share of all FLOPs.
     """
     counts = {part.name: sum(costs.operations(model.nodes[name]) for name in part.nodes) for part in parts}
     described = []
@@ -43,23 +43,23 @@ def report_of(
             {
                 "name": part.name,
                 "ops": dict(sorted(ops.items())),
-                "operations_per_example": counts[part.name],
+                "flops_per_example": counts[part.name],
                 "why": _why(model, part.name, refused),
-                "refused": summary(model, refused),
+                "unsupported": summary(model, refused),
             }
         )
     total, core = sum(counts.values()), counts.get("core", 0)
-    cuts = [
+    boundary_tensors = [
         {
             "tensor": reference,
-            "wire": wire,
+            "name": wire,
             "bytes_per_example": costs.size_bytes(reference),
             "from": origin,
             "to": [part.name for part in parts if wire in part.wires_in],
         }
         for reference, (wire, origin) in wires.items()
     ]
-    return {"parts": described, "cuts": cuts, "core_share": core / total if total else 0.0}
+    return {"parts": described, "boundary_tensors": boundary_tensors, "core_share": core / total if total else 0.0}
 
 
 def _why(model: ServingModel, name: str, refused: Mapping[str, str]) -> dict[str, str]:

@@ -48,14 +48,16 @@ class _Splitter:
         self._infos = definition
         self._taken = {*definition.inputs, *definition.outputs}
         self._wires: dict[str, str] = {}
-        self.answers: dict[str, str] = {}
+        self.output_tensors: dict[str, str] = {}
         for key in sorted(definition.outputs):
             name = key
             while name in definition.inputs or (name != key and name in self._taken):
                 name += "_output"
             self._taken.add(name)
-            self.answers[key] = name
-        self._answer_nodes = {split_tensor(info.name)[0]: self.answers[key] for key, info in definition.outputs.items()}
+            self.output_tensors[key] = name
+        self._answer_nodes = {
+            split_tensor(info.name)[0]: self.output_tensors[key] for key, info in definition.outputs.items()
+        }
 
     def split(self) -> Split:
         members: list[list[str]] = [[] for _ in PARTS]
@@ -73,7 +75,7 @@ class _Splitter:
             reference: (wire, PARTS[self._part_of(producer(reference)) or 0]) for reference, wire in self._wires.items()
         }
         report = report_of(self._model, self._placement, self._costs, parts, wires)
-        return Split(parts, self.answers, report, certain)
+        return Split(parts, self.output_tensors, report, certain)
 
     def _part_of(self, name: str) -> int | None:
         if name in self._placement.parts:

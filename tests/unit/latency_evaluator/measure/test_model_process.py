@@ -89,7 +89,7 @@ def test_the_size_of_a_serving_folder_is_that_of_all_parts_that_are_run(tmp_path
     external(folder / "model.onnx")
     saved_model(folder / "parts" / "pre")
     plan = json.loads((folder / "plan.json").read_text())
-    pre = {"name": "pre", "onnx": None, "saved_model": "parts/pre", "engine": None}
+    pre = {**plan["parts"][0], "name": "pre", "onnx": None, "saved_model": "parts/pre"}
     (folder / "plan.json").write_text(json.dumps({**plan, "parts": [pre, *plan["parts"]]}))
     of_pre = sum(file.stat().st_size for file in (folder / "parts").rglob("*") if file.is_file())
     core = sum((folder / name).stat().st_size for name in ("model.onnx", "model.onnx.data"))

@@ -139,10 +139,10 @@ def test_the_report_says_where_and_why_and_how_many_bytes(built: Built) -> None:
     pre, core, post = found.report["parts"]
     assert core["ops"]["Conv2D"] == 2
     # 16 places, 8x8x3 -> 16, and 3x3x16 -> 6, two operations for each product
-    assert core["operations_per_example"] > 2 * 16 * (8 * 8 * 3 * 16 + 3 * 3 * 16 * 6)
-    assert pre["refused"] and post["refused"] and not core["refused"]
+    assert core["flops_per_example"] > 2 * 16 * (8 * 8 * 3 * 16 + 3 * 3 * 16 * 6)
+    assert pre["unsupported"] and post["unsupported"] and not core["unsupported"]
     assert post["why"]["CombinedNonMaxSuppression"].startswith("non-max suppression")
-    first = found.report["cuts"][0]
+    first = found.report["boundary_tensors"][0]
     assert (first["from"], first["to"], first["bytes_per_example"]) == ("pre", ["core"], 32 * 32 * 3 * 4)
     assert 0.9 < found.report["core_share"] < 1
 
