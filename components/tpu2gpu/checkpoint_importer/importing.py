@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.checkpoint_importer.options import ImportOptions, ImportResult
+from tpu2gpu.checkpoint_importer.options import ImportOptions, ImportResult, parse_inputs, parse_outputs
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.publishing import describe_source, publish_step
 
@@ -50,8 +50,8 @@ def import_model(
         GraphError: Something on the way to the outputs cannot serve, or checkpoint and graph do not fit.
         OutputExistsError: The target is there already.
     """
+    from tpu2gpu.checkpoint_importer.formats.registry import find_source
     from tpu2gpu.checkpoint_importer.reading import read_source
-    from tpu2gpu.graphs.formats.detection import find_source
     from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
     from tpu2gpu.graphs.ops import DT_BFLOAT16
     from tpu2gpu.graphs.passes.base import Sequential
@@ -62,6 +62,8 @@ def import_model(
     options = options or ImportOptions()
     parse_rules(options.rename)
     check_expressions("drop", options.drop)
+    parse_inputs(options.input)
+    parse_outputs(options.output)
     found_source = find_source(source, options.step)
     frame = publish_step("import", describe_source(source), target, options, force=force, run_name=run_name)
     with frame as staging, _uncollected():

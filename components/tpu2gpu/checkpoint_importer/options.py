@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from tpu2gpu.errors import UsageError
 from tpu2gpu.options import option
+
+if TYPE_CHECKING:
+    from tpu2gpu.graphs.passes.to_inference import Input
 
 
 @attrs.frozen(kw_only=True)
@@ -59,3 +65,59 @@ class ImportResult:
     size_bytes: int
     report: dict[str, Any]
     remarks: tuple[str, ...] = ()
+
+
+def parse_inputs(texts: Iterable[str]) -> list[Input]:
+    """Read `NAME=TENSOR[:DTYPE[:SHAPE]]`, such as `image=InfeedQueue/dequeue:0:float32:?x224x224x3`.
+
+    Raises:
+        UsageError: Some have another form; all are listed.
+    """
+    from tpu2gpu.graphs.passes.to_inference import Input
+    from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
+
+    parsed, wrong = [], []
+    for text in texts:
+        name, separator, rest = text.partition("=")
+        parts = rest.split(":")
+        tensor = parts.pop(0)
+        if parts and parts[0].isdigit():
+            tensor += f":{parts.pop(0)}"
+        dtype = DTYPE_ENUMS.get(parts[0], 0) if parts else 0
+        try:
+            shape = _shape(parts[1]) if len(parts) > 1 else None
+            if not separator or not name or not tensor or len(parts) > 2 or (parts and not dtype):
+                raise ValueError("not of this form" if not parts or dtype else f"no type {parts[0]!r}")
+            parsed.append(Input(name, tensor, dtype, shape))
+        except ValueError as error:
+            wrong.append(f"{text!r}: {error}")
+    if wrong:
+        raise UsageError(
+            "--input: inputs have the form NAME=TENSOR[:DTYPE[:SHAPE]]",
+            details=wrong,
+            hint="for example image=InfeedQueue/dequeue:0:float32:?x224x224x3",
+        )
+    return parsed
+
+
+def _shape(text: str) -> tuple[int | None, ...]:
+    sizes = [size for size in re.split("[x,]", text.strip("[]")) if size]
+    return tuple(None if size in ("?", "-1", "None") else int(size) for size in sizes)
+
+
+def parse_outputs(texts: Iterable[str]) -> dict[str, str]:
+    """Read `NAME=TENSOR`.
+
+    Raises:
+        UsageError: Some have another form, or one name twice; all are listed.
+    """
+    parsed: dict[str, str] = {}
+    wrong = []
+    for text in texts:
+        name, _, tensor = text.partition("=")
+        if not name or not tensor or name in parsed:
+            wrong.append(f"{text!r}: the name stands twice" if name in parsed else repr(text))
+        parsed[name] = tensor
+    if wrong:
+        raise UsageError("--output: outputs have the form NAME=TENSOR", details=wrong)
+    return parsed

@@ -140,10 +140,9 @@ def _cast(function: str, cls: type, terminal: Terminal, given: dict[str, Any]) -
     for name in ("source", "target"):
         if given[name] is None:
             raise UsageError(f"missing argument '{name.upper()}'", hint="give SOURCE and TARGET, or --list")
-    sources: Any = importlib.import_module("tpu2gpu.graphs.formats.detection")
-    found = sources.find_source(given["source"])
-    if found.kind == sources.CHECKPOINT:
-        function, given = "precision_caster.casting:cast_checkpoint", {**given, "source": found.path}
+    prefix = _find("graphs.formats.detection:find_bundle")(given["source"])
+    if prefix is not None:
+        function, given = "precision_caster.casting:cast_checkpoint", {**given, "source": prefix}
     return _step("cast", function, cls, terminal, given)
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from tests.models import tpu_training
 from tests.models.answers import ask
+from tpu2gpu.checkpoint_importer.formats.registry import find_source
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import CheckpointError, SourceError
-from tpu2gpu.graphs.formats.detection import find_source
 
 Built = Callable[..., Path]
 

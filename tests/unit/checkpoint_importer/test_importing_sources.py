@@ -11,11 +11,11 @@ import pytest
 
 from tests.models import builders, networks, tpu_training
 from tests.models.answers import ask
+from tpu2gpu.checkpoint_importer.formats.registry import find_source
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.inspecting import inspect_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import GraphError, SignatureError, SourceError, UnsupportedError, UsageError
-from tpu2gpu.graphs.formats.detection import find_source
 
 Built = Callable[..., Path]
 

@@ -26,7 +26,7 @@ _ORDER = """gamma beta moving_mean moving_variance embeddings depthwise_kernel p
     bias""".split()
 
 
-def read_weights(path: Place) -> Arrays:
+def read_weights(path: Place) -> KerasArrays:
     """Open the weights of an `.h5` file or a `.keras` archive.
 
     Raises:

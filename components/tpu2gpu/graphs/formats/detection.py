@@ -1,4 +1,4 @@
-"""Tells from its content what kind of model or checkpoint a path holds, and finds the checkpoint that is meant."""
+"""Tells from names and content what lies at a path: a SavedModel, a checkpoint, or a file of some kind."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError
 from tpu2gpu.storage.paths import Place, place
 
-SAVED_MODEL = "SavedModel"
-CHECKPOINT = "checkpoint"
-CHECKPOINT_V1 = "checkpoint_v1"
-KERAS = "keras"
-HDF5 = "hdf5"
 GRAPH_DEF = "graph_def"
 META_GRAPH = "meta_graph"
 
 STATE_FILE = "checkpoint"
+_SAVED_MODEL_FILE = "saved_model.pb"
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _SHARD = re.compile(r"-(\d{5}|\?{5})-of-\d{5}$")  # of a checkpoint in the first format, saved in parts
@@ -32,90 +28,121 @@ _STATE_LINE = re.compile(r'^(all_)?model_checkpoint_paths?: *"(.*)"', re.MULTILI
 
 
 @attrs.frozen
-class Source:
-    """What a path holds.
+class FoundCheckpoint:
+    """A checkpoint that a path means.
 
     Attributes:
-        kind: `SavedModel`, `checkpoint`, `checkpoint_v1`, `keras`, `hdf5` or `graph_def`.
-        path: The folder, file or checkpoint prefix that is meant.
-        step: The step of training in a checkpoint's name.
-        others: Other checkpoints of the same folder.
+        prefix: The path that its files begin with.
+        is_bundle: Whether it is in the format that TensorFlow writes today, not in the one before.
+        step: The step of training in its name.
+        others: Other checkpoints of the training folder; None where a single checkpoint was given.
     """
 
-    kind: str
-    path: Place
+    prefix: Place
+    is_bundle: bool
     step: int | None = None
-    others: tuple[str, ...] = ()
-
-    @property
-    def meta(self) -> Place:
-        """The MetaGraphDef beside a checkpoint, whether there is one or not."""
-        return place(f"{_SHARD.sub('', str(self.path))}.meta")
+    others: tuple[str, ...] | None = None
 
 
-def kind_of(source: str | os.PathLike[str]) -> str:
-    """What a path holds: `SavedModel`, `checkpoint`, `checkpoint_v1`, `keras`, `hdf5` or `graph_def`.
-
-    Raises:
-        SourceError: Nothing is there, or nothing that we know.
-    """
-    return find_source(source).kind
+def find_saved_model(path: Place) -> Place | None:
+    """Return a SavedModel's folder, of that folder or of the file in it; None for anything else."""
+    if (path / _SAVED_MODEL_FILE).is_file():
+        return path
+    return path.parent if path.name == _SAVED_MODEL_FILE and path.is_file() else None
 
 
-def find_source(source: str | os.PathLike[str], step: int | None = None) -> Source:
-    """What a path holds, and which checkpoint of a training folder is meant.
+def find_checkpoint(path: Place, step: int | None = None) -> FoundCheckpoint | None:
+    """Return the checkpoint that a path means, None for anything else.
 
     Args:
-        source: A folder, a file, or a checkpoint's prefix.
+        path: A prefix, one of a checkpoint's files, a training folder, or its state file.
         step: The step of training that is wanted; the newest when not given.
 
     Raises:
-        SourceError: Nothing is there, nothing that we know, or no checkpoint of this step.
+        SourceError: There are checkpoints, and none of this step.
+        CheckpointError: The state file is damaged.
     """
-    path = place(source)
-    if (path / "saved_model.pb").is_file():
-        return Source(SAVED_MODEL, path)
-    if path.name == "saved_model.pb" and path.is_file():
-        return Source(SAVED_MODEL, path.parent)
     prefix = place(_PART.sub("", str(path)))
     if place(f"{prefix}.index").is_file():
-        return _one(prefix, CHECKPOINT, step)
+        return _single(prefix, step, is_bundle=True)
     if path.name == STATE_FILE and path.is_file() and b"model_checkpoint_path" in path.read_bytes()[:4096]:
-        return _of_folder(path.parent, step)
+        return _newest(path.parent, step)
     if path.is_dir():
-        return _of_folder(path, step)
-    if _first_shard(path).is_file():
-        kind = _kind_of_file(_first_shard(path))
-        return _one(path, kind, step) if kind == CHECKPOINT_V1 else Source(kind, path)
+        return _newest(path, step)
+    first = _first_shard(path)
+    return _single(path, step, is_bundle=False) if first.is_file() and _is_table(first) else None
+
+
+def find_bundle(source: str | os.PathLike[str]) -> Place | None:
+    """Return the prefix of the checkpoint, in today's format, that a path means; None for any other source.
+
+    Raises:
+        SourceError: Nothing is there.
+        CheckpointError: A training folder's state file is damaged.
+    """
+    path = place(source)
+    found = None if find_saved_model(path) else find_checkpoint(path)
+    if found is None and not path.exists():
+        raise unknown_source(path)
+    return found.prefix if found is not None and found.is_bundle else None
+
+
+def meta_graph_file(prefix: Place) -> Place:
+    """Return the path of the MetaGraphDef beside a checkpoint, whether there is one or not."""
+    return place(f"{_SHARD.sub('', str(prefix))}.meta")
+
+
+def is_zip(path: Place) -> bool:
+    """Tell whether a file is there and is a zip archive."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return zipfile.is_zipfile(file)
+
+
+def is_hdf5(path: Place) -> bool:
+    """Tell whether a file is there and is in the format HDF5."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return bool(file.read(8) == b"\x89HDF\r\n\x1a\n")
+
+
+def graph_kind(path: Place) -> str:
+    """Return `GRAPH_DEF` or `META_GRAPH` for a file that is called or reads like one, nothing for other files."""
+    if not path.is_file():
+        return ""
+    if path.suffix == ".meta":
+        return META_GRAPH
+    return GRAPH_DEF if path.suffix in (".pb", ".pbtxt", ".pbtext") else _kind_of_message(path.read_bytes())
+
+
+def unknown_source(path: Place) -> SourceError:
+    """Return the error that says what lies at a path which no format knows."""
+    prefix = place(_PART.sub("", str(path)))
+    if path.is_dir():
+        found = ", ".join(sorted(entry.name for entry in path.iterdir())[:6]) or "nothing"
+        return SourceError(
+            f"{path}: neither a SavedModel nor a checkpoint, it holds {found}",
+            hint="give the folder that holds saved_model.pb, or a training folder",
+        )
+    if path.is_file():
+        return SourceError(f"{path}: not a model or checkpoint that we know", hint="give a SavedModel's folder")
     if place(f"{prefix}.meta").is_file():
-        raise SourceError(f"{source}: {prefix.name}.index is missing", hint="fetch the whole checkpoint")
-    raise SourceError(f"{source}: nothing is there", hint="check the path")
+        return SourceError(f"{path}: {prefix.name}.index is missing", hint="fetch the whole checkpoint")
+    return SourceError(f"{path}: nothing is there", hint="check the path")
 
 
 def _first_shard(path: Place) -> Place:
-    """The first file of a checkpoint in the first format, which state files call `NAME-?????-of-00002`."""
+    """Return the first file of a checkpoint in the first format, which state files call `NAME-?????-of-00002`."""
     return path.with_name(path.name.replace("-?????-of-", "-00000-of-"))
 
 
-def _kind_of_file(path: Place) -> str:
+def _is_table(path: Place) -> bool:
     with path.open("rb") as file:
-        if zipfile.is_zipfile(file):
-            return KERAS
-        file.seek(0)
-        head = file.read(8)
         file.seek(max(0, file.seek(0, os.SEEK_END) - 8))
         tail = file.read(8)
-    if head == b"\x89HDF\r\n\x1a\n":
-        return HDF5
-    if len(tail) == 8 and struct.unpack("<Q", tail)[0] == _TABLE_MAGIC:
-        return CHECKPOINT_V1
-    if path.suffix == ".meta":
-        return META_GRAPH
-    if path.suffix in (".pb", ".pbtxt", ".pbtext"):
-        return GRAPH_DEF
-    if kind := _kind_of_message(path.read_bytes()):
-        return kind
-    raise SourceError(f"{path}: not a model or checkpoint that we know", hint="give a SavedModel's folder")
+    return len(tail) == 8 and struct.unpack("<Q", tail)[0] == _TABLE_MAGIC
 
 
 def _kind_of_message(data: bytes) -> str:
@@ -135,28 +162,24 @@ def _kind_of_message(data: bytes) -> str:
     return ""
 
 
-def _one(prefix: Place, kind: str, step: int | None) -> Source:
+def _single(prefix: Place, step: int | None, *, is_bundle: bool) -> FoundCheckpoint:
     found = _step_of(prefix.name)
     if step is not None and found != step:
         raise SourceError(f"{prefix}: not a checkpoint of step {step}", hint="give the training folder")
-    return Source(kind, prefix, found)
+    return FoundCheckpoint(prefix, is_bundle, found)
 
 
-def _of_folder(folder: Place, step: int | None) -> Source:
-    """The checkpoint of a training folder: the one of a step, or the newest."""
-    prefixes = {path.name.removesuffix(".index"): CHECKPOINT for path in folder.glob("*.index")}
+def _newest(folder: Place, step: int | None) -> FoundCheckpoint | None:
+    """Find the checkpoint of a training folder: the one of a step, or the newest; None where there is none at all."""
+    checkpoints = {path.name.removesuffix(".index"): True for path in folder.glob("*.index")}  # True: a bundle
     listed = [CUnescape(name).decode() for _, name in _STATE_LINE.findall(_read_state(folder))]
     for name in listed:
         path = folder / Path(name).name
-        if path.name not in prefixes and _first_shard(path).is_file():
-            prefixes[path.name] = CHECKPOINT_V1
-    if not prefixes:
-        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
-        raise SourceError(
-            f"{folder}: neither a SavedModel nor a checkpoint, it holds {found}",
-            hint="give the folder that holds saved_model.pb, or a training folder",
-        )
-    steps = {name: _step_of(name) for name in prefixes}
+        if path.name not in checkpoints and _first_shard(path).is_file():
+            checkpoints[path.name] = False
+    if not checkpoints:
+        return None
+    steps = {name: _step_of(name) for name in checkpoints}
     if step is not None:
         named = [name for name, found in steps.items() if found == step]
         if not named:
@@ -164,10 +187,10 @@ def _of_folder(folder: Place, step: int | None) -> Source:
             raise SourceError(f"{folder}: no checkpoint of step {step}", hint=f"there are {', '.join(map(str, known))}")
         chosen = sorted(named)[0]
     else:
-        newest = [Path(name).name for name in listed[:1] if Path(name).name in prefixes]
-        chosen = newest[0] if newest else max(prefixes, key=lambda name: (steps[name] or -1, name))
-    others = tuple(sorted(name for name in prefixes if name != chosen))
-    return Source(prefixes[chosen], folder / chosen, steps[chosen], others)
+        newest = [Path(name).name for name in listed[:1] if Path(name).name in checkpoints]
+        chosen = newest[0] if newest else max(checkpoints, key=lambda name: (steps[name] or -1, name))
+    others = tuple(sorted(name for name in checkpoints if name != chosen))
+    return FoundCheckpoint(folder / chosen, checkpoints[chosen], steps[chosen], others)
 
 
 def _read_state(folder: Place) -> str:

@@ -1,0 +1,86 @@
+"""Frozen graphs (`.pb`), whose weights become variables again; a bare GraphDef takes another source's weights too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, SourceFormat, WeightsFormat
+from tpu2gpu.checkpoint_importer.formats.meta_graph import serve_training_graph
+from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_inputs, parse_outputs
+from tpu2gpu.errors import GraphError, SourceError
+from tpu2gpu.graphs.formats.detection import GRAPH_DEF, graph_kind
+from tpu2gpu.graphs.formats.graph_def import read_graph_def
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
+from tpu2gpu.graphs.passes.find_weights import WeightFinder
+from tpu2gpu.graphs.passes.serving_form import clear_attributes, signature_of
+from tpu2gpu.graphs.passes.to_inference import Input, to_inference
+from tpu2gpu.graphs.passes.training_ops import check_inference_form
+from tpu2gpu.graphs.passes.unfreeze_constants import make_variables
+from tpu2gpu.storage.paths import Place
+
+
+@attrs.frozen
+class GraphDef(SourceFormat):
+    """A GraphDef, in a file."""
+
+    kind = GRAPH_DEF
+
+    @classmethod
+    def detect(cls, path: Place, step: int | None = None) -> GraphDef | None:
+        """Find a GraphDef by its name or content."""
+        return cls(path) if graph_kind(path) == GRAPH_DEF else None
+
+    def read(self, options: ImportOptions) -> ImportedModel:
+        """Serve a frozen graph, with variables for its weights."""
+        inputs, outputs = parse_inputs(options.input), parse_outputs(options.output)
+        model = read_graph_def(self.path)
+        done: dict[str, list[str]] = {}
+        try:
+            if inputs or outputs:
+                raise GraphError("inputs and outputs are given")
+            check_inference_form(model, self.path)
+        except GraphError:
+            model, done = _transform(model, inputs, outputs)
+        make_variables(model, WeightFinder(model).find())
+        return ImportedModel(model, done)
+
+    def load_weights(self, weights: WeightsFormat, options: ImportOptions) -> ImportedModel:
+        """Serve the graph with the weights of a checkpoint."""
+        return serve_training_graph(_parse(self.path), weights, options)
+
+
+def _transform(
+    model: ServingModel, inputs: Sequence[Input], outputs: Mapping[str, str]
+) -> tuple[ServingModel, dict[str, list[str]]]:
+    from tensorflow.core.framework import graph_pb2
+
+    graph = graph_pb2.GraphDef(node=model.nodes.values(), versions=model.versions)
+    graph.library.function.extend(model.functions.values())
+    signature = model.signatures[DEFAULT_SIGNATURE]
+    wanted = dict(outputs) or {key: info.name for key, info in signature.outputs.items()}
+    served = to_inference(graph, model.ops, inputs, wanted)
+    changed = attrs.evolve(model, nodes=served.nodes, functions=served.functions)
+    changed.signatures = {DEFAULT_SIGNATURE: signature_of(served, model.ops)}
+    clear_attributes(changed)
+    changed.prune()
+    return changed, served.done
+
+
+def _parse(path: Place) -> Any:
+    """Read a GraphDef, as bytes or as text, into a MetaGraphDef."""
+    from google.protobuf import text_format
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    meta = meta_graph_pb2.MetaGraphDef()
+    try:
+        if path.suffix == ".pb":
+            meta.graph_def.ParseFromString(path.read_bytes())
+        else:
+            text_format.Parse(path.read_text(encoding="utf-8"), meta.graph_def)
+    except (DecodeError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise SourceError(f"{path}: damaged, it cannot be parsed", hint="fetch it again") from error
+    return meta

@@ -1,0 +1,108 @@
+"""Keras' own files: whole models, which bring their graph, and weights alone."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu.checkpoint_importer.formats.base import SELECTIVE_OPTIONS, ImportedModel, WeightsFormat
+from tpu2gpu.checkpoint_importer.formats.contents import describe_weights
+from tpu2gpu.checkpoint_importer.formats.keras_files import KerasArrays, read_weights
+from tpu2gpu.checkpoint_importer.formats.keras_models import holds_model, rebuild_model
+from tpu2gpu.checkpoint_importer.formats.saved_model import read_served
+from tpu2gpu.checkpoint_importer.options import ImportOptions
+from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
+from tpu2gpu.graphs.formats.detection import is_hdf5, is_zip
+from tpu2gpu.storage.paths import Place, fetched
+
+BUILD_HINT = "give --graph package.module:function that builds it"
+
+
+class KerasFile(WeightsFormat):
+    """A file that Keras wrote: a whole model, or weights alone."""
+
+    @property
+    def heeds(self) -> frozenset[str]:
+        """Where the file brings its own graph, only another graph."""
+        return frozenset({"graph"} if holds_model(self.path) else SELECTIVE_OPTIONS)
+
+    def inspect(self) -> dict[str, Any]:
+        """Report the weights."""
+        return describe_weights(self.open_weights())
+
+    def read(self, options: ImportOptions) -> ImportedModel:
+        """Let Keras rebuild a whole model, and read what that exports."""
+        if not holds_model(self.path):
+            raise UnsupportedError(
+                f"{self.path}: holds weights alone, and no model",
+                hint="give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it",
+            )
+        with foreign_errors(SourceError, str(self.path), hint=BUILD_HINT):
+            return read_exported(rebuild_model(self.path))
+
+    def open_weights(self) -> KerasArrays:
+        """Open the weights, by the names that variables have in graphs."""
+        return read_weights(self.path)
+
+    def fill_keras(self, model: Any) -> bool:
+        """Let Keras load its own file."""
+        with foreign_errors(SourceError, str(self.path), hint=BUILD_HINT), self._weights_file() as file:
+            model.load_weights(file)
+        return True
+
+    @contextmanager
+    def _weights_file(self) -> Iterator[Path]:
+        """Give the weights as a file on this machine that Keras reads."""
+        with fetched(self.path) as file:
+            yield file
+
+
+@attrs.frozen
+class KerasArchive(KerasFile):
+    """A `.keras` archive."""
+
+    kind = "keras"
+
+    @classmethod
+    def detect(cls, path: Place, step: int | None = None) -> KerasArchive | None:
+        """Find a zip archive."""
+        return cls(path) if is_zip(path) else None
+
+    @contextmanager
+    def _weights_file(self) -> Iterator[Path]:
+        import zipfile
+
+        with tempfile.TemporaryDirectory() as folder, self.path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            archive.extract("model.weights.h5", folder)
+            yield Path(folder, "model.weights.h5")
+
+
+@attrs.frozen
+class KerasHdf5(KerasFile):
+    """An `.h5` file."""
+
+    kind = "hdf5"
+
+    @classmethod
+    def detect(cls, path: Place, step: int | None = None) -> KerasHdf5 | None:
+        """Find a file in the format HDF5."""
+        return cls(path) if is_hdf5(path) else None
+
+
+def export(model: Any, folder: str) -> None:
+    """Let a Keras model write itself as a SavedModel."""
+    quietly = {"verbose": False} if "verbose" in inspect.signature(model.export).parameters else {}  # not in Keras 2
+    model.export(folder, **quietly)
+
+
+def read_exported(model: Any) -> ImportedModel:
+    """Read what a Keras model exports of itself."""
+    holder = tempfile.TemporaryDirectory()  # what is read lazily from here must live until it is written
+    export(model, holder.name)
+    return attrs.evolve(read_served(Path(holder.name), [], {}), keep_alive=holder)

@@ -1,0 +1,123 @@
+"""A MetaGraphDef (`.meta`): a training graph that takes the weights of a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from tpu2gpu.checkpoint_importer.formats.base import SELECTIVE_OPTIONS, ImportedModel, SourceFormat, WeightsFormat
+from tpu2gpu.checkpoint_importer.formats.contents import describe_training_graph
+from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_inputs, parse_outputs
+from tpu2gpu.errors import SourceError
+from tpu2gpu.graphs.formats.detection import META_GRAPH, graph_kind
+from tpu2gpu.graphs.formats.saved_model import make_variables_resources
+from tpu2gpu.graphs.formats.variable_restore import restore_variables, restored_by_saver, trainable_names
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
+from tpu2gpu.graphs.nodes import OpDefs
+from tpu2gpu.graphs.passes.rename_variables import new_name, parse_rules
+from tpu2gpu.graphs.passes.serving_form import clear_attributes, signature_of
+from tpu2gpu.graphs.passes.to_inference import to_inference
+from tpu2gpu.storage.paths import Place
+
+
+@attrs.frozen
+class MetaGraph(SourceFormat):
+    """A training graph alone, in a file."""
+
+    kind = META_GRAPH
+    heeds = frozenset(SELECTIVE_OPTIONS)  # it is refused for what it lacks, whatever is given
+
+    @classmethod
+    def detect(cls, path: Place, step: int | None = None) -> MetaGraph | None:
+        """Find a MetaGraphDef by its name or content."""
+        return cls(path) if graph_kind(path) == META_GRAPH else None
+
+    def inspect(self) -> dict[str, Any]:
+        """Report what the graph is made of."""
+        return describe_training_graph(parse_meta_graph(self.path))
+
+    def read(self, options: ImportOptions) -> ImportedModel:
+        """Refuse, for want of weights.
+
+        Raises:
+            SourceError: Always.
+        """
+        raise SourceError(f"{self.path}: a graph without its checkpoint", hint="give the checkpoint's prefix")
+
+    def load_weights(self, weights: WeightsFormat, options: ImportOptions) -> ImportedModel:
+        """Serve the graph with the weights of a checkpoint."""
+        return serve_training_graph(parse_meta_graph(self.path), weights, options)
+
+
+def parse_meta_graph(path: Place) -> Any:
+    """Read a MetaGraphDef (`.meta`).
+
+    Raises:
+        SourceError: It is not there, or cannot be parsed.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    try:
+        meta = meta_graph_pb2.MetaGraphDef.FromString(path.read_bytes())
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: not there", hint="give --graph") from error
+    except DecodeError as error:
+        raise SourceError(f"{path}: damaged, it cannot be parsed", hint="fetch it again, or give --graph") from error
+    if not meta.graph_def.node:
+        raise SourceError(f"{path}: holds no graph", hint="give --graph")
+    return meta
+
+
+def serve_training_graph(
+    meta: Any, weights: WeightsFormat, options: ImportOptions, outputs: dict[str, str] | None = None
+) -> ImportedModel:
+    """Make a serving model of a training graph and the weights of a checkpoint.
+
+    Args:
+        meta: The MetaGraphDef; its nodes are changed.
+        weights: Where the variables' values are.
+        options: Where to cut the graph, what to return, and which tensors to take.
+        outputs: Tensors by name, where the options name none; the logits before the loss when there are none either.
+
+    Raises:
+        SignatureError: Inputs or outputs are not there or cannot be told.
+        GraphError: The graph cannot serve, or the checkpoint does not fit it.
+    """
+    ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
+    restored, trainable = restored_by_saver(meta, ops), trainable_names(meta)
+    wanted = parse_outputs(options.output) or outputs or {}
+    served = to_inference(meta.graph_def, ops, parse_inputs(options.input), wanted)
+    model = ServingModel(
+        nodes={name: _copy(node) for name, node in served.nodes.items()},  # so that the rest of the graph can go
+        functions=served.functions,
+        signatures={},
+        variables={},
+        ops=ops,
+        bundle=weights.open_weights(),
+        init_node="",
+        assets=[],
+        versions=meta.graph_def.versions,
+        tensorflow_version=meta.meta_info_def.tensorflow_version,
+    )
+    model.signatures[DEFAULT_SIGNATURE] = signature_of(served, ops)
+    make_variables_resources(model)
+    clear_attributes(model)
+    model.prune()
+    rules = parse_rules(options.rename)
+    report = restore_variables(
+        model,
+        restored,
+        trainable,
+        use_ema=options.use_ema,
+        drop=options.drop,
+        rename=lambda name: new_name(name, rules),
+    )
+    return ImportedModel(model, served.done, report, served.batch)
+
+
+def _copy(node: Any) -> Any:
+    copy = type(node)()
+    copy.CopyFrom(node)
+    return copy
