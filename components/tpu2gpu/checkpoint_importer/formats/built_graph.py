@@ -67,7 +67,7 @@ def _find(spec: str) -> Callable[[], Any]:
 def _load_into_keras(model: Any, weights: WeightsFormat, options: ImportOptions) -> ImportedModel:
     """Let Keras, or the object-based checkpoint's own reader, fill a model, and read what it exports."""
     if weights.fill_keras(model):
-        return read_exported(model)
+        return read_exported(model, options)
     with tempfile.TemporaryDirectory() as folder:
         export(model, folder)
         return SavedModel(Path(folder)).load_weights(weights, options)

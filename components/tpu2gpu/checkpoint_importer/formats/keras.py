@@ -15,7 +15,7 @@ from tpu2gpu.checkpoint_importer.formats.base import SELECTIVE_OPTIONS, Imported
 from tpu2gpu.checkpoint_importer.formats.contents import describe_weights
 from tpu2gpu.checkpoint_importer.formats.keras_files import KerasArrays, read_weights
 from tpu2gpu.checkpoint_importer.formats.keras_models import holds_model, rebuild_model
-from tpu2gpu.checkpoint_importer.formats.saved_model import read_served
+from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.formats.detection import is_hdf5, is_zip
@@ -44,7 +44,7 @@ class KerasFile(WeightsFormat):
                 hint="give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it",
             )
         with foreign_errors(SourceError, str(self.path), hint=BUILD_HINT):
-            return read_exported(rebuild_model(self.path))
+            return read_exported(rebuild_model(self.path), options)
 
     def open_weights(self) -> KerasArrays:
         """Open the weights, by the names that variables have in graphs."""
@@ -101,8 +101,8 @@ def export(model: Any, folder: str) -> None:
     model.export(folder, **quietly)
 
 
-def read_exported(model: Any) -> ImportedModel:
+def read_exported(model: Any, options: ImportOptions) -> ImportedModel:
     """Read what a Keras model exports of itself."""
     holder = tempfile.TemporaryDirectory()  # what is read lazily from here must live until it is written
     export(model, holder.name)
-    return attrs.evolve(read_served(Path(holder.name), [], {}), keep_alive=holder)
+    return attrs.evolve(SavedModel(Path(holder.name)).read(options), keep_alive=holder)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import attrs
 
 from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, SourceFormat, WeightsFormat
@@ -20,7 +18,6 @@ from tpu2gpu.graphs.formats.saved_model import (
 from tpu2gpu.graphs.formats.variable_restore import Restored, object_names, restore_variables
 from tpu2gpu.graphs.passes.rename_variables import new_name, parse_rules
 from tpu2gpu.graphs.passes.serving_form import clear_attributes, serve_meta_graph
-from tpu2gpu.graphs.passes.to_inference import Input
 from tpu2gpu.graphs.passes.training_ops import check_inference_form
 from tpu2gpu.storage.paths import Place
 
@@ -38,8 +35,22 @@ class SavedModel(SourceFormat):
         return None if folder is None else cls(folder)
 
     def read(self, options: ImportOptions) -> ImportedModel:
-        """Read it with its signatures, unless the options cut a graph of their own."""
-        return read_served(self.path, parse_inputs(options.input), parse_outputs(options.output))
+        """Read it with its signatures, unless the options cut a graph of their own.
+
+        One that is in training form, or made for TPUs, is brought to the form for serving.
+        """
+        if options.input or options.output:
+            return self._transform(options)
+        try:
+            model = read_saved_model(self.path)
+            check_inference_form(model, self.path)
+            clear_attributes(model)
+            return ImportedModel(model, {})
+        except GraphError as refusal:
+            found = self._transform(options)
+            if not found.done:  # nothing of training was in it: the refusal had another reason
+                raise refusal from None
+            return found
 
     def load_weights(self, weights: WeightsFormat, options: ImportOptions) -> ImportedModel:
         """Take the graph, and each variable's value from elsewhere, by the variable's name."""
@@ -62,25 +73,9 @@ class SavedModel(SourceFormat):
         )
         return attrs.evolve(found, restored=restored)
 
-
-def read_served(folder: Place, inputs: Sequence[Input], outputs: Mapping[str, str]) -> ImportedModel:
-    """Read a SavedModel; one that is in training form, or made for TPUs, is brought to the form for serving."""
-    if inputs or outputs:
-        return _transform(folder, inputs, outputs)
-    try:
-        model = read_saved_model(folder)
-        check_inference_form(model, folder)
-        clear_attributes(model)
-        return ImportedModel(model, {})
-    except GraphError as refusal:
-        found = _transform(folder, [], {})
-        if not found.done:  # nothing of training was in it: the refusal had another reason
-            raise refusal from None
-        return found
-
-
-def _transform(folder: Place, inputs: Sequence[Input], outputs: Mapping[str, str]) -> ImportedModel:
-    """Bring a SavedModel's graph to the form for serving, its signatures kept unless outputs are given."""
-    meta = choose_meta_graph(parse_saved_model(folder), folder)
-    served = serve_meta_graph(meta, folder, folder / VARIABLES_PREFIX, list(inputs), outputs)
-    return ImportedModel(served.model, served.done, None, served.batch)
+    def _transform(self, options: ImportOptions) -> ImportedModel:
+        """Bring the graph to the form for serving, its signatures kept unless others are given."""
+        meta = choose_meta_graph(parse_saved_model(self.path), self.path)
+        inputs, outputs = parse_inputs(options.input), parse_outputs(options.output)
+        served = serve_meta_graph(meta, self.path, self.path / VARIABLES_PREFIX, inputs, outputs)
+        return ImportedModel(served.model, served.done, None, served.batch)

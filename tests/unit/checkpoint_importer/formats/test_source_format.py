@@ -14,7 +14,7 @@ import pytest
 from tests.models.answers import ask
 from tpu2gpu.checkpoint_importer.formats import registry
 from tpu2gpu.checkpoint_importer.formats.base import SELECTIVE_OPTIONS, ImportedModel, SourceFormat, WeightsFormat
-from tpu2gpu.checkpoint_importer.formats.saved_model import read_served
+from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.inspecting import inspect_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
@@ -48,7 +48,7 @@ class LinearJson(SourceFormat):
         serve = tf.function(lambda x: {"y": x @ model.w}, input_signature=[tf.TensorSpec([None, 3], name="x")])
         folder = tempfile.TemporaryDirectory()
         tf.saved_model.save(model, folder.name, signatures=serve)
-        return attrs.evolve(read_served(Path(folder.name), [], {}), keep_alive=folder)
+        return attrs.evolve(SavedModel(Path(folder.name)).read(options), keep_alive=folder)
 
 
 @pytest.fixture
