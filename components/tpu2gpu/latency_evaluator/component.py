@@ -43,7 +43,7 @@ class LatencyEvaluator(BaseBeamComponent):
     """Measures a candidate on real examples, and blesses or refuses it.
 
     Outputs: `infra_blessing` (the latency verdict), `model_blessing` (the parity verdict), `metrics`, `report`. The
-    stock Pusher, given both blessings, pushes nothing that was refused. Answers are compared on Beam where the
+    stock Pusher, given both blessings, pushes nothing that was refused. Outputs are compared on Beam where the
     pipeline's `beam_pipeline_args` name a `--runner`, over more examples than one machine holds; timing never is.
 
     Args:

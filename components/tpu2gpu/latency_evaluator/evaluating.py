@@ -30,8 +30,8 @@ def evaluate_model(
 ) -> EvaluateResult:
     """Measure candidates against a baseline on real examples, and bless or refuse them.
 
-    A candidate that crashes, hangs, answers differently or is too slow is refused, and the reason is the result. Only
-    a baseline that does not run and examples that do not fit raise.
+    A candidate that crashes, hangs, computes other outputs or is too slow is refused, and the reason is the result.
+    Only a baseline that does not run and examples that do not fit raise.
 
     Args:
         baseline: The model held to be right: a SavedModel, a frozen GraphDef, an ONNX file, a serving folder, a

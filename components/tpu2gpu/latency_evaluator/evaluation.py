@@ -18,8 +18,8 @@ class Evaluation:
     """All that an evaluation found, before it is written down.
 
     Attributes:
-        baseline: The figures of the model that answers are held against.
-        latency_baseline: Those of the model that speed is held against, where it is another one.
+        baseline: The figures of the model that outputs are compared with.
+        latency_baseline: Those of the model that speed is compared with, where it is another one.
         candidates: Each candidate's.
         examples: How many examples there were.
         labelled: Whether they had labels.
@@ -34,7 +34,7 @@ class Evaluation:
         before: The machine before the measurement.
         after: The machine after it.
         others_busy_cores: Cores that other processes kept busy during it.
-        odd_baseline: NaN and Inf in the baseline's own outputs.
+        non_finite_baseline: NaN and Inf in the baseline's own outputs.
         remarks: What else a reader should bear in mind.
     """
 
@@ -53,5 +53,5 @@ class Evaluation:
     before: dict[str, Any]
     after: dict[str, Any]
     others_busy_cores: float
-    odd_baseline: int
+    non_finite_baseline: int
     remarks: tuple[str, ...]

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy.typing as npt
 
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.hardware.gpu_memory import gpu_memory_bytes
 from tpu2gpu.hardware.host import CpuWatch, choose_cpus, momentary_state, stable_hardware
-from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, compare_answers
+from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, Reference
 from tpu2gpu.latency_evaluator.budgets.judge import judge, passed
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
 from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
@@ -24,7 +23,7 @@ from tpu2gpu.latency_evaluator.measure.load import Load, first_call_ms, warm_up
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.measure.timing import time_scenarios
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
-from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
+from tpu2gpu.latency_evaluator.results import BASELINE, LATENCY_BASELINE, CandidateResult, ModelFigures
 from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, relative_iqr, speedup
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.arrays import save_arrays
@@ -35,8 +34,6 @@ from tpu2gpu.running.examples.synthetic import make_examples
 
 Array = npt.NDArray[Any]
 
-BASELINE = "baseline"
-LATENCY_BASELINE = "latency baseline"
 _LIMIT_OF_REQUESTS = 3  # times those asked for, while the windows still differ
 _TIMED_EXAMPLES = 1000  # of those that are compared on Beam, unless an option says otherwise
 
@@ -116,33 +113,34 @@ class EvaluationRun:
 
     def predict(self) -> None:
         """Time the first call, then compute all outputs and compare the candidates' with the baseline's."""
-        wanted: Mapping[str, Array] = {}
+        reference: Reference | None = None
         for number, model in enumerate(asked := self._asked()):
             self._progress(f"comparing the {model.label}", number, len(asked))
             self._figures[model.label]["first_call_ms"] = first_call_ms(model, self._load)
             if self._options.runner:
                 continue
-            answers = model.answer_all(self._examples.count, self._load.batch_size, self._scratch)
-            if answers is None:
+            outputs = model.predict(self._examples.count, self._load.batch_size, self._scratch)
+            if outputs is None:
                 continue
-            wanted = wanted or answers  # the baseline is the first
-            labels, boxes = self._examples.labels, self._examples.boxes
-            self._note(model, compare_answers(wanted, answers, labels, self._options, ground_truth_boxes=boxes))
+            if reference is None:  # the baseline is the first
+                labels, boxes = self._examples.labels, self._examples.boxes
+                reference = Reference(outputs, labels, self._options, ground_truth_boxes=boxes)
+                self._note(model, reference.own())
+            else:
+                self._note(model, reference.compare(outputs))
 
     def compare_on_beam(self, shared: Path) -> None:
-        """Compare the answers to all examples on a Beam runner, whose workers leave their results in `shared`."""
+        """Compare the outputs to all examples on a Beam runner, whose workers leave their results in `shared`."""
         from tpu2gpu.latency_evaluator.accuracy.on_beam import compare_on_beam
 
         self._progress(f"comparing on {self._options.runner}", 0, 1)
-        others = {model.label: model for model in self._asked() if model is not self._baseline}
-        paths = {label: model.given for label, model in others.items()}
-        found = compare_on_beam(self._baseline.given, paths, self._files, self._options, shared) if paths else {}
+        asked = {model.label: model for model in self._asked()}
+        paths = {label: model.given for label, model in asked.items() if model is not self._baseline}
+        found = {BASELINE: Agreement()}
+        if paths:
+            found = compare_on_beam(self._baseline.given, paths, self._files, self._options, shared)
         for label, agreement in found.items():
-            self._note(others[label], agreement)
-        one = next((agreement for agreement in found.values() if agreement.failure is None), Agreement())
-        right, precision = one.baseline_right, one.baseline_precision
-        own = attrs.evolve(one, candidate_right=right, candidate_precision=precision, differences=())
-        self._note(self._baseline, own)
+            self._note(asked[label], agreement)
 
     def _note(self, model: ModelProcess, agreement: Agreement) -> None:
         if agreement.failure is not None:
@@ -151,11 +149,10 @@ class EvaluationRun:
             return
         self._agreements[model.label] = agreement
         self._differences[model.label] += agreement.differences
-        right = agreement.candidate_right
+        right, precision = agreement.right, agreement.average_precision
         self._figures[model.label] |= {"accuracy": right.accuracy, "top5_accuracy": right.top5_accuracy}
-        if agreement.candidate_precision is not None:
-            precision = agreement.candidate_precision.mean_average_precision
-            self._figures[model.label]["mean_average_precision"] = precision
+        if precision is not None:
+            self._figures[model.label]["mean_average_precision"] = precision.mean_average_precision
 
     def time_models(self) -> None:
         """Warm all models up, then time them."""
@@ -185,7 +182,7 @@ class EvaluationRun:
             before=before,
             after=after,
             others_busy_cores=others_busy_cores,
-            odd_baseline=self._agreements[BASELINE].odd_baseline,
+            non_finite_baseline=self._agreements[BASELINE].non_finite,
             remarks=tuple(self._remarks()),
         )
 

@@ -1,4 +1,4 @@
-"""What answers are compared on, and how they are to be read."""
+"""Options of an evaluation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _PARTS = ("boxes", "scores", "classes", "count")
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class AnswerOptions:
-    """What answers are compared on, and how they are to be read."""
+class OutputOptions:
+    """How outputs are read and compared."""
 
     label: str | None = option("label", "the feature with the class id", metavar="FEATURE")
     scores: tuple[str, ...] = option(
@@ -45,7 +45,7 @@ class AnswerOptions:
     box_score: float = option(0.3, "boxes of a smaller score do not count in the matching", minimum=0)
     runner: str | None = option(
         None,
-        "compare the answers to all examples on this Beam runner; --max-examples then limits those that are timed",
+        "compare the outputs to all examples on this Beam runner; --max-examples then limits those that are timed",
         metavar="BEAM_RUNNER",
     )
     beam: tuple[str, ...] = option(
@@ -67,7 +67,7 @@ class AnswerOptions:
                 )
 
     def named_detections(self) -> dict[str, str]:
-        """`detections` as a mapping.
+        """Return `detections` as a mapping.
 
         Raises:
             UsageError: One is not PART=OUTPUT.
@@ -76,8 +76,8 @@ class AnswerOptions:
 
 
 @attrs.frozen(kw_only=True)
-class EvaluateOptions(Budgets, AnswerOptions):
-    """What to measure, and the budgets."""
+class EvaluateOptions(Budgets, OutputOptions):
+    """The measurements to make, and the budgets."""
 
     requests: int = option(1000, "requests to time with each model, one at a time", minimum=1)
     max_requests: int | None = option(
@@ -91,7 +91,7 @@ class EvaluateOptions(Budgets, AnswerOptions):
     )
     target_qps: float | None = option(
         None,
-        "requests per second of the server scenario (default: half of what the slowest model answers one by one)",
+        "requests per second of the server scenario (default: half of what the slowest model serves one by one)",
         minimum=0.001,
     )
     batch_sizes: tuple[int, ...] = option(
@@ -108,12 +108,12 @@ class EvaluateOptions(Budgets, AnswerOptions):
     )
     max_examples: int | None = option(None, "read no more examples than this", minimum=1)
     synthetic: int | None = option(
-        None, "generate so many requests in place of --examples: times only, answers to them prove little", minimum=1
+        None, "generate so many requests in place of --examples: times only, outputs to them prove little", minimum=1
     )
     timeout_s: float = option(600.0, "for loading a model, and for a block of its requests", minimum=0)
 
     def features(self) -> dict[str, str]:
-        """`feature` as a mapping.
+        """Return `feature` as a mapping.
 
         Raises:
             UsageError: One is not INPUT=FEATURE.

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tpu2gpu.running.comparison.detections import BoxParity
     from tpu2gpu.running.comparison.parity import OutputParity
 
+BASELINE = "baseline"
+LATENCY_BASELINE = "latency baseline"
 _ONNX_PROVIDER = "ExecutionProvider"
 _KEPT_UP = 0.95  # answered over sent
 
@@ -105,7 +107,7 @@ class ScenarioFigures:
 
     Attributes:
         scenario: `single_stream` (the next request when the last is answered), `server` (requests at Poisson times,
-            whatever the answers take) or `offline` (all requests at once).
+            whatever the responses take) or `offline` (all requests at once).
         batch_size: Examples in one request.
         concurrency: Requests that the client has under way at most.
         requests: How many were timed.
@@ -147,7 +149,7 @@ class ModelFigures:
         dtype: The coarsest number type in which it computes.
         runner: What ran it: kind, device, provider, threads, versions.
         load_s: Time to open it, its library's import included.
-        first_call_ms: The first answer's time.
+        first_call_ms: The first response's time.
         warm_up: How it was warmed up.
         latency_ms: p50, p90, p95 and p99, single-stream; a percentile that the sample does not bound is missing.
         requests: How many requests were timed.
@@ -221,7 +223,7 @@ class CandidateResult:
         verified_level: On what the verdict was reached, such as `engine_executed`: one of `levels.LEVELS`.
         level_reason: The same in words.
         infra_blessed: Whether it runs, and is as fast as asked.
-        model_blessed: Whether it answers as the baseline does.
+        model_blessed: Whether its outputs are the baseline's.
     """
 
     figures: ModelFigures
@@ -272,8 +274,8 @@ class EvaluateResult:
         model_blessed: The parity verdict of the chosen candidate.
         verified_level: On what the verdict was reached.
         chosen: Label of the fastest candidate that is blessed, else of the first.
-        baseline: The figures of the model that answers are held against.
-        latency_baseline: Those of the model that speed is held against, where it is another one.
+        baseline: The figures of the model that outputs are compared with.
+        latency_baseline: Those of the model that speed is compared with, where it is another one.
         candidates: Each candidate's.
         warnings: What makes the figures less sure.
         report: What `report.json` holds.

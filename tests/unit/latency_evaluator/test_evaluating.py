@@ -184,7 +184,7 @@ def refused(models, tmp_path_factory):
         ("other_input", {"same_signature"}, "input x: missing; input pixels: the baseline has none such"),
         ("noisy_weights", {"max_relative_error", "min_top1_agreement", "max_accuracy_drop"}, "from 90.00% to"),
         ("slow", {"max_p99_ms", "min_speedup"}, "of 300 requests took longer"),
-        ("fails_when_run", {"runs"}, "failed while answering its first request"),
+        ("fails_when_run", {"runs"}, "failed while running its first request"),
         ("damaged", {"runs"}, "failed while loading"),
     ],
 )
@@ -332,7 +332,7 @@ def test_keras_models_and_faults_inside_tensorflow(models, tmp_path):
     [
         ({"baseline": "nowhere"}, SourceError, "no such file or folder"),
         ({"baseline": "eval.tfrecord"}, SourceError, "the baseline failed while loading"),
-        ({"baseline": "fails_when_run.onnx"}, SourceError, "the baseline failed while answering its first request"),
+        ({"baseline": "fails_when_run.onnx"}, SourceError, "the baseline failed while running its first request"),
         ({"candidate": "nowhere"}, SourceError, "no such file or folder"),
         ({"examples": "nowhere"}, ExamplesError, "no such file"),
         ({"examples": "none.onnx"}, ExamplesError, "damaged, or no TFRecord file"),

@@ -10,7 +10,7 @@ import pytest
 from tests.models.detection_models import EXAMPLES, FAULTS, onnx_detector, write_examples
 from tpu2gpu.errors import ExamplesError
 from tpu2gpu.latency_evaluator.accuracy import on_beam as beam
-from tpu2gpu.latency_evaluator.accuracy.average_precision import PrecisionSketch, sketch_precision
+from tpu2gpu.latency_evaluator.accuracy.average_precision import AveragePrecision, match_ground_truth
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.running.comparison.detections import Detections
@@ -67,7 +67,7 @@ def found(boxes, scores, classes) -> Detections:
 
 
 def mean_average_precision(detections, true) -> float:
-    return sketch_precision(detections, true).mean_average_precision
+    return match_ground_truth(detections, true).mean_average_precision
 
 
 TRUE = [BoxLabels(np.asarray([[0.0, 0, 1, 1]]), np.asarray([1]))]
@@ -147,11 +147,11 @@ def test_parts_of_the_examples_add_up_to_what_coco_finds_over_all(seed):
     judge.accumulate()
     judge.summarize()
     parts = [
-        sketch_precision(*(list(side) for side in zip(*examples[at : at + 7], strict=True)), first_example=at)
+        match_ground_truth(*(list(side) for side in zip(*examples[at : at + 7], strict=True)), first_example=at)
         for at in (21, 0, 28, 7, 14)
     ]
-    told = [PrecisionSketch.from_json(json.loads(json.dumps(part.to_json()))) for part in parts]
-    assert sum(told, start=PrecisionSketch()).mean_average_precision == pytest.approx(judge.stats[0], abs=1e-12)
+    told = [AveragePrecision.from_json(json.loads(json.dumps(part.to_json()))) for part in parts]
+    assert sum(told, start=AveragePrecision()).mean_average_precision == pytest.approx(judge.stats[0], abs=1e-12)
     assert 0.1 < judge.stats[0] < 0.9
 
 
@@ -160,11 +160,11 @@ def test_on_beam_mean_average_precision_is_the_same(result, tmp_path, monkeypatc
     monkeypatch.setattr(beam, "CHUNK_EXAMPLES", 7)
     options = EvaluateOptions(requests=100, threads=1, runner="DirectRunner")
     paths = {fault: str(folder / f"{fault}.onnx") for fault in ("none", "moved")}
-    answers = beam.compare_on_beam(paths["none"], paths, [str(folder / "eval.tfrecord")], options, tmp_path)
-    assert answers["none"].baseline_precision.mean_average_precision == result.baseline.mean_average_precision
-    for fault, agreement in answers.items():
+    found = beam.compare_on_beam(paths["none"], paths, [str(folder / "eval.tfrecord")], options, tmp_path)
+    assert found["baseline"].average_precision.mean_average_precision == result.baseline.mean_average_precision
+    for fault in paths:
         alone = result.candidates[FAULTS.index(fault)].figures.mean_average_precision
-        assert agreement.candidate_precision.mean_average_precision == alone
+        assert found[fault].average_precision.mean_average_precision == alone
 
 
 def test_boxes_are_read_from_one_feature_or_four():

@@ -1,4 +1,4 @@
-"""What a candidate's answers come to beside the baseline's, in a record that adds up over parts of the examples."""
+"""How far a model's outputs agree with the baseline's, in a record that adds up over parts of the examples."""
 
 from __future__ import annotations
 
@@ -9,54 +9,55 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from tpu2gpu.latency_evaluator.accuracy.average_precision import PrecisionSketch, sketch_precision
+from tpu2gpu.latency_evaluator.accuracy.average_precision import AveragePrecision, match_ground_truth
 from tpu2gpu.latency_evaluator.accuracy.task_metrics import ClassCounts, count_right, find_scores
-from tpu2gpu.latency_evaluator.options import AnswerOptions
+from tpu2gpu.latency_evaluator.options import OutputOptions
 from tpu2gpu.running.arrays import is_text
-from tpu2gpu.running.comparison.detections import BoxParity, find_detections, match_boxes, read_detections
+from tpu2gpu.running.comparison.detections import (
+    BoxParity,
+    Detections,
+    find_detections,
+    match_boxes,
+    read_detections,
+)
 from tpu2gpu.running.comparison.error_sketch import ErrorSketch, sketch_errors
 from tpu2gpu.running.comparison.parity import OutputParity, differing_forms
 from tpu2gpu.running.examples.box_labels import BoxLabels
 
 Array = npt.NDArray[Any]
 
-_PRECISIONS = ("baseline_precision", "candidate_precision")
-
 
 @attrs.frozen(kw_only=True)
 class Agreement:
-    """A candidate's answers beside the baseline's to some examples; `a + b` is that of both parts' examples.
+    """A model's outputs to some examples, compared; `a + b` is that of both parts' examples.
 
     Attributes:
         examples: How many examples were compared.
-        outputs: The errors of each output.
-        boxes: How well boxes match; None where no output holds detections.
+        outputs: The errors of each output against the baseline's; empty for the baseline itself.
+        boxes: How well boxes match the baseline's; None where no output holds detections.
         box_outputs: The outputs that hold detections: they are matched, not compared element by element.
-        baseline_right: How often the baseline is right.
-        candidate_right: How often the candidate is.
-        baseline_precision: How precise the baseline's detections are; None without ground-truth boxes.
-        candidate_precision: How precise the candidate's are.
-        odd_baseline: NaN and Inf in the baseline's own outputs.
+        right: How often the model's classes are those of the labels.
+        average_precision: How precise its detections are; None without ground-truth boxes.
+        non_finite: NaN and Inf in the outputs; counted for the baseline only.
         differences: What kept the outputs from being compared.
-        failure: What happened when the candidate did not answer.
+        failure: What happened when the model did not run.
     """
 
     examples: int = 0
     outputs: Mapping[str, ErrorSketch] = attrs.field(factory=dict)
     boxes: BoxParity | None = None
     box_outputs: tuple[str, ...] = ()
-    baseline_right: ClassCounts = ClassCounts()
-    candidate_right: ClassCounts = ClassCounts()
-    baseline_precision: PrecisionSketch | None = attrs.field(default=None, eq=False)
-    candidate_precision: PrecisionSketch | None = attrs.field(default=None, eq=False)
-    odd_baseline: int = 0
+    right: ClassCounts = ClassCounts()
+    average_precision: AveragePrecision | None = attrs.field(default=None, eq=False)
+    non_finite: int = 0
     differences: tuple[str, ...] = ()
     failure: str | None = None
 
     def __add__(self, other: Agreement) -> Agreement:
-        """The agreement over both parts' examples."""
+        """Return the agreement over both parts' examples."""
         names = dict.fromkeys((*self.outputs, *other.outputs))
         boxes = [part.boxes for part in (self, other) if part.boxes is not None]
+        precisions = [part.average_precision for part in (self, other) if part.average_precision is not None]
         return Agreement(
             examples=self.examples + other.examples,
             outputs={
@@ -64,26 +65,23 @@ class Agreement:
             },
             boxes=sum(boxes, start=BoxParity()) if boxes else None,
             box_outputs=self.box_outputs or other.box_outputs,
-            baseline_right=self.baseline_right + other.baseline_right,
-            candidate_right=self.candidate_right + other.candidate_right,
-            baseline_precision=_sum(self.baseline_precision, other.baseline_precision),
-            candidate_precision=_sum(self.candidate_precision, other.candidate_precision),
-            odd_baseline=self.odd_baseline + other.odd_baseline,
+            right=self.right + other.right,
+            average_precision=sum(precisions, start=AveragePrecision()) if precisions else None,
+            non_finite=self.non_finite + other.non_finite,
             differences=tuple(dict.fromkeys((*self.differences, *other.differences))),
             failure=self.failure or other.failure,
         )
 
     @property
     def parity(self) -> dict[str, OutputParity]:
-        """The figures of each output; nothing where some cannot be compared."""
+        """Figures of each output; none where some cannot be compared."""
         if self.differences:
             return {}
         return {name: OutputParity.of(sketch) for name, sketch in self.outputs.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        sketches = {name: getattr(self, name) for name in _PRECISIONS}
-        return attrs.asdict(self) | {name: sketch and sketch.to_json() for name, sketch in sketches.items()}
+        """Return it as plain data."""
+        return {**attrs.asdict(self), "average_precision": self.average_precision and self.average_precision.to_json()}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Agreement:
@@ -92,34 +90,25 @@ class Agreement:
             name: ErrorSketch(**{**sketch, "worst_element": tuple(sketch["worst_element"])})
             for name, sketch in told["outputs"].items()
         }
+        precision = told["average_precision"]
         return cls(
             **{
                 **told,
                 "outputs": outputs,
                 "boxes": told["boxes"] and BoxParity(**told["boxes"]),
                 "box_outputs": tuple(told["box_outputs"]),
-                "baseline_right": ClassCounts(**told["baseline_right"]),
-                "candidate_right": ClassCounts(**told["candidate_right"]),
+                "right": ClassCounts(**told["right"]),
+                "average_precision": precision and AveragePrecision.from_json(precision),
                 "differences": tuple(told["differences"]),
-                **{name: told[name] and PrecisionSketch.from_json(told[name]) for name in _PRECISIONS},
             }
         )
 
 
-def compare_answers(
-    wanted: Mapping[str, Array],
-    found: Mapping[str, Array],
-    labels: Array | None,
-    options: AnswerOptions,
-    *,
-    ground_truth_boxes: Sequence[BoxLabels] | None = None,
-    first_example: int = 0,
-) -> Agreement:
-    """Compare the answers of two models to the same examples.
+class Reference:
+    """The baseline's outputs to some examples, which every candidate's are compared with.
 
     Args:
-        wanted: The baseline's outputs by name.
-        found: The candidate's.
+        outputs: The baseline's outputs by name.
         labels: The examples' class ids, where they have some.
         options: How outputs are to be read.
         ground_truth_boxes: The examples' ground-truth boxes, where they have some.
@@ -129,39 +118,73 @@ def compare_answers(
         UsageError: The options name outputs that the baseline does not have.
         ExamplesError: The labels are no class ids of the baseline.
     """
-    names = find_detections(wanted, options.named_detections())
-    apart = names.names if names else ()  # a detector's scores are not those of classes
-    classes = {name: array for name, array in wanted.items() if name not in apart}
-    of_labels, scored = find_scores(classes, labels, options.scores)
-    one = Agreement(
-        examples=max((len(array) for array in wanted.values() if array.ndim), default=1),
-        box_outputs=apart,
-        baseline_right=count_right(wanted.get(of_labels or ""), labels),
-        candidate_right=count_right(found.get(of_labels or ""), labels),
-        odd_baseline=count_odd(wanted),
-    )
-    if differences := differing_forms(wanted, found):
-        return attrs.evolve(one, differences=tuple(differences))
-    outputs = {name: sketch_errors(np.asarray(array), found[name], first_example) for name, array in wanted.items()}
-    outputs |= {name: attrs.evolve(sketch, scored=0) for name, sketch in outputs.items() if name not in scored}
-    if names is None:
-        return attrs.evolve(one, outputs=outputs)
-    reference, candidate = (read_detections(arrays, names, options.box_format) for arrays in (wanted, found))
-    boxes = match_boxes(reference, candidate, options.box_score, first_example)
-    one = attrs.evolve(one, outputs=outputs, boxes=boxes)
-    if ground_truth_boxes is None:
-        return one
-    return attrs.evolve(
-        one,
-        baseline_precision=sketch_precision(reference, ground_truth_boxes, options.box_format, first_example),
-        candidate_precision=sketch_precision(candidate, ground_truth_boxes, options.box_format, first_example),
-    )
+
+    def __init__(
+        self,
+        outputs: Mapping[str, Array],
+        labels: Array | None,
+        options: OutputOptions,
+        *,
+        ground_truth_boxes: Sequence[BoxLabels] | None = None,
+        first_example: int = 0,
+    ) -> None:
+        self._outputs, self._labels, self._options = outputs, labels, options
+        self._ground_truth, self._first_example = ground_truth_boxes, first_example
+        self._examples = max((len(array) for array in outputs.values() if array.ndim), default=1)
+        self._detection_outputs = find_detections(outputs, options.named_detections())
+        self._box_outputs = self._detection_outputs.names if self._detection_outputs else ()
+        # A detector's scores are not those of classes.
+        classes = {name: array for name, array in outputs.items() if name not in self._box_outputs}
+        self._of_labels, self._scored = find_scores(classes, labels, options.scores)
+        self._detections = self._read_detections(outputs)
+
+    def own(self) -> Agreement:
+        """Return how right the baseline itself is, by labels and ground-truth boxes."""
+        return Agreement(
+            examples=self._examples,
+            box_outputs=self._box_outputs,
+            right=self._count_right(self._outputs),
+            average_precision=self._average_precision(self._detections),
+            non_finite=count_non_finite(self._outputs),
+        )
+
+    def compare(self, outputs: Mapping[str, Array]) -> Agreement:
+        """Compare a candidate's outputs to the same examples."""
+        right = self._count_right(outputs)
+        one = Agreement(examples=self._examples, box_outputs=self._box_outputs, right=right)
+        if differences := differing_forms(self._outputs, outputs):
+            return attrs.evolve(one, differences=tuple(differences))
+        sketches = {
+            name: sketch_errors(np.asarray(array), outputs[name], self._first_example)
+            for name, array in self._outputs.items()
+        }
+        sketches |= {
+            name: attrs.evolve(sketch, scored=0) for name, sketch in sketches.items() if name not in self._scored
+        }
+        detections = self._read_detections(outputs)
+        if self._detections is None or detections is None:
+            return attrs.evolve(one, outputs=sketches)
+        return attrs.evolve(
+            one,
+            outputs=sketches,
+            boxes=match_boxes(self._detections, detections, self._options.box_score, self._first_example),
+            average_precision=self._average_precision(detections),
+        )
+
+    def _count_right(self, outputs: Mapping[str, Array]) -> ClassCounts:
+        return count_right(outputs.get(self._of_labels or ""), self._labels)
+
+    def _read_detections(self, outputs: Mapping[str, Array]) -> list[Detections] | None:
+        if self._detection_outputs is None:
+            return None
+        return read_detections(outputs, self._detection_outputs, self._options.box_format)
+
+    def _average_precision(self, detections: list[Detections] | None) -> AveragePrecision | None:
+        if detections is None or self._ground_truth is None:
+            return None
+        return match_ground_truth(detections, self._ground_truth, self._options.box_format, self._first_example)
 
 
-def _sum(one: PrecisionSketch | None, other: PrecisionSketch | None) -> PrecisionSketch | None:
-    return one + other if one is not None and other is not None else one or other
-
-
-def count_odd(outputs: Mapping[str, Array]) -> int:
-    """NaN and Inf in some outputs."""
+def count_non_finite(outputs: Mapping[str, Array]) -> int:
+    """Count NaN and Inf in some outputs."""
     return sum(int(np.sum(~np.isfinite(array.astype(np.float64)))) for array in outputs.values() if not is_text(array))

@@ -1,8 +1,8 @@
-"""The comparison of answers as a Beam pipeline, for more examples than one machine wants to hold.
+"""The comparison of outputs as a Beam pipeline, for more examples than one machine wants to hold.
 
 A work item is a chunk of one file's examples. A worker holds the baseline and the candidates, each in a process of its
 own, so that what crashes or hangs is a finding and not the end of the worker; from a chunk it makes one small record
-for each candidate, and those records add up, in any order. Nothing is timed here: workers share their machines.
+for each model, and those records add up, in any order. Nothing is timed here: workers share their machines.
 
 Models and examples must lie where every worker sees them under the same path, and so must the folder for the results.
 """
@@ -15,7 +15,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apache_beam as beam
 import attrs
@@ -23,17 +23,16 @@ import attrs
 from tpu2gpu import errors
 from tpu2gpu.errors import RemoteRunError, Tpu2GpuError
 from tpu2gpu.hardware.host import choose_cpus
-from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, compare_answers
+from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, Reference
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
+from tpu2gpu.latency_evaluator.options import EvaluateOptions
+from tpu2gpu.latency_evaluator.results import BASELINE
 from tpu2gpu.options import from_json, to_json
-from tpu2gpu.running.arrays import save_arrays
+from tpu2gpu.running.arrays import Array, save_arrays
 from tpu2gpu.running.examples.box_labels import box_features
 from tpu2gpu.running.examples.feeds import Examples, parse_examples
 from tpu2gpu.running.examples.records import find_files, read_records
 from tpu2gpu.tfx.beam import run_on_beam
-
-if TYPE_CHECKING:
-    from tpu2gpu.latency_evaluator.options import EvaluateOptions
 
 CHUNK_EXAMPLES = 512
 _ERROR = ".error.json"
@@ -75,14 +74,14 @@ class Comparison:
 
 
 class CompareChunk(beam.DoFn):
-    """Lets both models answer a chunk; return for each candidate its label and what its answers come to."""
+    """Runs all models on a chunk, and gives for each its label and the agreement of its outputs."""
 
     def __init__(self, comparison: Comparison) -> None:
         self._comparison = comparison
         self._models: _Models | None = None
 
     def process(self, element: Chunk) -> Iterator[tuple[str, Agreement]]:
-        """Answer and compare; what goes wrong with baseline or examples is written down for the caller."""
+        """Run and compare; what goes wrong with baseline or examples is written down for the caller."""
         try:
             self._models = self._models or _Models(self._comparison)
             found = self._models.compare(element)
@@ -99,22 +98,22 @@ class CompareChunk(beam.DoFn):
 
 
 class MergeAgreements(beam.CombineFn):
-    """Adds up what the chunks' answers come to."""
+    """Adds up the agreements of the chunks."""
 
     def create_accumulator(self) -> Agreement:
-        """Nothing compared yet."""
+        """Start with nothing compared."""
         return Agreement()
 
     def add_input(self, mutable_accumulator: Agreement, element: Agreement) -> Agreement:
-        """One more chunk."""
+        """Add one more chunk."""
         return mutable_accumulator + element
 
     def merge_accumulators(self, accumulators: Iterable[Agreement]) -> Agreement:
-        """Those of several workers."""
+        """Add up those of several workers."""
         return sum(accumulators, start=Agreement())
 
     def extract_output(self, accumulator: Agreement) -> Agreement:
-        """All of it."""
+        """Return the sum."""
         return accumulator
 
 
@@ -131,7 +130,7 @@ def compare_on_beam(
         folder: An empty folder for the workers' results.
 
     Returns:
-        For each label what its answers come to.
+        For the baseline and each candidate, by label, how its outputs agree.
 
     Raises:
         RemoteRunError: The runner failed, or left results out.
@@ -160,19 +159,17 @@ def compare_on_beam(
         )
 
     run_on_beam(build, str(options.runner), options.beam)
-    return _collect(folder, list(candidates))
+    return _collect(folder, [BASELINE, *candidates])
 
 
 class _Models:
     """The models in their processes, on one worker."""
 
     def __init__(self, comparison: Comparison) -> None:
-        from tpu2gpu.latency_evaluator.options import EvaluateOptions
-
         self._options = from_json(EvaluateOptions, comparison.options)
         self._scratch = tempfile.TemporaryDirectory(prefix="tpu2gpu-compare-")
         timeout_s = self._options.timeout_s
-        self._baseline = ModelProcess(comparison.baseline, "baseline", is_baseline=True, timeout_s=timeout_s)
+        self._baseline = ModelProcess(comparison.baseline, BASELINE, is_baseline=True, timeout_s=timeout_s)
         self._candidates = [
             ModelProcess(path, label, is_baseline=False, timeout_s=timeout_s) for label, path in comparison.candidates
         ]
@@ -184,28 +181,25 @@ class _Models:
             raise
 
     def compare(self, chunk: Chunk) -> dict[str, Agreement]:
-        """What each candidate's answers to a chunk come to."""
+        """Compare the outputs to a chunk, the baseline's own with the labels only."""
         records = itertools.islice(read_records([Path(chunk.file)], skip=chunk.first), chunk.count)
         inputs, features = self._baseline.inputs, self._options.features()
         boxes = box_features(self._options.label_boxes, self._options.label_classes)
         examples = parse_examples(records, inputs, features=features, label=self._options.label, boxes=boxes)
         feeds = Path(self._scratch.name) / "feeds.npz"
         save_arrays(feeds, examples.feeds)
-        wanted = self._answers(self._baseline, feeds, examples)
-        found = {}
+        reference = Reference(
+            self._predict(self._baseline, feeds, examples) or {},
+            examples.labels,
+            self._options,
+            ground_truth_boxes=examples.boxes,
+            first_example=chunk.number,
+        )
+        found = {BASELINE: reference.own()}
         for model in self._candidates:
-            answers = self._answers(model, feeds, examples)
-            if answers is None:
-                found[model.label] = Agreement(failure=model.failure)
-            else:
-                found[model.label] = compare_answers(
-                    wanted or {},
-                    answers,
-                    examples.labels,
-                    self._options,
-                    ground_truth_boxes=examples.boxes,
-                    first_example=chunk.number,
-                )
+            outputs = self._predict(model, feeds, examples)
+            failed = Agreement(failure=model.failure)
+            found[model.label] = failed if outputs is None else reference.compare(outputs)
         return found
 
     def close(self) -> None:
@@ -214,11 +208,11 @@ class _Models:
             model.close()
         self._scratch.cleanup()
 
-    def _answers(self, model: ModelProcess, feeds: Path, examples: Examples) -> dict[str, Any] | None:
+    def _predict(self, model: ModelProcess, feeds: Path, examples: Examples) -> dict[str, Array] | None:
         model.ask("reading the examples", "take_examples", path=str(feeds))
         if not model.runs:
             return None
-        return model.answer_all(examples.count, self._options.batch_size, Path(self._scratch.name))
+        return model.predict(examples.count, self._options.batch_size, Path(self._scratch.name))
 
 
 def _count(numbered: tuple[int, str], folder: str) -> tuple[int, str, int]:

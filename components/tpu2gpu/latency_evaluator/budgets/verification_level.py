@@ -1,4 +1,4 @@
-"""On what a verdict is reached: from a model that never answered to an engine that ran on its GPU."""
+"""On what a verdict is reached: from a model that never ran to an engine that ran on its GPU."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def reached_level(model: ModelProcess, *, ran: bool) -> tuple[str, str]:
 
     Args:
         model: The candidate.
-        ran: Whether it answered at all.
+        ran: Whether it ran at all.
     """
     runner = model.description.get("runner", {})
     on = run_by(runner)
     if not ran:
-        return "unverified", "The candidate did not answer: nothing of it is verified."
+        return "unverified", "The candidate did not run: nothing of it is verified."
     if model.executes_engine:
         return "engine_executed", f"The engine itself was run: {on}."
     if "saved_model" in (runner.get("kind"), runner.get("runs")):

@@ -1,4 +1,4 @@
-"""An open loop: requests are sent at times drawn beforehand, whatever the answers take.
+"""An open loop: requests are sent at times drawn beforehand, whatever the responses take.
 
 Latency is counted from the intended time of sending: a request that waited because the ones before it were slow counts
 its waiting. A client that counts from when it got round to sending (coordinated omission) reports a stalling server as
@@ -64,21 +64,21 @@ def send(
     concurrency: int = 1,
     clock: Clock | None = None,
 ) -> tuple[Array, int]:
-    """Send each request at its time, and those that come while all senders wait for answers as soon as one is free.
+    """Send each request at its time, and those that come while all senders wait for responses as soon as one is free.
 
     Args:
-        run: Answers a request.
+        run: Serves a request.
         requests: What to send, in order of arrival; fewer than arrivals are sent again from the first.
         arrivals_ns: When, in nanoseconds from the start, ascending, int64 `[count]`.
         concurrency: How many senders there are.
         clock: The wall clock when None.
 
     Returns:
-        Each answer's time after the intended time of sending, in nanoseconds, int64 `[count]`; and the time from the
-        start to the last answer.
+        Each response's time after the intended time of sending, in nanoseconds, int64 `[count]`; and the time from the
+        start to the last response.
     """
     clock = clock or WallClock()
-    answered_ns = np.zeros(len(arrivals_ns), np.int64)
+    done_ns = np.zeros(len(arrivals_ns), np.int64)
     numbers = iter(range(len(arrivals_ns)))
     turn, failed = threading.Lock(), threading.Event()
     start_ns = clock.now_ns()
@@ -95,7 +95,7 @@ def send(
             except BaseException:
                 failed.set()
                 raise
-            answered_ns[number] = clock.now_ns() - start_ns
+            done_ns[number] = clock.now_ns() - start_ns
 
     if concurrency == 1:
         work()
@@ -103,4 +103,4 @@ def send(
         with ThreadPoolExecutor(concurrency) as senders:
             for sender in [senders.submit(work) for _ in range(concurrency)]:
                 sender.result()
-    return answered_ns - arrivals_ns, int(answered_ns.max(initial=0))
+    return done_ns - arrivals_ns, int(done_ns.max(initial=0))

@@ -33,7 +33,7 @@ class Load:
     """How requests are sent.
 
     Attributes:
-        requests: How many each model must answer at least; rounded up to whole blocks.
+        requests: How many each model must serve at least; rounded up to whole blocks.
         max_requests: How many at most, while the windows still differ.
         block_requests: How many of them in one block.
         batch_size: Examples in one request.
@@ -82,9 +82,9 @@ class Measured:
 
 
 def first_call_ms(model: ModelProcess, load: Load) -> float | None:
-    """The time of the very first answer, in which libraries compile and allocate."""
+    """Time the very first request, in which libraries compile and allocate."""
     latencies_ns = model.ask(
-        "answering its first request", "time_requests", start=0, count=1, batch_size=load.batch_size, rewarm=0
+        "running its first request", "time_requests", start=0, count=1, batch_size=load.batch_size, rewarm=0
     )
     return None if latencies_ns is None else latencies_ns[0] / 1e6
 
@@ -132,7 +132,7 @@ def measure(models: Sequence[ModelProcess], load: Load, progress: Progress) -> M
         for index in order:
             model = models[index]
             latencies_ns = model.ask(
-                "answering under load",
+                "running under load",
                 "time_requests",
                 start=len(orders) * load.block_requests,
                 count=load.block_requests,

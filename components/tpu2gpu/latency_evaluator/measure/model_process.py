@@ -18,7 +18,7 @@ from tpu2gpu.running.servers.server_file import is_server_file, model_files
 from tpu2gpu.running.serving_plan import PLAN, Part, read_plan
 from tpu2gpu.storage.publishing import MANIFEST, REPORT, make_manifest, sha256_of, verify_model
 
-_ANSWERS_AT_ONCE = 64  # requests in one call, each call with the time limit to itself
+_REQUESTS_AT_ONCE = 64  # requests in one call, each call with the time limit to itself
 _REQUEST_SHARE = 0.9  # of the time limit, after which a client itself says that its server hangs
 _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -112,14 +112,14 @@ class ModelProcess:
         self._peak_rss_bytes = self._worker.peak_rss_bytes
         return result
 
-    def answer_all(self, count: int, batch_size: int, scratch: Path) -> dict[str, Array] | None:
-        """The answers to all examples, one array an output; None where the model fails."""
-        step = _ANSWERS_AT_ONCE * batch_size
+    def predict(self, count: int, batch_size: int, scratch: Path) -> dict[str, Array] | None:
+        """Compute the outputs to all examples, one array an output; None where the model fails."""
+        step = _REQUESTS_AT_ONCE * batch_size
         for start in range(0, count, step):
             stop = min(start + step, count)
-            self.ask("answering", "answer", start=start, stop=stop, batch_size=batch_size)
+            self.ask("predicting", "predict", start=start, stop=stop, batch_size=batch_size)
         file = scratch / f"{self.label.replace(' ', '-')}.npz"
-        self.ask("answering", "write_answers", path=str(file), batch_size=batch_size)
+        self.ask("predicting", "write_outputs", path=str(file), batch_size=batch_size)
         return load_arrays(file) if self.runs else None
 
     def fail(self, doing: str, error: Tpu2GpuError) -> None:
@@ -144,7 +144,7 @@ class ModelProcess:
 
     @property
     def peak_rss_bytes(self) -> int | None:
-        """The largest resident memory of its process up to its last answer; of a server, if it was started here."""
+        """The largest resident memory of its process up to its last response; of a server, if it was started here."""
         if self.description.get("runner", {}).get("kind") == "server":
             found: int | None = self.ask("telling its memory", "server_peak_rss_bytes")
             return found

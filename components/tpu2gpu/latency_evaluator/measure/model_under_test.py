@@ -1,4 +1,4 @@
-"""The child's side of a measurement: one model, alone in its process, timed where it answers."""
+"""The child's side of a measurement: one model, alone in its process, timed where it runs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _REQUESTS_BYTES = 256 << 20  # of feeds made before they are sent
 
 
 class ModelUnderTest:
-    """A model that answers requests and tells how long each took.
+    """A model that serves requests and tells how long each took.
 
     Args:
         path: The model.
         signature: Which signature of a SavedModel.
         threads: How many threads compute.
         cpus: The CPU cores that this process, or the server that it starts, may use.
-        timeout_s: How long a server may take to start, and to answer a request.
+        timeout_s: How long a server may take to start, and to serve a request.
     """
 
     def __init__(self, path: str, signature: str, threads: int, cpus: list[int], timeout_s: float) -> None:
@@ -50,7 +50,7 @@ class ModelUnderTest:
         if self._runner.kind == "server" and others:
             os.sched_setaffinity(0, others)  # this process is its client only
         self._examples = Examples({}, None, 0)
-        self._answers: list[dict[str, Array]] = []
+        self._outputs: list[dict[str, Array]] = []
 
     def describe(self) -> dict[str, Any]:
         """What runs and on what, its inputs and outputs, how long it took to load, and the process's number."""
@@ -88,7 +88,7 @@ class ModelUnderTest:
         self._examples = Examples(feeds, None, len(next(iter(feeds.values()))))
 
     def time_requests(self, start: int, count: int, batch_size: int, rewarm: int = REWARM_REQUESTS) -> list[int]:
-        """Send requests one after the other, each as soon as the one before is answered.
+        """Send requests one after the other, each as soon as the one before is done.
 
         Args:
             start: The first request's number; its examples follow from it.
@@ -117,7 +117,7 @@ class ModelUnderTest:
     def time_arrivals(
         self, start: int, count: int, batch_size: int, qps: float | None, seed: int, rewarm: int
     ) -> dict[str, Any]:
-        """Send requests at Poisson times, or all at once, whatever the answers take.
+        """Send requests at Poisson times, or all at once, whatever the responses take.
 
         Args:
             start: The first request's number; its examples follow from it.
@@ -129,7 +129,7 @@ class ModelUnderTest:
 
         Returns:
             `latencies_ns` from the intended times of sending, `elapsed_ns` from the first of these times to the last
-            answer, `concurrency` requests at most.
+            response, `concurrency` requests at most.
         """
         rewarm = rewarm if qps else 0
         arrivals_ns = poisson_arrivals_ns(rewarm + count, qps, seed) if qps else np.zeros(count, np.int64)
@@ -151,20 +151,20 @@ class ModelUnderTest:
         """Give everything back; stop the server where one was started."""
         self._runner.close()
 
-    def answer(self, start: int, stop: int, batch_size: int) -> None:
-        """Answer the examples from number `start` to before `stop`, and keep the answers."""
+    def predict(self, start: int, stop: int, batch_size: int) -> None:
+        """Compute and keep the outputs to the examples from number `start` to before `stop`."""
         for first in range(start, stop, batch_size):
-            self._answers.append(self._runner.run(self._examples.batch(first, batch_size)))
+            self._outputs.append(self._runner.run(self._examples.batch(first, batch_size)))
 
-    def write_answers(self, path: str, batch_size: int) -> None:
-        """Write the answers to all examples, one array an output, to an .npz file.
+    def write_outputs(self, path: str, batch_size: int) -> None:
+        """Write the outputs to all examples, one array an output, to an .npz file.
 
         Raises:
             UnsupportedError: An output's shape changes from request to request.
         """
-        names = list(self._answers[0])
+        names = list(self._outputs[0])
         save_arrays(path, {name: self._joined(name, batch_size) for name in names})
-        self._answers = []
+        self._outputs = []
 
     def _requests(self, start: int, count: int, batch_size: int) -> list[dict[str, Array]]:
         """Feed of `count` requests; the same ones again once they would fill too much memory."""
@@ -174,7 +174,7 @@ class ModelUnderTest:
         return [made[number % len(made)] for number in range(count)]
 
     def _joined(self, name: str, batch_size: int) -> Array:
-        parts = [np.asarray(answer[name]) for answer in self._answers]
+        parts = [np.asarray(outputs[name]) for outputs in self._outputs]
         shapes = sorted({part.shape for part in parts})
         if len(shapes) > 1:
             raise UnsupportedError(

@@ -70,7 +70,7 @@ def open_load(scenario: str, load: Load, *, target_qps: float | None, latency_s:
     Args:
         scenario: `server` or `offline`.
         load: The single-stream load; its batch size is that of the scenario.
-        target_qps: What was asked; of `server`, half of what the slowest answers one at a time when None.
+        target_qps: What was asked; of `server`, half of what the slowest serves one at a time when None.
         latency_s: The slowest model's median, single-stream.
         timeout_s: The time limit of one call.
     """
@@ -99,7 +99,7 @@ def measure_open(models: Sequence[ModelProcess], load: OpenLoad, progress: Progr
     while difference is not None and number < _MAX_WINDOWS:
         for model in rng.sample(list(models), len(models)):
             window = model.ask(
-                f"answering in the {load.scenario} scenario",
+                f"running the {load.scenario} scenario",
                 "time_arrivals",
                 start=number * load.window_requests,
                 count=load.window_requests,
@@ -131,7 +131,7 @@ def sweep_batches(models: Sequence[ModelProcess], load: Load, batch_size: int, p
     requests = max(load.requests // SWEEP_SHARE, AGREEING_WINDOWS * load.block_requests)
     sized = attrs.evolve(load, requests=requests, max_requests=requests, batch_size=batch_size, percentile=50.0)
     for model in models:
-        model.ask(f"answering batches of {batch_size}", "time_requests", start=0, count=1, batch_size=batch_size)
+        model.ask(f"running batches of {batch_size}", "time_requests", start=0, count=1, batch_size=batch_size)
     return measure([model for model in models if model.runs], sized, progress)
 
 

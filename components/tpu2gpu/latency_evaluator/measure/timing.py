@@ -85,17 +85,17 @@ class Timed:
 
     def _open(self, label: str, load: OpenLoad, measured: OpenMeasured) -> ScenarioFigures:
         latency_ms = measured.latency_ns[label] / 1e6
-        answered_per_s = float(latency_ms.size / (np.sum(measured.elapsed_ns[label]) / 1e9))
+        requests_per_s = float(latency_ms.size / (np.sum(measured.elapsed_ns[label]) / 1e9))
         timed = load.target_qps is not None
         return ScenarioFigures(
             scenario=load.scenario,
             batch_size=load.batch_size,
             concurrency=measured.concurrency[label],
             requests=latency_ms.size,
-            throughput_per_s=answered_per_s * load.batch_size,
+            throughput_per_s=requests_per_s * load.batch_size,
             latency_ms=_known({f"p{p:g}": estimate_dependent(latency_ms, p) for p in PERCENTILES}) if timed else {},
             target_qps=load.target_qps,
-            achieved_qps=answered_per_s if timed else None,
+            achieved_qps=requests_per_s if timed else None,
             latency_breakdown_ms=self.breakdowns[load.scenario].get(label, {}),
             ending=measured.ending,
         )

@@ -94,8 +94,8 @@ def _devices(latency_baseline: ModelFigures, candidates: list[ModelFigures]) -> 
 
 
 def _samples(evaluation: Evaluation, models: list[ModelFigures]) -> Iterator[str]:
-    if evaluation.odd_baseline:
-        yield f"The baseline's own outputs hold {evaluation.odd_baseline} NaN or Inf."
+    if evaluation.non_finite_baseline:
+        yield f"The baseline's own outputs hold {evaluation.non_finite_baseline} NaN or Inf."
     if not evaluation.labelled:
         yield "The examples have no labels: accuracy was not measured."
     timed = next((model for model in models if model.requests), None)

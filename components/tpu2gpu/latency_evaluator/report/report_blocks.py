@@ -33,7 +33,7 @@ def blocks(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOpti
     for candidate in result.candidates:
         named = f", {candidate.figures.label}" if several else ""
         if candidate.parity:
-            made.append(_parity_table(candidate, f"Answers by output{named}"))
+            made.append(_parity_table(candidate, f"Outputs{named}"))
         if candidate.boxes is not None:
             made.append(_box_facts(candidate, f"Boxes{named}", options))
     return [*made, _measured(result, evaluation), _machine(result, evaluation)]

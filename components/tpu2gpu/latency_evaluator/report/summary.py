@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def headline(result: EvaluateResult) -> list[str]:
-    """The chosen candidate against the baseline in one sentence; nothing where it did not answer."""
+    """The chosen candidate against the baseline in one sentence; nothing where it did not run."""
     chosen, parts = result.candidate, []
     if speed := chosen.speedup.get("p50"):
         parts.append(

@@ -1,4 +1,4 @@
-"""Percentiles of requests that depend on each other, as in a queue, where one slow answer delays those behind it.
+"""Percentiles of requests that depend on each other, as in a queue, where one slow request delays those behind it.
 
 The intervals of `statistics` take requests as independent; in a queue slow requests come in clusters, and the same
 number of them says less. How much less is measured: the share of requests below the percentile varies between batches

@@ -57,14 +57,14 @@ def test_a_candidate_that_fails_on_a_worker_is_a_finding(models, tmp_path):
     found = comparing.compare_on_beam(
         str(models / "none.onnx"), labelled, [str(models / "eval-0.tfrecord")], options, tmp_path
     )
-    assert found["candidate 1"].failure.startswith("failed while answering")
+    assert found["candidate 1"].failure.startswith("failed while predicting")
     assert found["candidate 2"].parity["scores"].relative_error == 0
 
 
 @pytest.mark.parametrize(
     ("change", "error", "because"),
     [
-        ({"baseline": "fails_when_run.onnx"}, SourceError, "the baseline failed while answering"),
+        ({"baseline": "fails_when_run.onnx"}, SourceError, "the baseline failed while predicting"),
         ({"feature": ("x=pixels",)}, ExamplesError, "the example does not fit the model"),
         ({"beam": ("--direct_num_workers=many",)}, RemoteRunError, "--runner DirectRunner: "),
     ],
@@ -81,13 +81,13 @@ def test_what_is_wrong_with_the_task_itself_raises(models, tmp_path, change, err
 
 
 def test_agreements_merge_in_any_order():
-    parts = [Agreement(examples=count, candidate_right=ClassCounts(count, 1)) for count in (3, 4, 5)]
+    parts = [Agreement(examples=count, right=ClassCounts(count, 1)) for count in (3, 4, 5)]
     with beam.Pipeline() as pipeline:
         merged = (
             pipeline
             | beam.Create([("candidate", part) for part in parts])
             | beam.CombinePerKey(comparing.MergeAgreements())
-            | beam.Map(lambda labelled: (labelled[1].examples, labelled[1].candidate_right.accuracy))
+            | beam.Map(lambda labelled: (labelled[1].examples, labelled[1].right.accuracy))
         )
         assert_that(merged, equal_to([(12, 0.25)]))
 

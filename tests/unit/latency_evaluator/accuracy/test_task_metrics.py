@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tpu2gpu.errors import ExamplesError, UsageError
-from tpu2gpu.latency_evaluator.accuracy.agreement import compare_answers
+from tpu2gpu.latency_evaluator.accuracy.agreement import Reference
 from tpu2gpu.latency_evaluator.accuracy.task_metrics import find_scores
-from tpu2gpu.latency_evaluator.options import AnswerOptions
+from tpu2gpu.latency_evaluator.options import OutputOptions
 
 COUNT = 50
 LABELS = np.arange(COUNT) * 20
@@ -35,8 +35,9 @@ def test_an_option_names_the_outputs_with_class_scores():
 
 def test_an_embedding_beside_a_classifier_has_no_best_class_that_must_agree():
     other = {"embedding": -EMBEDDING, "probabilities": PROBABILITIES}
-    agreement = compare_answers(OUTPUTS, other, LABELS, AnswerOptions())
-    assert (agreement.baseline_right.accuracy, agreement.candidate_right.accuracy) == (1.0, 1.0)
-    assert agreement.candidate_right.top5_accuracy == 1
+    reference = Reference(OUTPUTS, LABELS, OutputOptions())
+    agreement = reference.compare(other)
+    assert (reference.own().right.accuracy, agreement.right.accuracy) == (1.0, 1.0)
+    assert agreement.right.top5_accuracy == 1
     found = {name: one.top1_agreement for name, one in agreement.parity.items()}
     assert found == {"embedding": None, "probabilities": 1.0}

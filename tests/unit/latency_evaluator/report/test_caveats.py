@@ -17,7 +17,13 @@ CALM = {"load_average": [0.1], "governor": "performance", "cpu_quota_cores": 2.0
 def evaluation(**changes) -> Evaluation:
     given = {field.name: None for field in attrs.fields(Evaluation)}
     given |= {"baseline": ModelFigures(label="baseline", name="b"), "candidates": (), "labelled": True, "examples": 9}
-    given |= {"hardware": {"cores": 4}, "before": CALM, "after": CALM, "others_busy_cores": 0.0, "odd_baseline": 0}
+    given |= {
+        "hardware": {"cores": 4},
+        "before": CALM,
+        "after": CALM,
+        "others_busy_cores": 0.0,
+        "non_finite_baseline": 0,
+    }
     given |= {"load": Load(9, 9, 3, 1, 1, 50.0, 0), "orders": np.zeros((3, 1)), "latency_ns": {}, "remarks": ()}
     return Evaluation(**{**given, **changes})
 
