@@ -3,7 +3,8 @@
 Written from their source (kubeflow/pipelines, backend/src/v2/driver and backend/src/v2/component), and from that of
 KFP's local runner:
 
-    driver     gives inputs no type, metadata as the artifact has it, and outputs a URI below the pipeline root
+    driver     gives inputs an empty type, metadata as the artifact has it with words of its own beside it; outputs a
+               URI with a uuid below the pipeline root; and every step an output more than it declares, for its log
     launcher   keeps artifacts under /minio and the like; makes the parents of outputs, not the outputs
     local      gives everything its type, plain paths as URIs, and the same parents
 """
@@ -14,11 +15,14 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import attrs
 
 from tpu2gpu_pipelines.kubeflow.entrypoint import run_step
 from tpu2gpu_pipelines.kubeflow.specification import Spec, Step, steps_of
+
+_LOGS = "executor-logs"
 
 
 @attrs.define
@@ -75,6 +79,8 @@ class Launcher:
         written = run_step(resolved)
         on_disk = json.loads(Path(given["outputs"]["outputFile"]).read_text())
         assert on_disk == written
+        if not self.is_local:
+            assert on_disk["artifacts"].pop(_LOGS) == given["outputs"]["artifacts"][_LOGS]
         for key, value in on_disk.get("artifacts", {}).items():
             (artifact,) = value["artifacts"]
             assert artifact["uri"] == given["outputs"]["artifacts"][key]["artifacts"][0]["uri"]
@@ -86,7 +92,7 @@ class Launcher:
 
     def executor_input(self, step: Step) -> dict[str, Any]:
         """What the step is handed."""
-        folder = f"{self.root}/{self.run}/{step.name}"
+        folder = f"{self.root}/{self.run}/{step.name}" + ("" if self.is_local else f"/{uuid4()}")
         definitions = step.component.get("outputDefinitions", {})
         outputs: dict[str, Any] = {"outputFile": str(self.path_of(f"{folder}/executor_output.json"))}
         outputs["artifacts"] = {
@@ -100,6 +106,9 @@ class Launcher:
         outputs["parameters"] = {
             key: {"outputFile": str(self.path_of(f"{folder}/{key}"))} for key in definitions.get("parameters", {})
         }
+        if not self.is_local:
+            logs = {"name": _LOGS, "type": {"schemaTitle": "system.Artifact"}, "uri": f"{folder}/{_LOGS}"}
+            outputs["artifacts"][_LOGS] = {"artifacts": [logs]}
         for key in [*outputs["artifacts"], "executor_output.json"]:
             self.path_of(f"{folder}/{key}").parent.mkdir(parents=True, exist_ok=True)
         inputs = {key: {"artifacts": [artifact]} for key, artifact in self._artifacts(step)}
@@ -120,7 +129,10 @@ class Launcher:
                 "name": str(number + 1),
                 "uri": made["uri"],
                 "metadata": {**made["metadata"], "display_name": key},
+                "type": {"instanceSchema": ""},
             }
+            if not self.is_local:
+                artifact["metadata"]["store_session_info"] = '{"Provider":"minio"}'
             if self.is_local:
                 artifact["type"] = step.component["inputDefinitions"]["artifacts"][key]["artifactType"]
             yield key, artifact

@@ -54,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.e2e
 def test_the_launcher_gives_no_types(run: Launcher) -> None:
     for given in run.given.values():
-        assert all("type" not in it["artifacts"][0] for it in given["inputs"]["artifacts"].values())
+        assert all(not it["artifacts"][0]["type"]["instanceSchema"] for it in given["inputs"]["artifacts"].values())
         assert all(it["artifacts"][0]["uri"].startswith("minio://") for it in given["inputs"]["artifacts"].values())
 
 
@@ -122,7 +122,7 @@ def test_a_users_functions_run_on_the_local_runner_with_typed_parameters_and_one
         ("gs://bucket/a/b", "/gcs/bucket/a/b"),
         ("s3://bucket/a", "/s3/bucket/a"),
         ("minio://mlpipeline/v2", "/minio/mlpipeline/v2"),
-        ("oci://registry/image", "/oci/registry/image"),
+        ("oci://registry.example.com/models/resnet:1", "/oci/registry.example.com_models_resnet:1/models"),
         ("/already/here", "/already/here"),
     ],
 )
@@ -168,7 +168,9 @@ def test_the_exit_code_is_that_of_the_error(
     monkeypatch.setattr(entrypoint, "_execute", fail)
     given = json.dumps({"inputs": {}, "outputs": {"outputFile": "/tmp/x"}})
     assert entrypoint.main([entrypoint.INPUT_FLAG, given]) == code
-    assert "this is why" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "this is why" in said
+    assert said.splitlines()[-1].startswith(f"exit code {code}: ")
 
 
 def test_the_process_ends_at_once_with_threads_still_running() -> None:

@@ -14,6 +14,7 @@ _SCHEMES = {
     "vertex": ("gs://",),
     "local": ("/", "gs://", "s3://", "minio://", "oci://"),
 }
+_IMAGE = "oci://"
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "STRING": str,
     "NUMBER_INTEGER": (int, float),
@@ -68,9 +69,10 @@ def check_settings(steps: Mapping[str, Any], spec: Spec) -> list[str]:
 
 def check_root(root: str, platform: str) -> list[str]:
     """Whether outputs can go there."""
-    if not root or root.startswith(_SCHEMES[platform]):
+    schemes = [scheme for scheme in _SCHEMES[platform] if scheme != _IMAGE]  # which nothing can be written to
+    if not root or root.startswith(tuple(schemes)):
         return []
-    return [f"kubeflow.pipeline_root {root}: on '{platform}' it must begin with {' or '.join(_SCHEMES[platform])}"]
+    return [f"kubeflow.pipeline_root {root}: on '{platform}' it must begin with {' or '.join(schemes)}"]
 
 
 def check_imports(spec: Spec, platform: str) -> list[str]:

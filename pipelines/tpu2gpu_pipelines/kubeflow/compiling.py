@@ -27,7 +27,9 @@ from tpu2gpu_pipelines.kubeflow.options import StepOptions
 from tpu2gpu_pipelines.kubeflow.parameters import feed_parameters
 from tpu2gpu_pipelines.kubeflow.parsing import parse_documents
 from tpu2gpu_pipelines.kubeflow.placement import container_resources, kubernetes_config
+from tpu2gpu_pipelines.kubeflow.quantities import to_seconds
 from tpu2gpu_pipelines.kubeflow.specification import (
+    RETRIES_FLAG,
     Spec,
     Step,
     open_source_spec,
@@ -210,8 +212,16 @@ def _place(step: Step, chosen: StepOptions, accelerator: Accelerator | None, *, 
             container["resources"] = resources
         if chosen.env:
             container["env"] = [{"name": name, "value": value} for name, value in sorted(chosen.env.items())]
+        if chosen.retries:
+            container["args"] += [RETRIES_FLAG, str(chosen.retries)]
     if chosen.retries:
-        step.task["retryPolicy"] = {"maxRetryCount": chosen.retries, "backoffDuration": "60s", "backoffFactor": 2.0}
+        step.task["retryPolicy"] = {
+            "maxRetryCount": chosen.retries,
+            "backoffDuration": "60s",
+            "backoffFactor": 2.0,
+            # Argo counts it from the first try's start, and without it allows no second one.
+            "backoffMaxDuration": f"{to_seconds(chosen.retry_within)}s",
+        }
     fresh = scheduled and _is_data_or_training(step)
     cached = step.task.get("cachingOptions", {}).get("enableCache", False)
     keep = cached and chosen.cache and not fresh and step.executor_class not in _NEVER_CACHED

@@ -13,15 +13,33 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.tfx.step import RUN_VARIABLE
-from tpu2gpu_pipelines.kubeflow.executor_input import Message, adapt_input, adapt_output
-from tpu2gpu_pipelines.kubeflow.specification import CLASS_FLAG, INPUT_FLAG, RUN_FLAG, TYPES_FLAG
+from tpu2gpu_pipelines.kubeflow.executor_input import (
+    Message,
+    adapt_input,
+    adapt_output,
+    artifacts_of,
+    set_apart,
+)
+from tpu2gpu_pipelines.kubeflow.retrying import run_with_retries
+from tpu2gpu_pipelines.kubeflow.specification import (
+    CLASS_FLAG,
+    INPUT_FLAG,
+    OUTPUTS_FLAG,
+    RETRIES_FLAG,
+    RUN_FLAG,
+    TYPES_FLAG,
+)
 
 _FAILED = 1
+_MEANINGS = {0: "done", 1: "refused or failed", 2: "usage", 3: "bad input", 4: "the environment lacks something"}
+_TERMINATION_LOG = Path("/dev/termination-log")  # where Kubernetes reads a container's last words
+_TERMINATION_BYTES = 4096
 _UNRESOLVED = "{{"
 _CLASSES = {
     "system.Artifact": "tfx.types.artifact.Artifact",
@@ -42,37 +60,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    logging.getLogger("apache_beam.typehints.native_type_compatibility").setLevel(logging.WARNING)  # 65 lines a step
     try:
         run_step(sys.argv[1:] if arguments is None else arguments)
     except Tpu2GpuError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    except Exception:
+        return _end(error.exit_code, f"error: {error}")
+    except Exception as error:
         traceback.print_exc()
-        return _FAILED
-    return 0
+        return _end(_FAILED, f"error: {type(error).__name__}: {error}")
+    return _end(0)
+
+
+def _end(code: int, message: str = "") -> int:
+    """Tell how the step ended in the last line of the log and in the pod's termination message."""
+    text = "\n".join([*([message] if message else []), f"exit code {code}: {_MEANINGS.get(code, 'failed')}"])
+    sys.stderr.write(f"{text}\n")
+    with suppress(OSError):  # no pod has started this process
+        if _TERMINATION_LOG.exists():
+            _TERMINATION_LOG.write_bytes(text.encode()[-_TERMINATION_BYTES:])
+    return code
 
 
 def run_step(arguments: Sequence[str]) -> Message:
     """Run one step, and return what the launcher is told of its outputs.
 
     Args:
-        arguments: The executor's class, the launcher's ExecutorInput, the component's inputs, the run's id; the rest
-            is for Beam.
+        arguments: The executor's class, the launcher's ExecutorInput, the component's inputs and outputs, the run's
+            id, how often to try again; the rest is for Beam.
 
     Raises:
         Tpu2GpuError: The step says why it cannot.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    for flag, name in ((CLASS_FLAG, "executor"), (INPUT_FLAG, "given"), (TYPES_FLAG, "types"), (RUN_FLAG, "run")):
-        parser.add_argument(flag, dest=name, default="{}" if flag == TYPES_FLAG else "")
+    for flag, name in ((CLASS_FLAG, "executor"), (INPUT_FLAG, "given"), (RUN_FLAG, "run")):
+        parser.add_argument(flag, dest=name, default="")
+    for flag, name in ((TYPES_FLAG, "types"), (OUTPUTS_FLAG, "outputs")):
+        parser.add_argument(flag, dest=name, default="{}")
+    parser.add_argument(RETRIES_FLAG, dest="retries", type=int, default=0)
     told, beam_arguments = parser.parse_known_args(list(arguments))
     if told.run and not told.run.startswith(_UNRESOLVED):  # open-source Kubeflow has the environment tell it
         os.environ.setdefault(RUN_VARIABLE, told.run)
-    given, uris = adapt_input(json.loads(told.given), json.loads(told.types))
-    _execute(told.executor, given, told.types, beam_arguments)
+    given = json.loads(told.given)
+    foreign = set_apart(given, json.loads(told.types), json.loads(told.outputs))
+    given, uris = adapt_input(given, json.loads(told.types))
+    own = [artifact["uri"] for _, artifact in artifacts_of(given.get("outputs", {}))]
+    run_with_retries(lambda: _execute(told.executor, given, told.types, beam_arguments), told.retries, own)
     path = Path(given["outputs"]["outputFile"])
     written = adapt_output(json.loads(path.read_text(encoding="utf-8")), given, uris)
+    written.setdefault("artifacts", {}).update(foreign)
     path.write_text(json.dumps(written), encoding="utf-8")
     return written
 

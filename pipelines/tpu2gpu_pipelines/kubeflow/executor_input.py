@@ -2,7 +2,9 @@
 
     launcher                                      executor
     artifacts without a type                      the type that the component declares
-    gs://, s3://, minio://, oci:// URIs           the folders under /gcs, /s3, /minio, /oci that the launcher fills
+    artifacts that it does not declare            absent; outputs are handed back as they came
+    gs://, s3://, minio:// URIs                   the folders under /gcs, /s3, /minio that the launcher fills
+    oci:// URIs                                   the folder /models of an image, which the launcher mounts under /oci
     parameters that are null                      absent
     promotion_uri of a pusher                     inside its push_destination
 
@@ -22,12 +24,15 @@ from tpu2gpu_pipelines.kubeflow.parameters import DESTINATION, PROMOTION
 
 Message = dict[str, Any]
 
-_MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/", "oci://": "/oci/"}
+_MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
+_IMAGE = "oci://"  # an image whose folder /models a launcher mounts
 _PAGES = ("system.HTML", "system.Markdown")
 
 
 def local_path(uri: str) -> str:
     """Where a launcher keeps what stands at a URI."""
+    if uri.startswith(_IMAGE):
+        return f"/oci/{uri.removeprefix(_IMAGE).replace('/', '_')}/models"
     for scheme, mount in _MOUNTS.items():
         if uri.startswith(scheme):
             return mount + uri.removeprefix(scheme)
@@ -47,7 +52,7 @@ def adapt_input(given: Message, types: Message) -> tuple[Message, dict[str, str]
     uris = {}
     declared = {key: spec["artifactType"] for key, spec in types.get("artifacts", {}).items()}
     for side in ("inputs", "outputs"):
-        for key, artifact in _artifacts(given.get(side, {})):
+        for key, artifact in artifacts_of(given.get(side, {})):
             path = local_path(artifact.get("uri", ""))
             uris[path], artifact["uri"] = artifact.get("uri", ""), path
             if side == "inputs" and key in declared:  # a driver drops the type, or gives a more general one
@@ -61,6 +66,31 @@ def adapt_input(given: Message, types: Message) -> tuple[Message, dict[str, str]
     return given, uris
 
 
+def set_apart(given: Message, inputs: Message, outputs: Message) -> Message:
+    """Take away what the component does not declare, such as the logs that a driver has each step put out.
+
+    An output that has no title gets the type that the component declares.
+
+    Args:
+        given: The launcher's ExecutorInput; changed in place.
+        inputs: The component's inputs, with the types of its artifacts.
+        outputs: The types of the artifacts that it puts out.
+
+    Returns:
+        The outputs that are not its own, as they came.
+    """
+    declared = inputs.get("artifacts", {})
+    artifacts = given.get("inputs", {}).get("artifacts", {})
+    for key in [key for key in artifacts if key not in declared]:
+        del artifacts[key]
+    artifacts = given.get("outputs", {}).get("artifacts", {})
+    foreign = {key: artifacts.pop(key) for key in [key for key in artifacts if key not in outputs]}
+    for key, artifact in artifacts_of(given.get("outputs", {})):
+        if not artifact.get("type", {}).get("schemaTitle"):
+            artifact["type"] = dict(outputs[key])
+    return foreign
+
+
 def adapt_output(written: Message, given: Message, uris: dict[str, str]) -> Message:
     """Make an executor's output one that a launcher takes, and each page one file, as the dashboard reads it.
 
@@ -69,8 +99,8 @@ def adapt_output(written: Message, given: Message, uris: dict[str, str]) -> Mess
         given: The input that it had.
         uris: The URI of each local path.
     """
-    titles = {key: artifact.get("type", {}).get("schemaTitle") for key, artifact in _artifacts(given["outputs"])}
-    for key, artifact in _artifacts(written):
+    titles = {key: artifact.get("type", {}).get("schemaTitle") for key, artifact in artifacts_of(given["outputs"])}
+    for key, artifact in artifacts_of(written):
         if titles.get(key) in _PAGES:
             _make_one_file(Path(artifact["uri"]))
         artifact["uri"] = uris.get(artifact["uri"], artifact["uri"])
@@ -79,7 +109,8 @@ def adapt_output(written: Message, given: Message, uris: dict[str, str]) -> Mess
     return written
 
 
-def _artifacts(side: Message) -> Iterator[tuple[str, Message]]:
+def artifacts_of(side: Message) -> Iterator[tuple[str, Message]]:
+    """Return the artifacts of the inputs or the outputs, with their keys."""
     for key, value in side.get("artifacts", {}).items():
         for artifact in value.get("artifacts", []):
             yield key, artifact

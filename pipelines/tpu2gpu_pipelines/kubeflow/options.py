@@ -9,7 +9,7 @@ import attrs
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.options import option
-from tpu2gpu_pipelines.kubeflow.quantities import to_cpus, to_gigabytes
+from tpu2gpu_pipelines.kubeflow.quantities import to_cpus, to_gigabytes, to_seconds
 
 _SECRETIVE = re.compile(r"passw|secret|token|credential|api_?key|private_?key", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -140,7 +140,9 @@ class StepOptions:
         secrets: Secrets that it sees.
         volumes: Volumes that it sees beside the common ones.
         cache: Whether a former result may serve; never for evaluation and promotion.
-        retries: How often it starts again after a failure, or when its node is taken away.
+        retries: How often it starts again after a failure that may pass, or when its node is taken away.
+        retry_within: How long after its first start it may start again: `90s`, `30m`, `12h` or `7d`. It must be longer
+            than all tries together.
     """
 
     image: str = option("", "its container image")
@@ -155,12 +157,13 @@ class StepOptions:
     volumes: tuple[Volume, ...] = ()
     cache: bool = option(True, "whether a former result may serve")
     retries: int = option(0, "how often it starts again after a failure", minimum=0)
+    retry_within: str = option("7d", "how long after its first start it may start again", metavar="DURATION")
 
     def __attrs_post_init__(self) -> None:
         """Check what belongs together.
 
         Raises:
-            UsageError: Two kinds of accelerators, or an amount that Kubernetes would not read.
+            UsageError: Two kinds of accelerators, or an amount or duration that cannot be read.
         """
         if self.tpu and self.gpu:
             raise UsageError("tpu and gpu: a step has one kind of accelerator")
@@ -168,6 +171,7 @@ class StepOptions:
             to_cpus(self.cpu)
         if self.memory:
             to_gigabytes(self.memory)
+        to_seconds(self.retry_within)
 
 
 @attrs.frozen(kw_only=True)

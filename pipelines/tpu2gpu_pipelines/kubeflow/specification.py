@@ -22,7 +22,9 @@ Spec = dict[str, Any]
 CLASS_FLAG = "--executor_class_path"
 INPUT_FLAG = "--json_serialized_invocation_args"
 TYPES_FLAG = "--json_serialized_inputs_spec_args"
+OUTPUTS_FLAG = "--outputs"
 RUN_FLAG = "--run"
+RETRIES_FLAG = "--retries"
 ENTRYPOINT = ("python", "-m", "tpu2gpu_pipelines.kubeflow.entrypoint")
 _SCHEMA_VERSION = "2.1.0"
 _ARTIFACT_VERSION = "0.0.1"
@@ -121,20 +123,26 @@ def rename_steps(spec: Spec) -> None:
 
 
 def use_entrypoint(spec: Spec) -> None:
-    """Have every container begin with our entrypoint, which also learns the input types and, where told, the run.
+    """Have every container begin with our entrypoint, which also learns types and, where told, the run.
 
     Args:
-        spec: The specification; its components' inputs must be final.
+        spec: The specification; its components' inputs and outputs must be final.
     """
     for step in steps_of(spec):
         if container := step.executor.get("container"):
             types = {key: value for key, value in step.component.get("inputDefinitions", {}).items() if value}
+            outputs = step.component.get("outputDefinitions", {}).get("artifacts", {})
             container["command"] = list(ENTRYPOINT)
             container["args"] = [
                 *_without(container["args"], TYPES_FLAG),
-                *(TYPES_FLAG, json.dumps(types, sort_keys=True, separators=(",", ":"))),
+                *(TYPES_FLAG, _compact(types)),
+                *(OUTPUTS_FLAG, _compact({key: output["artifactType"] for key, output in outputs.items()})),
                 *(RUN_FLAG, "{{$.pipeline_job_uuid}}"),
             ]
+
+
+def _compact(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
 def kebab_case(name: str) -> str:
