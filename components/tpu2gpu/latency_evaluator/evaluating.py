@@ -1,4 +1,4 @@
-"""`evaluate_model`: measures candidates against a baseline on real examples, and blesses or refuses them."""
+"""`evaluate_model`: measure candidates against a baseline on real examples, and bless or refuse them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def evaluate_model(
 
 
 def _describe(model: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the manifest says of a model: its name, and its digest where it has one that can be read."""
+    """Describe a model for the manifest: its name, and its digest where it has one that can be read."""
     if is_address(model):
         return {"path": os.fspath(model), "digest": None}
     try:

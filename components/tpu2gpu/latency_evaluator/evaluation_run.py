@@ -203,7 +203,7 @@ class EvaluationRun:
                 yield f"Speed is held against the baseline: the latency baseline {model.name} did not run ({why})."
 
     def _asked(self) -> list[ModelProcess]:
-        """The models that run and take the examples."""
+        """Return the models that run and take the examples."""
         refused = {label for label, found in self._differences.items() if any(one.startswith("input") for one in found)}
         return [model for model in self._models if model.runs and model.label not in refused]
 

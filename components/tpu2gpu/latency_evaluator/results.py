@@ -1,4 +1,4 @@
-"""What an evaluation found, as plain records that serialise to JSON."""
+"""The results of an evaluation, as plain records that serialise to JSON."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether it stands in no blessing's way."""
+        """True where it stands in no blessing's way."""
         return self.verdict == "pass" or (self.verdict == "undecided" and self.allowed)
 
     @property
     def value_text(self) -> str:
-        """The value with its unit."""
+        """Value with its unit."""
         return self._text(self.value)
 
     @property
     def threshold_text(self) -> str:
-        """The threshold with its unit."""
+        """Threshold with its unit."""
         return self._text(self.threshold)
 
     @property
@@ -75,7 +75,7 @@ class Check:
 
 @attrs.frozen
 class WarmUp:
-    """How a model was warmed up.
+    """The warm-up of a model.
 
     Attributes:
         requests: How many requests it took.
@@ -90,7 +90,7 @@ class WarmUp:
 
 @attrs.frozen
 class Ending:
-    """What ended a measurement.
+    """The end of a measurement.
 
     Attributes:
         stable: Whether the last windows agreed.
@@ -103,7 +103,7 @@ class Ending:
 
 @attrs.frozen(kw_only=True)
 class ScenarioFigures:
-    """What one model did in one scenario, as MLPerf LoadGen names them.
+    """One model's figures in one scenario, as MLPerf LoadGen names them.
 
     Attributes:
         scenario: `single_stream` (the next request when the last is answered), `server` (requests at Poisson times,
@@ -134,7 +134,7 @@ class ScenarioFigures:
 
     @property
     def kept_up(self) -> bool:
-        """Whether requests were answered as fast as they came."""
+        """True where requests were answered as fast as they came."""
         return not self.target_qps or (self.achieved_qps or 0.0) >= _KEPT_UP * self.target_qps
 
 
@@ -190,17 +190,17 @@ class ModelFigures:
 
     @property
     def called(self) -> str:
-        """What a sentence calls it: `the candidate`, `candidate 2`."""
+        """Name in a sentence: `the candidate`, `candidate 2`."""
         return self.label if self.label[-1].isdigit() else f"the {self.label}"
 
     @property
     def run_by(self) -> str | None:
-        """The library and its device, such as `TensorFlow on CPU:0`; None where it did not load."""
+        """Library and device, such as `TensorFlow on CPU:0`; None where it did not load."""
         return run_by(self.runner) if self.runner else None
 
 
 def run_by(runner: Mapping[str, Any]) -> str:
-    """What a runner's description says of library and device, in words."""
+    """Return the library and the device of a runner's description, in words."""
     provider = str(runner.get("provider"))
     if provider.endswith(_ONNX_PROVIDER):
         kind = provider.removesuffix(_ONNX_PROVIDER)
@@ -240,17 +240,17 @@ class CandidateResult:
 
     @property
     def blessed(self) -> bool:
-        """Whether it may be promoted."""
+        """True where it may be promoted."""
         return self.infra_blessed and self.model_blessed
 
     @property
     def relative_error(self) -> float | None:
-        """The largest of all outputs that hold numbers with a fraction, but for those that are matched as boxes."""
+        """Largest of all outputs in floating point, but for those that are matched as boxes."""
         return max((one.relative_error for one in self._compared if one.unequal_share is None), default=None)
 
     @property
     def top1_agreement(self) -> float | None:
-        """The smallest of all outputs that have one; of class ids, strings and booleans the equal share."""
+        """Smallest of all outputs that have one; of class ids, strings and booleans the equal share."""
         return min((one.agreement for one in self._compared if one.agreement is not None), default=None)
 
     @property
@@ -259,7 +259,7 @@ class CandidateResult:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it is refused: a sentence for each check that did not pass."""
+        """Reasons of a refusal: a sentence for each check that did not pass."""
         return tuple(check.sentence for check in self.checks if not check.passed)
 
 
@@ -295,7 +295,7 @@ class EvaluateResult:
 
     @property
     def models(self) -> tuple[ModelFigures, ...]:
-        """All models' figures: the baseline's, the latency baseline's, the candidates'."""
+        """Figures of all models: baseline, latency baseline, candidates."""
         others = (self.latency_baseline,) if self.latency_baseline else ()
         return (self.baseline, *others, *(candidate.figures for candidate in self.candidates))
 
@@ -306,5 +306,5 @@ class EvaluateResult:
 
     @property
     def candidate(self) -> CandidateResult:
-        """The chosen candidate."""
+        """Result of the chosen candidate."""
         return next(candidate for candidate in self.candidates if candidate.figures.label == self.chosen)

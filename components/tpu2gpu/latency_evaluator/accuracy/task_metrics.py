@@ -1,4 +1,4 @@
-"""How right a model is by the examples' labels."""
+"""How often a model is right by the examples' labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ClassCounts:
     among_five: int | None = None
 
     def __add__(self, other: ClassCounts) -> ClassCounts:
-        """The counts of both parts' examples."""
+        """Return the counts of both parts' examples."""
         five = [part.among_five for part in (self, other) if part.among_five is not None]
         return ClassCounts(self.examples + other.examples, self.right + other.right, sum(five) if five else None)
 
@@ -49,7 +49,7 @@ class ClassCounts:
 def find_scores(
     outputs: Mapping[str, Array], labels: Array | None, named: Sequence[str] = ()
 ) -> tuple[str | None, list[str]]:
-    """The outputs of a classifier.
+    """Find the outputs of a classifier.
 
     Args:
         outputs: All outputs, in floating point `[examples, classes]` where they hold class scores.
@@ -87,7 +87,7 @@ def find_scores(
 
 
 def count_right(scores: Array | None, labels: Array | None) -> ClassCounts:
-    """How often class scores, `[examples, classes]`, are right; nothing without labels, or where they are no scores."""
+    """Count how often class scores, `[examples, classes]`, are right; nothing without labels or scores."""
     if labels is None or scores is None or not is_class_scores(scores) or len(scores) != len(labels):
         return ClassCounts()
     right = int(np.sum(np.argmax(scores.astype(np.float64), axis=1) == labels))

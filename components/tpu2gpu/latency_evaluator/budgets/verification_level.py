@@ -16,7 +16,7 @@ _ONNX = {"onnx", "onnxruntime"}  # what our runners and Triton call it
 
 
 def reached_level(model: ModelProcess, *, ran: bool) -> tuple[str, str]:
-    """On what a candidate's verdict is reached, as a level and in words.
+    """Return on what a candidate's verdict is reached, as a level and in words.
 
     Args:
         model: The candidate.
@@ -41,12 +41,12 @@ def reached_level(model: ModelProcess, *, ran: bool) -> tuple[str, str]:
 
 
 def required_level(budgets: Budgets) -> str | None:
-    """The level that is asked for: what `require_level` says, else an executed engine where a GPU will serve."""
+    """Return the level that is asked for: `require_level`, else an executed engine where a GPU will serve."""
     return budgets.require_level or ("engine_executed" if budgets.serve_on == "gpu" else None)
 
 
 def check_level(budgets: Budgets, level: str, reason: str) -> Check | None:
-    """Whether a level is enough; None where none is asked for."""
+    """Check whether a level is enough; None where none is asked for."""
     wanted = required_level(budgets)
     if wanted is None:
         return None

@@ -27,7 +27,7 @@ class Clock(Protocol):
     """Time as the load generator sees it."""
 
     def now_ns(self) -> int:
-        """Nanoseconds since some moment."""
+        """Return the nanoseconds since some moment."""
         ...
 
     def wait_until(self, instant_ns: int) -> None:
@@ -41,7 +41,7 @@ class WallClock:
     now_ns = staticmethod(time.perf_counter_ns)
 
     def wait_until(self, instant_ns: int) -> None:
-        """Sleeps, then looks at the clock, giving way to other threads meanwhile."""
+        """Sleep, then look at the clock, giving way to other threads meanwhile."""
         left_ns = instant_ns - time.perf_counter_ns()
         if left_ns > _AWAKE_NS:
             time.sleep((left_ns - _AWAKE_NS) / 1e9)
@@ -50,7 +50,7 @@ class WallClock:
 
 
 def poisson_arrivals_ns(count: int, qps: float, seed: int) -> Array:
-    """Time of `count` requests that arrive independently of each other, `qps` a second; int64 `[count]`."""
+    """Draw the times of `count` requests that arrive independently, `qps` a second; int64 `[count]`."""
     gaps_s = np.random.default_rng(seed).exponential(1 / qps, count)
     arrivals_ns: Array = (np.cumsum(gaps_s) * 1e9).astype(np.int64)
     return arrivals_ns

@@ -21,7 +21,7 @@ _DIGITS = 3
 
 
 def encode(latencies_ns: Array) -> str:
-    """The histogram of some latencies in nanoseconds."""
+    """Return the histogram of some latencies in nanoseconds."""
     histogram = _empty()
     values, counts = np.unique(np.clip(latencies_ns, 1, _LARGEST_NS), return_counts=True)
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
@@ -30,7 +30,7 @@ def encode(latencies_ns: Array) -> str:
 
 
 def merge(texts: Iterable[str]) -> str:
-    """One histogram of the latencies of several."""
+    """Add up several histograms."""
     histogram = _empty()
     for text in texts:
         histogram.add(_decoded(text))
@@ -38,7 +38,7 @@ def merge(texts: Iterable[str]) -> str:
 
 
 def percentile_ns(text: str, percentile: float) -> int:
-    """A percentile of a histogram in nanoseconds, right to three digits."""
+    """Return a percentile of a histogram in nanoseconds, right to three digits."""
     return int(_decoded(text).get_value_at_percentile(percentile))
 
 

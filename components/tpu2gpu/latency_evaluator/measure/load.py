@@ -30,10 +30,10 @@ _WARM_UP_S = 30.0
 
 @attrs.frozen
 class Load:
-    """How requests are sent.
+    """The load: how requests are sent.
 
     Attributes:
-        requests: How many each model must serve at least; rounded up to whole blocks.
+        requests: Fewest that each model must serve; rounded up to whole blocks.
         max_requests: How many at most, while the windows still differ.
         block_requests: How many of them in one block.
         batch_size: Examples in one request.
@@ -52,23 +52,23 @@ class Load:
 
     @property
     def rounds(self) -> int:
-        """How many blocks each model gets at least."""
+        """Fewest blocks of each model."""
         return -(-self.requests // self.block_requests)
 
     @property
     def max_rounds(self) -> int:
-        """How many blocks each model gets at most."""
+        """Most blocks of each model."""
         return max(self.rounds, self.max_requests // self.block_requests)
 
     @property
     def window_rounds(self) -> int:
-        """How many rounds make a window."""
+        """Rounds in a window."""
         return -(-self.rounds // AGREEING_WINDOWS)
 
 
 @attrs.frozen
 class Measured:
-    """What a measurement gave.
+    """The latencies of a measurement, and what ended it.
 
     Attributes:
         latency_ns: For each label of a model that did not fail its latencies, int64 `[rounds, block]`.
@@ -120,7 +120,7 @@ def measure(models: Sequence[ModelProcess], load: Load, progress: Progress) -> M
 
     Args:
         models: Loaded, warm models; one that fails drops out.
-        load: How requests are sent.
+        load: The load: how requests are sent.
         progress: Told after every round.
     """
     rng = random.Random(load.seed)  # noqa: S311 - an order, no secret
@@ -148,7 +148,7 @@ def measure(models: Sequence[ModelProcess], load: Load, progress: Progress) -> M
 
 
 def _ending(load: Load, rounds: int, blocks: dict[str, list[list[int]]]) -> Ending | None:
-    """What ends the measurement after so many rounds; None when it goes on."""
+    """Return what ends the measurement after so many rounds; None when it goes on."""
     if rounds < load.rounds or ((rounds - load.rounds) % load.window_rounds and rounds < load.max_rounds):
         return None
     difference = not_converged(_window_figures(load, blocks))
@@ -160,7 +160,7 @@ def _ending(load: Load, rounds: int, blocks: dict[str, list[list[int]]]) -> Endi
 
 
 def _window_figures(load: Load, blocks: dict[str, list[list[int]]]) -> dict[str, list[float]]:
-    """Throughput and percentile of each model in each of the last windows."""
+    """Return throughput and percentile of each model in each of the last windows."""
     figures: dict[str, list[float]] = {}
     for label, rows in blocks.items():
         size = load.window_rounds

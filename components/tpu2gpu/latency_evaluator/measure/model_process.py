@@ -64,7 +64,7 @@ class ModelProcess:
 
     @property
     def runs(self) -> bool:
-        """Whether it is loaded and has not failed."""
+        """True while it is loaded and has not failed."""
         return self._worker is not None and self.failure is None
 
     def load(self, signature: str, threads: int, cpus: Sequence[int]) -> None:
@@ -139,19 +139,19 @@ class ModelProcess:
 
     @property
     def process(self) -> int | None:
-        """The number of its process."""
+        """Process id of the model under test."""
         return self.description.get("process")
 
     @property
     def peak_rss_bytes(self) -> int | None:
-        """The largest resident memory of its process up to its last response; of a server, if it was started here."""
+        """Largest resident memory of its process up to its last response; of a server, if it was started here."""
         if self.description.get("runner", {}).get("kind") == "server":
             found: int | None = self.ask("telling its memory", "server_peak_rss_bytes")
             return found
         return self._peak_rss_bytes
 
     def digest(self) -> str | None:
-        """SHA-256 over all its files: that of its manifest where it has one.
+        """Return the SHA-256 over all its files: that of its manifest where it has one.
 
         None behind an address, and where the files are not those of the manifest.
         """
@@ -172,11 +172,11 @@ class ModelProcess:
         return sha256_of(files, *_external_data(files))
 
     def folder_bytes(self) -> int | None:
-        """Size of all its files; None where there are none here."""
+        """Return the size of all its files; None where there are none here."""
         return None if self._files is None else _size(self._files)
 
     def model_bytes(self) -> int | None:
-        """Size of the files that were run: of a serving folder the engine or the ONNX file, not what lies beside."""
+        """Return the size of the files that were run: of a serving folder the engine or the ONNX file alone."""
         files = self._files
         if files is None:
             return None
@@ -216,7 +216,7 @@ def _size(path: Path) -> int:
 
 
 def _external_data(file: Path) -> list[Path]:
-    """The files beside an ONNX file that hold its tensors; loading tells where they are unsound."""
+    """Find the files beside an ONNX file that hold its tensors; loading tells where they are unsound."""
     try:
         return check_external_data(file)
     except SourceError:

@@ -53,7 +53,7 @@ class ModelUnderTest:
         self._outputs: list[dict[str, Array]] = []
 
     def describe(self) -> dict[str, Any]:
-        """What runs and on what, its inputs and outputs, how long it took to load, and the process's number."""
+        """Describe what runs and on what, its inputs and outputs, how long it took to load, and the process id."""
         return {
             "inputs": [spec.to_json() for spec in self._runner.inputs],
             "outputs": [spec.to_json() for spec in self._runner.outputs],
@@ -65,7 +65,7 @@ class ModelUnderTest:
         }
 
     def dtype(self) -> str:
-        """The narrowest type in which the model computes; of one whose files do not tell, that of its outputs."""
+        """Find the coarsest number type in which the model computes; where no file tells, that of its outputs."""
         if self._runner.kind != "server":
             return find_dtype(self._path)
         model = model_files(self._path)
@@ -75,11 +75,11 @@ class ModelUnderTest:
         return coarsest(spec.dtype for spec in self._runner.outputs)
 
     def server_peak_rss_bytes(self) -> int | None:
-        """The largest resident memory of the server that was started; None without one, and of a container."""
+        """Return the largest resident memory of the server that was started; None without one, and of a container."""
         return self._runner.peak_rss_bytes() if isinstance(self._runner, StartedRunner) else None
 
     def processes(self) -> list[int]:
-        """The numbers of this process, and of those of the server that was started."""
+        """Return the ids of this process, and of those of the server that was started."""
         return [os.getpid(), *(self._runner.processes() if isinstance(self._runner, StartedRunner) else ())]
 
     def take_examples(self, path: str) -> None:
@@ -144,11 +144,11 @@ class ModelUnderTest:
         return {"latencies_ns": latencies_ns[rewarm:].tolist(), "elapsed_ns": elapsed_ns, "concurrency": concurrency}
 
     def latency_breakdown_ms(self) -> dict[str, float]:
-        """The mean time of a request in each part since this was last asked; empty where the runner cannot tell."""
+        """Return the mean time of a request in each part since the last call; empty where the runner cannot tell."""
         return self._runner.latency_breakdown_ms() if isinstance(self._runner, SupportsLatencyBreakdown) else {}
 
     def close(self) -> None:
-        """Give everything back; stop the server where one was started."""
+        """Release everything; stop the server where one was started."""
         self._runner.close()
 
     def predict(self, start: int, stop: int, batch_size: int) -> None:
@@ -167,7 +167,7 @@ class ModelUnderTest:
         self._outputs = []
 
     def _requests(self, start: int, count: int, batch_size: int) -> list[dict[str, Array]]:
-        """Feed of `count` requests; the same ones again once they would fill too much memory."""
+        """Make the feeds of `count` requests; the same ones again once they would fill too much memory."""
         one = self._examples.batch(start * batch_size, batch_size)
         most = max(_REQUESTS_BYTES // max(sum(array.nbytes for array in one.values()), 1), 1)
         made = [one, *(self._examples.batch((start + i) * batch_size, batch_size) for i in range(1, min(count, most)))]

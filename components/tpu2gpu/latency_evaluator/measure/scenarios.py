@@ -27,7 +27,7 @@ _WINDOW_SHARE = 0.25  # of the time limit that one window may take
 
 @attrs.frozen
 class OpenLoad:
-    """How requests are sent in an open loop.
+    """The load of an open loop: how requests are sent.
 
     Attributes:
         scenario: `server` or `offline`.
@@ -48,7 +48,7 @@ class OpenLoad:
 
 @attrs.frozen
 class OpenMeasured:
-    """What an open loop gave.
+    """The latencies of an open loop, and what ended it.
 
     Attributes:
         latency_ns: For each label of a model that did not fail, from the intended time of sending, int64
@@ -65,7 +65,7 @@ class OpenMeasured:
 
 
 def open_load(scenario: str, load: Load, *, target_qps: float | None, latency_s: float, timeout_s: float) -> OpenLoad:
-    """What a scenario sends, as many requests as single-stream in three windows, each well within the time limit.
+    """Plan a scenario: as many requests as single-stream in three windows, each well within the time limit.
 
     Args:
         scenario: `server` or `offline`.
@@ -127,7 +127,7 @@ def measure_open(models: Sequence[ModelProcess], load: OpenLoad, progress: Progr
 
 
 def sweep_batches(models: Sequence[ModelProcess], load: Load, batch_size: int, progress: Progress) -> Measured:
-    """Single-stream at another batch size, with a fifth of the requests."""
+    """Time single-stream at another batch size, with a fifth of the requests."""
     requests = max(load.requests // SWEEP_SHARE, AGREEING_WINDOWS * load.block_requests)
     sized = attrs.evolve(load, requests=requests, max_requests=requests, batch_size=batch_size, percentile=50.0)
     for model in models:

@@ -13,13 +13,13 @@ AGREED = f"the last {AGREEING_WINDOWS} windows agreed within {AGREEMENT - 1:.0%}
 
 
 def not_converged(figures: Mapping[str, Sequence[float]]) -> str | None:
-    """Which figures differ between the last windows, or None once all agree.
+    """Name the figure that differs most between the last windows, or return None once all agree.
 
     Args:
         figures: By name one value for each window so far, such as throughputs or percentiles.
 
     Returns:
-        The figure that differs most, in words.
+        The figure and by how much it differs, in words.
     """
     spreads = {name: _spread(values) for name, values in figures.items()}
     worst = max(spreads, key=lambda name: spreads[name], default=None)

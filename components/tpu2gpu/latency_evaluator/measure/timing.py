@@ -26,7 +26,7 @@ _Breakdowns = dict[str, dict[str, float]]
 
 @attrs.frozen
 class Timed:
-    """What all measurements gave.
+    """The results of all measurements.
 
     Attributes:
         load: How requests were sent, single-stream.
@@ -43,7 +43,7 @@ class Timed:
     breakdowns: dict[str, _Breakdowns]
 
     def scenarios(self, label: str) -> dict[str, ScenarioFigures]:
-        """A model's figures by scenario; empty where it failed."""
+        """Return a model's figures by scenario; empty where it failed."""
         found = {}
         if label in self.single_stream.latency_ns:
             found["single_stream"] = self._closed("single_stream", label, self.load.batch_size, self.single_stream)
@@ -53,7 +53,7 @@ class Timed:
         return found
 
     def batch_sweep(self, label: str) -> tuple[ScenarioFigures, ...]:
-        """A model's figures by batch size, the smallest first."""
+        """Return a model's figures by batch size, the smallest first."""
         return tuple(
             self._closed(f"batch_{batch_size}", label, batch_size, measured)
             for batch_size, measured in self.sweep.items()
@@ -61,13 +61,13 @@ class Timed:
         )
 
     def latency_ms(self, label: str) -> dict[str, Array]:
-        """A model's latencies by scenario, `[rounds, block]`; empty where it failed."""
+        """Return a model's latencies by scenario, `[rounds, block]`; empty where it failed."""
         loops = {name: measured.latency_ns for name, (_, measured) in self.open_loops.items()}
         latencies = {"single_stream": self.single_stream.latency_ns, **loops}
         return {name: found[label] / 1e6 for name, found in latencies.items() if label in found}
 
     def other_latencies(self) -> dict[str, dict[str, Array]]:
-        """The latencies of all measurements beside single-stream, by name and label."""
+        """Return the latencies of all measurements beside single-stream, by name and label."""
         loops = {name: measured.latency_ns for name, (_, measured) in self.open_loops.items()}
         return {**loops, **{f"batch_{size}": measured.latency_ns for size, measured in self.sweep.items()}}
 

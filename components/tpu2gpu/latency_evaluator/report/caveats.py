@@ -1,4 +1,4 @@
-"""What makes a measurement less sure than it looks."""
+"""Warnings: what makes a measurement less sure than it looks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLOCK_DRIFT = 0.1  # of the highest clock
 
 
 def find_warnings(evaluation: Evaluation) -> tuple[str, ...]:
-    """All that a reader should bear in mind, one sentence each."""
+    """Find what makes the figures less sure, one sentence each."""
     latency_baseline = [evaluation.latency_baseline] if evaluation.latency_baseline else []
     candidates = [candidate.figures for candidate in evaluation.candidates]
     models = [evaluation.baseline, *latency_baseline, *candidates]
@@ -79,7 +79,7 @@ def _load(models: list[ModelFigures]) -> Iterator[str]:
 
 
 def _number(reading: str) -> float:
-    """`1980 MHz` -> 1980.0; 0 for what nvidia-smi does not tell."""
+    """Read a number: `1980 MHz` -> 1980.0; 0 for what nvidia-smi does not tell."""
     digits = reading.split(" ", maxsplit=1)[0]
     return float(digits) if digits.replace(".", "", 1).isdigit() else 0.0
 

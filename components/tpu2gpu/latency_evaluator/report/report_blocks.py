@@ -21,7 +21,7 @@ _TONES: dict[str, Tone] = {"pass": "good", "fail": "bad", "undecided": "open"}
 
 
 def blocks(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOptions) -> list[Table | Figures | Facts]:
-    """All blocks in the order in which they are read."""
+    """Make all blocks, in the order in which they are read."""
     several = len(result.candidates) > 1
     made: list[Table | Figures | Facts] = [_figures_table(result, evaluation)]
     for candidate in result.candidates:

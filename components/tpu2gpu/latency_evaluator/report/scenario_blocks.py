@@ -14,7 +14,7 @@ _PARTS = ("client", "network", "queue", "compute", "copy_in", "copy_out")
 
 
 def scenario_blocks(models: Sequence[ModelFigures]) -> list[Table | Figures]:
-    """A table of the scenarios where there are more than one, and the batch sweep where there is one."""
+    """Make a table of the scenarios where there are several, and the batch sweep where there is one."""
     made: list[Table | Figures] = []
     if any(len(model.scenarios) > 1 or model.batch_sweep for model in models):
         made.append(_scenario_table(models))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def headline(result: EvaluateResult) -> list[str]:
-    """The chosen candidate against the baseline in one sentence; nothing where it did not run."""
+    """Compare the chosen candidate with the baseline in one sentence; none where it did not run."""
     chosen, parts = result.candidate, []
     if speed := chosen.speedup.get("p50"):
         parts.append(
@@ -28,7 +28,7 @@ def headline(result: EvaluateResult) -> list[str]:
 
 
 def summary_lines(result: EvaluateResult) -> list[str]:
-    """The verdict, what it rests on, why it is so, and what to bear in mind."""
+    """Tell the verdict, what it rests on, why it is so, and what makes it less sure."""
     chosen = result.candidate
     word = "BLESSED" if result.blessed else "REFUSED"
     name = chosen.figures.name if len(result.candidates) == 1 else f"{chosen.figures.label}, {chosen.figures.name}"
@@ -39,7 +39,7 @@ def summary_lines(result: EvaluateResult) -> list[str]:
 
 
 def summary_rows(result: EvaluateResult) -> list[tuple[str, ...]]:
-    """Accuracy, parity, latency and size: a row of titles, then for each figure its name and each model's."""
+    """Make rows of accuracy, parity, latency and size: the titles, then for each figure its name and each model's."""
     rows: list[tuple[str, ...]] = [("", *(model.label for model in result.models))]
     blanks = [NONE] * (len(result.models) - len(result.candidates))
     for name, figure in _MODEL_ROWS.items():
@@ -51,7 +51,7 @@ def summary_rows(result: EvaluateResult) -> list[tuple[str, ...]]:
 
 
 def summary_table(result: EvaluateResult) -> Table:
-    """`summary_rows` as a table for `rich.print`."""
+    """Make a table of `summary_rows` for `rich.print`."""
     from rich.table import Table
 
     titles, *rows = summary_rows(result)

@@ -1,4 +1,4 @@
-"""An evaluation written down: the result, its JSON files, and the report that people read."""
+"""The written evaluation: the result, its JSON files, and the report that people read."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
 
 
 def _write_latencies(evaluation: Evaluation, folder: Path) -> None:
-    """Every latency that was measured, but of very long runs; and histograms of all."""
+    """Write every latency that was measured, but of very long runs; and histograms of all."""
     arrays = {label.replace(" ", "_"): blocks for label, blocks in evaluation.latency_ns.items()}
     for scenario, latencies in evaluation.scenario_ns.items():
         arrays |= {f"{scenario}_{label}".replace(" ", "_"): windows for label, windows in latencies.items()}
@@ -81,7 +81,7 @@ def _write_latencies(evaluation: Evaluation, folder: Path) -> None:
 
 
 def metrics(result: EvaluateResult) -> dict[str, float]:
-    """The chosen candidate's figures and the baselines', flat, unit in the key; what is missing is left out."""
+    """Return the figures of the chosen candidate and the baselines, flat, unit in the key, without missing ones."""
     chosen = result.candidate
     flat: dict[str, float | None] = {
         "blessed": int(result.blessed),
@@ -121,7 +121,7 @@ def _model_metrics(label: str, figures: ModelFigures) -> dict[str, float | None]
 
 
 def _scenario_metrics(label: str, figures: ModelFigures) -> dict[str, float | None]:
-    """The figures of the scenarios beside single-stream, and of the batch sizes."""
+    """Return the figures of the scenarios beside single-stream, and of the batch sizes."""
     flat: dict[str, float | None] = {}
     named = {name: one for name, one in figures.scenarios.items() if name != "single_stream"}
     named |= {f"batch_{one.batch_size}": one for one in figures.batch_sweep}
@@ -133,7 +133,7 @@ def _scenario_metrics(label: str, figures: ModelFigures) -> dict[str, float | No
 
 
 def _choose(evaluation: Evaluation) -> CandidateResult:
-    """The fastest candidate that is blessed, else the first."""
+    """Choose the fastest candidate that is blessed, else the first."""
     blessed = [candidate for candidate in evaluation.candidates if candidate.blessed]
     if not blessed:
         return evaluation.candidates[0]

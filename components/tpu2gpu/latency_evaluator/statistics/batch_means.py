@@ -25,7 +25,7 @@ _LESSER_PERCENTILES = (50.0, 75.0, 90.0)
 
 
 def variance_inflation(windows: Array, percentile: float) -> float:
-    """How many requests say as much about a percentile as one that is independent of the others; at least 1.
+    """Return the variance inflation of a percentile: how many requests say as much as one independent one; at least 1.
 
     In a tail there are too few clusters to measure how large they are, and whoever prints only what looks certain then
     picks the samples that look so by chance. So lesser percentiles count too, and batches of two lengths: the largest
@@ -46,7 +46,7 @@ def variance_inflation(windows: Array, percentile: float) -> float:
 
 
 def _variance_factor(below: Array, share: float, batches: int) -> float:
-    """The variance of the batches' shares over that of independent requests; `below` is `[windows, requests]`."""
+    """Return the variance of batches' shares over that of independent requests; `below` is `[windows, requests]`."""
     from scipy.stats import t
 
     in_each = max(batches // len(below), 2)
@@ -60,7 +60,7 @@ def _variance_factor(below: Array, share: float, batches: int) -> float:
 
 
 def estimate_dependent(windows: Array, percentile: float, confidence: float = CONFIDENCE) -> Estimate | None:
-    """A percentile with its interval, or None where the sample is too small to bound it from both sides.
+    """Estimate a percentile with its interval, or return None where the sample is too small to bound it on both sides.
 
     Args:
         windows: Latencies `[windows, requests]`; requests of a window are consecutive.

@@ -1,4 +1,4 @@
-"""What a sample of latencies allows to say, and what not.
+"""Intervals of latencies and ratios, and the tests of budgets on them.
 
 Percentiles are order statistics, never interpolated and never averaged; their intervals assume no distribution, only
 that requests are independent of each other. Interleaved blocks and the noise figure of the measurement keep that
@@ -40,7 +40,7 @@ class Estimate:
 
 @attrs.frozen
 class BudgetVerdict:
-    """Whether a percentile keeps a limit.
+    """The verdict on a percentile's limit.
 
     Attributes:
         verdict: `undecided` where the sample allows neither claim.
@@ -56,7 +56,7 @@ class BudgetVerdict:
 
 
 def interval_ranks(requests: int, percentile: float, confidence: float = CONFIDENCE) -> tuple[int | None, int | None]:
-    """The order statistics (from 1) between which a percentile lies, with equal tails.
+    """Return the order statistics (from 1) between which a percentile lies, with equal tails.
 
     The number of requests below the percentile is binomial; so is the rank of the order statistic next to it. A bound
     is None where even the smallest or the largest latency of the sample cannot be it.
@@ -74,13 +74,13 @@ def interval_ranks(requests: int, percentile: float, confidence: float = CONFIDE
 
 
 def percentile_of(ordered: Array, percentile: float) -> float:
-    """The smallest latency that at least `percentile` % of the sample do not exceed."""
+    """Return the smallest latency that at least `percentile` % of the sample do not exceed."""
     rank = math.ceil(round(len(ordered) * percentile / 100, 9))
     return float(ordered[max(rank, 1) - 1])
 
 
 def estimate_percentile(latencies: Array, percentile: float, confidence: float = CONFIDENCE) -> Estimate | None:
-    """A percentile with its interval, or None where the sample is too small to bound it from both sides."""
+    """Estimate a percentile with its interval, or return None where the sample is too small to bound it."""
     lower, upper = interval_ranks(len(latencies), percentile, confidence)
     if lower is None or upper is None:
         return None
@@ -91,7 +91,7 @@ def estimate_percentile(latencies: Array, percentile: float, confidence: float =
 
 
 def needed_requests(exceedances: int, percentile: float, confidence: float = CONFIDENCE) -> int:
-    """The fewest requests that allow to claim a percentile's limit when so many of them exceeded it.
+    """Return the fewest requests that allow to claim a percentile's limit when so many of them exceeded it.
 
     That is the smallest n with P(X <= exceedances) <= 1 - confidence for X binomial with n and 1 - percentile / 100.
     """
@@ -154,7 +154,7 @@ def judge_percentile(
 def speedup(
     baseline: Array, candidate: Array, percentile: float, *, seed: int = 0, confidence: float = CONFIDENCE
 ) -> Estimate | None:
-    """The baseline's percentile over the candidate's, with a block bootstrap interval.
+    """Estimate the baseline's percentile over the candidate's, with a block bootstrap interval.
 
     A round is one block of each model, measured next to each other. Pieces of consecutive rounds are drawn with
     replacement, both models' blocks together: so slow drifts of the machine cancel instead of widening or faking the
@@ -200,7 +200,7 @@ def speedup(
 
 
 def throughput(block_s: Array, examples: int, confidence: float = CONFIDENCE) -> Estimate | None:
-    """Examples per second, with an interval from the means of batches of consecutive blocks.
+    """Estimate the examples per second, with an interval from the means of batches of consecutive blocks.
 
     Args:
         block_s: How long each block took, `[blocks]`.
@@ -242,7 +242,7 @@ def relative_iqr(blocks: Array) -> float:
 
 
 def _percentiles(drawn: Array, percentile: float) -> Array:
-    """The percentile of each draw; `drawn` is `[draws, rounds, block]`."""
+    """Return the percentile of each draw; `drawn` is `[draws, rounds, block]`."""
     flat = drawn.reshape(len(drawn), -1)
     rank = max(math.ceil(round(flat.shape[1] * percentile / 100, 9)), 1) - 1
     ranked: Array = np.partition(flat, rank, axis=1)[:, rank]
