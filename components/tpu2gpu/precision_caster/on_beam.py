@@ -22,20 +22,17 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 import attrs
 
-from tpu2gpu import errors
-from tpu2gpu.errors import RemoteRunError, Tpu2GpuError, UnsupportedError
+from tpu2gpu.errors import Tpu2GpuError, UnsupportedError
 from tpu2gpu.storage.paths import is_remote
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.slices import Box
 from tpu2gpu.tensorbundle.statistics import CastStatistics
 from tpu2gpu.tensorbundle.streaming import CastPlan, CastTensor, Wanted, cast_shard, flush, plan_cast
-from tpu2gpu.tfx.beam import run_on_beam
+from tpu2gpu.tfx.beam import check_complete, read_results, run_on_beam, write_result
 
 if TYPE_CHECKING:
     from tpu2gpu.precision_caster.options import CastOptions
-
-_RESULT = ".cast.json"
 
 
 class CastShard(beam.DoFn):
@@ -47,24 +44,19 @@ class CastShard(beam.DoFn):
         bundle, plan, told = _read_plan(item["plan"])
         shard = int(item["shard"])
         data = format.shard_path(told["prefix"], shard, len(plan.shards))
-        result = data.with_name(data.name + _RESULT)
-        attempt = f".attempt-{uuid.uuid4().hex}"
-        partial = data.with_name(data.name + attempt)
+        partial = data.with_name(f"{data.name}.attempt-{uuid.uuid4().hex}")
         try:
-            found: dict[str, Any] = {"worker": {"host": socket.gethostname(), "process": os.getpid()}}
-            try:
-                tensors = cast_shard(bundle, plan, shard, partial, threads=told["threads"], thorough=told["statistics"])
-                found["tensors"] = [_tensor_to_json(tensor) for tensor in tensors]
-                flush(partial)
-                partial.replace(data)
-            except Tpu2GpuError as error:  # it would fail on every worker: nothing is won by trying again
-                found["error"] = error.to_json()
-            partial = result.with_name(result.name + attempt)
-            partial.write_text(json.dumps(found), encoding="utf-8")
-            partial.replace(result)
+            tensors = cast_shard(bundle, plan, shard, partial, threads=told["threads"], thorough=told["statistics"])
+            flush(partial)
+            partial.replace(data)
+        except Tpu2GpuError as error:  # it would fail on every worker: nothing is won by trying again
+            write_result(_result_file(data), error)
+        else:
+            worker = {"host": socket.gethostname(), "process": os.getpid()}
+            write_result(_result_file(data), {"worker": worker, "tensors": [_tensor_to_json(it) for it in tensors]})
         finally:
             partial.unlink(missing_ok=True)
-        yield str(result)
+        yield str(_result_file(data))
 
 
 def cast_on_beam(
@@ -129,20 +121,13 @@ def _collect(files: list[Path]) -> list[dict[str, Any]]:
         RemoteRunError: Some are missing.
         Tpu2GpuError: One of them could not do its work.
     """
-    missing = [file.name for file in files if not file.with_name(file.name + _RESULT).is_file()]
-    if missing:
-        raise RemoteRunError(
-            f"the Beam runner left out {len(missing)} of {len(files)} data files",
-            details=missing,
-            hint="source and target must lie where every worker sees them under the same path",
-        )
-    found = [json.loads(file.with_name(file.name + _RESULT).read_text(encoding="utf-8")) for file in files]
-    for result in found:
-        if "error" in result:
-            told = result["error"]
-            kind: type[Tpu2GpuError] = getattr(errors, told["error"])
-            raise kind(told["message"], details=told["details"], hint=told["hint"])
-    return found
+    there = [file.name for file in files if _result_file(file).is_file()]
+    check_complete([file.name for file in files], there, "data files", "source and target")
+    return read_results(_result_file(file) for file in files)
+
+
+def _result_file(data: Path) -> Path:
+    return data.with_name(f"{data.name}.cast.json")
 
 
 @lru_cache(maxsize=1)

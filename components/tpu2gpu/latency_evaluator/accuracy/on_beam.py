@@ -10,18 +10,15 @@ Models and examples must lie where every worker sees them under the same path, a
 from __future__ import annotations
 
 import itertools
-import json
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 import attrs
 
-from tpu2gpu import errors
-from tpu2gpu.errors import RemoteRunError, Tpu2GpuError
+from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.hardware.host import choose_cpus
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, Reference
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
@@ -32,7 +29,7 @@ from tpu2gpu.running.arrays import Array, save_arrays
 from tpu2gpu.running.examples.box_labels import box_features
 from tpu2gpu.running.examples.feeds import Examples, parse_examples
 from tpu2gpu.running.examples.records import find_files, read_records
-from tpu2gpu.tfx.beam import run_on_beam
+from tpu2gpu.tfx.beam import check_complete, read_results, run_on_beam, write_result
 
 CHUNK_EXAMPLES = 512
 _ERROR = ".error.json"
@@ -86,7 +83,7 @@ class CompareChunk(beam.DoFn):
             self._models = self._models or _Models(self._comparison)
             found = self._models.compare(element)
         except Tpu2GpuError as error:  # it would fail on every worker: nothing is won by trying again
-            _write(Path(self._comparison.folder) / f"{uuid.uuid4().hex}{_ERROR}", error.to_json())
+            write_result(Path(self._comparison.folder) / f"{uuid.uuid4().hex}{_ERROR}", error)
             return
         yield from found.items()
 
@@ -220,7 +217,7 @@ def _count(numbered: tuple[int, str], folder: str) -> tuple[int, str, int]:
     try:
         return number, file, sum(1 for _ in read_records([Path(file)]))
     except Tpu2GpuError as error:
-        _write(Path(folder) / f"{uuid.uuid4().hex}{_ERROR}", error.to_json())
+        write_result(Path(folder) / f"{uuid.uuid4().hex}{_ERROR}", error)
         return number, file, 0
 
 
@@ -234,25 +231,12 @@ def _chunks(_: None, counts: Iterable[tuple[int, str, int]]) -> Iterator[Chunk]:
 
 def _write_result(labelled: tuple[str, Agreement], folder: str) -> None:
     label, agreement = labelled
-    _write(Path(folder) / f"{label.replace(' ', '-')}{_RESULT}", {"label": label, "found": agreement.to_json()})
-
-
-def _write(path: Path, value: Any) -> None:
-    partial = path.with_name(f".{uuid.uuid4().hex}")
-    partial.write_text(json.dumps(value), encoding="utf-8")
-    partial.replace(path)
+    write_result(Path(folder) / f"{label.replace(' ', '-')}{_RESULT}", {"label": label, "found": agreement.to_json()})
 
 
 def _collect(folder: Path, labels: Sequence[str]) -> dict[str, Agreement]:
-    for file in sorted(folder.glob(f"*{_ERROR}")):
-        told = json.loads(file.read_text(encoding="utf-8"))
-        kind: type[Tpu2GpuError] = getattr(errors, told["error"])
-        raise kind(told["message"], details=told["details"], hint=told["hint"])
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob(f"*{_RESULT}")]
+    read_results(sorted(folder.glob(f"*{_ERROR}")))  # raises the first of them
+    results = read_results(folder.glob(f"*{_RESULT}"))
     found = {result["label"]: Agreement.from_json(result["found"]) for result in results}
-    if missing := [label for label in labels if label not in found]:
-        raise RemoteRunError(
-            f"the Beam runner left out the results of {', '.join(missing)}",
-            hint="models, examples and output must lie where every worker sees them under the same path",
-        )
+    check_complete(labels, found, "candidates' results", "models, examples and output")
     return {label: found[label] for label in labels}
