@@ -1,1 +1,10 @@
-"""LatencyEvaluator: measures a candidate against a baseline on real examples, and blesses or refuses it."""
+"""LatencyEvaluator: measure a candidate against a baseline on real examples, and bless or refuse it.
+
+- evaluating: `evaluate_model`
+- options: its options
+- results: its results, as records that serialise to JSON
+- evaluation_run: the steps of one evaluation, in order
+- evaluation: all that they found, before it is written
+- component, executor: the TFX component
+- measure, statistics, accuracy, budgets, report: the sub-rooms
+"""

@@ -13,7 +13,7 @@ from tests.models.networks import convnet, tf1_network
 from tpu2gpu.errors import SignatureError, SourceError, UnsupportedError, UsageError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.freezer.options import FreezeOptions
-from tpu2gpu.latency_evaluator.accuracy.model_dtype import find_dtype
+from tpu2gpu.latency_evaluator.measure.model_dtype import find_dtype
 from tpu2gpu.running.examples.synthetic import make_examples
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.opening import open_runner

@@ -1,1 +1,7 @@
-"""Outputs held against the baseline and against labels."""
+"""Accuracy: a model's outputs against the baseline's, the labels and the ground-truth boxes.
+
+- agreement: the comparison of a model's outputs with the baseline's
+- task_metrics: accuracy and top-5 accuracy of a classifier
+- average_precision: mean average precision of a detector
+- on_beam: the comparison as a Beam pipeline
+"""

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tpu2gpu.errors import SourceError, UnsupportedError
-from tpu2gpu.latency_evaluator.accuracy.model_dtype import find_dtype
 from tpu2gpu.latency_evaluator.measure.arrivals import poisson_arrivals_ns, send
+from tpu2gpu.latency_evaluator.measure.model_dtype import find_dtype
 from tpu2gpu.running.arrays import load_arrays, save_arrays
 from tpu2gpu.running.comparison.tolerances import coarsest
 from tpu2gpu.running.examples.feeds import Examples

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.models.evaluation_models import onnx_model, serving_folder
-from tpu2gpu.latency_evaluator.accuracy.model_dtype import find_dtype
+from tpu2gpu.latency_evaluator.measure.model_dtype import find_dtype
 
 
 def test_an_onnx_file_in_float32(tmp_path):
