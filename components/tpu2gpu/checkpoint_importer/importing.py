@@ -47,7 +47,8 @@ def import_model(
         UsageError: An option is malformed, or does not go with this source.
         SignatureError: A named signature, input or output is not there, or they cannot be told.
         CheckpointError: The variables are damaged.
-        GraphError: Something on the way to the outputs cannot serve, or checkpoint and graph do not fit.
+        GraphError: Something on the way to the outputs cannot serve, checkpoint and graph do not fit, or a pass of
+            `options.extra_pass` failed.
         OutputExistsError: The target is there already.
     """
     from tpu2gpu.checkpoint_importer.formats.registry import find_source
@@ -56,11 +57,13 @@ def import_model(
     from tpu2gpu.graphs.ops import DT_BFLOAT16
     from tpu2gpu.graphs.passes.base import Sequential
     from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
+    from tpu2gpu.graphs.passes.extra_passes import load_passes
     from tpu2gpu.graphs.passes.precision.widen import Widen
     from tpu2gpu.graphs.passes.rename_variables import RenameVariables, check_expressions, parse_rules
 
     options = options or ImportOptions()
     parse_rules(options.rename)
+    load_passes(options.extra_pass)
     check_expressions("drop", options.drop)
     parse_inputs(options.input)
     parse_outputs(options.output)
@@ -86,7 +89,8 @@ def import_model(
             **_report(model),
             **changes,
             "source": {"kind": found_source.kind, "name": found_source.path.name, "step": found_source.step},
-            "to_inference": found.done,
+            "to_inference": {kind: names for kind, names in found.changes.items() if kind not in options.extra_pass},
+            "extra_passes": {name: found.changes.get(name, {}) for name in options.extra_pass},
             "checkpoint": attrs.asdict(found.restored) if found.restored else None,
         }
         progress("write the SavedModel", 2, 3)

@@ -83,7 +83,7 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
         "serving_unknown_ops": unknown_ops(model),
         "tensors_by_type": dict(sorted(types.items())),
         "dropped_side_effects": [{"node": node, "op": op} for node, op in sorted(model.dropped_effects.items())],
-        "to_inference": found.done,
+        "to_inference": found.changes,
         "dropped": found.restored.dropped if found.restored else {},
         "unused": found.restored.unused if found.restored else [],
         **changes,
@@ -91,20 +91,13 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
 
 
 def _plan(report: dict[str, Any]) -> str:
+    from tpu2gpu.graphs.passes.base import Sequential
     from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
+    from tpu2gpu.graphs.passes.to_inference import PASSES
 
     narrow = report["tensors_by_type"].get("bfloat16", 0)
     parts = [f"import keeps {len(report['signatures'])} signatures and {len(report['variables'])} variables"]
-    words = {
-        "training_loops": "leaves the training loop",
-        "batch_norms": "makes {} batch norms read moving statistics",
-        "batch_norms_unfused": "makes {} statistics of batches moving ones",
-        "dropouts": "removes {} dropouts",
-        "phases_folded": "folds {} training-phase placeholders",
-    }
-    parts += [
-        text.format(len(report["to_inference"][it])) for it, text in words.items() if it in report["to_inference"]
-    ]
+    parts += Sequential(PASSES).summary(report["to_inference"])
     parts += [f"drops {len(names)} {kind}" for kind, names in report["dropped"].items()]
     parts += [f"leaves {len(report['unused'])} tensors unused"] if report["unused"] else []
     parts += [f"makes {narrow} bfloat16 tensors float32"] if narrow else []

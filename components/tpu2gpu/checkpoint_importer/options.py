@@ -13,7 +13,7 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.options import option
 
 if TYPE_CHECKING:
-    from tpu2gpu.graphs.passes.to_inference import Input
+    from tpu2gpu.graphs.passes.training.replace_infeeds import Input
 
 
 @attrs.frozen(kw_only=True)
@@ -31,6 +31,7 @@ class ImportOptions:
         rename: Rules for variables' names, `REGEX=REPLACEMENT`, applied in order.
         drop: Tensors of the checkpoint that are not wanted, besides optimizer slots, moving averages and steps.
         use_ema: Take the moving averages of weights as the weights.
+        extra_pass: Passes of your own on the serving graph, `MODULE:CLASS`, run in order after the others.
         keep_bfloat16: Go on computing in bfloat16 where the source does; otherwise in float32.
     """
 
@@ -42,6 +43,7 @@ class ImportOptions:
     signature: tuple[str, ...] = option((), "keep this signature (default: all)", metavar="NAME")
     rename: tuple[str, ...] = option((), "rename variables, in order", metavar="'REGEX=REPLACEMENT'")
     drop: tuple[str, ...] = option((), "leave out tensors of the checkpoint", metavar="REGEX")
+    extra_pass: tuple[str, ...] = option((), "run a pass of your own, in order", metavar="MODULE:CLASS")
     use_ema: bool = option(False, "take the moving averages of weights as the weights")
     keep_bfloat16: bool = option(False, "go on computing in bfloat16 where the source does")
 
@@ -73,7 +75,7 @@ def parse_inputs(texts: Iterable[str]) -> list[Input]:
     Raises:
         UsageError: Some have another form; all are listed.
     """
-    from tpu2gpu.graphs.passes.to_inference import Input
+    from tpu2gpu.graphs.passes.training.replace_infeeds import Input
     from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
 
     parsed, wrong = [], []

@@ -10,6 +10,7 @@ import attrs
 
 from tpu2gpu.errors import GraphError, UsageError
 from tpu2gpu.freezer.options import FreezeOptions, FreezeResult
+from tpu2gpu.graphs.passes.base import Changes
 from tpu2gpu.graphs.passes.freeze_variables import freeze_variables
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.publishing import describe_source, publish_step
@@ -90,7 +91,7 @@ def freeze_model(
     return FreezeResult(Path(target), len(frozen), len(report["kept_variables"]), report["size_bytes"], report)
 
 
-def _read(source: str | os.PathLike[str], options: FreezeOptions) -> tuple[ServingModel, dict[str, list[str]]]:
+def _read(source: str | os.PathLike[str], options: FreezeOptions) -> tuple[ServingModel, Changes]:
     """The model, and what was done to bring it to the form for serving."""
     from tpu2gpu.graphs.formats.meta_graph import read_bare_graph, read_checkpointed_graph
     from tpu2gpu.graphs.formats.saved_model import (
@@ -99,8 +100,8 @@ def _read(source: str | os.PathLike[str], options: FreezeOptions) -> tuple[Servi
         parse_saved_model,
         read_saved_model,
     )
-    from tpu2gpu.graphs.passes.serving_form import serve_meta_graph
-    from tpu2gpu.graphs.passes.training_ops import check_inference_form
+    from tpu2gpu.graphs.passes.to_inference import serve_meta_graph
+    from tpu2gpu.graphs.passes.training.training_ops import check_inference_form
 
     bare = bool(options.checkpoint)
     if bare and (Path(source) / "saved_model.pb").is_file():
@@ -119,14 +120,14 @@ def _read(source: str | os.PathLike[str], options: FreezeOptions) -> tuple[Servi
             raise
         meta = read_bare_graph(source, options.output) if bare else choose_meta_graph(parse_saved_model(source), source)
         prefix = options.checkpoint if bare else Path(source) / VARIABLES_PREFIX
-        served = serve_meta_graph(meta, source, prefix)
-        if not served.done:  # nothing of training was in it: the refusal had another reason
+        served = serve_meta_graph(meta, prefix)
+        if not served.changes:  # nothing of training was in it: the refusal had another reason
             raise refusal from None
-        return served.model, served.done
+        return served.model, served.changes
 
 
-def _check_form(model: ServingModel, source: str | os.PathLike[str], brought: dict[str, list[str]]) -> None:
-    from tpu2gpu.graphs.passes.training_ops import check_inference_form
+def _check_form(model: ServingModel, source: str | os.PathLike[str], brought: Changes) -> None:
+    from tpu2gpu.graphs.passes.training.training_ops import check_inference_form
 
     try:
         check_inference_form(model, source)

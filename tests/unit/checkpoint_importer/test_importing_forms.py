@@ -60,7 +60,7 @@ def test_a_learning_phase_and_the_branches_that_hang_on_it_are_folded(control_fl
     finally:
         switch[before]()
     result = import_model(tmp_path / "model.ckpt", tmp_path / "model", ImportOptions(output=("y=y",)))
-    assert sorted(result.report["to_inference"]["phases_folded"]) == ["keep_prob", "keras_learning_phase"]
+    assert sorted(result.report["to_inference"]["training_phases"]) == ["keep_prob", "keras_learning_phase"]
     assert list(result.report["signatures"]["serving_default"]["inputs"]) == ["x"]
     assert not {"If", "Switch", "Merge", "RandomUniform"} & set(result.report["ops"])
     assert np.abs(ask(tmp_path / "model", x=X)["y"] - wanted).max() < 1e-6
@@ -72,7 +72,7 @@ def test_a_genuine_keras_graph_of_tensorflow_1_15_loses_its_learning_phase(built
     known = np.load(source / "answers.npz")
     found = ask(tmp_path / "model", image=known["x"])["logits"]
     assert np.abs(found - known["logits"]).max() < 1e-6 * np.abs(known["logits"]).max()
-    assert "keras_learning_phase" in result.report["to_inference"]["phases_folded"]
+    assert "keras_learning_phase" in result.report["to_inference"]["training_phases"]
     assert len(result.report["checkpoint"]["dropped"]["slots"]) == 12  # two of Adam's for each trainable variable
     assert len(result.report["checkpoint"]["dropped"]["steps"]) == 5
     assert result.report["checkpoint"]["unused"] == []

@@ -10,6 +10,7 @@ import attrs
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.formats.variable_restore import RestoreReport
 from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.graphs.passes.base import Changes
 from tpu2gpu.options import flag
 from tpu2gpu.storage.paths import Place
 
@@ -26,14 +27,14 @@ class ImportedModel:
 
     Attributes:
         model: The model.
-        done: What the graph went through: kinds of change, and the nodes.
+        changes: What the graph went through.
         restored: What became of the checkpoint's tensors, None without a checkpoint.
         batch: Examples in each step of training on one core, where the inputs tell.
         keep_alive: What must live until the model is written.
     """
 
     model: ServingModel
-    done: dict[str, list[str]]
+    changes: Changes
     restored: RestoreReport | None = None
     batch: int | None = None
     keep_alive: Any = None

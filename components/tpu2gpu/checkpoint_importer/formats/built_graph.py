@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from tpu2gpu.checkpoint_importer.formats.meta_graph import serve_training_graph
 from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError, UsageError, foreign_errors
+from tpu2gpu.user_code import load_named
 
 
 def load_weights_into_built(weights: WeightsFormat, options: ImportOptions) -> ImportedModel:
@@ -50,15 +49,7 @@ def load_weights_into_built(weights: WeightsFormat, options: ImportOptions) -> I
 
 
 def _find(spec: str) -> Callable[[], Any]:
-    module, _, name = spec.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(
-            f"--graph {spec}: {error}", hint="give package.module:function that can be imported"
-        ) from error
+    function = load_named(f"--graph {spec}", spec, "package.module:function")
     if not callable(function):
         raise UsageError(f"--graph {spec}: not a function")
     return function  # type: ignore[no-any-return]

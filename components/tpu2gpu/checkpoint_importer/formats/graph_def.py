@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -15,9 +14,8 @@ from tpu2gpu.graphs.formats.detection import GRAPH_DEF, graph_kind
 from tpu2gpu.graphs.formats.graph_def import read_graph_def
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.passes.find_weights import WeightFinder
-from tpu2gpu.graphs.passes.serving_form import clear_attributes, signature_of
-from tpu2gpu.graphs.passes.to_inference import Input, to_inference
-from tpu2gpu.graphs.passes.training_ops import check_inference_form
+from tpu2gpu.graphs.passes.to_inference import run_extra, to_inference, with_extra
+from tpu2gpu.graphs.passes.training.training_ops import check_inference_form
 from tpu2gpu.graphs.passes.unfreeze_constants import make_variables
 from tpu2gpu.storage.paths import Place
 
@@ -37,36 +35,33 @@ class GraphDef(SourceFormat):
         """Serve a frozen graph, with variables for its weights."""
         inputs, outputs = parse_inputs(options.input), parse_outputs(options.output)
         model = read_graph_def(self.path)
-        done: dict[str, list[str]] = {}
         try:
             if inputs or outputs:
                 raise GraphError("inputs and outputs are given")
             check_inference_form(model, self.path)
         except GraphError:
-            model, done = _transform(model, inputs, outputs)
+            signature = model.signatures[DEFAULT_SIGNATURE]
+            wanted = outputs or {key: info.name for key, info in signature.outputs.items()}
+            served = to_inference(_meta_graph(model), inputs, wanted, passes=with_extra(options.extra_pass))
+            model, changes = served.model, served.changes
+        else:
+            changes = run_extra(model, options.extra_pass)
         make_variables(model, WeightFinder(model).find())
-        return ImportedModel(model, done)
+        return ImportedModel(model, changes)
 
     def load_weights(self, weights: WeightsFormat, options: ImportOptions) -> ImportedModel:
         """Serve the graph with the weights of a checkpoint."""
         return serve_training_graph(_parse(self.path), weights, options)
 
 
-def _transform(
-    model: ServingModel, inputs: Sequence[Input], outputs: Mapping[str, str]
-) -> tuple[ServingModel, dict[str, list[str]]]:
-    from tensorflow.core.framework import graph_pb2
+def _meta_graph(model: ServingModel) -> Any:
+    from tensorflow.core.protobuf import meta_graph_pb2
 
-    graph = graph_pb2.GraphDef(node=model.nodes.values(), versions=model.versions)
-    graph.library.function.extend(model.functions.values())
-    signature = model.signatures[DEFAULT_SIGNATURE]
-    wanted = dict(outputs) or {key: info.name for key, info in signature.outputs.items()}
-    served = to_inference(graph, model.ops, inputs, wanted)
-    changed = attrs.evolve(model, nodes=served.nodes, functions=served.functions)
-    changed.signatures = {DEFAULT_SIGNATURE: signature_of(served, model.ops)}
-    clear_attributes(changed)
-    changed.prune()
-    return changed, served.done
+    meta = meta_graph_pb2.MetaGraphDef()
+    meta.graph_def.node.extend(model.nodes.values())
+    meta.graph_def.library.function.extend(model.functions.values())
+    meta.graph_def.versions.CopyFrom(model.versions)
+    return meta
 
 
 def _parse(path: Place) -> Any:

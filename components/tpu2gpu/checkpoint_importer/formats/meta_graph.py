@@ -11,13 +11,10 @@ from tpu2gpu.checkpoint_importer.formats.contents import describe_training_graph
 from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_inputs, parse_outputs
 from tpu2gpu.errors import SourceError
 from tpu2gpu.graphs.formats.detection import META_GRAPH, graph_kind
-from tpu2gpu.graphs.formats.saved_model import make_variables_resources
 from tpu2gpu.graphs.formats.variable_restore import restore_variables, restored_by_saver, trainable_names
-from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs
 from tpu2gpu.graphs.passes.rename_variables import new_name, parse_rules
-from tpu2gpu.graphs.passes.serving_form import clear_attributes, signature_of
-from tpu2gpu.graphs.passes.to_inference import to_inference
+from tpu2gpu.graphs.passes.to_inference import to_inference, with_extra
 from tpu2gpu.storage.paths import Place
 
 
@@ -88,23 +85,9 @@ def serve_training_graph(
     ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
     restored, trainable = restored_by_saver(meta, ops), trainable_names(meta)
     wanted = parse_outputs(options.output) or outputs or {}
-    served = to_inference(meta.graph_def, ops, parse_inputs(options.input), wanted)
-    model = ServingModel(
-        nodes={name: _copy(node) for name, node in served.nodes.items()},  # so that the rest of the graph can go
-        functions=served.functions,
-        signatures={},
-        variables={},
-        ops=ops,
-        bundle=weights.open_weights(),
-        init_node="",
-        assets=[],
-        versions=meta.graph_def.versions,
-        tensorflow_version=meta.meta_info_def.tensorflow_version,
-    )
-    model.signatures[DEFAULT_SIGNATURE] = signature_of(served, ops)
-    make_variables_resources(model)
-    clear_attributes(model)
-    model.prune()
+    served = to_inference(meta, parse_inputs(options.input), wanted, passes=with_extra(options.extra_pass))
+    model = served.model
+    model.bundle = weights.open_weights()
     rules = parse_rules(options.rename)
     report = restore_variables(
         model,
@@ -114,10 +97,4 @@ def serve_training_graph(
         drop=options.drop,
         rename=lambda name: new_name(name, rules),
     )
-    return ImportedModel(model, served.done, report, served.batch)
-
-
-def _copy(node: Any) -> Any:
-    copy = type(node)()
-    copy.CopyFrom(node)
-    return copy
+    return ImportedModel(model, served.changes, report, served.batch)

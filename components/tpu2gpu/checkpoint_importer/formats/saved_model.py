@@ -17,8 +17,9 @@ from tpu2gpu.graphs.formats.saved_model import (
 )
 from tpu2gpu.graphs.formats.variable_restore import Restored, object_names, restore_variables
 from tpu2gpu.graphs.passes.rename_variables import new_name, parse_rules
-from tpu2gpu.graphs.passes.serving_form import clear_attributes, serve_meta_graph
-from tpu2gpu.graphs.passes.training_ops import check_inference_form
+from tpu2gpu.graphs.passes.to_inference import run_extra, serve_meta_graph, with_extra
+from tpu2gpu.graphs.passes.training.prune_to_serving import clear_attributes
+from tpu2gpu.graphs.passes.training.training_ops import check_inference_form
 from tpu2gpu.storage.paths import Place
 
 
@@ -44,13 +45,13 @@ class SavedModel(SourceFormat):
         try:
             model = read_saved_model(self.path)
             check_inference_form(model, self.path)
-            clear_attributes(model)
-            return ImportedModel(model, {})
         except GraphError as refusal:
             found = self._transform(options)
-            if not found.done:  # nothing of training was in it: the refusal had another reason
+            if not found.changes:  # nothing of training was in it: the refusal had another reason
                 raise refusal from None
             return found
+        clear_attributes(model)
+        return ImportedModel(model, run_extra(model, options.extra_pass))
 
     def load_weights(self, weights: WeightsFormat, options: ImportOptions) -> ImportedModel:
         """Take the graph, and each variable's value from elsewhere, by the variable's name."""
@@ -77,5 +78,6 @@ class SavedModel(SourceFormat):
         """Bring the graph to the form for serving, its signatures kept unless others are given."""
         meta = choose_meta_graph(parse_saved_model(self.path), self.path)
         inputs, outputs = parse_inputs(options.input), parse_outputs(options.output)
-        served = serve_meta_graph(meta, self.path, self.path / VARIABLES_PREFIX, inputs, outputs)
-        return ImportedModel(served.model, served.done, None, served.batch)
+        passes = with_extra(options.extra_pass)
+        served = serve_meta_graph(meta, self.path / VARIABLES_PREFIX, inputs, outputs, passes=passes)
+        return ImportedModel(served.model, served.changes, None, served.batch)

@@ -24,14 +24,13 @@ class TrainingInliner:
     """A graph that is being made flat.
 
     Args:
-        graph: A GraphDef; its nodes are changed in place.
+        nodes: Its NodeDefs by name; changed in place.
+        functions: The FunctionDefs that they call, by name.
         ops: Definitions of its ops.
     """
 
-    def __init__(self, graph: Any, ops: OpDefs) -> None:
-        self.functions: dict[str, Any] = {function.signature.name: function for function in graph.library.function}
-        self.nodes: dict[str, Any] = {node.name: node for node in graph.node}
-        self._ops = ops
+    def __init__(self, nodes: dict[str, Any], functions: Mapping[str, Any], ops: OpDefs) -> None:
+        self.nodes, self.functions, self._ops = nodes, functions, ops
         self._replaced: dict[str, str] = {}
         self._is_training: dict[str, bool] = {}
 

@@ -13,7 +13,7 @@ from tpu2gpu.graphs.functions.calls import call_of
 from tpu2gpu.graphs.functions.scopes import FlatScope, FunctionScope, Scope
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
-from tpu2gpu.graphs.passes.training_ops import depends_on_inputs
+from tpu2gpu.graphs.passes.training.training_ops import depends_on_inputs
 from tpu2gpu.tensorbundle.casting import is_float
 
 # Which inputs of an op are weights, and what they are called.

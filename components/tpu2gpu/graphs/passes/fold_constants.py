@@ -12,7 +12,7 @@ from tpu2gpu.graphs.edit import consumers, topological_order
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, join_tensor, producer, split_tensor
 from tpu2gpu.graphs.ops import V1_CONTROL_FLOW
-from tpu2gpu.graphs.passes.training_ops import depends_on_inputs
+from tpu2gpu.graphs.passes.training.training_ops import depends_on_inputs
 from tpu2gpu.tensorbundle import format
 
 # Results above this size are kept only where they are no larger than what they were made of.

@@ -1,300 +1,217 @@
-"""Brings a training graph to the form for serving, on protos alone."""
+"""Bring a training graph to the form for serving, as a serving model, on protos alone."""
 
 from __future__ import annotations
 
-import re
+import copy
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import GraphError, SignatureError
-from tpu2gpu.graphs.functions.training_inlining import LOOP_CARRIED, TrainingInliner
-from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
-from tpu2gpu.graphs.ops import TPU_OPS
-from tpu2gpu.graphs.passes.batch_norm_inference import freeze_batch_norms
-from tpu2gpu.graphs.passes.fold_training_phase import fold_phases
-from tpu2gpu.graphs.passes.remove_dropout import remove_dropouts
-from tpu2gpu.graphs.passes.remove_training_loops import unwrap
-from tpu2gpu.graphs.passes.rewriter import TrainingGraph
-from tpu2gpu.graphs.passes.training_ops import training_form
+from tpu2gpu.errors import SignatureError, UnsupportedError
+from tpu2gpu.graphs.formats.saved_model import INIT_SIGNATURE
+from tpu2gpu.graphs.functions.training_inlining import TrainingInliner
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, map_tensors, tensor_names
+from tpu2gpu.graphs.nodes import OpDefs, split_tensor
+from tpu2gpu.graphs.passes.base import Changes, Pass, Sequential
+from tpu2gpu.graphs.passes.extra_passes import load_passes
+from tpu2gpu.graphs.passes.training.batch_norm_inference import BatchNormInference
+from tpu2gpu.graphs.passes.training.choose_outputs import choose_outputs
+from tpu2gpu.graphs.passes.training.fold_training_phase import FoldTrainingPhase
+from tpu2gpu.graphs.passes.training.prune_to_serving import PruneToServing
+from tpu2gpu.graphs.passes.training.remove_dropout import RemoveDropout
+from tpu2gpu.graphs.passes.training.remove_training_loops import RemoveTrainingLoops
+from tpu2gpu.graphs.passes.training.replace_infeeds import Input, ReplaceInfeeds, add_input, cut
+from tpu2gpu.graphs.passes.training.rewriter import Rewriter
+from tpu2gpu.graphs.passes.training.training_ops import check_serving
+from tpu2gpu.graphs.variables import find_variables
 from tpu2gpu.options import did_you_mean
 
-Shape = tuple[int | None, ...]
+_PREDICT = "tensorflow/serving/predict"
 
-# What brings examples into a graph, and the attributes that tell their types and shapes.
-FEEDS = {
-    "InfeedDequeue": ("dtype", "shape"),
-    "InfeedDequeueTuple": ("dtypes", "shapes"),
-    "IteratorGetNext": ("output_types", "output_shapes"),
-    "IteratorGetNextSync": ("output_types", "output_shapes"),
-    "Placeholder": ("dtype", "shape"),
-    "PlaceholderWithDefault": ("dtype", "shape"),
-    "PlaceholderV2": ("dtype", "shape"),
-}
-_BYPASSED = {"CheckNumerics", "PreventGradient", "StopGradient", "EnsureShape", "Snapshot"}
-_LOSSES = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
-_LOGISTIC = re.compile(r"(.*/)?logistic_loss(_\d+)?/GreaterEqual")
-_REGRESSION = re.compile(
-    r"(.*/)?(mean_squared_error(_\d+)?|loss/\w+_loss)/SquaredDifference|(.*/)?(absolute_difference|huber_loss)(_\d+)?/Sub"
+# The order is that of what they require: loops hide the updates that batch norms are found by, and phases the dropouts.
+PASSES: tuple[Pass, ...] = (
+    RemoveTrainingLoops(),
+    FoldTrainingPhase(),
+    BatchNormInference(),
+    RemoveDropout(),
+    ReplaceInfeeds(),
+    PruneToServing(),
 )
-# What an Estimator's model_fn makes of its logits, and what its signatures call that.
-_PREDICTIONS = {"Softmax": "probabilities", "Sigmoid": "probabilities", "ArgMax": "classes"}
-_LIKELY = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopKV2", "CombinedNonMaxSuppression")
 
 
 @attrs.frozen
-class Input:
-    """An input that a model is to have.
+class Served:
+    """A model that was brought to the form for serving.
 
     Attributes:
-        name: What its signature calls it.
-        tensor: The tensor of the training graph that it takes the place of.
-        dtype: DataType number; 0 for that of the tensor.
-        shape: Sizes, None for unknown ones; None for that of the tensor.
+        model: The model; its variables are not there until they are found in a checkpoint.
+        changes: What its graph went through.
+        batch: Examples in each step of training on one core, where the inputs tell.
     """
 
-    name: str
-    tensor: str
-    dtype: int = 0
-    shape: Shape | None = None
+    model: ServingModel
+    changes: Changes
+    batch: int | None
 
 
-@attrs.define
-class InferenceGraph:
-    """A graph for serving.
-
-    Attributes:
-        nodes: NodeDefs by name.
-        functions: Bodies of control flow.
-        inputs: For each input its placeholder's node, type and shape (None: of unknown rank).
-        outputs: For each output its tensor.
-        done: What was changed: kinds of change, and the nodes.
-        batch: Examples that one core takes in each step of training, where the inputs tell.
-    """
-
-    nodes: dict[str, Any]
-    functions: dict[str, Any]
-    inputs: dict[str, tuple[str, int, Shape | None]]
-    outputs: dict[str, str]
-    done: dict[str, list[str]]
-    batch: int | None = None
-
-
-def to_inference(graph: Any, ops: OpDefs, inputs: Iterable[Input], outputs: Mapping[str, str]) -> InferenceGraph:
-    """Brings a training graph to the form for serving.
-
-    Training loops and the TPU's wrapping are taken away, batch norms read their moving statistics, dropouts are
-    gone, training-phase placeholders say inference, infeeds become placeholders, and only what the outputs need stays.
+def to_inference(
+    meta: Any,
+    inputs: Iterable[Input] = (),
+    outputs: Mapping[str, str] | None = None,
+    *,
+    keep_signatures: bool = False,
+    passes: Iterable[Pass] = PASSES,
+) -> Served:
+    """Bring a training graph to the form for serving.
 
     Args:
-        graph: A GraphDef; its nodes are changed.
-        ops: Definitions of its ops.
+        meta: A MetaGraphDef; its nodes are changed.
         inputs: Tensors to cut at; what else feeds the outputs becomes an input by itself.
         outputs: Tensors by name; when there are none, the logits before the loss.
+        keep_signatures: Take inputs and outputs of its signatures; the others go unless it has none.
+        passes: What to do, in this order.
 
     Raises:
         SignatureError: A named tensor is not there, outputs cannot be told, or nothing feeds them.
         GraphError: Something on the way to the outputs cannot serve; all such nodes are listed.
+        UnsupportedError: There are tables beside the training graph.
     """
-    inliner = TrainingInliner(graph, ops)
+    model = _flat_model(meta, inputs, outputs or {}, _serving_signatures(meta) if keep_signatures else {})
+    changes = Sequential(passes, check_serving).run(model)
+    if INIT_SIGNATURE in meta.signature_def and any("Table" in node.op for node in model.nodes.values()):
+        raise UnsupportedError("tables beside a training graph are not imported", hint="export a signature for serving")
+    return Served(model, changes, _batch(model))
+
+
+def serve_meta_graph(
+    meta: Any,
+    prefix: str | os.PathLike[str],
+    inputs: Iterable[Input] = (),
+    outputs: Mapping[str, str] | None = None,
+    *,
+    passes: Iterable[Pass] = PASSES,
+) -> Served:
+    """Bring a MetaGraphDef and its checkpoint to the form for serving, signatures kept unless others are given.
+
+    Args:
+        meta: The MetaGraphDef.
+        prefix: The checkpoint of its variables.
+        inputs: Tensors to cut at.
+        outputs: Tensors by name.
+        passes: What to do, in this order.
+
+    Raises:
+        GraphError: Something on the way to the outputs cannot serve, or the checkpoint does not fit.
+        SignatureError: A named tensor is not there.
+        UnsupportedError: There are tables beside the training graph.
+        CheckpointError: The checkpoint is damaged.
+    """
+    inputs = list(inputs)
+    served = to_inference(copy.deepcopy(meta), inputs, outputs, keep_signatures=not (inputs or outputs), passes=passes)
+    find_variables(served.model, meta, prefix)
+    served.model.prune()
+    return served
+
+
+def with_extra(specs: Iterable[str]) -> tuple[Pass, ...]:
+    """Return the passes with those of the user behind them, which are named by `MODULE:CLASS`.
+
+    Raises:
+        UsageError: One cannot be loaded.
+    """
+    return (*PASSES, *load_passes(specs))
+
+
+def run_extra(model: ServingModel, specs: Iterable[str]) -> Changes:
+    """Run passes of the user on a model that serves already, and check that it still does.
+
+    Raises:
+        UsageError: One cannot be loaded.
+        GraphError: A pass failed, or left what cannot serve.
+    """
+    passes = load_passes(specs)
+    return Sequential(passes, check_serving).run(model) if passes else {}
+
+
+def _serving_signatures(meta: Any) -> dict[str, Any]:
+    return {
+        name: signature
+        for name, signature in sorted(meta.signature_def.items())
+        if not name.startswith("__saved_model_") and signature.outputs
+    }
+
+
+def _flat_model(
+    meta: Any, inputs: Iterable[Input], outputs: Mapping[str, str], signatures: Mapping[str, Any]
+) -> ServingModel:
+    """Make a model of a whole training graph, updates of variables and all, cut at its inputs."""
+    ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
+    functions = {function.signature.name: function for function in meta.graph_def.library.function}
+    inliner = TrainingInliner({node.name: node for node in meta.graph_def.node}, functions, ops)
     inliner.inline_all()
-    training = TrainingGraph(inliner.nodes, inliner.functions, ops)
-    ends = {name: _existing(training, inliner, tensor) for name, tensor in outputs.items()} or _logits(training)
-    placeholders: dict[str, tuple[str, int, Shape | None]] = {}
-    chosen = list(inputs)
-    for given in chosen:
-        tensor = _existing(training, inliner, given.tensor)
-        _cut(training, attrs.evolve(given, tensor=tensor), placeholders)
-    unwrap(training, ends.values())
-    fold_phases(training, inliner, [placeholder for placeholder, _, _ in placeholders.values()])
-    freeze_batch_norms(training)
-    remove_dropouts(training, ends.values())
-    for node in list(training.upward(ends.values())):
-        if node.op in _BYPASSED:
-            training.replace(node.name, node.input[0])
-    _cut_feeds(training, ends, placeholders)
-    final = {name: join_tensor(training.at(tensor)[0].name, training.at(tensor)[1]) for name, tensor in ends.items()}
-    nodes = training.settle(final.values())
-    _check(nodes, placeholders)
-    sizes = {shape[0] for _, _, shape in placeholders.values() if shape and shape[0]}
-    return InferenceGraph(
-        nodes, training.functions, placeholders, final, training.done, sizes.pop() if len(sizes) == 1 else None
+    model = ServingModel(
+        nodes=inliner.nodes,
+        functions=functions,
+        signatures={name: copy.deepcopy(signature) for name, signature in signatures.items()},
+        variables={},
+        ops=ops,
+        bundle=None,
+        init_node="",
+        assets=[],
+        versions=meta.graph_def.versions,
+        tensorflow_version=meta.meta_info_def.tensorflow_version,
     )
 
+    def current(tensor: str) -> str:
+        found = inliner.current(tensor)
+        name = split_tensor(found)[0]
+        if name not in model.nodes:
+            near = did_you_mean(name, model.nodes) if len(model.nodes) < 50_000 else ""
+            raise SignatureError(f"the graph has no tensor {tensor!r}", hint=near)
+        return found
 
-def _existing(graph: TrainingGraph, inliner: TrainingInliner, tensor: str) -> str:
-    current = inliner.current(tensor)
-    name = split_tensor(current)[0]
-    if name not in graph.nodes:
-        near = did_you_mean(name, graph.nodes) if len(graph.nodes) < 50_000 else ""
-        raise SignatureError(f"the graph has no tensor {tensor!r}", hint=near)
-    return current
-
-
-def _logits(graph: TrainingGraph) -> dict[str, str]:
-    """What goes into the loss, when there is one loss, and what is predicted from it."""
-    found: dict[str, str] = {}
-    for node in graph.nodes.values():
-        if not _is_loss(node):
-            continue
-        source, index = graph.through(node.input[0], {"Identity", "StopGradient"})
-        while _belongs_to_loss(source, node):
-            source, index = graph.through(source.input[0], {"Identity", "StopGradient"})
-        found.setdefault(join_tensor(source.name, index), node.name)
-    if len(found) == 1:
-        [(tensor, loss)] = found.items()
-        return {"predictions" if _REGRESSION.fullmatch(loss) else "logits": tensor, **_predictions(graph, tensor)}
-    if found:
-        raise SignatureError(
-            f"the graph has {len(found)} losses, so its outputs cannot be told",
-            details=[f"{tensor}: goes into {loss}" for tensor, loss in found.items()],
-            hint="choose with --output NAME=TENSOR",
-        )
-    likely = candidate_outputs(graph.nodes.values())
-    raise SignatureError(
-        "the graph has no loss that is known, so its outputs cannot be told",
-        details=likely[:20],
-        hint="name them with --output NAME=TENSOR" + ("; these are likely" if likely else ""),
-    )
+    with Rewriter(model) as graph:
+        for signature in model.signatures.values():
+            for info in [*signature.inputs.values(), *signature.outputs.values()]:
+                map_tensors(info, lambda tensor: "{}:{}".format(*split_tensor(current(tensor))))
+        _cut_signatures(graph)
+        if not model.signatures:
+            ends = {name: current(tensor) for name, tensor in outputs.items()} or choose_outputs(graph)
+            model.signatures[DEFAULT_SIGNATURE] = signature = _signature(ends)
+            for given in inputs:
+                placeholder = cut(graph, attrs.evolve(given, tensor=current(given.tensor)))
+                add_input(signature, given.name, placeholder)
+    return model
 
 
-def _predictions(graph: TrainingGraph, logits: str) -> dict[str, str]:
-    """Probabilities and classes that the graph makes of the logits, where it does so in one way only."""
-    found: dict[str, dict[tuple[str, str], str]] = {}
-    for node in graph.nodes.values():
-        if node.op not in _PREDICTIONS or node.name.startswith("gradients"):
-            continue
-        source, index = graph.through(node.input[0], {"Identity", "StopGradient", "Cast"})
-        if join_tensor(source.name, index) == logits:
-            way = (node.op, str(graph.constant(node.input[1])) if node.op == "ArgMax" else "")
-            found.setdefault(_PREDICTIONS[node.op], {}).setdefault(way, node.name)
-    return {name: next(iter(ways.values())) for name, ways in found.items() if len(ways) == 1}
+def _cut_signatures(graph: Rewriter) -> None:
+    """Put placeholders in the place of the tensors that signatures take."""
+    placeholders: dict[str, str] = {}
+    for signature in graph.model.signatures.values():
+        for info in signature.inputs.values():
+            dtype = info.dtype if info.WhichOneof("encoding") == "name" else 0
+            for tensor in tensor_names(info):
+                if tensor not in placeholders:
+                    name, index = split_tensor(tensor)
+                    wanted = name if index == 0 else f"{name}_{index}"
+                    placeholders[tensor] = cut(graph, Input(wanted, tensor, dtype)).name
+            map_tensors(info, lambda tensor: f"{placeholders[tensor]}:0")
 
 
-def _belongs_to_loss(node: Any, loss: Any) -> bool:
-    """Whether a node only lays out a loss's input as the loss wants it: a Reshape in its scope."""
-    scope = node.name.rpartition("/")[0]
-    own = node.name.startswith(f"{loss.name.removesuffix('/GreaterEqual')}/")
-    return node.op == "Reshape" and (own or ("loss" in scope.lower() and loss.name.startswith(f"{scope}/")))
+def _signature(outputs: Mapping[str, str]) -> Any:
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    signature = meta_graph_pb2.SignatureDef(method_name=_PREDICT)
+    for name, tensor in outputs.items():
+        signature.outputs[name].name = "{}:{}".format(*split_tensor(tensor))
+        signature.outputs[name].tensor_shape.unknown_rank = True
+    return signature
 
 
-def candidate_outputs(nodes: Iterable[Any]) -> list[str]:
-    """Tensors that could be a model's outputs: what goes into losses, and what looks like predictions."""
-    nodes = list(nodes)
-    by_name = {node.name: node for node in nodes}
-    candidates: dict[str, str] = {}
-    for node in nodes:
-        if _is_loss(node):
-            tensor = node.input[0]
-            while (source := by_name.get(split_tensor(tensor)[0])) is not None and _belongs_to_loss(source, node):
-                tensor = source.input[0]
-            candidates[tensor] = f"goes into {node.name}"
-        elif node.op in _LIKELY and not node.name.startswith("gradients"):
-            candidates[node.name] = node.op
-    return [f"{tensor} ({why})" for tensor, why in candidates.items()]
-
-
-def _is_loss(node: Any) -> bool:
-    known = node.op in _LOSSES or _LOGISTIC.fullmatch(node.name) or _REGRESSION.fullmatch(node.name)
-    return bool(known and node.input and not node.name.startswith("gradients"))
-
-
-def _cut_feeds(
-    graph: TrainingGraph, ends: Mapping[str, str], placeholders: dict[str, tuple[str, int, Shape | None]]
-) -> None:
-    """Make inputs of everything that still feeds the outputs."""
-    made = {placeholder for placeholder, _, _ in placeholders.values()}
-    references = [*ends.values(), *(it for node in graph.upward(ends.values()) for it in graph.inputs(node))]
-    taken: dict[str, Input] = {}
-    for reference in references:
-        source, index = graph.at(reference)
-        if source.op in FEEDS and source.name not in made and not _is_setting(source):
-            tensor = join_tensor(source.name, index)
-            taken[tensor] = Input(source.name if source.op.startswith("Placeholder") else "", tensor)
-    unnamed = sorted((tensor for tensor, given in taken.items() if not given.name), key=split_tensor)
-    for number, tensor in enumerate(unnamed):
-        name = "features" if len(unnamed) == 1 else f"features_{number}"
-        taken[tensor] = attrs.evolve(taken[tensor], name=name)
-    for given in taken.values():
-        _cut(graph, given, placeholders)
-    if not placeholders:
-        raise SignatureError(
-            "no infeed, iterator or placeholder feeds the outputs", hint="cut with --input NAME=TENSOR:DTYPE:SHAPE"
-        )
-
-
-def _is_setting(node: Any) -> bool:
-    """Whether a placeholder is a number with a default, which then holds."""
-    shape = node.attr["shape"].shape
-    return bool(node.op == "PlaceholderWithDefault" and not shape.dim and not shape.unknown_rank)
-
-
-def _cut(graph: TrainingGraph, given: Input, placeholders: dict[str, tuple[str, int, Shape | None]]) -> None:
-    """Put a placeholder in a tensor's place."""
-    if given.name in placeholders:
-        raise SignatureError(f"two inputs are called {given.name!r}", hint="name them with --input NAME=TENSOR")
-    node, index = graph.nodes[split_tensor(given.tensor)[0]], split_tensor(given.tensor)[1]
-    dtype, shape = _type_and_shape(graph, node, index)
-    dtype, shape = given.dtype or dtype, given.shape if given.shape is not None else shape
-    if not dtype:
-        raise SignatureError(
-            f"input {given.name!r}: the type of {given.tensor} is unknown",
-            hint=f"give it: --input {given.name}={given.tensor}:DTYPE:SHAPE",
-        )
-    if node.op == "Placeholder" and node.name == given.name:
-        placeholder = node
-    else:
-        placeholder = graph.add(given.name, "Placeholder", dtype=dtype)
-        graph.replace(given.tensor, placeholder.name)
-    placeholder.attr["dtype"].type = dtype
-    set_shape(placeholder, shape)
-    placeholders[given.name] = (placeholder.name, dtype, shape)
-
-
-def set_shape(placeholder: Any, shape: Shape | None) -> None:
-    """Give a placeholder a shape; None for one of unknown rank."""
-    attribute = placeholder.attr["shape"].shape
-    attribute.Clear()
-    attribute.unknown_rank = shape is None
-    for size in shape or ():
-        attribute.dim.add(size=-1 if size is None else size)
-
-
-def _type_and_shape(graph: TrainingGraph, node: Any, index: int) -> tuple[int, Shape | None]:
-    slots = graph.ops.outputs(node)
-    dtype = slots[index].type_of(node) if slots and index < len(slots) else 0
-    shapes: list[Any] = []
-    if node.op in FEEDS:
-        types, attribute = FEEDS[node.op]
-        listed = list(node.attr[types].list.type)
-        dtype = dtype or (listed[index] if index < len(listed) else int(node.attr[types].type))
-        shapes = list(node.attr[attribute].list.shape) or [node.attr[attribute].shape]
-    elif "_output_shapes" in node.attr:
-        shapes = list(node.attr["_output_shapes"].list.shape)
-    if index >= len(shapes) or shapes[index].unknown_rank:
-        return dtype, None
-    return dtype, tuple(dim.size if dim.size >= 0 else None for dim in shapes[index].dim)
-
-
-def _check(nodes: Mapping[str, Any], placeholders: Mapping[str, Any]) -> None:
-    """Check that nothing is left that cannot serve."""
-    found = []
-    for node in nodes.values():
-        if node.op == LOOP_CARRIED:
-            found.append(f"{node.name.removesuffix('/carried')}: a value that each round of training changes")
-        elif re.fullmatch(r"_?Xla(Send|Recv|Host).*", node.op):
-            found.append(f"{node.name} ({node.op}): computed outside of the TPU")
-        elif TPU_OPS.fullmatch(node.op):
-            found.append(f"{node.name} ({node.op}): an op of the TPU")
-    alive = {name: node for name, node in nodes.items() if not name.startswith("gradients")}
-    found += [
-        f"{finding}, and no variable is updated from its statistics" if "batch norm" in finding else finding
-        for finding in training_form(alive)
-    ]
-    if found:
-        raise GraphError(
-            "nodes on the way to the outputs cannot serve",
-            details=found,
-            hint="cut before them with --input, or choose other outputs with --output",
-        )
+def _batch(model: ServingModel) -> int | None:
+    """Return the first size of all inputs that have one, None where there is none, or several."""
+    shapes = [model.nodes[split_tensor(tensor)[0]].attr["shape"].shape for tensor in model.input_tensors()]
+    sizes = {shape.dim[0].size for shape in shapes if shape.dim and shape.dim[0].size > 0}
+    return sizes.pop() if len(sizes) == 1 else None

@@ -1,4 +1,4 @@
-"""Takes away the training loop around a network: old-style loops (Enter, Merge, Switch, Exit) and the TPU's wrapping.
+"""Remove the training loop around a network: old-style loops (Enter, Merge, Switch, Exit) and the TPU's wrapping.
 
 Loops of the network itself stay as they are. Source: TensorFlow's white paper "Implementation of Control Flow", 2017.
 """
@@ -9,13 +9,15 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tpu2gpu.graphs.edit import set_inputs
+from tpu2gpu.graphs.functions.calls import called_function
 from tpu2gpu.graphs.functions.training_inlining import LOOP_CARRIED
+from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, producer, split_tensor
-from tpu2gpu.graphs.passes.rewriter import TrainingGraph
+from tpu2gpu.graphs.ops import ENTERS, EXITS, NEXT_ITERATIONS
+from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.passes.training.rewriter import Rewriter
 
-_ENTERS = ("Enter", "RefEnter")
-_EXITS = ("Exit", "RefExit")
-_BACK = ("NextIteration", "RefNextIteration")
 # Each core gets one part of what goes in, and computes the same.
 _WRAPPERS = ("TPUReplicatedInput", "TPUReplicatedOutput", "TPUPartitionedInput", "TPUPartitionedOutput")
 
@@ -23,42 +25,58 @@ Frame = tuple[str, ...]
 
 
 def frames_of(needed: Mapping[str, Any]) -> dict[str, Frame]:
-    """For each of some nodes that is in a loop: the loops around it, outermost first."""
-    followers: dict[str, list[str]] = {}
+    """Return the loops around each node that is in one, outermost first."""
+    consumers: dict[str, list[str]] = {}
     for node in needed.values():
         for reference in node.input:
-            followers.setdefault(producer(reference), []).append(node.name)
+            consumers.setdefault(producer(reference), []).append(node.name)
     frames: dict[str, Frame] = {}
-    waiting: deque[tuple[str, Frame]] = deque((name, ()) for name, node in needed.items() if node.op in _ENTERS)
+    waiting: deque[tuple[str, Frame]] = deque((name, ()) for name, node in needed.items() if node.op in ENTERS)
     while waiting:
         name, outer = waiting.popleft()
         node = needed[name]
         frame = outer
-        if node.op in _ENTERS:
+        if node.op in ENTERS:
             frame = (*outer, node.attr["frame_name"].s.decode())
         if len(frames.get(name, ())) >= len(frame):
             continue
         frames[name] = frame
-        passed = frame[:-1] if node.op in _EXITS else frame
+        passed = frame[:-1] if node.op in EXITS else frame
         if passed:
-            waiting.extend((follower, passed) for follower in followers.get(name, ()) if node.op not in _BACK)
+            waiting.extend((consumer, passed) for consumer in consumers.get(name, ()) if node.op not in NEXT_ITERATIONS)
     return frames
 
 
-def unwrap(graph: TrainingGraph, tensors: Iterable[str]) -> None:
-    """Leads tensors past the training loops that the outputs lie in, and past the TPU's wrapping.
+class RemoveTrainingLoops(Pass):
+    """Remove the training loops that the outputs lie in, and the TPU's wrapping.
 
-    Args:
-        graph: The graph.
-        tensors: The outputs.
+    Calls must be inlined. The changes are `tpu_wrappers`, nodes, and `training_loops`, the names of frames.
     """
-    tensors = list(tensors)
+
+    def requires(self, model: ServingModel) -> Iterable[str]:
+        """List calls that are not inlined."""
+        calls = [node for node in model.nodes.values() if called_function(node) in model.functions]
+        return [f"{node.name} ({node.op}): calls a function that is not inlined" for node in calls]
+
+    def run(self, model: ServingModel) -> Changes:
+        """Make consumers take what went into a loop or a wrapper in place of what came out."""
+        with Rewriter(model) as graph:
+            return _unwrap(graph)
+
+    def summary(self, changes: Changes) -> list[str]:
+        """Tell that there was a training loop."""
+        return ["leaves the training loop"] if "training_loops" in changes else []
+
+
+def _unwrap(graph: Rewriter) -> Changes:
+    tensors = graph.outputs()
     needed = _needed(graph, tensors)
     frames = frames_of(needed)
     training = {frame for tensor in tensors for frame in frames.get(split_tensor(tensor)[0], ())}
+    changes: dict[str, list[str]] = {}
     for node in needed.values():
         if node.op in _WRAPPERS:
-            graph.note("tpu_wrappers", node.name)
+            changes.setdefault("tpu_wrappers", []).append(node.name)
             for index in range(max(1, node.attr["num_replicas"].i)):
                 graph.replace(f"{node.name}:{index}", data_inputs(node)[0])
             continue
@@ -66,38 +84,38 @@ def unwrap(graph: TrainingGraph, tensors: Iterable[str]) -> None:
         if frame and frame[-1] not in training:
             continue  # a loop of the network: what ties its constants to it stays
         inputs = data_inputs(node)
-        del node.input[:]
-        node.input.extend(inputs)
+        set_inputs(node, inputs)
         if not frame:
             continue
-        if node.op in (*_ENTERS, *_EXITS, *_BACK):
+        if node.op in (*ENTERS, *EXITS, *NEXT_ITERATIONS):
             graph.replace(node.name, node.input[0])
         elif node.op == "Switch" and graph.nodes[producer(node.input[1])].op == "LoopCond":
             graph.replace(node.name, node.input[0])
             graph.replace(f"{node.name}:1", node.input[0])
-        elif node.op == "Merge" and any(graph.nodes[producer(it)].op in _BACK for it in node.input):
+        elif node.op == "Merge" and any(graph.nodes[producer(it)].op in NEXT_ITERATIONS for it in node.input):
             _enter(graph, node.name)
     if training:
-        graph.note("training_loops", ", ".join(sorted(training)))
+        changes["training_loops"] = [", ".join(sorted(training))]
+    return changes
 
 
-def _needed(graph: TrainingGraph, tensors: Iterable[str]) -> dict[str, Any]:
-    """The nodes that tensors need, by control dependencies too."""
+def _needed(graph: Rewriter, tensors: Iterable[str]) -> dict[str, Any]:
+    """Return the nodes that tensors need, by control dependencies too."""
     needed: dict[str, Any] = {}
     waiting = [graph.node(tensor).name for tensor in tensors]
     while waiting:
         name = waiting.pop()
         if name not in needed and name in graph.nodes:
             needed[name] = graph.nodes[name]
-            waiting += [graph.at(it)[0].name for it in data_inputs(needed[name])]
+            waiting += [graph.resolve(it)[0].name for it in data_inputs(needed[name])]
             waiting += [it[1:] for it in needed[name].input if is_control(it)]
     return needed
 
 
-def _enter(graph: TrainingGraph, merge: str) -> None:
-    """A value that no round changes is the one that went in; another one is marked."""
+def _enter(graph: Rewriter, merge: str) -> None:
+    """Replace a loop's value that no round changes by the one that went in; mark any other."""
     node = graph.nodes[merge]
-    back = next(it for it in node.input if graph.nodes[producer(it)].op in _BACK)
+    back = next(it for it in node.input if graph.nodes[producer(it)].op in NEXT_ITERATIONS)
     start = next(it for it in node.input if it != back)
     source = graph.nodes[producer(back)]
     while source.op in ("NextIteration", "RefNextIteration", "Identity", "Switch") and source.input:

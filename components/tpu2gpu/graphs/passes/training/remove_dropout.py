@@ -1,4 +1,4 @@
-"""Removes dropout in all the forms that TensorFlow has produced: the mask, and the scale that makes up for it.
+"""Remove dropout in all the forms that TensorFlow has produced: the mask, and the scale that makes up for it.
 
     TF 1.0-1.12      x / keep * floor(random + keep)
     TF 1.13-1.15     x * (1 / (1 - rate)) * cast(random >= rate)       both products must go
@@ -12,29 +12,51 @@ from collections.abc import Iterable
 from typing import Any
 
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.edit import Consumers
+from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs
-from tpu2gpu.graphs.ops import RANDOM
-from tpu2gpu.graphs.passes.rewriter import PASSES, TrainingGraph
+from tpu2gpu.graphs.ops import ADDS, COMPARISONS, DIVISIONS, PASSTHROUGH, RANDOM
+from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.passes.training.fold_training_phase import training_phases
+from tpu2gpu.graphs.passes.training.rewriter import Rewriter
 
-_COMPARES = ("GreaterEqual", "Greater", "Less", "LessEqual")
-_MASKS = ("Floor", "Cast", *_COMPARES, "LogicalNot")
+_MASKS = ("Floor", "Cast", *COMPARISONS, "LogicalNot")
+_PRODUCTS = ("Mul", *DIVISIONS)
 # bfloat16 keeps 8 bits of a rate and of its scale.
 _ROUNDING = 0.02
 
 
-def remove_dropouts(graph: TrainingGraph, outputs: Iterable[str]) -> None:
-    """Leads tensors past every dropout.
+class RemoveDropout(Pass):
+    """Remove every dropout on the way to the outputs; the change is `dropouts`, their last nodes.
 
-    Args:
-        graph: The graph, changed in place.
-        outputs: Where the network ends; what lies behind (gradients have masks too) is not looked at.
-
-    Raises:
-        GraphError: A random mask has no scale, or one that does not make up for it; all are listed.
+    What lies behind the outputs is not looked at: gradients have masks too.
     """
-    odd = []
-    followers: dict[str, list[tuple[Any, int]]] = {}
-    for node in list(graph.upward(outputs)):
+
+    def requires(self, model: ServingModel) -> Iterable[str]:
+        """List placeholders that still tell training from inference: masks hang on them."""
+        graph = Rewriter(model)
+        alive = {node.name for node in graph.ancestors(graph.outputs())}
+        return [f"{name}: not folded" for name in training_phases(model) if name in alive]
+
+    def run(self, model: ServingModel) -> Changes:
+        """Make consumers of a dropout take its input.
+
+        Raises:
+            GraphError: A random mask has no scale, or one that does not make up for it; all are listed.
+        """
+        with Rewriter(model) as graph:
+            removed = _bypass(graph)
+        return {"dropouts": removed} if removed else {}
+
+    def summary(self, changes: Changes) -> list[str]:
+        """Tell how many dropouts there were."""
+        return [f"removes {len(changes['dropouts'])} dropouts"] if "dropouts" in changes else []
+
+
+def _bypass(graph: Rewriter) -> list[str]:
+    odd, removed = [], []
+    consumers: Consumers = {}
+    for node in list(graph.ancestors(graph.outputs())):
         split = _mask_and_value(graph, node)
         if split is None:
             continue
@@ -43,42 +65,46 @@ def remove_dropouts(graph: TrainingGraph, outputs: Iterable[str]) -> None:
         source, scale = _unscale(graph, value)
         end = node.name
         if scale is None:  # the scale may come after the mask
-            followers = followers or graph.followers()
-            takers = [taker for taker, _ in followers.get(node.name, ()) if taker.op in ("Mul", "RealDiv", "Div")]
-            for taker in takers:
-                after, scale_after = _unscale(graph, taker.name)
+            consumers = consumers or graph.consumers()
+            for consumer, _ in consumers.get(node.name, ()):
+                after, scale_after = _unscale(graph, consumer.name) if consumer.op in _PRODUCTS else ("", None)
                 if scale_after is not None and graph.node(after).name == node.name:
-                    end, scale = taker.name, scale_after
+                    end, scale = consumer.name, scale_after
         if scale is None and keep not in (None, 1.0):
             odd.append(f"{node.name}: the mask keeps {keep:g} of the values, and nothing scales them")
         elif scale is not None and keep is not None and abs(scale * keep - 1) > _ROUNDING:
             odd.append(f"{node.name}: the mask keeps {keep:g} of the values, and they are scaled by {scale:g}")
         else:
             graph.replace(end, source)
-            graph.note("dropouts", node.name)
+            removed.append(node.name)
     if odd:
         raise GraphError(
             "random masks that are no dropout", details=odd, hint="give the output of a network built for inference"
         )
+    return removed
 
 
-def _mask_and_value(graph: TrainingGraph, node: Any) -> tuple[str, str] | None:
-    """The mask of a dropout's last op and what it is laid on, None for any other node."""
+def _mask_and_value(graph: Rewriter, node: Any) -> tuple[str, str] | None:
+    """Return the mask of a dropout's last op and what it is laid on, None for any other node."""
     if node.op == "Mul":
         first, second = graph.inputs(node)
         for mask, value in ((second, first), (first, second)):
-            if graph.through(mask)[0].op in ("Floor", "Cast", *_COMPARES) and _is_random(graph, mask):
+            if graph.skip_passthrough(mask)[0].op in ("Floor", "Cast", *COMPARISONS) and _is_random(graph, mask):
                 return mask, value
     if node.op in ("Select", "SelectV2"):
         condition, value, other = graph.inputs(node)
-        if graph.through(condition)[0].op in _MASKS and _is_random(graph, condition) and _is_zero(graph, other):
+        if (
+            graph.skip_passthrough(condition)[0].op in _MASKS
+            and _is_random(graph, condition)
+            and _is_zero(graph, other)
+        ):
             return condition, value
     return None
 
 
-def _is_random(graph: TrainingGraph, mask: str) -> bool:
-    """Whether random numbers reach a mask by the arithmetic that dropout uses."""
-    between = {*PASSES, *_MASKS, "Add", "AddV2", "Sub", "Mul"}
+def _is_random(graph: Rewriter, mask: str) -> bool:
+    """Tell whether random numbers reach a mask by the arithmetic that dropout uses."""
+    between = {*PASSTHROUGH, *_MASKS, *ADDS, "Sub", "Mul"}
     waiting, seen = [mask], set()
     while waiting:
         node = graph.node(waiting.pop())
@@ -90,8 +116,8 @@ def _is_random(graph: TrainingGraph, mask: str) -> bool:
     return False
 
 
-def _is_zero(graph: TrainingGraph, reference: str) -> bool:
-    node, _ = graph.through(reference, {*PASSES, "Cast"})
+def _is_zero(graph: Rewriter, reference: str) -> bool:
+    node, _ = graph.skip_passthrough(reference, {*PASSTHROUGH, "Cast"})
     if node.op == "ZerosLike":
         return True
     if node.op in ("Fill", "BroadcastTo"):
@@ -100,19 +126,19 @@ def _is_zero(graph: TrainingGraph, reference: str) -> bool:
     return value is not None and not value.any()
 
 
-def _keep_probability(graph: TrainingGraph, mask: str) -> float | None:
-    """The share of values that a mask keeps, None where constants do not tell."""
-    node, _ = graph.through(mask, {*PASSES, "Cast"})
+def _keep_probability(graph: Rewriter, mask: str) -> float | None:
+    """Return the share of values that a mask keeps, None where constants do not tell."""
+    node, _ = graph.skip_passthrough(mask, {*PASSTHROUGH, "Cast"})
     if node.op == "LogicalNot":
         kept = _keep_probability(graph, data_inputs(node)[0])
         return None if kept is None else 1 - kept
     if node.op == "Floor":
-        inner, _ = graph.through(data_inputs(node)[0])
-        if inner.op not in ("Add", "AddV2"):
+        inner, _ = graph.skip_passthrough(data_inputs(node)[0])
+        if inner.op not in ADDS:
             return None
         values = [graph.constant(each) for each in data_inputs(inner)]
         return next((float(value) for value in values if value is not None and value.size == 1), None)
-    if node.op not in _COMPARES:
+    if node.op not in COMPARISONS:
         return None
     random_first = _is_random(graph, data_inputs(node)[0])
     bound = graph.constant(data_inputs(node)[1 if random_first else 0])
@@ -122,10 +148,10 @@ def _keep_probability(graph: TrainingGraph, mask: str) -> float | None:
     return 1 - float(bound.item()) if kept_above else float(bound.item())
 
 
-def _unscale(graph: TrainingGraph, reference: str) -> tuple[str, float | None]:
-    """What a tensor is before it is multiplied by a constant scalar, and that scalar, None when there is none."""
-    node, _ = graph.through(reference)
-    if node.op not in ("Mul", "RealDiv", "Div"):
+def _unscale(graph: Rewriter, reference: str) -> tuple[str, float | None]:
+    """Return what a tensor is before it is multiplied by a constant scalar, and that scalar; None for none."""
+    node, _ = graph.skip_passthrough(reference)
+    if node.op not in _PRODUCTS:
         return reference, None
     inputs = graph.inputs(node)
     for value, factor in ((inputs[0], inputs[1]), (inputs[1], inputs[0]))[: 2 if node.op == "Mul" else 1]:

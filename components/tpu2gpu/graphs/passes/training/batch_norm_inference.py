@@ -1,8 +1,8 @@
-"""Brings batch norm to inference form: moving statistics in place of a batch's own, found from what updates them.
+"""Bring batch norm to inference form: moving statistics in place of a batch's own, found from what updates them.
 
 A moving statistic is a variable that training moves towards a batch's statistic T: `v -= (v - T) * c` or
 `v = v * m + T * c`. Where T comes out of a fused batch norm, that op is told to take the variable; anywhere else
-everybody who takes T takes the variable instead.
+all consumers of T take the variable instead.
 """
 
 from __future__ import annotations
@@ -12,26 +12,46 @@ from collections.abc import Iterator
 from typing import Any
 
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
-from tpu2gpu.graphs.ops import FUSED_BATCH_NORMS
-from tpu2gpu.graphs.passes.rewriter import PASSES, REF_VARIABLES, TrainingGraph
+from tpu2gpu.graphs.ops import ADDS, ASSIGNS, DIVISIONS, FUSED_BATCH_NORMS, PASSTHROUGH, REF_VARIABLES
+from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.passes.training.rewriter import Rewriter
 
 _SUBTRACTS = ("AssignSubVariableOp", "AssignSub")
-_ASSIGNS = ("AssignVariableOp", "Assign")
-_SCALES = frozenset({"Mul", "RealDiv", "Div", "Cast", "CrossReplicaSum", "AddN", "Select", "SelectV2", *PASSES})
+_PASSTHROUGH_OR_CAST = PASSTHROUGH | {"Cast"}
+_SCALES = frozenset({"Mul", *DIVISIONS, "Cast", "CrossReplicaSum", "AddN", "Select", "SelectV2", *PASSTHROUGH})
 _REDUCTIONS = ("Mean", "Sum", "CrossReplicaSum")
-_SUMS = ("Add", "AddV2", "AddN")
+_SUMS = (*ADDS, "AddN")
 
 
-def freeze_batch_norms(graph: TrainingGraph) -> None:
+class BatchNormInference(Pass):
     """Make every batch norm read its moving statistics.
 
-    Args:
-        graph: The graph with all its updates.
-
-    Raises:
-        GraphError: Two variables claim one statistic of a batch.
+    The updates of variables must still be there, and be flat: training loops are gone. The changes are `batch_norms`,
+    fused ones, and `batch_norms_unfused`, the statistics of others.
     """
+
+    def run(self, model: ServingModel) -> Changes:
+        """Replace a batch's statistics by the variables that training moves towards them.
+
+        Raises:
+            GraphError: Two variables claim one statistic of a batch.
+        """
+        with Rewriter(model) as graph:
+            return _use_moving_statistics(graph)
+
+    def summary(self, changes: Changes) -> list[str]:
+        """Tell how many batch norms there were."""
+        words = {
+            "batch_norms": "makes {} batch norms read moving statistics",
+            "batch_norms_unfused": "makes {} statistics of batches moving ones",
+        }
+        return [text.format(len(changes[kind])) for kind, text in words.items() if kind in changes]
+
+
+def _use_moving_statistics(graph: Rewriter) -> Changes:
+    changes: dict[str, list[str]] = {}
     statistics: dict[str, str] = {}
     for variable, tensor in _moving_statistics(graph):
         fused = _fused_origin(graph, tensor)
@@ -45,16 +65,18 @@ def freeze_batch_norms(graph: TrainingGraph) -> None:
         mean, variance = statistics.get(f"{name}:1", ""), statistics.get(f"{name}:2", "")
         if mean and variance:
             _freeze_fused(graph, graph.nodes[name], mean, variance)
+            changes.setdefault("batch_norms", []).append(name)
     for tensor, variable in statistics.items():
         if split_tensor(tensor)[0] not in found:
-            graph.note("batch_norms_unfused", tensor)
+            changes.setdefault("batch_norms_unfused", []).append(tensor)
             graph.replace(tensor, _read(graph, variable))
+    return changes
 
 
-def _moving_statistics(graph: TrainingGraph) -> Iterator[tuple[str, str]]:
-    """Each variable that moves towards a statistic, and that statistic."""
+def _moving_statistics(graph: Rewriter) -> Iterator[tuple[str, str]]:
+    """Find each variable that moves towards a statistic, and that statistic."""
     for node in list(graph.nodes.values()):
-        if node.op not in _SUBTRACTS + _ASSIGNS:
+        if node.op not in _SUBTRACTS + ASSIGNS:
             continue
         variable = graph.variable(data_inputs(node)[0])
         if not variable or variable == graph.variable(data_inputs(node)[1]):
@@ -65,18 +87,20 @@ def _moving_statistics(graph: TrainingGraph) -> Iterator[tuple[str, str]]:
             yield variable, target
 
 
-def _is_statistic(graph: TrainingGraph, tensor: str) -> bool:
-    """Whether a tensor is reduced from others within a few steps."""
-    nodes = itertools.islice(graph.upward([tensor]), 40)
+def _is_statistic(graph: Rewriter, tensor: str) -> bool:
+    """Tell whether a tensor is reduced from others within a few steps."""
+    nodes = itertools.islice(graph.ancestors([tensor]), 40)
     return any(node.op in _REDUCTIONS or FUSED_BATCH_NORMS.fullmatch(node.op) for node in nodes)
 
 
-def _target(graph: TrainingGraph, reference: str, variable: str, *, subtracts: bool) -> str:
-    """What `(v - T) * c` or `v * m + T * c` moves the variable towards, or nothing."""
-    node, _ = graph.through(reference, {*PASSES, "Cast"})
+def _target(graph: Rewriter, reference: str, variable: str, *, subtracts: bool) -> str:
+    """Return what `(v - T) * c` or `v * m + T * c` moves the variable towards, or nothing."""
+    node, _ = graph.skip_passthrough(reference, _PASSTHROUGH_OR_CAST)
     inputs = graph.inputs(node)
-    if node.op in ("Mul", "RealDiv", "Div") and subtracts:
-        factors = [each for each in inputs if graph.through(each, {*PASSES, "Cast"})[0].op in ("Sub", "Mul")]
+    if node.op in ("Mul", *DIVISIONS) and subtracts:
+        factors = [
+            each for each in inputs if graph.skip_passthrough(each, _PASSTHROUGH_OR_CAST)[0].op in ("Sub", "Mul")
+        ]
         return next(filter(None, (_target(graph, each, variable, subtracts=True) for each in factors)), "")
     if node.op == "Sub" and graph.variable(inputs[0]) == variable:
         if subtracts:
@@ -89,15 +113,15 @@ def _target(graph: TrainingGraph, reference: str, variable: str, *, subtracts: b
     return ""
 
 
-def _scaled(graph: TrainingGraph, reference: str, variable: str) -> bool:
-    """Whether a tensor is the variable times a factor."""
-    node, _ = graph.through(reference, {*PASSES, "Cast"})
+def _scaled(graph: Rewriter, reference: str, variable: str) -> bool:
+    """Tell whether a tensor is the variable times a factor."""
+    node, _ = graph.skip_passthrough(reference, _PASSTHROUGH_OR_CAST)
     return node.op == "Mul" and variable in [graph.variable(each) for each in graph.inputs(node)]
 
 
-def _unscaled(graph: TrainingGraph, reference: str) -> str:
-    """The tensor under a factor that is a constant."""
-    node, _ = graph.through(reference, {*PASSES, "Cast"})
+def _unscaled(graph: Rewriter, reference: str) -> str:
+    """Return the tensor under a factor that is a constant."""
+    node, _ = graph.skip_passthrough(reference, _PASSTHROUGH_OR_CAST)
     if node.op == "Mul":
         for value, factor in (graph.inputs(node), graph.inputs(node)[::-1]):
             if graph.constant(factor) is not None:
@@ -105,37 +129,36 @@ def _unscaled(graph: TrainingGraph, reference: str) -> str:
     return reference
 
 
-def _plain(graph: TrainingGraph, reference: str) -> str:
-    """A statistic as those see it who normalise with it: not through ops that only the update has."""
-    node, index = graph.at(reference)
+def _plain(graph: Rewriter, reference: str) -> str:
+    """Return a statistic as those see it who normalise with it: not through ops that only the update has."""
+    node, index = graph.resolve(reference)
     while node.op in ("StopGradient", "Identity") and data_inputs(node):
-        node, index = graph.at(data_inputs(node)[0])
+        node, index = graph.resolve(data_inputs(node)[0])
     return join_tensor(node.name, index)
 
 
-def _fused_origin(graph: TrainingGraph, tensor: str) -> str:
-    """The output of a fused batch norm that a statistic comes from, summed over cores or scaled as it may be."""
-    node, index = graph.at(tensor)
+def _fused_origin(graph: Rewriter, tensor: str) -> str:
+    """Return the output of a fused batch norm that a statistic comes from, summed over cores or scaled."""
+    node, index = graph.resolve(tensor)
     for _ in range(16):
         if FUSED_BATCH_NORMS.fullmatch(node.op):
             return join_tensor(node.name, index) if index in (1, 2) else ""
         if node.op not in _SCALES | {"Squeeze", "Reshape"}:
             return ""
         inputs = [each for each in graph.inputs(node) if graph.constant(each) is None] or graph.inputs(node)
-        node, index = graph.at(inputs[0])
+        node, index = graph.resolve(inputs[0])
     return ""
 
 
-def _freeze_fused(graph: TrainingGraph, node: Any, mean: str, variance: str) -> None:
+def _freeze_fused(graph: Rewriter, node: Any, mean: str, variance: str) -> None:
     node.attr["is_training"].b = False
     if "exponential_avg_factor" in node.attr:
         node.attr["exponential_avg_factor"].f = 1.0
     node.input[3], node.input[4] = _read(graph, mean), _read(graph, variance)
-    graph.note("batch_norms", node.name)
 
 
-def _read(graph: TrainingGraph, variable: str) -> str:
-    """A tensor with a variable's value."""
+def _read(graph: Rewriter, variable: str) -> str:
+    """Return a tensor with a variable's value, read anew where that is needed."""
     node = graph.nodes[variable]
     if node.op in REF_VARIABLES:
         return variable

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tpu2gpu.graphs.passes.training_ops import training_form
+from tpu2gpu.graphs.passes.training.training_ops import training_form
 
 
 def layer_norm(x: Any, tf: Any) -> Any:

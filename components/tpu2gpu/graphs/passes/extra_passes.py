@@ -1,0 +1,89 @@
+"""Load passes that a user adds, as `MODULE:CLASS`, behind a guard that names the pass in every error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from tpu2gpu.errors import GraphError, Tpu2GpuError, UsageError, first_line
+from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.graphs.nodes import producer, split_tensor
+from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.user_code import load_named
+
+
+def load_passes(specs: Iterable[str]) -> tuple[Pass, ...]:
+    """Make the passes that `--extra-pass` names, in the given order.
+
+    Raises:
+        UsageError: One cannot be imported, is no Pass, or cannot be made without arguments.
+    """
+    return tuple(ExtraPass(spec) for spec in specs)
+
+
+class ExtraPass(Pass):
+    """A user's pass; its changes stand under the `MODULE:CLASS` that names it.
+
+    Args:
+        spec: `MODULE:CLASS`; the class is made without arguments.
+
+    Raises:
+        UsageError: It cannot be imported, is no Pass, or cannot be made without arguments.
+    """
+
+    def __init__(self, spec: str) -> None:
+        self._spec = spec
+        flag = f"--extra-pass {spec}"
+        kind = load_named(flag, spec, "MODULE:CLASS")
+        if not (isinstance(kind, type) and issubclass(kind, Pass)):
+            raise UsageError(f"{flag}: not a Pass", hint="derive the class from tpu2gpu.graphs.passes.base.Pass")
+        try:
+            self._pass = kind()
+        except Exception as error:
+            raise UsageError(f"{flag}: cannot be made without arguments ({first_line(error)})") from error
+
+    def requires(self, model: ServingModel) -> Iterable[str]:
+        """List what the pass must not find."""
+        with self._guarded():
+            return [f"{self._spec}: {found}" for found in self._pass.requires(model)]
+
+    def run(self, model: ServingModel) -> Changes:
+        """Run the pass, and check that graph and report are sound after it.
+
+        Raises:
+            GraphError: The pass raised an error, or left a graph or changes that are not sound.
+        """
+        with self._guarded():
+            changes = self._pass.run(model)
+            plain = json.loads(json.dumps(dict(changes)))
+        if broken := _broken_references(model):
+            raise GraphError(f"--extra-pass {self._spec}: leaves tensors that no node makes", details=broken)
+        model.prune()
+        return {self._spec: plain} if plain else {}
+
+    def summary(self, changes: Changes) -> list[str]:
+        """Tell what the pass tells of its changes."""
+        with self._guarded():
+            return list(self._pass.summary(changes[self._spec])) if self._spec in changes else []
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        flag = f"--extra-pass {self._spec}"
+        try:
+            yield
+        except Tpu2GpuError as error:
+            raise type(error)(f"{flag}: {error.message}", details=error.details, hint=error.hint) from error
+        except Exception as error:
+            raise GraphError(f"{flag}: failed with {type(error).__name__} ({first_line(error)})") from error
+
+
+def _broken_references(model: ServingModel) -> list[str]:
+    broken = [
+        f"{node.name}: takes {reference}"
+        for node in model.nodes.values()
+        for reference in node.input
+        if producer(reference) not in model.nodes
+    ]
+    ends = [*model.input_tensors(), *model.output_tensors()]
+    return broken + [f"a signature names {tensor}" for tensor in ends if split_tensor(tensor)[0] not in model.nodes]

@@ -1,0 +1,1 @@
+"""Passes that take training out of a graph."""

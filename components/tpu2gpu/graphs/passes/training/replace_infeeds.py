@@ -1,0 +1,162 @@
+"""Cut a graph: placeholders in place of the infeeds, iterators and other tensors that bring examples in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from tpu2gpu.errors import SignatureError
+from tpu2gpu.graphs.model import ServingModel, tensor_names
+from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
+from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.passes.training.rewriter import Rewriter
+
+Shape = tuple[int | None, ...]
+
+# What brings examples into a graph, and the attributes that tell their types and shapes.
+FEEDS = {
+    "InfeedDequeue": ("dtype", "shape"),
+    "InfeedDequeueTuple": ("dtypes", "shapes"),
+    "IteratorGetNext": ("output_types", "output_shapes"),
+    "IteratorGetNextSync": ("output_types", "output_shapes"),
+    "Placeholder": ("dtype", "shape"),
+    "PlaceholderWithDefault": ("dtype", "shape"),
+    "PlaceholderV2": ("dtype", "shape"),
+}
+
+
+@attrs.frozen
+class Input:
+    """An input that a model is to have.
+
+    Attributes:
+        name: What its signature calls it.
+        tensor: The tensor of the training graph that it takes the place of.
+        dtype: DataType number; 0 for that of the tensor.
+        shape: Sizes, None for unknown ones; None for that of the tensor.
+    """
+
+    name: str
+    tensor: str
+    dtype: int = 0
+    shape: Shape | None = None
+
+
+class ReplaceInfeeds(Pass):
+    """Make inputs of everything that still brings examples in; the change is `infeeds`, but for placeholders.
+
+    Where no input was chosen, this finds them. A placeholder is an input under its own name; what comes out of infeeds
+    and iterators is called `features`, with numbers where there are several.
+    """
+
+    def run(self, model: ServingModel) -> Changes:
+        """Put placeholders in place of feeds, and add them to the signatures.
+
+        Raises:
+            SignatureError: Nothing feeds the outputs, or two inputs have one name.
+        """
+        with Rewriter(model) as graph:
+            feeds = _feeds(graph)
+            needed = {name: _needed(graph, signature) for name, signature in model.signatures.items()}
+            for given in feeds:
+                placeholder = cut(graph, given)
+                for name, nodes in needed.items():
+                    if split_tensor(given.tensor)[0] in nodes:
+                        add_input(model.signatures[name], given.name, placeholder)
+        if not model.input_tensors():
+            raise SignatureError(
+                "no infeed, iterator or placeholder feeds the outputs", hint="cut with --input NAME=TENSOR:DTYPE:SHAPE"
+            )
+        infeeds = [given.tensor for given in feeds if given.tensor != given.name]
+        return {"infeeds": infeeds} if infeeds else {}
+
+    def summary(self, changes: Changes) -> list[str]:
+        """Tell how many tensors of infeeds there were."""
+        return [f"replaces {len(changes['infeeds'])} tensors of infeeds"] if "infeeds" in changes else []
+
+
+def _feeds(graph: Rewriter) -> list[Input]:
+    made, outputs = graph.input_nodes(), graph.outputs()
+    references = [*outputs, *(it for node in graph.ancestors(outputs) for it in graph.inputs(node))]
+    feeds: dict[str, Input] = {}
+    for reference in references:
+        source, index = graph.resolve(reference)
+        if source.op in FEEDS and source.name not in made and not _is_setting(source):
+            tensor = join_tensor(source.name, index)
+            feeds[tensor] = Input(source.name if source.op.startswith("Placeholder") else "", tensor)
+    unnamed = sorted((tensor for tensor, given in feeds.items() if not given.name), key=split_tensor)
+    for number, tensor in enumerate(unnamed):
+        name = "features" if len(unnamed) == 1 else f"features_{number}"
+        feeds[tensor] = attrs.evolve(feeds[tensor], name=name)
+    return list(feeds.values())
+
+
+def _needed(graph: Rewriter, signature: Any) -> set[str]:
+    """Return the nodes that a signature's outputs need."""
+    tensors = [graph.current(tensor) for info in signature.outputs.values() for tensor in tensor_names(info)]
+    return {node.name for node in graph.ancestors(tensors)}
+
+
+def _is_setting(node: Any) -> bool:
+    """Tell whether a placeholder is a number with a default, which then holds."""
+    shape = node.attr["shape"].shape
+    return bool(node.op == "PlaceholderWithDefault" and not shape.dim and not shape.unknown_rank)
+
+
+def cut(graph: Rewriter, given: Input) -> Any:
+    """Put a placeholder in a tensor's place, and return it; a placeholder of this name stays.
+
+    Raises:
+        SignatureError: The tensor's type is not known.
+    """
+    node, index = graph.nodes[split_tensor(given.tensor)[0]], split_tensor(given.tensor)[1]
+    dtype, shape = _type_and_shape(graph.model.ops, node, index)
+    dtype, shape = given.dtype or dtype, given.shape if given.shape is not None else shape
+    if not dtype:
+        raise SignatureError(
+            f"input {given.name!r}: the type of {given.tensor} is unknown",
+            hint=f"give it: --input {given.name}={given.tensor}:DTYPE:SHAPE",
+        )
+    if node.op == "Placeholder" and node.name == given.name:
+        placeholder = node
+    else:
+        placeholder = graph.add(given.name, "Placeholder", dtype=dtype)
+        graph.replace(given.tensor, placeholder.name)
+    placeholder.attr["dtype"].type = dtype
+    attribute = placeholder.attr["shape"].shape
+    attribute.Clear()
+    attribute.unknown_rank = shape is None
+    for size in shape or ():
+        attribute.dim.add(size=-1 if size is None else size)
+    return placeholder
+
+
+def add_input(signature: Any, name: str, placeholder: Any) -> None:
+    """Add a placeholder to a signature's inputs.
+
+    Raises:
+        SignatureError: It has an input of this name.
+    """
+    if name in signature.inputs:
+        raise SignatureError(f"two inputs are called {name!r}", hint="name them with --input NAME=TENSOR")
+    info = signature.inputs[name]
+    info.name, info.dtype = f"{placeholder.name}:0", placeholder.attr["dtype"].type
+    info.tensor_shape.CopyFrom(placeholder.attr["shape"].shape)
+
+
+def _type_and_shape(ops: OpDefs, node: Any, index: int) -> tuple[int, Shape | None]:
+    """Return the type of a node's output, 0 where it is not known, and its shape, None where that is not."""
+    slots = ops.outputs(node)
+    dtype = slots[index].type_of(node) if slots and index < len(slots) else 0
+    shapes: list[Any] = []
+    if node.op in FEEDS:
+        types, attribute = FEEDS[node.op]
+        listed = list(node.attr[types].list.type)
+        dtype = dtype or (listed[index] if index < len(listed) else int(node.attr[types].type))
+        shapes = list(node.attr[attribute].list.shape) or [node.attr[attribute].shape]
+    elif "_output_shapes" in node.attr:
+        shapes = list(node.attr["_output_shapes"].list.shape)
+    if index >= len(shapes) or shapes[index].unknown_rank:
+        return dtype, None
+    return dtype, tuple(dim.size if dim.size >= 0 else None for dim in shapes[index].dim)
