@@ -39,6 +39,8 @@ class Kubeflow:
         token: The bearer token that it wants; anybody may speak when empty.
         states: What a run's state is, one after the other, each time somebody asks; the last one stays.
         tasks: The state of each step, where a run says so.
+        in_flight: How often the runs may still be listed before each of these has ended.
+        ended: Runs whose workflow went with their recurring run.
         refuse: Answers the next requests instead, one each: `(status, body)`.
     """
 
@@ -55,6 +57,8 @@ class Kubeflow:
     versions: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     runs: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     recurring: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    in_flight: dict[str, int] = attrs.field(factory=dict)
+    ended: list[str] = attrs.field(factory=list)
     run_started: Callable[[str], None] = lambda run: None
 
     def asked(self, method: str, path: str) -> list[Any]:
@@ -87,6 +91,7 @@ class Kubeflow:
             ("/pipelines/upload_version", "POST", self._upload_version),
             ("/pipelines/([^/]+)/versions", "GET", self._list_versions),
             ("/runs", "POST", self._start_run),
+            ("/runs", "GET", self._list_runs),
             ("/runs/([^/:]+)", "GET", self._get_run),
             ("/recurringruns", "GET", self._list("recurring", "recurringRuns")),
             ("/recurringruns", "POST", self._make_recurring),
@@ -170,8 +175,34 @@ class Kubeflow:
         return 200, {}
 
     def _delete_recurring(self, one: str, *, query: dict[str, str], body: Any) -> Answer:
+        """As Kubernetes does it: the workflows go with their owner, and the record of their runs stays as it was."""
         del self.recurring[one]
+        for run in self.runs.values():
+            if run.get("recurring_run_id") == one and run["state"] == "RUNNING":
+                self.ended.append(run["run_id"])
         return 200, {}
+
+    def run_of(self, recurring: str, *, asked: int = 10**9) -> str:
+        """A run of a recurring run is in flight until somebody has listed the runs so often."""
+        run = self._keep(
+            self.runs,
+            "run_id",
+            {
+                "display_name": "run",
+                "recurring_run_id": recurring,
+                "experiment_id": self.recurring[recurring]["experiment_id"],
+                "state": "RUNNING",
+            },
+        )
+        self.in_flight[run["run_id"]] = asked
+        return str(run["run_id"])
+
+    def _list_runs(self, *, query: dict[str, str], body: Any) -> Answer:
+        for run in list(self.in_flight):
+            self.in_flight[run] -= 1
+            if self.in_flight[run] <= 0:
+                self.runs[run]["state"] = "SUCCEEDED"
+        return self._list("runs", "runs")(query=query, body=body)
 
     def _check(self, body: dict[str, Any], allowed: set[str]) -> str:
         """What the server would say against a run or a recurring run; empty when nothing."""

@@ -11,7 +11,8 @@ import pytest
 
 from tests.pipelines.kubeflow_server import Kubeflow, server_of
 from tpu2gpu.cli.main import main
-from tpu2gpu.errors import InputError, UsageError
+from tpu2gpu.errors import InputError, RemoteRunError, UsageError
+from tpu2gpu_pipelines.kubeflow import scheduling
 from tpu2gpu_pipelines.kubeflow.compiling import CompiledPipeline
 from tpu2gpu_pipelines.kubeflow.options import ScheduleOptions
 from tpu2gpu_pipelines.kubeflow.scheduling import delete_schedule, list_schedules, pause_schedule, schedule_pipeline
@@ -86,7 +87,7 @@ def test_a_change_renews_it_and_there_is_still_one(
     assert change == "renewed"
     assert [it["status"] for it in kubeflow.recurring.values()] == ["ENABLED"]
     methods = [method for method, path, _ in kubeflow.requests if "/recurringruns" in path and method != "GET"]
-    assert methods[-2:] == ["POST", "DELETE"]  # the old one goes when the new one is there
+    assert methods[-3:] == ["POST", "POST", "DELETE"]  # disabled, made, and the old one goes when the new one is there
 
 
 def test_other_recurring_runs_are_left_alone(kubeflow: Kubeflow, gke_pipeline: CompiledPipeline) -> None:
@@ -106,6 +107,72 @@ def test_they_are_listed_paused_and_deleted_by_name(kubeflow: Kubeflow, gke_pipe
     assert found == {"nightly": (True, "cron 0 0 2 * * *"), "weekly": (False, "cron 0 0 2 * * *")}
     with pytest.raises(InputError, match="recurring run 'hourly': not on the server; there are nightly, weekly"):
         delete_schedule(server, gke_pipeline.name, "hourly")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling, "_ASK_EVERY_S", 0.01)
+
+
+LATER = ScheduleOptions(name="nightly", cron="0 0 3 * * *")
+
+
+@pytest.mark.usefixtures("quick")
+def test_renewing_waits_for_the_run_in_flight_and_starts_none_meanwhile(
+    kubeflow: Kubeflow, gke_pipeline: CompiledPipeline
+) -> None:
+    schedule(kubeflow, gke_pipeline)
+    (old,) = kubeflow.recurring
+    kubeflow.run_of(old, asked=4)
+    said: list[str] = []
+    made = schedule_pipeline(
+        server_of(kubeflow), gke_pipeline, LATER, progress=lambda what, done, total: said.append(what)
+    )
+    assert (made.change, made.ended) == ("renewed", ())
+    assert "waiting for the run in flight" in said[0]
+    assert not kubeflow.ended
+    assert [it["trigger"]["cron_schedule"]["cron"] for it in kubeflow.recurring.values()] == ["0 0 3 * * *"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_interrupted_while_it_waits_is_finished_by_the_next_call(
+    kubeflow: Kubeflow, gke_pipeline: CompiledPipeline
+) -> None:
+    schedule(kubeflow, gke_pipeline)
+    (old,) = kubeflow.recurring
+    run = kubeflow.run_of(old)
+    with pytest.raises(RemoteRunError, match="still in flight"):
+        schedule_pipeline(server_of(kubeflow, timeout_s=1), gke_pipeline, LATER)
+    assert kubeflow.recurring[old]["status"] == "DISABLED"
+    assert len(kubeflow.recurring) == 2
+    kubeflow.in_flight[run] = 1
+    assert schedule(kubeflow, gke_pipeline, LATER) == "renewed"
+    assert old not in kubeflow.recurring
+    assert not kubeflow.ended
+    assert schedule(kubeflow, gke_pipeline, LATER) == "unchanged"
+
+
+def test_now_says_what_it_ends(
+    kubeflow: Kubeflow, gke_pipeline: CompiledPipeline, gke_settings: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    schedule(kubeflow, gke_pipeline)
+    (old,) = kubeflow.recurring
+    run = kubeflow.run_of(old)
+    assert main(["schedule", "--settings", str(gke_settings), "--delete", "--now"]) == 0
+    assert f"run {run}: was in flight, and has been ended" in capfd.readouterr().out
+    assert kubeflow.ended == [run]
+
+
+def test_a_run_that_is_called_running_after_its_recurring_run_went_is_told(
+    kubeflow: Kubeflow, gke_pipeline: CompiledPipeline
+) -> None:
+    for name in ("hourly", "nightly"):
+        schedule(kubeflow, gke_pipeline, attrs.evolve(NIGHTLY, name=name))
+    hourly = next(key for key, it in kubeflow.recurring.items() if it["display_name"] == "hourly")
+    run = kubeflow.run_of(hourly)
+    delete_schedule(server_of(kubeflow), gke_pipeline.name, "hourly", now=True)
+    (found,) = list_schedules(server_of(kubeflow), gke_pipeline.name)
+    assert found.stuck == (run,)
 
 
 def test_a_schedule_needs_a_time(kubeflow: Kubeflow, gke_pipeline: CompiledPipeline) -> None:

@@ -61,6 +61,11 @@ def schedule_command(summary: str, pipeline_flags: list[click.Parameter]) -> cli
             click.Option(["--list", "only_list"], is_flag=True, help="list the recurring runs, change nothing"),
             click.Option(["--pause"], is_flag=True, help="start no runs until it is scheduled again"),
             click.Option(["--delete"], is_flag=True, help="take the recurring run away"),
+            click.Option(
+                ["--wait/--now"],
+                default=True,
+                help="wait for a run in flight, or end it, before its recurring run goes",
+            ),
             *option_flags(ServerOptions),
         ],
         _schedule,
@@ -123,14 +128,15 @@ def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:
     if _flags(ScheduleOptions) & {"cron", "interval_s"}:  # one takes the other's place
         when = attrs.evolve(when, cron="", interval_s=None)
     when = _override(when, ScheduleOptions)
-    name = when.name or settings.name
+    name, now = when.name or settings.name, not given["wait"]
     with terminal.quiet():
         if asked == ["only_list"]:
             found = scheduling.list_schedules(Server(settings.kubeflow.server), settings.name)
         elif asked == ["pause"]:
             found = [scheduling.pause_schedule(Server(settings.kubeflow.server), settings.name, name)]
         elif asked == ["delete"]:
-            found = [scheduling.delete_schedule(Server(settings.kubeflow.server), settings.name, name)]
+            server = Server(settings.kubeflow.server)
+            found = [scheduling.delete_schedule(server, settings.name, name, now=now, progress=terminal.progress)]
         else:
             terminal.activity("compiling")
             compiled = compile_pipeline(settings, find_pipeline(given["pipeline"]), scheduled=True)
@@ -140,10 +146,18 @@ def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:
                 when,
                 parameters=split_parameters(given["parameter"]),
                 service_account=settings.kubeflow.service_account,
+                now=now,
+                progress=terminal.progress,
             )
             found = [made]
     rows = [(it.name, it.change or ("enabled" if it.enabled else "paused"), it.trigger, it.link) for it in found]
-    terminal.result(found, columns(rows) if rows else ["there are no recurring runs"])
+    told = [f"run {run}: was in flight, and has been ended" for it in found for run in it.ended]
+    told += [
+        f"run {run}: called running, but its recurring run is gone, and with it its workflow; end it in the dashboard"
+        for it in found
+        for run in it.stuck
+    ]
+    terminal.result(found, [*(columns(rows) if rows else ["there are no recurring runs"]), *told])
 
 
 def _settings(given: dict[str, Any]) -> Settings:
