@@ -1,13 +1,13 @@
 """A child process for native code: what aborts, hangs or eats memory there becomes a typed error here.
 
-The parent starts `python -m tpu2gpu.process.worker` with a pair of pipes and exchanges one JSON document a line; what
-native libraries print goes to a log that errors quote. Arrays travel as files.
+The parent starts `python -m tpu2gpu.process.child`, or lets a fork server that has imported the slow libraries make
+the child, and exchanges one JSON document a line over a pair of pipes; what native libraries print goes to a log that
+errors quote. Arrays travel as files.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import select
@@ -15,22 +15,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
 
-from tpu2gpu.errors import Tpu2GpuError, WorkerError, from_json
-from tpu2gpu.process.aslr import restart_if_asked
+from tpu2gpu.errors import WorkerError, from_json
+from tpu2gpu.process.child import LOG_LINES, STOP_S, whole_rss_bytes
+from tpu2gpu.process.fork_client import ForkedProcess, fork
 
 _POLL_S = 0.2
-_STOP_S = 5.0
-_LOG_LINES = 12
 
 
 class Worker:
@@ -41,6 +38,9 @@ class Worker:
         arguments: Keyword arguments for the factory; plain data.
         name: What errors call the worker.
         environment: Variables added to the child's environment.
+        preload: Modules that are slow to import, and make no thread by that: children that want the same ones in the
+            same environment are forked from one process that has imported them. What they import may not depend on
+            what the factory does first.
         timeout_s: How long the factory may take.
         memory_limit_bytes: Resident memory at which the child is killed.
 
@@ -56,6 +56,7 @@ class Worker:
         *,
         name: str = "worker",
         environment: Mapping[str, str] | None = None,
+        preload: Sequence[str] = (),
         timeout_s: float = 600.0,
         memory_limit_bytes: int | None = None,
     ) -> None:
@@ -63,21 +64,23 @@ class Worker:
         self.peak_rss_bytes = 0
         self._memory_limit_bytes = memory_limit_bytes
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - `close` closes it
+        self._buffer = b""
+        variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         requests, self._send = os.pipe()
         self._receive, replies = os.pipe()
-        self._buffer = b""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tpu2gpu.process.worker", str(requests), str(replies)],
-            pass_fds=(requests, replies),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
-            start_new_session=True,
-        )
-        os.close(requests)
-        os.close(replies)
         try:
+            self._process = self._start(requests, replies, variables, preload, timeout_s)
+        except BaseException:
+            self._close_pipes()
+            self._log.close()
+            raise
+        finally:
+            os.close(requests)
+            os.close(replies)
+        try:
+            if isinstance(self._process, ForkedProcess):
+                state = {"environment": variables, "folder": str(Path.cwd()), "cpus": sorted(os.sched_getaffinity(0))}
+                self._exchange({"enter": state}, timeout_s)
             self._exchange({"create": factory, "arguments": dict(arguments or {})}, timeout_s)
         except BaseException:
             self.close()
@@ -93,7 +96,7 @@ class Worker:
         return self._exchange({"method": method, "arguments": arguments}, timeout_s)
 
     def log(self) -> str:
-        """What the child printed so far."""
+        """Return what the child printed so far."""
         self._log.flush()
         position = self._log.seek(0, os.SEEK_CUR)
         self._log.seek(0)
@@ -103,12 +106,9 @@ class Worker:
 
     def close(self) -> None:
         """End the child and everything that it started."""
-        for descriptor in (self._send, self._receive):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._send = self._receive = -1
+        self._close_pipes()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_STOP_S)
+            self._process.wait(STOP_S)
         self._kill()
         self._log.close()
 
@@ -121,6 +121,35 @@ class Worker:
         if kind is not None:
             self._kill()
         self.close()
+
+    def _start(
+        self, requests: int, replies: int, variables: dict[str, str], preload: Sequence[str], timeout_s: float
+    ) -> subprocess.Popen[bytes] | ForkedProcess:
+        if preload:
+            try:
+                forked = fork(variables, preload, (requests, replies, self._log.fileno()), timeout_s)
+            except TimeoutError:
+                raise WorkerError(
+                    f"{self.name}: {', '.join(preload)} not imported within {timeout_s:g} s",
+                    hint="raise the time limit",
+                ) from None
+            if forked is not None:
+                return forked
+        return subprocess.Popen(
+            [sys.executable, "-m", "tpu2gpu.process.child", str(requests), str(replies)],
+            pass_fds=(requests, replies),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=variables,
+            start_new_session=True,
+        )
+
+    def _close_pipes(self) -> None:
+        for descriptor in (self._send, self._receive):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._send = self._receive = -1
 
     def _exchange(self, request: dict[str, Any], timeout_s: float) -> Any:
         try:
@@ -155,9 +184,11 @@ class Worker:
 
     def _watch_memory(self) -> None:
         try:
-            rss = psutil.Process(self._process.pid).memory_info().rss
+            memory = psutil.Process(self._process.pid).memory_info()
         except psutil.Error:
             return
+        inherited = self._process.inherited_file_bytes if isinstance(self._process, ForkedProcess) else 0
+        rss = whole_rss_bytes(memory.rss, memory.shared, inherited)
         self.peak_rss_bytes = max(self.peak_rss_bytes, rss)
         if self._memory_limit_bytes is not None and rss > self._memory_limit_bytes:
             self._kill()
@@ -173,19 +204,12 @@ class Worker:
         return WorkerError(f"{self.name}: {how}", details=self._last_log_lines())
 
     def _last_log_lines(self) -> list[str]:
-        return [line for line in self.log().splitlines() if line.strip()][-_LOG_LINES:]
+        return [line for line in self.log().splitlines() if line.strip()][-LOG_LINES:]
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-class _Function:
-    """Makes one function look like the object of a worker."""
-
-    def __init__(self, function: str) -> None:
-        self.run = _resolve(function)
 
 
 def run_in_child(
@@ -194,6 +218,7 @@ def run_in_child(
     *,
     name: str,
     environment: Mapping[str, str] | None = None,
+    preload: Sequence[str] = (),
     timeout_s: float = 3600.0,
     memory_limit_bytes: int | None = None,
 ) -> tuple[Any, int]:
@@ -204,6 +229,7 @@ def run_in_child(
         arguments: Its keyword arguments.
         name: What errors call the child.
         environment: Variables added to the child's environment.
+        preload: Modules that the child finds imported, see `Worker`.
         timeout_s: How long it may take.
         memory_limit_bytes: Resident memory at which the child is killed.
 
@@ -215,66 +241,11 @@ def run_in_child(
         Tpu2GpuError: What the function raised.
     """
     with Worker(
-        "tpu2gpu.process.worker:_Function",
+        "tpu2gpu.process.child:Function",
         {"function": function},
         name=name,
         environment=environment,
+        preload=preload,
         memory_limit_bytes=memory_limit_bytes,
     ) as worker:
-        return worker.call("run", timeout_s=timeout_s, **arguments), worker.peak_rss_bytes
-
-
-def _resolve(path: str) -> Any:
-    module, name = path.split(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def _peak_rss_bytes() -> int:
-    # Not getrusage's ru_maxrss: a child starts with its parent's peak there.
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def _end_with_parent(requests: int) -> None:
-    """End a call that still runs when the parent is gone, and everything that the child started."""
-    writers = select.poll()
-    writers.register(requests, 0)  # nothing but the hang-up, when the last writer has closed its end
-    writers.poll()
-    time.sleep(_STOP_S)
-    os.killpg(os.getpid(), signal.SIGKILL)
-
-
-def _serve(requests: int, replies: int) -> None:
-    """The child's loop: one request a line, one reply a line, until the parent closes its end."""
-    held: Any = None
-    threading.Thread(target=_end_with_parent, args=(requests,), daemon=True).start()
-    with os.fdopen(requests, "r") as incoming, os.fdopen(replies, "w") as outgoing:
-        for line in incoming:
-            request = json.loads(line)
-            try:
-                if "create" in request:
-                    held, result = _resolve(request["create"])(**request["arguments"]), None
-                else:
-                    result = getattr(held, request["method"])(**request["arguments"])
-                reply = {"result": result}
-                text = json.dumps({**reply, "peak_rss_bytes": _peak_rss_bytes()})
-            except Tpu2GpuError as error:
-                text = json.dumps({"error": error.to_json(), "peak_rss_bytes": _peak_rss_bytes()})
-            except Exception as error:
-                traceback.print_exc()
-                last = traceback.format_exc().splitlines()[-_LOG_LINES:]
-                wrapped = WorkerError(f"{type(error).__name__}: {error}", details=last)
-                text = json.dumps({"error": wrapped.to_json(), "peak_rss_bytes": _peak_rss_bytes()})
-            outgoing.write(text + "\n")
-            outgoing.flush()
-    if hasattr(held, "close"):  # it may have started processes of its own
-        with contextlib.suppress(Exception):
-            held.close()
-    os._exit(0)  # native libraries may abort in their destructors
-
-
-if __name__ == "__main__":
-    restart_if_asked([sys.executable, "-m", "tpu2gpu.process.worker", *sys.argv[1:]])
-    _serve(int(sys.argv[1]), int(sys.argv[2]))
+        return worker.call("run", timeout_s=timeout_s, arguments=dict(arguments)), worker.peak_rss_bytes
