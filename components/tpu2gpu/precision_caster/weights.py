@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.graphs.formats.variable_restore import kind_of_tensor, object_names
+from tpu2gpu.graphs.formats.checkpoint_tensors import kind_of_tensor, object_names
 from tpu2gpu.precision_caster.rules import KEEP, PRESETS, compile_rules, decide, without_finding
 from tpu2gpu.progress import Progress
 from tpu2gpu.tensorbundle import format

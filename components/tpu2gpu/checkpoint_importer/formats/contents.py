@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tpu2gpu.graphs.formats.variable_restore import kind_of_tensor
+from tpu2gpu.graphs.formats.checkpoint_tensors import kind_of_tensor
 from tpu2gpu.graphs.nodes import OpDefs
 from tpu2gpu.graphs.ops import TPU_OPS
 from tpu2gpu.graphs.passes.training.choose_outputs import candidate_outputs

@@ -11,7 +11,8 @@ from tpu2gpu.checkpoint_importer.formats.contents import describe_training_graph
 from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_inputs, parse_outputs
 from tpu2gpu.errors import SourceError
 from tpu2gpu.graphs.formats.detection import META_GRAPH, graph_kind
-from tpu2gpu.graphs.formats.variable_restore import restore_variables, restored_by_saver, trainable_names
+from tpu2gpu.graphs.formats.restore_ops import restored_by_saver, trainable_names
+from tpu2gpu.graphs.formats.variable_restore import restore_variables
 from tpu2gpu.graphs.nodes import OpDefs
 from tpu2gpu.graphs.passes.rename_variables import new_name, parse_rules
 from tpu2gpu.graphs.passes.to_inference import to_inference, with_extra

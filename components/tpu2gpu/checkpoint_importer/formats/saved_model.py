@@ -8,14 +8,16 @@ from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, SourceFormat
 from tpu2gpu.checkpoint_importer.formats.keras_files import KerasArrays
 from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_inputs, parse_outputs
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.formats.checkpoint_tensors import object_names
 from tpu2gpu.graphs.formats.detection import find_saved_model
+from tpu2gpu.graphs.formats.restore_ops import Restored
 from tpu2gpu.graphs.formats.saved_model import (
     VARIABLES_PREFIX,
     choose_meta_graph,
     parse_saved_model,
     read_saved_model,
 )
-from tpu2gpu.graphs.formats.variable_restore import Restored, object_names, restore_variables
+from tpu2gpu.graphs.formats.variable_restore import restore_variables
 from tpu2gpu.graphs.passes.rename_variables import new_name, parse_rules
 from tpu2gpu.graphs.passes.to_inference import run_extra, serve_meta_graph, with_extra
 from tpu2gpu.graphs.passes.training.prune_to_serving import clear_attributes

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import SignatureError, SourceError, UsageError
-from tpu2gpu.graphs.edit import ancestors
+from tpu2gpu.graphs.edit import ancestors, const_value
+from tpu2gpu.graphs.formats.restore_ops import find_restore_op
 from tpu2gpu.graphs.formats.saved_model import read_meta_graph
+from tpu2gpu.graphs.formats.saver import OURS, add_restore_op
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel
-from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, producer, split_tensor
+from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
 from tpu2gpu.options import did_you_mean
 
 _PREDICT = "tensorflow/serving/predict"
-_OURS = "tpu2gpu_restore"
 _INIT_COLLECTION = "table_initializer"
 _ASSET_COLLECTION = "asset_filepaths"
-_DT_STRING = 7
 
 
 def read_checkpointed_graph(
@@ -69,7 +69,7 @@ def read_bare_graph(path: str | os.PathLike[str], outputs: Iterable[str] = ()) -
         raise UsageError(f"{path}: has no signature", hint="name what it should return with --output NAME")
     _add_initialiser(meta)
     if not meta.saver_def.restore_op_name:
-        meta.saver_def.restore_op_name = _restore_op(meta.graph_def) or _add_restore_op(meta.graph_def)
+        meta.saver_def.restore_op_name = find_restore_op(meta.graph_def) or add_restore_op(meta.graph_def)
     return meta
 
 
@@ -138,15 +138,13 @@ def _add_initialiser(meta: Any) -> None:
     """Make one node of all that fills tables, where the collections name such nodes."""
     if _INIT_COLLECTION not in meta.collection_def:
         return
-    node = meta.graph_def.node.add(name=f"{_OURS}/init", op="NoOp")
+    node = meta.graph_def.node.add(name=f"{OURS}/init", op="NoOp")
     node.input.extend(f"^{split_tensor(name)[0]}" for name in meta.collection_def[_INIT_COLLECTION].node_list.value)
     meta.collection_def["saved_model_main_op"].node_list.value[:] = [node.name]
 
 
 def _assets(meta: Any, model: ServingModel) -> list[Asset]:
     """The files that the graph names by their paths, if they are there."""
-    from tensorflow.python.framework import tensor_util
-
     if _ASSET_COLLECTION not in meta.collection_def:
         return []
     assets = []
@@ -154,55 +152,8 @@ def _assets(meta: Any, model: ServingModel) -> list[Asset]:
         node = model.nodes.get(split_tensor(name)[0])
         if node is None or node.op != "Const":
             continue
-        file = Path(os.fsdecode(tensor_util.MakeNdarray(node.attr["value"].tensor).item()))
+        file = Path(os.fsdecode(const_value(node).item()))
         if not file.is_file():
             raise SourceError(f"{file}: the graph reads this file, and it is missing")
         assets.append(Asset(node.name, file))
     return assets
-
-
-def _restore_op(graph: Any) -> str:
-    """The graph's node that restores most variables, or nothing."""
-    nodes = {node.name: node for node in graph.node}
-    best, most = "", 0
-    for node in graph.node:
-        sources = [nodes[producer(reference)] for reference in node.input if is_control(reference)]
-        count = sum(_is_restored(nodes, source) for source in sources)
-        if node.op == "NoOp" and count > most and count == len(sources):
-            best, most = node.name, count
-    return best
-
-
-def _is_restored(nodes: dict[str, Any], node: Any) -> bool:
-    if node.op not in ("Assign", "AssignVariableOp"):
-        return False
-    source = nodes[producer(node.input[1])]
-    while source.op in ("Identity", "Reshape"):
-        source = nodes[producer(source.input[0])]
-    return bool(source.op == "RestoreV2")
-
-
-def _add_restore_op(graph: Any) -> str:
-    """Give a graph the restore op that it lacks: each variable under its name."""
-    from tensorflow.python.framework import tensor_util
-
-    variables = [node for node in graph.node if node.op in ("VariableV2", "Variable", "VarHandleOp")]
-    keys = [node.attr["shared_name"].s.decode() or node.name for node in variables]
-    if not variables:
-        return ""
-    listed = []
-    for name, texts in (("names", keys), ("slices", [""] * len(keys))):
-        listed.append(graph.node.add(name=f"{_OURS}/{name}", op="Const"))
-        listed[-1].attr["dtype"].type = _DT_STRING
-        listed[-1].attr["value"].tensor.CopyFrom(tensor_util.make_tensor_proto(texts))
-    names, slices = listed
-    restore = graph.node.add(name=f"{_OURS}/restore", op="RestoreV2")
-    restore.input.extend([names.name, names.name, slices.name])
-    restored = graph.node.add(name=f"{_OURS}/all", op="NoOp")
-    for position, variable in enumerate(variables):
-        op = "AssignVariableOp" if variable.op == "VarHandleOp" else "Assign"
-        assign = graph.node.add(name=f"{_OURS}/assign_{position}", op=op)
-        assign.input.extend([variable.name, join_tensor(restore.name, position)])
-        restore.attr["dtypes"].list.type.append(variable.attr["dtype"].type)
-        restored.input.append(f"^{assign.name}")
-    return str(restored.name)

@@ -9,13 +9,14 @@ from typing import Any
 
 from tpu2gpu import wire
 from tpu2gpu.errors import SignatureError, SourceError
+from tpu2gpu.graphs.edit import const_node
 from tpu2gpu.graphs.formats.graph_def import constant_sizes, model_graph_pieces
 from tpu2gpu.graphs.formats.saver import add_saver
 from tpu2gpu.graphs.formats.streaming import Piece, check_size, message_field, write_pieces
+from tpu2gpu.graphs.formats.variable_restore import find_variables, make_variables_resources
 from tpu2gpu.graphs.functions.inlining import SignatureInliner
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel, map_tensors, tensor_names
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
-from tpu2gpu.graphs.variables import HANDLE_SUFFIX, find_variables
 from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
@@ -25,7 +26,6 @@ ASSETS_FOLDER = "assets"
 INIT_SIGNATURE = "__saved_model_init_op"
 _TRAIN_SIGNATURE = "__saved_model_train_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
-_REF_VARIABLES = ("VariableV2", "Variable")
 
 
 def parse_saved_model(source: str | os.PathLike[str]) -> Any:
@@ -172,34 +172,8 @@ def _assets(meta: Any, source: Place, inliner: SignatureInliner) -> list[Asset]:
         assets.append(Asset(node, path))
         # TensorFlow 2 has a placeholder where loaders of flat graphs want a constant to feed.
         if inliner.nodes[node].op == "Placeholder":
-            inliner.nodes[node] = _string_constant(node, asset.filename)
+            inliner.nodes[node] = const_node(node, asset.filename)
     return assets
-
-
-def _string_constant(name: str, text: str) -> Any:
-    from tensorflow.core.framework import node_def_pb2
-    from tensorflow.python.framework import tensor_util
-
-    node = node_def_pb2.NodeDef(name=name, op="Const")
-    tensor = tensor_util.make_tensor_proto(text)
-    node.attr["dtype"].type = tensor.dtype
-    node.attr["value"].tensor.CopyFrom(tensor)
-    return node
-
-
-def make_variables_resources(model: ServingModel) -> None:
-    """Turn TF1 reference variables into resource variables; the reader keeps the old name."""
-    for name in [name for name, node in model.nodes.items() if node.op in _REF_VARIABLES]:
-        old = model.nodes[name]
-        handle, read = type(old)(), type(old)()
-        handle.name, handle.op = model.free_name(name + HANDLE_SUFFIX), "VarHandleOp"
-        handle.attr["dtype"].type = old.attr["dtype"].type
-        handle.attr["shape"].shape.CopyFrom(old.attr["shape"].shape)
-        handle.attr["shared_name"].s = name.encode()
-        read.name, read.op = name, "ReadVariableOp"
-        read.input.append(handle.name)
-        read.attr["dtype"].type = old.attr["dtype"].type
-        model.nodes[handle.name], model.nodes[name] = handle, read
 
 
 def write_saved_model(model: ServingModel, folder: str | os.PathLike[str], *, write_variables: bool = True) -> None:

@@ -1,45 +1,34 @@
-"""Finds in a checkpoint what each variable of a graph is restored from, and checks that it fits."""
+"""Where the values of a graph's variables are: by dataflow and the object graph, or by names where those are silent."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import GraphError, Tpu2GpuError
+from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.describing import dtype_name
+from tpu2gpu.graphs.edit import consumers, free_name, new_node
+from tpu2gpu.graphs.formats.checkpoint_tensors import (
+    SHADOW,
+    kind_of_tensor,
+    object_graph,
+    plain_name,
+    tensors_by_name,
+)
+from tpu2gpu.graphs.formats.restore_ops import Restored, collected_variables, restored_variables
 from tpu2gpu.graphs.model import ServingModel, Variable
-from tpu2gpu.graphs.nodes import OpDefs, split_tensor
-from tpu2gpu.graphs.variables import restoring_nodes
+from tpu2gpu.graphs.nodes import data_inputs, split_tensor
+from tpu2gpu.graphs.ops import REF_VARIABLES
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
-from tpu2gpu.tensorbundle.slices import Box, parse_spec, whole
+from tpu2gpu.tensorbundle.reader import Bundle
+from tpu2gpu.tensorbundle.slices import whole
 
-SHADOW = "/ExponentialMovingAverage"
-_STEP = re.compile(r"(.*/)?global_step|.*iterations_per_loop|save_counter.*|.*beta\d_power(_\d+)?")
-_SLOT = re.compile(
-    r".*/(Momentum|Adam|AdamW|RMSProp|Adagrad|AdagradDA|Adadelta|Ftrl|LAMB|LARS|adam_[mv]|.*Optimizer)(_\d+)?"
-)
-# What Keras 2 calls an optimizer's own numbers, and its slots, in a graph.
-_KERAS_STEP = re.compile(r"(training(_\d+)?/)?\w+/(iter|beta_\d|decay|learning_rate|momentum|rho)")
-_KERAS_SLOT = re.compile(r"(?:training(?:_\d+)?/)?\w+?/(?P<owner>.+)/\w+")
-_OBJECT_PART = "/.ATTRIBUTES/"
-
-
-@attrs.frozen
-class Restored:
-    """What a saver restores a variable from.
-
-    Attributes:
-        key: The tensor of the checkpoint.
-        box: Which part of it, for a part of a partitioned variable.
-        rivals: Other tensors that rules for names have made alike.
-    """
-
-    key: str
-    box: Box | None = None
-    rivals: tuple[str, ...] = ()
+HANDLE_SUFFIX = "/handle"
 
 
 @attrs.frozen
@@ -57,46 +46,66 @@ class RestoreReport:
     without_shadow: list[str]
 
 
-def restored_by_saver(meta: Any, ops: OpDefs) -> dict[str, Restored]:
-    """What the saver of a MetaGraphDef restores each variable from; nothing when it has none."""
-    try:
-        return dict(_restored(restoring_nodes(meta, ops)))
-    except Tpu2GpuError:
-        return {}  # a saver that makes no sense says nothing; names are left
+@attrs.frozen
+class _Known:
+    """What a model says of one variable besides the graph."""
+
+    restored: Restored | None = None
+    name: str = ""
+    trainable: bool = True
 
 
-def _restored(nodes: Mapping[str, Any]) -> Iterator[tuple[str, Restored]]:
-    from tensorflow.python.framework import tensor_util
-
-    texts: dict[str, list[str]] = {}
-
-    def listed(reference: str) -> list[str]:
-        name = split_tensor(reference)[0]
-        if name not in texts:
-            values = tensor_util.MakeNdarray(nodes[name].attr["value"].tensor)
-            texts[name] = [value.decode() for value in values.reshape(-1)]
-        return texts[name]
-
-    for node in nodes.values():
-        if node.op not in ("Assign", "AssignVariableOp"):
-            continue
-        source, index = split_tensor(node.input[1])
-        while nodes[source].op in ("Identity", "Reshape"):
-            source, index = split_tensor(nodes[source].input[0])
-        restore = nodes[source]
-        if restore.op == "RestoreV2":
-            spec = parse_spec(listed(restore.input[2])[index])
-            yield split_tensor(node.input[0])[0], Restored(listed(restore.input[1])[index], spec[1] if spec else None)
+def make_variables_resources(model: ServingModel) -> None:
+    """Turn TF1 reference variables into resource variables; the reader keeps the old name."""
+    for name in [name for name, node in model.nodes.items() if node.op in REF_VARIABLES]:
+        old = model.nodes[name]
+        dtype = old.attr["dtype"].type
+        handle = new_node(free_name(model.nodes, name + HANDLE_SUFFIX), "VarHandleOp", dtype=dtype)
+        handle.attr["shape"].shape.CopyFrom(old.attr["shape"].shape)
+        handle.attr["shared_name"].s = name.encode()
+        model.nodes[handle.name] = handle
+        model.nodes[name] = new_node(name, "ReadVariableOp", [handle.name], dtype=dtype)
 
 
-def trainable_names(meta: Any) -> set[str] | None:
-    """The variables that training changes by gradients, None where nothing tells."""
-    from tensorflow.core.framework import variable_pb2
+def find_variables(model: ServingModel, meta: Any, prefix: str | os.PathLike[str]) -> None:
+    """Fill in a model's variables: key, type, shape, trainability, and their own names where those are free.
 
-    if "trainable_variables" not in meta.collection_def:
-        return None
-    texts = meta.collection_def["trainable_variables"].bytes_list.value
-    return {split_tensor(variable_pb2.VariableDef.FromString(text).variable_name)[0] for text in texts}
+    Nothing is guessed by names: the saver's dataflow and the object graph tell each variable's key.
+
+    Args:
+        model: A model whose flat graph holds VarHandleOps.
+        meta: The MetaGraphDef that it came from.
+        prefix: The checkpoint.
+
+    Raises:
+        GraphError: Variables have no value, or one of another type or shape; all are listed.
+        SourceError: There is no checkpoint.
+        CheckpointError: The checkpoint is damaged.
+    """
+    handles = {name: node for name, node in model.nodes.items() if node.op == "VarHandleOp"}
+    if not handles:
+        return
+    model.bundle = Bundle(prefix)
+    known = _from_saver(meta, model)
+    known.update(_from_object_graph(meta, model.bundle, known))
+    for name in [name for name in handles if name not in known]:
+        if _bypass_local_variable(model, name):
+            del handles[name]
+    wrong = []
+    for name, node in handles.items():
+        about = _about(name, known)
+        if about.restored is None:
+            wrong.append(f"{name}: nothing restores it")
+        elif about.restored.key not in model.bundle:
+            wrong.append(f"{name}: no {about.restored.key!r} in the checkpoint")
+        elif mismatch := _mismatch(node, about.restored, model.bundle):
+            wrong.append(f"{name}: {mismatch}")
+        else:
+            model.variables[name] = _variable(name, about.restored, model.bundle, about.trainable)
+    if wrong:
+        raise GraphError(f"{prefix}: does not fit the graph", details=wrong, hint="export the model again")
+    plain = {name: name.removesuffix(HANDLE_SUFFIX) for name in model.variables}
+    _give_names(model, {name: _about(name, known).name or plain[name] for name in model.variables})
 
 
 def restore_variables(
@@ -129,11 +138,11 @@ def restore_variables(
         return RestoreReport({}, [], [])
     rules = [re.compile(rule) for rule in drop]
     dropped = {key for key in bundle if any(rule.search(key) for rule in rules)}
-    by_name = _by_name(bundle, dropped, lambda key: rename((names or {}).get(key, _plain(key))))
+    by_name = tensors_by_name(bundle, lambda key: rename((names or {}).get(key, plain_name(key))), dropped)
     wrong, used, without_shadow = [], set(), []
     for name, node in [(name, node) for name, node in model.nodes.items() if node.op == "VarHandleOp"]:
         source = _source(name, node, restored, by_name, bundle, dropped, rename)
-        called = restored[name].key if name in restored else name.removesuffix("/handle")
+        called = restored[name].key if name in restored else name.removesuffix(HANDLE_SUFFIX)
         if source is None:
             near = did_you_mean(
                 rename(called), [it for it, keys in by_name.items() if not kind_of_tensor(keys[0], bundle)]
@@ -149,14 +158,10 @@ def restore_variables(
                 source = attrs.evolve(source, key=shadow)
             else:
                 without_shadow.append(source.key)
-        entry = bundle.entry(source.key)
-        shape = source.box.sizes if source.box is not None else entry.shape
-        if mismatch := _mismatch(node, entry.dtype_name, entry.dtype, shape):
+        if mismatch := _mismatch(node, source, bundle):
             wrong.append(f"{name}: {mismatch}")
             continue
-        box = None if source.box == whole(entry.shape) else source.box
-        trains = trainable is None or name in trainable
-        model.variables[name] = Variable(name, source.key, entry.dtype, shape, trains, box=box)
+        model.variables[name] = _variable(name, source, bundle, trainable is None or name in trainable)
         used.add(source.key)
     if wrong:
         raise GraphError(
@@ -181,7 +186,7 @@ def _source(
     dropped: Collection[str],
     rename: Callable[[str], str],
 ) -> Restored | None:
-    plain = name.removesuffix("/handle")
+    plain = name.removesuffix(HANDLE_SUFFIX)
     for known in (restored.get(plain), restored.get(name)):
         if known is not None and known.key in bundle and known.key not in dropped:
             return known
@@ -194,44 +199,24 @@ def _source(
     return None if found is None else Restored(found[0], rivals=tuple(found[1:]))
 
 
-def _by_name(bundle: Any, dropped: Collection[str], name_of: Callable[[str], str]) -> dict[str, list[str]]:
-    """For each name the tensors that are called so: weights, or where there are none one of what training needs."""
-    weights: dict[str, list[str]] = {}
-    others: dict[str, list[str]] = {}
-    for key in bundle:
-        if key != OBJECT_GRAPH_KEY and key not in dropped:
-            kind = kind_of_tensor(key, bundle)
-            (others if kind else weights).setdefault(name_of(key), []).append(key)
-    return {**{name: keys[-1:] for name, keys in others.items()}, **weights}
+def _variable(name: str, restored: Restored, bundle: Bundle, trainable: bool) -> Variable:
+    entry = bundle.entry(restored.key)
+    box = None if restored.box == whole(entry.shape) else restored.box
+    return Variable(name, restored.key, entry.dtype, entry.shape if box is None else box.sizes, trainable, box=box)
 
 
-def object_names(bundle: Any) -> dict[str, str]:
-    """For each tensor of an object-based checkpoint the full name of its variable; nothing for other checkpoints."""
-    if OBJECT_GRAPH_KEY not in bundle:
-        return {}
-    from tensorflow.core.protobuf import trackable_object_graph_pb2
-
-    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(bundle.read(OBJECT_GRAPH_KEY).item())
-    return {it.checkpoint_key: it.full_name for node in graph.nodes for it in node.attributes if it.full_name}
-
-
-def _plain(key: str) -> str:
-    """The name in a key of an object-based checkpoint; any other key as it is."""
-    return key.partition(_OBJECT_PART)[0]
-
-
-def _mismatch(handle: Any, dtype_name: str, dtype: int, found: tuple[int, ...]) -> str:
-    from tpu2gpu.graphs.describing import dtype_name as name_of
-
-    declared = handle.attr["shape"].shape
+def _mismatch(handle: Any, restored: Restored, bundle: Bundle) -> str:
+    """Return in which way a checkpoint's tensor is not what a VarHandleOp declares, or nothing."""
+    entry, declared = bundle.entry(restored.key), handle.attr["shape"].shape
+    found = entry.shape if restored.box is None else restored.box.sizes
     shape = [dim.size for dim in declared.dim]
     fits = declared.unknown_rank or (
         len(shape) == len(found) and all(size in (-1, it) for size, it in zip(shape, found, strict=True))
     )
     wanted = handle.attr["dtype"].type
-    if fits and wanted == dtype:
+    if fits and wanted == entry.dtype:
         return ""
-    return f"{name_of(wanted)} {shape} in the graph, {dtype_name} {list(found)} in the checkpoint"
+    return f"{dtype_name(wanted)} {shape} in the graph, {entry.dtype_name} {list(found)} in the checkpoint"
 
 
 def _account(bundle: Any, used: Collection[str], by_rule: Collection[str], without_shadow: list[str]) -> RestoreReport:
@@ -246,20 +231,62 @@ def _account(bundle: Any, used: Collection[str], by_rule: Collection[str], witho
     return RestoreReport({kind: keys for kind, keys in kinds.items() if keys}, unused, without_shadow)
 
 
-def kind_of_tensor(key: str, bundle: Any) -> str:
-    """`slots`, `shadows` or `steps` for what only training needs, nothing for a weight.
+def _about(name: str, known: Mapping[str, _Known]) -> _Known:
+    return known.get(name.removesuffix(HANDLE_SUFFIX), known.get(name, _Known()))
 
-    A slot is called like the variable that it belongs to, with its own name behind (in Keras 2 the optimizer's in
-    front, too), and has its shape.
-    """
-    if key.endswith(SHADOW) or key.removesuffix("_1").endswith("/ExponentialMovingAverage"):
-        return "shadows"
-    if _STEP.fullmatch(key) or (_KERAS_STEP.fullmatch(key) and not bundle.entry(key).shape):
-        return "steps"
-    if "/.OPTIMIZER_SLOT/" in key or _SLOT.fullmatch(key) or re.match(r"(.*/)?_?optimizer/", key):
-        return "slots"
-    found = _KERAS_SLOT.fullmatch(key)
-    owners = [key.rpartition("/")[0], found["owner"] if found else ""]
-    if any(owner in bundle and bundle.entry(owner).shape == bundle.entry(key).shape for owner in owners):
-        return "slots"
-    return ""
+
+def _from_saver(meta: Any, model: ServingModel) -> dict[str, _Known]:
+    trainable = collected_variables(meta, "trainable_variables") or set()
+    fixed = (collected_variables(meta, "variables") or set()) - trainable
+    restored = restored_variables(meta, model.ops)
+    return {name: _Known(it, trainable=name not in fixed) for name, it in restored.items()}
+
+
+def _from_object_graph(meta: Any, bundle: Bundle, known: dict[str, _Known]) -> Iterator[tuple[str, _Known]]:
+    """Return what TensorFlow 2 knows of the variables that functions capture; it names them where graphs do not."""
+    graph = object_graph(bundle)
+    if graph is None:
+        return
+    objects = meta.object_graph_def
+    described: dict[int, _Known] = {}
+    by_key: dict[str, _Known] = {}
+    for number, (node, description) in enumerate(zip(graph.nodes, objects.nodes, strict=False)):
+        if description.WhichOneof("kind") == "variable" and node.attributes:
+            key = node.attributes[0].checkpoint_key
+            described[number] = _Known(Restored(key), description.variable.name, description.variable.trainable)
+            by_key[key] = described[number]
+    for variable, about in known.items():
+        if about.restored is not None and about.restored.key in by_key:
+            yield variable, by_key[about.restored.key]
+    for call in meta.graph_def.node:
+        function = objects.concrete_functions.get(call.attr["f"].func.name) if "f" in call.attr else None
+        if function is None:
+            continue
+        captured = data_inputs(call)[-len(function.bound_inputs) :] if function.bound_inputs else []
+        for reference, number in zip(captured, function.bound_inputs, strict=False):
+            if number in described:
+                yield split_tensor(reference)[0], described[number]
+
+
+def _bypass_local_variable(model: ServingModel, name: str) -> bool:
+    """Take out a variable that the initialiser fills, such as the path of an asset; no checkpoint has it."""
+    taken_by = [node for node, _ in consumers(model.nodes)[name]]
+    assigns = [node for node in taken_by if node.op == "AssignVariableOp"]
+    readers = [node for node in taken_by if node.op == "ReadVariableOp"]
+    if len(assigns) != 1 or len(taken_by) != 1 + len(readers):
+        return False
+    value = assigns[0].input[1]
+    model.replace_all_uses({node.name: value for node in [*assigns, *readers]})
+    return True
+
+
+def _give_names(model: ServingModel, wanted: dict[str, str]) -> None:
+    """Call each variable's node by the variable's own name, where no other node has it."""
+    renamed = {}
+    for old, name in wanted.items():
+        if old != name:
+            node, variable = model.nodes.pop(old), model.variables.pop(old)
+            node.name = variable.node = renamed[old] = free_name(model.nodes, name)
+            node.attr["shared_name"].s = node.name.encode()
+            model.nodes[node.name], model.variables[node.name] = node, variable
+    model.replace_all_uses(renamed)

@@ -11,6 +11,7 @@ import attrs
 
 from tpu2gpu.errors import SignatureError, UnsupportedError
 from tpu2gpu.graphs.formats.saved_model import INIT_SIGNATURE
+from tpu2gpu.graphs.formats.variable_restore import find_variables
 from tpu2gpu.graphs.functions.training_inlining import TrainingInliner
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, map_tensors, tensor_names
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
@@ -25,7 +26,6 @@ from tpu2gpu.graphs.passes.training.remove_training_loops import RemoveTrainingL
 from tpu2gpu.graphs.passes.training.replace_infeeds import Input, ReplaceInfeeds, add_input, cut
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
 from tpu2gpu.graphs.passes.training.training_ops import check_serving
-from tpu2gpu.graphs.variables import find_variables
 from tpu2gpu.options import did_you_mean
 
 _PREDICT = "tensorflow/serving/predict"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from tpu2gpu.graphs.edit import set_inputs
-from tpu2gpu.graphs.formats.saved_model import make_variables_resources
+from tpu2gpu.graphs.formats.variable_restore import make_variables_resources
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, split_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass
