@@ -16,7 +16,6 @@ from tests.pipelines.kubeflow_examples import EXAMPLES, GOLDEN, NAMES
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import OutputExistsError, UnsupportedError, UsageError
 from tpu2gpu.freezer.options import FreezeOptions
-from tpu2gpu.latency_evaluator.budgets.verification_level import required_level
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.options import from_json, to_json
 from tpu2gpu.precision_caster.options import CastOptions
@@ -151,7 +150,7 @@ def test_every_step_learns_its_run_and_sees_the_volume(compiled: dict[str, Compi
 def test_an_evaluation_with_a_gpu_requires_that_the_engine_ran(compiled: dict[str, CompiledPipeline]) -> None:
     def level(name: str) -> str | None:
         constant = steps(compiled[name])["latency-evaluator"].inputs["options"]["runtimeValue"]["constant"]
-        return required_level(from_json(EvaluateOptions, constant))
+        return from_json(EvaluateOptions, constant).required_level
 
     assert level("gke") == level("plain") == level("vertex") == "engine_executed"
     assert level("gke_h100") == "onnx_cpu"  # what the settings say goes first

@@ -269,7 +269,9 @@ class EvaluationRun:
         agreement = self._agreements.get(model.label, Agreement())
         latency_ns = self._timed.single_stream.latency_ns.get(model.label)
         ratios = self._speedups(latency_ns)
-        level, level_reason = reached_level(model, ran=latency_ns is not None)
+        level, level_reason = reached_level(
+            model.description.get("runner", {}), has_engine=model.has_engine, ran=latency_ns is not None
+        )
         checks = judge(
             self._options,
             Measurements(

@@ -8,6 +8,7 @@ from tpu2gpu.latency_evaluator.budgets.accuracy_budgets import AccuracyBudgets
 from tpu2gpu.latency_evaluator.budgets.budget import budgets_of
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import LatencyBudgets
 from tpu2gpu.latency_evaluator.budgets.resource_budgets import ResourceBudgets
+from tpu2gpu.latency_evaluator.budgets.verification_level import LEVELS
 from tpu2gpu.options import option
 
 
@@ -21,8 +22,13 @@ class Budgets(ResourceBudgets, LatencyBudgets, AccuracyBudgets):  # attrs puts t
         choices=("cpu", "gpu"),
     )
     require_level: str | None = option(
-        None, "on what the verdict must be reached", choices=("onnx_cpu", "onnx_gpu", "engine_built", "engine_executed")
+        None, "on what the verdict must be reached", choices=LEVELS[LEVELS.index("onnx_cpu") :]
     )
     allow_undecided: tuple[str, ...] = option(
         (), "a budget that may stay undecided", choices=budgets_of, metavar="BUDGET"
     )
+
+    @property
+    def required_level(self) -> str | None:
+        """Level that the verdict must be reached on: an executed engine where a GPU will serve, unless one is asked."""
+        return self.require_level or ("engine_executed" if self.serve_on == "gpu" else None)

@@ -22,7 +22,8 @@ def judge(budgets: Budgets, measured: Measurements) -> tuple[Check, ...]:
         measured: The candidate's measurements.
     """
     checks = [_runs(measured), _same_signature(measured), _finite_outputs(measured), *_budgets(budgets, measured)]
-    if (level := check_level(budgets, measured.level, measured.level_reason)) is not None:
+    why = "" if budgets.require_level else "; a GPU is to serve it"
+    if (level := check_level(budgets.required_level, measured.level, measured.level_reason, why)) is not None:
         checks.append(level)
     return tuple(attrs.evolve(check, allowed=check.name in budgets.allow_undecided) for check in checks)
 

@@ -2,54 +2,60 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tpu2gpu.latency_evaluator.results import Check, run_by
-from tpu2gpu.latency_evaluator.statistics.intervals import Verdict
 
 if TYPE_CHECKING:
-    from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
-    from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
+    from tpu2gpu.latency_evaluator.statistics.intervals import Verdict
 
-LEVELS = ("unverified", "saved_model", "onnx_cpu", "onnx_gpu", "engine_built", "engine_executed")
+# From the lowest, each with the sentence that tells it.
+_REASONS = {
+    "unverified": "The candidate did not run: nothing of it is verified.",
+    "saved_model": "The candidate is a SavedModel, run by {on}.",
+    "onnx_cpu": "There is no engine: the verdict was reached on {on}.",
+    "onnx_gpu": "ONNX Runtime's GPU kernels were run, if no engine that is known of: {on}.",
+    "engine_built": "Engine built, not executed ({why}): the verdict was reached on {on}, and the latencies are ONNX "
+    "Runtime's, not the engine's.",
+    "engine_executed": "The engine itself was run: {on}.",
+}
+LEVELS = tuple(_REASONS)
+_OF_WHAT_RUNS = {"engine": "engine_executed", "saved_model": "saved_model"}
 _ONNX = {"onnx", "onnxruntime"}  # what our runners and Triton call it
 
 
-def reached_level(model: ModelProcess, *, ran: bool) -> tuple[str, str]:
+def reached_level(runner: Mapping[str, Any], *, has_engine: bool, ran: bool) -> tuple[str, str]:
     """Return on what a candidate's verdict is reached, as a level and in words.
 
     Args:
-        model: The candidate.
-        ran: Whether it ran at all.
+        runner: The description of the candidate's runner.
+        has_engine: Whether an engine lies among the candidate's files.
+        ran: Whether the candidate ran at all.
     """
-    runner = model.description.get("runner", {})
-    on = run_by(runner)
-    if not ran:
-        return "unverified", "The candidate did not run: nothing of it is verified."
-    if model.executes_engine:
-        return "engine_executed", f"The engine itself was run: {on}."
-    if "saved_model" in (runner.get("kind"), runner.get("runs")):
-        return "saved_model", f"The candidate is a SavedModel, run by {on}."
-    if any(part.engine.file for part in model.parts):
-        return "engine_built", (
-            f"Engine built, not executed ({runner.get('why')}): the verdict was reached on {on}, "
-            "and the latencies are ONNX Runtime's, not the engine's."
-        )
-    if str(runner.get("device")).startswith("GPU") and _ONNX & {runner.get("kind"), runner.get("runs")}:
-        return "onnx_gpu", f"ONNX Runtime's GPU kernels were run, if no engine that is known of: {on}."
-    return "onnx_cpu", f"There is no engine: the verdict was reached on {on}."
+    level = _level(runner, has_engine) if ran else "unverified"
+    return level, _REASONS[level].format(on=run_by(runner), why=runner.get("why"))
 
 
-def required_level(budgets: Budgets) -> str | None:
-    """Return the level that is asked for: `require_level`, else an executed engine where a GPU will serve."""
-    return budgets.require_level or ("engine_executed" if budgets.serve_on == "gpu" else None)
+def _level(runner: Mapping[str, Any], has_engine: bool) -> str:
+    runs = runner.get("runs") or runner.get("kind")
+    if runs in _OF_WHAT_RUNS:
+        return _OF_WHAT_RUNS[runs]
+    if has_engine:
+        return "engine_built"
+    return "onnx_gpu" if runs in _ONNX and str(runner.get("device")).startswith("GPU") else "onnx_cpu"
 
 
-def check_level(budgets: Budgets, level: str, reason: str) -> Check | None:
-    """Check whether a level is enough; None where none is asked for."""
-    wanted = required_level(budgets)
-    if wanted is None:
+def check_level(required: str | None, level: str, reason: str, why: str = "") -> Check | None:
+    """Check whether a level is enough; None where none is required.
+
+    Args:
+        required: The level that is required.
+        level: The level that was reached.
+        reason: The same in words.
+        why: Why a level is required that nobody asked for.
+    """
+    if required is None:
         return None
-    verdict: Verdict = "pass" if LEVELS.index(level) >= LEVELS.index(wanted) else "fail"
-    why = "" if budgets.require_level else "; a GPU is to serve it"
-    return Check("require_level", level, wanted, verdict, reason.rstrip(".") + why, "infra")
+    verdict: Verdict = "pass" if LEVELS.index(level) >= LEVELS.index(required) else "fail"
+    return Check("require_level", level, required, verdict, reason.rstrip(".") + why, "infra")

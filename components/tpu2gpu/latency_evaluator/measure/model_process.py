@@ -183,24 +183,22 @@ class ModelProcess:
         if not (files / PLAN).is_file():
             beside = sum(_size(files / name) for name in (MANIFEST, REPORT)) if files.is_dir() else 0
             return _size(files) - beside
-        ran = (
-            part.saved_model or (part.engine.file if self.executes_engine else None) or part.onnx for part in self.parts
-        )
+        runs_engine = self.description.get("runner", {}).get("runs") == "engine"
+        ran = (part.saved_model or (part.engine.file if runs_engine else None) or part.onnx for part in self._parts)
         return sum(_size(files / name) for name in ran if name)
 
     @property
-    def parts(self) -> tuple[Part, ...]:
-        """The parts of a serving folder's plan; none for other kinds, and where it is damaged."""
+    def _parts(self) -> tuple[Part, ...]:
+        """Parts of a serving folder's plan; none for other kinds, and where it is damaged."""
         try:
             return () if self._files is None else read_plan(self._files).parts
         except Tpu2GpuError:
             return ()
 
     @property
-    def executes_engine(self) -> bool:
-        """Whether it is a TensorRT engine that ran."""
-        runner: dict[str, Any] = self.description.get("runner", {})
-        return bool(runner.get("runs") == "engine")
+    def has_engine(self) -> bool:
+        """True where an engine lies among its files."""
+        return any(part.engine.file for part in self._parts)
 
     def close(self) -> None:
         """End the process."""

@@ -13,7 +13,6 @@ from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
 from tpu2gpu.latency_evaluator.budgets.judge import judge, passed
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
 from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
-from tpu2gpu.latency_evaluator.budgets.verification_level import required_level
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import Check, ModelFigures
 from tpu2gpu.latency_evaluator.statistics.intervals import Estimate
@@ -234,10 +233,10 @@ def test_boxes_are_matched_and_not_compared_element_by_element():
 
 
 def test_a_model_for_a_gpu_needs_an_executed_engine():
-    assert required_level(Budgets()) is None
-    assert required_level(Budgets(serve_on="cpu")) is None
-    assert required_level(Budgets(serve_on="gpu")) == "engine_executed"
-    assert required_level(Budgets(serve_on="gpu", require_level="engine_built")) == "engine_built"
+    assert Budgets().required_level is None
+    assert Budgets(serve_on="cpu").required_level is None
+    assert Budgets(serve_on="gpu").required_level == "engine_executed"
+    assert Budgets(serve_on="gpu", require_level="engine_built").required_level == "engine_built"
     on_cpu = {"level": "onnx_cpu", "level_reason": "There is no engine."}
     refused = {one.name: one for one in judge(Budgets(serve_on="gpu"), measurements(**on_cpu))}["require_level"]
     assert (refused.verdict, refused.gate) == ("fail", "infra")

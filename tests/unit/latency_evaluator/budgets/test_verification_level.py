@@ -20,8 +20,7 @@ GPU = Gpu(0, "NVIDIA L4", "89", "12.4")
 
 def level(path, described) -> str:
     model = ModelProcess(path, "candidate", is_baseline=False, timeout_s=1.0)
-    model.description = {"runner": described}
-    return reached_level(model, ran=True)[0]
+    return reached_level(described, has_engine=model.has_engine, ran=True)[0]
 
 
 @pytest.mark.parametrize(
