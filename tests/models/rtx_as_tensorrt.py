@@ -7,11 +7,11 @@ data-center TensorRT computes, only a GPU can tell.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from tpu2gpu.hardware.tensorrt import DATA_CENTER, RTX, import_bindings, listening_logger
-from tpu2gpu.trt_converter.backends.tensorrt_config import BuildPlan, configuration, keep_times
+from tpu2gpu.hardware.tensorrt import RTX, import_bindings, listening_logger
+from tpu2gpu.trt_converter.backends.engine import BuildPlan
+from tpu2gpu.trt_converter.backends.tensorrt import TensorRt
 
 
 class Noting:
@@ -33,13 +33,12 @@ class Noting:
 def configured(*, profiles: list[Any], hardware_compatibility: str, timing_cache: str) -> dict[str, Any]:
     """Configures a builder for a network of one input `x` [?, 4]; gives what the configuration was told."""
     trt = import_bindings(RTX)
-    plan = BuildPlan(DATA_CENTER, profiles, (), hardware_compatibility, timing_cache)
+    plan, back_end = BuildPlan(profiles, (), hardware_compatibility, timing_cache), TensorRt()
     builder = trt.Builder(listening_logger(trt))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     network.mark_output(network.add_identity(network.add_input("x", trt.float32, (-1, 4))).get_output(0))
-    config = configuration(trt, Noting(builder, makes="create_builder_config"), network, plan)
-    if timing_cache:
-        keep_times(config, Path(timing_cache))
+    config = back_end.configure(trt, Noting(builder, makes="create_builder_config"), network, plan)
+    back_end.keep(config, plan)
     return {
         "profiles": config.num_optimization_profiles,
         "hardware_compatibility_level": config.noted["hardware_compatibility_level"].name,

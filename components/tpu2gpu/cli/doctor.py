@@ -42,7 +42,7 @@ def diagnose() -> Diagnosis:
     """Look at everything that the steps need. Loads no TensorFlow; what may crash is tried in a child process."""
     from tpu2gpu.hardware.cuda import find_gpus
     from tpu2gpu.hardware.host import stable_hardware
-    from tpu2gpu.trt_converter.backends.probe import probe
+    from tpu2gpu.trt_converter.backends.choice import probe
 
     back_ends = {name: attrs.asdict(availability) for name, availability in probe().items()}
     hardware = stable_hardware()

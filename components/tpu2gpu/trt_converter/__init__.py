@@ -1,1 +1,10 @@
-"""SavedModel -> ONNX -> TensorRT engine -> a folder that a server loads."""
+"""SavedModel -> ONNX -> TensorRT engine -> a folder that a server loads.
+
+converting: `convert_model`.
+options: its options and result.
+request: the options, parsed.
+profiles: the shapes that an engine takes.
+parity: comparison with the source's outputs.
+backends, onnx, partition, layouts: the rooms of its steps.
+component, executor: the TFX component.
+"""

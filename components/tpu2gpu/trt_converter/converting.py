@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from tpu2gpu.errors import SourceError
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
+
+if TYPE_CHECKING:
+    from tpu2gpu.trt_converter.backends.base import Conversion
 
 
 def convert_model(
@@ -44,24 +50,60 @@ def convert_model(
         EnvironmentLacksError: The asked back end is not here, or a process of it died, hung or outgrew its limit.
     """
     from tpu2gpu.storage.publishing import check_free, describe_source, publish_step
+    from tpu2gpu.trt_converter.backends.base import STEPS
     from tpu2gpu.trt_converter.backends.choice import choose_backend
+    from tpu2gpu.trt_converter.layouts.readme import summary
+    from tpu2gpu.trt_converter.layouts.serving_folder import lay_out
     from tpu2gpu.trt_converter.request import Request
-    from tpu2gpu.trt_converter.steps import convert_into
 
     options = options or ConvertOptions()
-    if options.backend == "tf_trt":
-        from tpu2gpu.trt_converter.backends.tf_trt.backend import convert_into
     source, target = Path(source), Path(target)
     _check_source(source)
     check_free(target, force=force)
-    request = Request.of(source, options, choose_backend(options))
-    with publish_step("convert", describe_source(source), target, options, force=force, run_name=run_name) as staging:
-        findings = convert_into(staging, request, progress)
+    choice = choose_backend(options)
+    request, about = Request.of(source, options), describe_source(source)
+    with publish_step("convert", about, target, options, force=force, run_name=run_name) as staging:
+        staging.report = {
+            "step": "convert",
+            "source": about,
+            "backends": [attrs.asdict(availability) for availability in choice.probed],
+            "no_engine_because": choice.why_no_engine,
+        }
+        made = choice.backend.convert(request, staging, progress)
+        progress("writing the serving folder", STEPS - 1, STEPS)
+        why_no_engine = made.why_no_engine or choice.why_no_engine
+        lines = summary(made.plan, choice.backend.verification(made.plan), why_no_engine)
+        lay_out(staging.folder, request, made, choice.backend, lines)
+        findings = _findings(made)
+        staging.report.update({"at_a_glance": lines, "no_engine_because": why_no_engine, **findings})
+        progress("done", STEPS, STEPS)
     return ConvertResult(target=target, report=staging.report, **findings)
 
 
+def _findings(made: Conversion) -> dict[str, Any]:
+    """Return the fields of a ConvertResult but for target and report."""
+    plan = made.plan
+    figures = {
+        "engine_coverage": plan.engine_coverage,
+        "relative_error": plan.relative_error,
+        "tolerance": plan.tolerance,
+        "onnx_size_bytes": made.onnx_size_bytes,
+        "engine_size_bytes": made.engine_size_bytes,
+        "build_s": made.build_s,
+        "peak_rss_bytes": made.peak_rss_bytes,
+    }
+    return {
+        "backend": plan.backend,
+        "backend_version": made.backend_version,
+        "precision": plan.dtype,
+        "verified_level": plan.verified_level,
+        **figures,
+        "metrics": {name: float(value) for name, value in {**figures, **made.metrics}.items()},
+    }
+
+
 def _check_source(source: Path) -> None:
-    """What can be said of a source without loading TensorFlow."""
+    """Refuse a source that is none, which can be seen without loading TensorFlow."""
     if not source.exists():
         raise SourceError(f"{source}: no such folder", hint="give a SavedModel's folder")
     if not (source / "saved_model.pb").is_file():

@@ -9,6 +9,7 @@ import attrs
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.options import option
+from tpu2gpu.trt_converter.backends.registry import AUTO, BACKENDS
 
 _PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 
@@ -18,12 +19,12 @@ _CAPABILITIES = ("75", "80", "86", "89", "120", "121")
 
 @attrs.frozen(kw_only=True)
 class ConvertOptions:
-    """How to convert. Every field is a flag of `tpu2gpu convert`."""
+    """Options of a conversion. Every field is a flag of `tpu2gpu convert`."""
 
     backend: str = option(
         "auto",
         "what to build: `onnx` alone, or an engine as well; `auto` takes the best engine builder that is here",
-        choices=("auto", "onnx", "tensorrt_rtx", "tensorrt", "tf_trt"),
+        choices=lambda cls: (AUTO, *BACKENDS),
     )
     signature: str = option("serving_default", "which signature of the SavedModel")
     opset: int = option(17, "version of ONNX's operations", minimum=17)
@@ -95,13 +96,13 @@ class ConvertOptions:
 
 @attrs.frozen
 class ConvertResult:
-    """What a conversion made.
+    """A finished conversion.
 
     Attributes:
         target: The serving folder.
         backend: `tensorrt_rtx` or `tensorrt` where there is an engine, `onnx` otherwise.
         backend_version: Of that TensorRT, or of ONNX Runtime.
-        precision: What most of the weights are.
+        precision: The number type of most weights.
         verified_level: `onnx_cpu`, `engine_built` or `engine_executed`.
         engine_coverage: Share of the model's operations that an engine runs, 0 to 1.
         relative_error: Largest difference from the source, relative to the largest value.

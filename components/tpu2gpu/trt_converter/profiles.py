@@ -1,4 +1,4 @@
-"""Optimisation profiles: for each input the smallest, the usual and the largest shape that an engine takes."""
+"""Optimisation profiles: for each input the min, opt and max shape that an engine takes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BOUNDS = ("min", "opt", "max")
 _FORM = re.compile(r"(?P<name>.+)=(?P<min>[\dx]+):(?P<opt>[\dx]+):(?P<max>[\dx]+)")
 
 Bounds = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-"""The smallest, the usual and the largest shape."""
+"""The min, opt and max shape."""
 
 Profile = dict[str, Bounds]
-"""For each input its bounds."""
+"""The bounds of each input."""
 
 
 def parse_profiles(texts: Sequence[str]) -> list[Profile]:
@@ -62,21 +62,21 @@ def _read(text: str, group: Profile, wrong: list[str]) -> None:
         wrong.append(f"{text}: not of the form INPUT=MIN:OPT:MAX")
         return
     try:
-        smallest, usual, largest = (tuple(int(size) for size in match[bound].split("x")) for bound in _BOUNDS)
+        low, opt, high = (tuple(int(size) for size in match[bound].split("x")) for bound in _BOUNDS)
     except ValueError:
         wrong.append(f"{text}: a bound is a number, or numbers with x between them")
         return
     if match["name"] in group:
         wrong.append(f"{text}: the same input twice in one profile; another profile is another --profile")
-    if not len(smallest) == len(usual) == len(largest):
+    if not len(low) == len(opt) == len(high):
         wrong.append(f"{text}: the bounds have different numbers of dimensions")
-    elif not all(0 < low <= middle <= high for low, middle, high in zip(smallest, usual, largest, strict=True)):
+    elif not all(0 < a <= b <= c for a, b, c in zip(low, opt, high, strict=True)):
         wrong.append(f"{text}: wanted 0 < MIN <= OPT <= MAX")
-    group[match["name"]] = (smallest, usual, largest)
+    group[match["name"]] = (low, opt, high)
 
 
 def fit_profiles(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> list[Profile]:
-    """Completes profiles for a model's inputs.
+    """Complete profiles for a model's inputs.
 
     Args:
         inputs: The model's inputs.
@@ -119,7 +119,7 @@ def _unknown(profile: Profile, known: Sequence[str]) -> list[str]:
 
 
 def for_part(inputs: Sequence[TensorSpec], whole: Sequence[TensorSpec], profiles: Sequence[Profile]) -> list[Profile]:
-    """Profiles of a whole model as those of one part of it.
+    """Restrict the profiles of a whole model to one part of it.
 
     Args:
         inputs: The part's inputs: the model's own, and what former parts give.
@@ -134,20 +134,20 @@ def for_part(inputs: Sequence[TensorSpec], whole: Sequence[TensorSpec], profiles
         UsageError: A profile contradicts the model; all are listed.
     """
     own, known = {spec.name for spec in whole}, {spec.name for spec in inputs}
-    wires = [spec for spec in inputs if spec.name not in own and spec.shape[:1] == (None,) and all(spec.shape[1:])]
+    boundary = [spec for spec in inputs if spec.name not in own and spec.shape[:1] == (None,) and all(spec.shape[1:])]
     mapped = []
     for profile in profiles:
         named = [spec for spec in whole if spec.name in profile]
         fit_profiles(named, [{spec.name: profile[spec.name] for spec in named}])
         batches = [_batches(profile[spec.name]) for spec in named if spec.shape[:1] == (None,)][:1]
-        carried = {spec.name: bounds for spec in wires for bounds in batches}
+        carried = {spec.name: bounds for spec in boundary for bounds in batches}
         mapped.append({**carried, **{name: bounds for name, bounds in profile.items() if name in known}})
     return mapped
 
 
 def _batches(bounds: Bounds) -> Bounds:
-    smallest, usual, largest = bounds
-    return smallest[:1], usual[:1], largest[:1]
+    low, opt, high = bounds
+    return low[:1], opt[:1], high[:1]
 
 
 def _fit(inputs: Sequence[TensorSpec], profile: Profile, wrong: list[str]) -> Profile:
@@ -155,9 +155,9 @@ def _fit(inputs: Sequence[TensorSpec], profile: Profile, wrong: list[str]) -> Pr
     fitted: Profile = {}
     for spec in inputs:
         bounds = profile.get(spec.name) or _default(spec)
-        smallest, usual, largest = (_whole(spec, bound) for bound in bounds)
-        if smallest is not None and usual is not None and largest is not None:
-            fitted[spec.name] = (smallest, usual, largest)
+        low, opt, high = (_whole(spec, bound) for bound in bounds)
+        if low is not None and opt is not None and high is not None:
+            fitted[spec.name] = (low, opt, high)
         elif spec.name in profile:
             wrong.append(f"{spec}: the profile has {', '.join('x'.join(map(str, bound)) for bound in bounds)}")
         else:
@@ -166,30 +166,30 @@ def _fit(inputs: Sequence[TensorSpec], profile: Profile, wrong: list[str]) -> Pr
 
 
 def compared_sizes(profile: Profile) -> dict[str, Any]:
-    """What to compare at: a profile's smallest and usual `batches`, and its usual `shapes` where it has whole ones."""
-    smallest, usual, _ = next(iter(profile.values()), tuple((size,) for size in DEFAULT_BATCHES))
+    """Return what to compare at: a profile's min and opt `batches`, and its opt `shapes` where it has whole ones."""
+    low, opt, _ = next(iter(profile.values()), tuple((size,) for size in DEFAULT_BATCHES))
     return {
-        "batches": [smallest[0], usual[0]],
+        "batches": [low[0], opt[0]],
         "shapes": {name: list(bounds[1]) for name, bounds in profile.items() if len(bounds[1]) > 1},
     }
 
 
 def largest_batch(profiles: Sequence[Profile]) -> int:
-    """The largest first dimension of any profile; the default's where there is none."""
+    """Return the largest first dimension of any profile; the default's where there is none."""
     firsts = [bounds[2][0] for profile in profiles for bounds in profile.values() if bounds[2]]
     return max(firsts, default=DEFAULT_BATCHES[2])
 
 
 def _default(spec: TensorSpec) -> Bounds:
-    """The usual batches where the batch is free, and what is fixed elsewhere."""
+    """Return the default batches where the batch is dynamic, and what is fixed elsewhere."""
     if not spec.shape:
         return ((), (), ())
-    smallest, usual, largest = DEFAULT_BATCHES if spec.shape[0] is None else (spec.shape[0],) * 3
-    return ((smallest,), (usual,), (largest,))
+    low, opt, high = DEFAULT_BATCHES if spec.shape[0] is None else (spec.shape[0],) * 3
+    return ((low,), (opt,), (high,))
 
 
 def _whole(spec: TensorSpec, bound: tuple[int, ...]) -> tuple[int, ...] | None:
-    """A bound as a whole shape; None where it does not fit."""
+    """Return a bound as a whole shape; None where it does not fit."""
     if len(bound) == 1:
         bound = (*bound, *(size or 0 for size in spec.shape[1:]))
     fits = len(bound) == len(spec.shape) and all(

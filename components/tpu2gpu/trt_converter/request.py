@@ -1,4 +1,4 @@
-"""A conversion whose options have been understood."""
+"""A conversion's source and options, parsed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.process.worker import run_in_child
-from tpu2gpu.trt_converter.backends.choice import Backend
+from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.trt_converter.layouts.triton import check_name
 from tpu2gpu.trt_converter.profiles import Profile, parse_profiles
 
@@ -20,37 +20,40 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Request:
-    """A conversion whose options have been understood.
+    """A conversion's source and options, parsed.
 
     Attributes:
         source: The SavedModel's folder.
         options: As given.
-        backend: What was chosen.
         profiles: What `--profile` says.
         features: What `--feature` says.
     """
 
     source: Path
     options: ConvertOptions
-    backend: Backend
     profiles: list[Profile]
     features: dict[str, str]
 
     @classmethod
-    def of(cls, source: Path, options: ConvertOptions, backend: Backend) -> Request:
-        """Read the options that are texts.
+    def of(cls, source: Path, options: ConvertOptions) -> Request:
+        """Parse the options that are strings.
 
         Raises:
-            UsageError: A text has another form.
+            UsageError: One has another form.
         """
         check_name(options.name)
         features = dict(_pair(text) for text in options.feature)
-        return cls(source, options, backend, parse_profiles(options.profile), features)
+        return cls(source, options, parse_profiles(options.profile), features)
 
     @property
     def needs_engine(self) -> bool:
         """Whether there is nothing to serve without an engine."""
         return self.options.layout == "triton" and self.options.triton_backend == "tensorrt"
+
+    def tolerance(self, precision: str) -> float:
+        """Return the largest relative error allowed: what `--tolerance` says, else the default for a precision."""
+        given = self.options.tolerance
+        return conversion_tolerance(precision) if given is None else given
 
     def in_child(self, function: str, name: str, environment: Mapping[str, str], **arguments: Any) -> tuple[Any, int]:
         """Run a back end in a process of its own, within the limits; return its result and peak memory."""

@@ -29,7 +29,8 @@ from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.serving_plan import read_plan
-from tpu2gpu.trt_converter.backends import tensorrt
+from tpu2gpu.trt_converter.backends import engine_build
+from tpu2gpu.trt_converter.backends.tensorrt import TensorRt
 from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.onnx.quantize import quantise
@@ -96,10 +97,10 @@ def test_the_runner_changes_the_profile_only_when_it_must(runner_of: Callable[[s
 def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **bindings: Any) -> None:
     module = ModuleType("tensorrt")
     module.__dict__.update({**vars(fake_tensorrt), **bindings})
-    monkeypatch.setattr(tensorrt, "import_bindings", lambda library: module)
-    monkeypatch.setattr(tensorrt, "configuration", lambda *_: None)
-    tensorrt.build_engine(
-        library="tensorrt",
+    monkeypatch.setattr(engine_build, "import_bindings", lambda library: module)
+    monkeypatch.setattr(TensorRt, "configure", lambda *_: None)
+    engine_build.build_engine(
+        backend="tensorrt",
         onnx_path="m.onnx",
         engine_path=str(tmp_path / "m.plan"),
         profiles=[],

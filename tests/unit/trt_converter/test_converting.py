@@ -29,9 +29,9 @@ from tpu2gpu.running.loading import load
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.serving_plan import Engine
 from tpu2gpu.storage.publishing import verify_model
-from tpu2gpu.trt_converter.backends.choice import choose_backend
-from tpu2gpu.trt_converter.backends.engine import refuse_float64
-from tpu2gpu.trt_converter.backends.probe import Availability, probe
+from tpu2gpu.trt_converter.backends.base import Availability
+from tpu2gpu.trt_converter.backends.choice import choose_backend, probe
+from tpu2gpu.trt_converter.backends.engine import EngineBackEnd, refuse_float64
 from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
 
@@ -217,15 +217,24 @@ def test_an_existing_target_is_not_touched(built: Built, tmp_path: Path) -> None
     ("options", "message"),
     [
         ({"triton_backend": "tensorrt"}, "an engine of TensorRT-RTX is never a model for Triton"),
-        ({"triton_backend": "tensorrt", "backend": "onnx"}, "loads engines of data-center TensorRT, and no TensorRT"),
-        ({"timing_cache": "times"}, "--timing-cache: data-center TensorRT keeps one, and TensorRT-RTX builds here"),
-        ({"hardware_compatibility": "ampere_plus"}, "--hardware-compatibility: data-center TensorRT knows it"),
+        (
+            {"triton_backend": "tensorrt", "backend": "onnx"},
+            "loads engines of data-center TensorRT, and ONNX Runtime builds none",
+        ),
+        (
+            {"timing_cache": "times"},
+            "--timing-cache: it means nothing for the back end tensorrt_rtx, only for tensorrt",
+        ),
+        (
+            {"hardware_compatibility": "ampere_plus"},
+            "--hardware-compatibility: it means nothing for the back end tensorrt_rtx",
+        ),
     ],
 )
 def test_options_of_another_builder_are_refused_with_a_way_out(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, object], message: str
 ) -> None:
-    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda: BUILDERS)
+    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda *_: BUILDERS)
     monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.find_gpus", tuple)
     with pytest.raises(UsageError, match=message) as caught:
         choose_backend(ConvertOptions(**options))
@@ -247,17 +256,16 @@ def test_options_that_mean_nothing_without_another_are_refused_all_at_once() -> 
     said = {detail.partition(":")[0] for detail in caught.value.details}
     assert said == {"--" + name.replace("_", "-") for name in idle}
     defaults = {name: getattr(ConvertOptions(), name) for name in idle}  # as a component passes them
-    assert not choose_backend(ConvertOptions(backend="onnx", **defaults)).builds_engine
+    assert not choose_backend(ConvertOptions(backend="onnx", **defaults)).backend.builds_engine
     choose_backend(ConvertOptions(backend="onnx", int8=True, examples=("x",), int8_exclude=("x",)))
 
 
 def test_tf_trt_finds_its_ranges_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "tpu2gpu.trt_converter.backends.choice.probe", lambda: {"tf_trt": Availability("tf_trt", True, "8.6", "here")}
-    )
+    found = {"tf_trt": Availability("tf_trt", True, "8.6", "here")}
+    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda *_: found)
     tf_trt = {"backend": "tf_trt", "layout": "plain", "int8": True, "examples": ("x",), "minimum_segment_size": 9}
     choose_backend(ConvertOptions(**tf_trt))
-    with pytest.raises(UsageError, match="--int8-method: TF-TRT finds its ranges itself"):
+    with pytest.raises(UsageError, match="--int8-method: it means nothing for the back end tf_trt"):
         choose_backend(ConvertOptions(**tf_trt, int8_method="entropy"))
 
 
@@ -278,11 +286,14 @@ BUILDERS = {name: Availability(name, True, "1.0", "here") for name in ("tensorrt
 def test_the_builder_that_this_gpu_can_use_is_taken(
     monkeypatch: pytest.MonkeyPatch, gpu: Gpu, options: dict[str, object], expected: tuple[object, ...]
 ) -> None:
-    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda: BUILDERS)
+    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda *_: BUILDERS)
     monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.find_gpus", lambda: (gpu,))
-    backend = choose_backend(ConvertOptions(**options))
-    assert (backend.library, backend.compute_capabilities, backend.gpu) == expected
-    with pytest.raises(UsageError, match="--compute-capability: data-center TensorRT builds for the GPU"):
+    monkeypatch.setattr("tpu2gpu.trt_converter.backends.tensorrt.find_gpus", lambda: (gpu,))
+    chosen = ConvertOptions(**options)
+    backend = choose_backend(chosen).backend
+    assert isinstance(backend, EngineBackEnd)
+    assert (backend.name, *backend.targets(chosen)) == expected
+    with pytest.raises(UsageError, match="--compute-capability: it means nothing for the back end tensorrt, only for"):
         choose_backend(ConvertOptions(backend="tensorrt", compute_capability=("89",)))
 
 
@@ -330,16 +341,19 @@ def test_a_back_end_that_is_not_here_says_why() -> None:
 
 
 def test_auto_without_tensorrt_rtx_makes_onnx_alone_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = Availability("tensorrt_rtx", False, "", "its library is not installed")
-    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda: {"tensorrt_rtx": missing})
-    backend = choose_backend(ConvertOptions())
-    assert not backend.builds_engine
-    assert backend.why_not == "TensorRT-RTX cannot be used here: its library is not installed"
+    found = {
+        "onnx": Availability("onnx", True, "1.23", "here"),
+        "tensorrt_rtx": Availability("tensorrt_rtx", False, "", "its library is not installed"),
+    }
+    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda *_: found)
+    choice = choose_backend(ConvertOptions())
+    assert choice.backend.name == "onnx"
+    assert choice.why_no_engine == "TensorRT-RTX cannot be used here: its library is not installed"
 
 
 def test_every_back_end_has_an_answer() -> None:
     found = probe()
-    assert list(found) == ["onnx", "tf_trt", "tensorrt", "tensorrt_rtx"]
+    assert list(found) == ["onnx", "tensorrt_rtx", "tensorrt", "tf_trt"]
     assert found["onnx"].available
     assert all(availability.reason for availability in found.values())
 

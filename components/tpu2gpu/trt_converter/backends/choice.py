@@ -1,52 +1,45 @@
-"""The choice of what builds the engine, and the refusal of options that contradict it."""
+"""The choice of a back end, and the refusal of options that mean nothing for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import attrs
 
 from tpu2gpu.errors import EnvironmentLacksError, UsageError
 from tpu2gpu.hardware.cuda import find_gpus
-from tpu2gpu.hardware.tensorrt import DATA_CENTER, LIBRARIES, RTX
 from tpu2gpu.options import flag
-from tpu2gpu.trt_converter.backends.probe import Availability, probe
-from tpu2gpu.trt_converter.backends.tensorrt import ALONE, COMPUTE_CAPABILITIES
+from tpu2gpu.trt_converter.backends.base import Availability, BackEnd, back_end
+from tpu2gpu.trt_converter.backends.registry import AUTO, BACKENDS
 
 if TYPE_CHECKING:
-    from tpu2gpu.hardware.cuda import Gpu
     from tpu2gpu.trt_converter.options import ConvertOptions
 
-_OF_TF_TRT = ("tf_trt_precision", "minimum_segment_size")
-_OF_THE_QUANTISER = ("int8_per_channel", "int8_exclude", "int8_method")
+_OF_INT8 = ("int8_examples", "int8_per_channel", "int8_exclude", "int8_method")
 
 
 @attrs.frozen
-class Backend:
-    """What a conversion uses.
+class Choice:
+    """A chosen back end.
 
     Attributes:
-        library: Which TensorRT builds an engine, by its name in `LIBRARIES`; nothing where none does.
-        why_not: Why none does.
-        compute_capabilities: The GPUs that the engine is for: `89` for 8.9, `80+` for 8.0 and newer.
-        gpu: The only model of GPU that it is for; nothing where the capabilities say it all.
-        seen: What was looked at, for the report.
+        backend: The back end.
+        why_no_engine: Why it builds none; empty where it does.
+        probed: What was looked at, for the report.
     """
 
-    library: str
-    why_not: str
-    compute_capabilities: tuple[str, ...]
-    gpu: str
-    seen: tuple[Availability, ...]
-
-    @property
-    def builds_engine(self) -> bool:
-        """Whether there will be an engine."""
-        return bool(self.library)
+    backend: BackEnd
+    why_no_engine: str
+    probed: tuple[Availability, ...]
 
 
-def choose_backend(options: ConvertOptions) -> Backend:
+def probe(names: Iterable[str] = ()) -> dict[str, Availability]:
+    """Look at back ends, all of them where none is named; return what was found by name."""
+    return {name: back_end(name).probe() for name in names or BACKENDS}
+
+
+def choose_backend(options: ConvertOptions) -> Choice:
     """Choose the back end that the options ask for.
 
     Raises:
@@ -57,96 +50,60 @@ def choose_backend(options: ConvertOptions) -> Backend:
         raise UsageError(
             "--int8: ranges are measured on real data", hint="give --examples of the data that it will see"
         )
-    if options.backend == "tf_trt" and options.layout == "triton":
-        raise UsageError(
-            "--layout triton with --backend tf_trt: Triton loads SavedModels up to version 25.02 only",
-            hint="choose --layout tf_serving or plain",
-        )
-    if options.backend == "onnx":
-        backend = Backend("", "--backend onnx was asked for", (), "", ())
-    else:
-        backend = _engine_builder(options, probe())
-    _check_options_of(backend, options)
-    return backend
-
-
-def _engine_builder(options: ConvertOptions, seen: Mapping[str, Availability]) -> Backend:
-    wanted = _best(seen) if options.backend == "auto" else seen[options.backend]
-    if not wanted.available and options.backend != "auto":
+    if options.backend == AUTO:
+        return _best(options)
+    backend = back_end(options.backend)
+    _check_options(backend, options)
+    found = probe([backend.name])[backend.name]
+    if not found.available:
         raise EnvironmentLacksError(
-            f"the back end {wanted.backend} cannot be used here: {wanted.reason}",
+            f"the back end {backend.name} cannot be used here: {found.reason}",
             hint="choose --backend auto to take the best that can",
         )
-    everything = tuple(seen.values())
-    if wanted.backend == "tf_trt":
-        return Backend("", "", (), "", everything)
-    if not wanted.available:
-        why_not = f"{LIBRARIES[wanted.backend].title} cannot be used here: {wanted.reason}"
-        return Backend("", why_not, (), "", everything)
-    if wanted.backend == RTX.name:
-        return Backend(RTX.name, "", options.compute_capability or COMPUTE_CAPABILITIES, "", everything)
-    gpu, level = find_gpus()[0], options.hardware_compatibility
-    return Backend(DATA_CENTER.name, "", _runs_on(gpu, level), gpu.name if level == "none" else "", everything)
+    why = "" if backend.builds_engine else f"--backend {backend.name} was asked for"
+    return Choice(backend, why, (found,))
 
 
-def _best(seen: Mapping[str, Availability]) -> Availability:
-    """TensorRT-RTX, which builds for many GPUs; but TensorRT on a GPU that TensorRT-RTX has no engines for."""
-    gpus = find_gpus()
-    builders = [seen[name] for name in (RTX.name, DATA_CENTER.name) if name in seen]
-    if gpus and gpus[0].compute_capability not in (*COMPUTE_CAPABILITIES, ALONE):
-        builders.reverse()
-    return next((builder for builder in builders if builder.available), seen[RTX.name])
+def _best(options: ConvertOptions) -> Choice:
+    """Choose what `auto` stands for: of the back ends that can be used here the one that fits this machine best."""
+    gpu = next(iter(find_gpus()), None)
+    found = probe()
+    rated = [(backend.preference(gpu), backend) for backend in map(back_end, found)]
+    ranked = [backend for _, backend in sorted(((p, b) for p, b in rated if p is not None), key=lambda each: -each[0])]
+    usable = [backend for backend in ranked if found[backend.name].available]
+    if not usable:
+        reasons = [f"{backend.name}: {found[backend.name].reason}" for backend in ranked]
+        raise EnvironmentLacksError("no back end can be used here", details=reasons)
+    best, chosen = ranked[0], usable[0]
+    _check_options(chosen, options)
+    why = "" if chosen.builds_engine else f"{best.title} cannot be used here: {found[best.name].reason}"
+    return Choice(chosen, why, tuple(found.values()))
 
 
-def _runs_on(gpu: Gpu, hardware_compatibility: str) -> tuple[str, ...]:
-    """The GPUs that an engine built on this one is for.
-
-    Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/engine-compatibility.html
-    """
-    return ("80+",) if hardware_compatibility == "ampere_plus" else (gpu.compute_capability,)
-
-
-def _check_options_of(backend: Backend, options: ConvertOptions) -> None:
-    """Refuse options that mean nothing to what builds the engine; all are listed."""
-    builder = LIBRARIES[backend.library].title if backend.library else "no TensorRT"
-    wrong = []
-    if backend.library != DATA_CENTER.name:
-        if options.hardware_compatibility != "none":
-            wrong.append(f"--hardware-compatibility: data-center TensorRT knows it, and {builder} builds here")
-        if options.timing_cache:
-            wrong.append(f"--timing-cache: data-center TensorRT keeps one, and {builder} builds here")
-        if options.layout == "triton" and options.triton_backend == "tensorrt":
-            wrong.append(
-                f"--triton-backend tensorrt: it loads engines of data-center TensorRT, and {builder} builds here; "
-                "an engine of TensorRT-RTX is never a model for Triton"
-            )
-    elif options.compute_capability:
-        wrong.append("--compute-capability: data-center TensorRT builds for the GPU that it runs on")
-    if options.compute_capability and not backend.builds_engine:
-        wrong.append(f"--compute-capability: TensorRT-RTX builds for those that are named, and {builder} builds here")
-    wrong += _idle(options)
-    if ALONE in options.compute_capability and len(options.compute_capability) > 1:
-        wrong.append(f"--compute-capability {ALONE} beside others: it takes an engine of its own")
-    if wrong:
+def _check_options(backend: BackEnd, options: ConvertOptions) -> None:
+    """Refuse options that mean nothing for a back end, or that it cannot do; all are listed."""
+    if wrong := [*backend.contradictions(options), *_idle(backend, options)]:
         raise UsageError(
-            "options that do not fit the engine's builder",
+            f"options that do not fit the back end {backend.name}",
             details=wrong,
-            hint="leave them out, or convert with --backend tensorrt where there is a GPU; for several kinds of "
-            "engine convert several times, into several targets",
+            hint="leave them out, or choose another --backend; for several kinds of engine convert several times, into "
+            "several targets",
         )
 
 
-def _idle(options: ConvertOptions) -> list[str]:
-    """The options that were given and mean nothing without another, or beside one."""
-    idle = {}
-    if options.backend != "tf_trt":
-        idle.update(dict.fromkeys(_OF_TF_TRT, "it means nothing without --backend tf_trt"))
-    elif options.int8:
-        idle.update(dict.fromkeys(_OF_THE_QUANTISER, "TF-TRT finds its ranges itself"))
-    if not options.int8:
-        idle.update(dict.fromkeys(("int8_examples", *_OF_THE_QUANTISER), "it means nothing without --int8"))
-    return [
-        f"{flag(field.name)}: {idle[field.name]}"
-        for field in attrs.fields(type(options))
-        if field.name in idle and getattr(options, field.name) != field.default
-    ]
+def _idle(backend: BackEnd, options: ConvertOptions) -> list[str]:
+    """List the options that were given and mean nothing for a back end, or without another option."""
+    every = [back_end(name) for name in BACKENDS]
+    given = [each.name for each in attrs.fields(type(options)) if getattr(options, each.name) != each.default]
+    wrong = []
+    for name in given:
+        takers = [each.name for each in every if name in each.heeds]
+        if takers and name not in backend.heeds:
+            wrong.append(f"{flag(name)}: it means nothing for the back end {backend.name}, only for {_list(takers)}")
+        elif name in _OF_INT8 and not options.int8:
+            wrong.append(f"{flag(name)}: it means nothing without --int8")
+    return wrong
+
+
+def _list(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,92 +1,229 @@
-"""The steps of a conversion that concern the engine: its profiles, its building, its first answers."""
+"""Back ends that build a TensorRT engine of the ONNX file."""
 
 from __future__ import annotations
 
 import shutil
+import sys
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tpu2gpu.errors import ConversionError, UsageError
+import attrs
+
+from tpu2gpu.errors import ConversionError, Tpu2GpuError
 from tpu2gpu.hardware.cuda import find_gpus
-from tpu2gpu.hardware.tensorrt import LIBRARIES
-from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.hardware.tensorrt import Library
+from tpu2gpu.process.aslr import DISABLE_ASLR
+from tpu2gpu.process.worker import run_in_child
+from tpu2gpu.progress import Progress
+from tpu2gpu.running.local.engine_runner import EngineRunner
+from tpu2gpu.running.runner import Runner
+from tpu2gpu.running.serving_plan import Plan
 from tpu2gpu.storage.publishing import Staging
-from tpu2gpu.trt_converter.backends import tensorrt
-from tpu2gpu.trt_converter.layouts.serving_folder import ENGINE_FILES, ONNX_FILE, engine_of
-from tpu2gpu.trt_converter.profiles import Profile, fit_profiles, for_part
-from tpu2gpu.trt_converter.request import Request
+from tpu2gpu.trt_converter.backends.base import STEPS, Availability
+from tpu2gpu.trt_converter.backends.onnx import Onnx
+from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, engine_of
+from tpu2gpu.trt_converter.backends.registry import AUTO
+from tpu2gpu.trt_converter.profiles import Profile
+
+if TYPE_CHECKING:
+    from tpu2gpu.trt_converter.options import ConvertOptions
+    from tpu2gpu.trt_converter.request import Request
+
+_BUILD = "tpu2gpu.trt_converter.backends.engine_build"
+_LOADING_TIMEOUT_S = 120.0
+_DETERMINISTIC = {
+    "PYTHONHASHSEED": "0",
+    DISABLE_ASLR: "1",  # the builder lays out an engine in the order of addresses
+}
 
 
-def fitted_profiles(request: Request, converted: Mapping[str, Any]) -> list[Profile]:
-    """The core's profiles by ONNX names; none where none was given, a shape is unknown and no engine needs it.
+@attrs.frozen
+class BuildPlan:
+    """The shapes and GPUs that an engine is built for.
 
-    Raises:
-        UsageError: They do not fit the model.
+    Attributes:
+        profiles: For each profile and each input its min, opt and max shape.
+        compute_capabilities: TensorRT-RTX: the GPUs to build for, `89` for 8.9.
+        hardware_compatibility: TensorRT: `none` for the GPU that builds alone, or one of the wider levels.
+        timing_cache: TensorRT: a file of measured times to begin with and to add to; empty for none.
     """
-    specs = [TensorSpec.from_json(spec) for spec in converted["inputs"]]
-    names = converted["onnx_names"]["inputs"]
-    profiles = request.profiles
-    try:
-        if converted["split"]:
-            profiles = for_part(specs, [TensorSpec.from_json(spec) for spec in converted["split"]["inputs"]], profiles)
-        fitted = fit_profiles(specs, profiles)
-    except UsageError:
-        if request.backend.builds_engine or request.profiles:
-            raise
-        return []
-    return [{names[name]: bounds for name, bounds in profile.items()} for profile in fitted]
+
+    profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]]
+    compute_capabilities: Sequence[str] = ()
+    hardware_compatibility: str = "none"
+    timing_cache: str = ""
 
 
-def build_and_run(
-    staging: Staging, request: Request, converted: Mapping[str, Any], profiles: Sequence[Profile], references: Path
-) -> tuple[dict[str, Any] | None, int, str]:
-    """Build the engine, and run it where this machine's GPU can.
+class EngineBackEnd(Onnx):
+    """A family of TensorRT as a back end.
 
-    Returns:
-        What is known of the engine, with `executed` where it was; its builder's peak memory in bytes. No engine, and
-        why, where the choice was left to us and the builder does not take the model.
-
-    Raises:
-        ConversionError: The builder does not take the model.
-        EnvironmentLacksError: The builder or the GPU gave up.
+    Attributes:
+        library: Its bindings.
+        engine_file: The engine's file in the serving folder.
+        environment: The variables of the processes that load it.
     """
-    try:
-        engine, rss = _build(staging, request, converted, profiles)
-    except ConversionError as error:
-        if request.options.backend != "auto" or request.needs_engine:
-            raise
-        shutil.rmtree(staging.folder / "engines", ignore_errors=True)
-        why = ": ".join([error.message, *error.details[:1]])
-        staging.report.update(no_engine_because=why, engine_refused=error.to_json())
-        return None, 0, why
-    executed = _run(request, engine, converted["onnx_names"], staging.folder, references)
-    if executed is not None:
-        engine["executed"] = executed
-    staging.report["engine"] = {**engine, "peak_rss_bytes": rss}
-    return engine, rss, ""
 
+    library: ClassVar[Library]
+    engine_file: ClassVar[str]
+    environment: ClassVar[Mapping[str, str]] = _DETERMINISTIC
+    builds_engine = True
 
-def _build(
-    staging: Staging, request: Request, converted: Mapping[str, Any], profiles: Sequence[Profile]
-) -> tuple[dict[str, Any], int]:
-    refuse_float64(converted)
-    backend, options = request.backend, request.options
-    path = staging.folder / ENGINE_FILES[backend.library]
-    path.parent.mkdir()
-    engine, rss = request.in_child(
-        "tpu2gpu.trt_converter.backends.tensorrt:build_engine",
-        LIBRARIES[backend.library].title,
-        tensorrt.ENVIRONMENTS[backend.library],
-        library=backend.library,
-        onnx_path=str(staging.folder / ONNX_FILE),
-        engine_path=str(path),
-        profiles=list(profiles),
-        compute_capabilities=list(backend.compute_capabilities),
-        hardware_compatibility=options.hardware_compatibility,
-        timing_cache=options.timing_cache and str(Path(options.timing_cache).resolve()),
-    )
-    return {**engine, "gpu": backend.gpu}, rss
+    @abstractmethod
+    def targets(self, options: ConvertOptions) -> tuple[tuple[str, ...], str]:
+        """Return the GPUs that an engine will be for.
+
+        Returns:
+            Compute capabilities, `89` for 8.9 and `80+` for 8.0 and newer; and the name of the only model of GPU,
+            empty where the capabilities say it all.
+        """
+
+    @abstractmethod
+    def configure(self, trt: ModuleType, builder: Any, network: Any, plan: BuildPlan) -> Any:
+        """Make the builder's IBuilderConfig; it sets no precision, which is in the ONNX file and nowhere else.
+
+        Raises:
+            EnvironmentLacksError: The library does not know what the plan asks for.
+            SourceError: The timing cache is not one of this library and GPU.
+        """
+
+    def keep(self, config: Any, plan: BuildPlan) -> None:
+        """Keep what a build measured; nothing by default."""
+
+    def probe(self) -> Availability:
+        """Load the library in a process of its own, which one that does not fit the machine may end."""
+        missing = self.missing()
+        version, reason = ("", "; ".join(missing)) if missing else self._load()
+        wrong = reason or (self.unfit(version) if version else "")
+        return Availability(self.name, bool(version) and not wrong, version, wrong or self.builds_for())
+
+    def missing(self) -> list[str]:
+        """List what must be there before the library is loaded, all at once."""
+        packages = {self.library.module: self.library.package, "polygraphy": "polygraphy"}
+        return [f"{package} is not installed" for module, package in packages.items() if find_spec(module) is None]
+
+    def unfit(self, version: str) -> str:
+        """Return why a version cannot be used; empty where it can."""
+        return ""
+
+    @abstractmethod
+    def builds_for(self) -> str:
+        """Return for which GPUs it builds here."""
+
+    def _load(self) -> tuple[str, str]:
+        """Return the library's version, or why it cannot be loaded."""
+        try:
+            version, _ = run_in_child(
+                f"{_BUILD}:library_version",
+                {"library": self.library.name},
+                name=self.title,
+                timeout_s=_LOADING_TIMEOUT_S,
+            )
+        except Tpu2GpuError as error:
+            return "", error.message
+        return str(version), ""
+
+    def engine(
+        self,
+        request: Request,
+        staging: Staging,
+        converted: Mapping[str, Any],
+        profiles: Sequence[Profile],
+        references: Path,
+        progress: Progress,
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Build an engine of the ONNX file, and run it where this machine's GPU can; see `Onnx.engine`.
+
+        Returns:
+            What is known of the engine; None, and why, where `auto` chose the builder and it does not take the model.
+
+        Raises:
+            ConversionError: The builder does not take the model.
+            EnvironmentLacksError: The builder or the GPU gave up.
+        """
+        progress("building the engine", 1, STEPS)
+        try:
+            engine = self._build(request, staging.folder, converted, profiles)
+        except ConversionError as error:
+            if request.options.backend != AUTO or request.needs_engine:
+                raise
+            shutil.rmtree(staging.folder / Path(self.engine_file).parent, ignore_errors=True)
+            why = ": ".join([error.message, *error.details[:1]])
+            staging.report["engine_refused"] = error.to_json()
+            return None, why
+        executed = self._execute(request, engine, converted["onnx_names"], staging.folder, references)
+        if executed is not None:
+            engine["executed"] = executed
+        staging.report["engine"] = engine
+        return engine, ""
+
+    def _build(
+        self, request: Request, folder: Path, converted: Mapping[str, Any], profiles: Sequence[Profile]
+    ) -> dict[str, Any]:
+        refuse_float64(converted)
+        options = request.options
+        capabilities, gpu = self.targets(options)
+        path = folder / self.engine_file
+        path.parent.mkdir()
+        engine, rss = request.in_child(
+            f"{_BUILD}:build_engine",
+            self.title,
+            self.environment,
+            backend=self.name,
+            onnx_path=str(folder / ONNX_FILE),
+            engine_path=str(path),
+            profiles=list(profiles),
+            compute_capabilities=list(capabilities),
+            hardware_compatibility=options.hardware_compatibility,
+            timing_cache=options.timing_cache and str(Path(options.timing_cache).resolve()),
+        )
+        return {**engine, "gpu": gpu, "file": self.engine_file, "peak_rss_bytes": rss}
+
+    def _execute(
+        self, request: Request, engine: Mapping[str, Any], names: Mapping[str, Any], folder: Path, references: Path
+    ) -> dict[str, Any] | None:
+        """Run the engine and compare it with the source; None where no GPU of this machine can."""
+        gpus = find_gpus()
+        if not gpus or engine_of(engine).mismatch(gpus[0]):
+            return None
+        executed, _ = request.in_child(
+            f"{_BUILD}:run_engine",
+            f"the engine on the {gpus[0].name}",
+            self.environment,
+            backend=self.name,
+            engine_path=str(folder / self.engine_file),
+            names=names,
+            reference_folder=str(references),
+        )
+        return dict(executed)
+
+    def runner(self, path: Path, *, signature: str = "serving_default") -> Runner:
+        """Open an engine on this machine's GPU."""
+        return EngineRunner(path, library=self.library)
+
+    def verification(self, plan: Plan) -> str:
+        """Tell whether the engine was executed."""
+        if plan.verified_level == "engine_executed":
+            both = f"The engine was executed on a GPU, and so was {ONNX_FILE} on a CPU"
+            return f"{both}; both were compared with the source."
+        unverified = "An engine was built but not executed: no GPU that it is for was present. "
+        return unverified * (plan.verified_level == "engine_built") + super().verification(plan)
+
+    def readme_rows(self, plan: Plan, folder: Path) -> list[str]:
+        """Describe the ONNX file and, where there is one, the engine."""
+        rows = super().readme_rows(plan, folder)
+        return [*rows, self.engine_row(plan.versions[self.name])] if plan.core.engine.file else rows
+
+    @abstractmethod
+    def engine_row(self, version: str) -> str:
+        """Describe the engine in a row of the README's table.
+
+        Args:
+            version: The version of the library that built it.
+        """
 
 
 def refuse_float64(converted: Mapping[str, Any]) -> None:
@@ -103,20 +240,16 @@ def refuse_float64(converted: Mapping[str, Any]) -> None:
         )
 
 
-def _run(
-    request: Request, engine: Mapping[str, Any], names: Mapping[str, Any], folder: Path, references: Path
-) -> dict[str, Any] | None:
-    """What comes of running the engine here; None where no GPU can."""
-    gpus = find_gpus()
-    if not gpus or engine_of(engine).mismatch(gpus[0]):
-        return None
-    executed, _ = request.in_child(
-        "tpu2gpu.trt_converter.backends.tensorrt:run_engine",
-        f"the engine on the {gpus[0].name}",
-        tensorrt.ENVIRONMENTS[engine["library"]],
-        library=engine["library"],
-        engine_path=str(folder / ENGINE_FILES[engine["library"]]),
-        names=names,
-        reference_folder=str(references),
-    )
-    return dict(executed)
+def polygraphy_profiles(library: Library, trt: ModuleType, plan: BuildPlan) -> list[Any]:
+    """Return a plan's profiles in Polygraphy's form, and make Polygraphy use these bindings."""
+    sys.modules.setdefault(library.name, trt)  # Polygraphy imports the bindings by this name
+    from polygraphy.backend.trt import Profile as PolygraphyProfile
+    from polygraphy.logger import G_LOGGER
+
+    G_LOGGER.module_severity = G_LOGGER.WARNING
+    profiles = []
+    for bounds in plan.profiles:
+        profiles.append(PolygraphyProfile())
+        for name, (low, opt, high) in bounds.items():
+            profiles[-1].add(name, tuple(low), tuple(opt), tuple(high))
+    return profiles

@@ -1,162 +1,112 @@
-"""ONNX -> TensorRT engine, in a process of its own.
-
-TensorRT-RTX needs no GPU, and its engine runs on every GPU that it is built for; data-center TensorRT builds on a GPU.
-"""
+"""Data-center TensorRT as a back end: it builds on a GPU, for that GPU, and Triton loads what it builds."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tpu2gpu.errors import ConversionError, EnvironmentLacksError
-from tpu2gpu.hardware.tensorrt import DATA_CENTER, LIBRARIES, RTX, Library, import_bindings, listening_logger
-from tpu2gpu.process.aslr import DISABLE_ASLR, aslr_is_disabled
-from tpu2gpu.storage.publishing import sha256_of
-from tpu2gpu.trt_converter.backends.tensorrt_config import BuildPlan, configuration, keep_times
+from tpu2gpu.errors import EnvironmentLacksError, SourceError
+from tpu2gpu.hardware.cuda import find_gpus
+from tpu2gpu.hardware.tensorrt import DATA_CENTER
+from tpu2gpu.trt_converter.backends.engine import BuildPlan, EngineBackEnd, polygraphy_profiles
 
-_STEADY = {
-    "PYTHONHASHSEED": "0",
-    DISABLE_ASLR: "1",  # the builder lays out an engine in the order of addresses
-}
-ENVIRONMENTS = {
-    RTX.name: {**_STEADY, "POLYGRAPHY_USE_TENSORRT_RTX": "1"},
-    DATA_CENTER.name: {**_STEADY, "POLYGRAPHY_USE_TENSORRT_RTX": "0"},
-}
-COMPUTE_CAPABILITIES = ("80", "86", "89", "120", "121")
-"""What one engine of TensorRT-RTX serves together. 75 needs its own: it lacks float32 matrix products."""
+if TYPE_CHECKING:
+    from tpu2gpu.hardware.cuda import Gpu
+    from tpu2gpu.trt_converter.options import ConvertOptions
 
-ALONE = "75"
+_OLDEST_VERSION = 10
 
 
-def library_version(*, library: str) -> str:
-    """The version of a TensorRT; loads its library."""
-    return str(import_bindings(LIBRARIES[library]).__version__)
+class TensorRt(EngineBackEnd):
+    """TensorRT for data centers."""
 
+    name, title, library = DATA_CENTER.name, DATA_CENTER.title, DATA_CENTER
+    heeds = EngineBackEnd.heeds | {"hardware_compatibility", "timing_cache"}
+    engine_file = "engines/model.plan"
+    environment: ClassVar = {**EngineBackEnd.environment, "POLYGRAPHY_USE_TENSORRT_RTX": "0"}
 
-def build_engine(
-    *,
-    library: str,
-    onnx_path: str,
-    engine_path: str,
-    profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]],
-    compute_capabilities: list[str],
-    hardware_compatibility: str = "none",
-    timing_cache: str = "",
-) -> dict[str, Any]:
-    """Build an engine; the arguments and the result are plain data.
+    def missing(self) -> list[str]:
+        """List what must be there, a GPU among it."""
+        return [*super().missing(), *["it builds on a GPU only, and there is none here"] * (not find_gpus())]
 
-    Args:
-        library: `tensorrt_rtx` or `tensorrt`.
-        onnx_path: The ONNX file.
-        engine_path: The engine to write.
-        profiles: For each profile and each input its smallest, usual and largest shape.
-        compute_capabilities: The GPUs that it is for, `89` for 8.9; TensorRT-RTX builds for these.
-        hardware_compatibility: TensorRT's level, see `BuildPlan`.
-        timing_cache: TensorRT's file of measured times, see `BuildPlan`.
+    def unfit(self, version: str) -> str:
+        """Return why a version is too old."""
+        old = int(version.partition(".")[0]) < _OLDEST_VERSION
+        return f"it is version {version}, and {_OLDEST_VERSION} is the oldest that is strongly typed" if old else ""
 
-    Returns:
-        What is known of the engine: who built it, for which GPUs, its profiles, layers, inputs and outputs, digest,
-        seconds and warnings. Without a GPU nothing can be read back from an engine.
+    def builds_for(self) -> str:
+        """Return this machine's GPU."""
+        return f"builds for the {find_gpus()[0].name}"
 
-    Raises:
-        EnvironmentLacksError: The library is not here, or does not know what is asked.
-        SourceError: The timing cache is none.
-        ConversionError: It does not take the model; the parser's or the builder's own messages are listed.
-    """
-    plan = BuildPlan(LIBRARIES[library], profiles, compute_capabilities, hardware_compatibility, timing_cache)
-    trt = import_bindings(plan.library)
-    logger = listening_logger(trt)
-    started = time.perf_counter()
-    builder = _builder(trt, logger, plan.library)
-    network = builder.create_network(_strongly_typed(trt))
-    _parse(trt, network, logger, onnx_path, plan.library)
-    config = configuration(trt, builder, network, plan)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise ConversionError(
-            f"{plan.library.title} cannot build the engine",
-            details=logger.errors() or ["it gave no reason"],
-            hint="convert with --backend onnx, or take what it names out of the model",
+    def preference(self, gpu: Gpu | None) -> int | None:
+        """Return less than that of TensorRT-RTX, where that has engines for this machine's GPU."""
+        return 2
+
+    def contradictions(self, options: ConvertOptions) -> list[str]:
+        """Refuse nothing: Triton's back end `tensorrt` loads its engines."""
+        return []
+
+    def targets(self, options: ConvertOptions) -> tuple[tuple[str, ...], str]:
+        """Return what an engine built on this machine's GPU runs on.
+
+        Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/engine-compatibility.html
+        """
+        gpu, level = find_gpus()[0], options.hardware_compatibility
+        capabilities = ("80+",) if level == "ampere_plus" else (gpu.compute_capability,)
+        return capabilities, gpu.name if level == "none" else ""
+
+    def configure(self, trt: ModuleType, builder: Any, network: Any, plan: BuildPlan) -> Any:
+        """Make the builder's configuration for a level of compatibility, with the times measured before.
+
+        Raises:
+            EnvironmentLacksError: The library does not know the level.
+            SourceError: The timing cache is not one of this library and GPU.
+        """
+        profiles = polygraphy_profiles(DATA_CENTER, trt, plan)
+        from polygraphy.backend.trt import CreateConfig
+
+        level = getattr(trt.HardwareCompatibilityLevel, plan.hardware_compatibility.upper(), None)
+        if level is None:
+            raise EnvironmentLacksError(
+                f"TensorRT {trt.__version__} does not know the hardware compatibility {plan.hardware_compatibility}",
+                hint="choose another --hardware-compatibility, or a newer TensorRT",
+            )
+        config = CreateConfig(profiles=profiles, hardware_compatibility_level=level)(builder, network)
+        if plan.timing_cache and Path(plan.timing_cache).exists():
+            load_timing_cache(config, Path(plan.timing_cache))
+        return config
+
+    def keep(self, config: Any, plan: BuildPlan) -> None:
+        """Write the times that a build measured, whole or not at all."""
+        if not plan.timing_cache:
+            return
+        path = Path(plan.timing_cache)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(config.get_timing_cache().serialize())
+        Path(name).replace(path)
+
+    def engine_row(self, version: str) -> str:
+        """Describe the engine, which a Triton with the same TensorRT loads."""
+        return (
+            f"| `{self.engine_file}` | TensorRT engine | TensorRT {version}, and a Triton that carries this very "
+            "version, on the GPUs named above |"
         )
-    Path(engine_path).write_bytes(engine)
-    if timing_cache:
-        keep_times(config, Path(timing_cache))
-    return {
-        "library": library,
-        "builder": plan.library.package,
-        "version": str(trt.__version__),
-        "compute_capabilities": compute_capabilities,
-        "hardware_compatibility": hardware_compatibility,
-        "profiles": [
-            {name: [list(shape) for shape in bounds] for name, bounds in profile.items()} for profile in profiles
-        ],
-        "layers": network.num_layers,
-        "inputs": [_described(network.get_input(index)) for index in range(network.num_inputs)],
-        "outputs": [_described(network.get_output(index)) for index in range(network.num_outputs)],
-        "sha256": sha256_of(Path(engine_path)),
-        "size_bytes": Path(engine_path).stat().st_size,
-        "build_s": time.perf_counter() - started,
-        "deterministic": aslr_is_disabled(),
-        "warnings": logger.warnings(),
-    }
 
 
-def run_engine(
-    *, library: str, engine_path: str, names: Mapping[str, Mapping[str, str]], reference_folder: str
-) -> dict[str, Any]:
-    """Run an engine on this machine's GPU and compare it with TensorFlow's answers.
-
-    Returns:
-        `parity` for each output, and what it ran on.
+def load_timing_cache(config: Any, path: Path) -> None:
+    """Give the builder the times that were measured before.
 
     Raises:
-        EnvironmentLacksError: The GPU does not run it.
-        SourceError: TensorRT does not load it.
+        SourceError: They are not of this library and GPU.
     """
-    from tpu2gpu.running.local.engine_runner import EngineRunner
-    from tpu2gpu.trt_converter.parity import compare_saved
-
-    runner = EngineRunner(engine_path, library=LIBRARIES[library])
-    try:
-        return {**compare_saved(runner, names, Path(reference_folder)), "ran_on": runner.describe()}
-    finally:
-        runner.close()
-
-
-def _builder(trt: Any, logger: Any, library: Library) -> Any:
-    try:
-        return trt.Builder(logger)
-    except Exception as error:  # without a GPU the bindings get no object, and raise a TypeError
-        raise EnvironmentLacksError(
-            f"{library.title} {trt.__version__} does not start here", details=logger.errors() or [str(error)]
-        ) from error
-
-
-def _strongly_typed(trt: Any) -> int:
-    """TensorRT 10 must be asked for it; TensorRT-RTX and TensorRT 11 know nothing else."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
-
-
-def _parse(trt: Any, network: Any, logger: Any, onnx_path: str, library: Library) -> None:
-    parser = trt.OnnxParser(network, logger)
-    if parser.parse_from_file(onnx_path):
-        return
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    details = [f"{_kind(error)}{error.node_name() or 'the model'}: {error.desc().strip()}" for error in errors]
-    raise ConversionError(
-        f"{library.title} does not take the model",
-        details=list(dict.fromkeys(details)) or logger.errors(),
-        hint="convert with --backend onnx, or take what it names out of the model",
-    )
-
-
-def _kind(error: Any) -> str:
-    operator = error.node_operator()
-    return f"{operator} " if operator else ""
-
-
-def _described(tensor: Any) -> dict[str, Any]:
-    return {"name": tensor.name, "dtype": tensor.dtype.name.lower(), "shape": list(tensor.shape)}
+    cache = config.create_timing_cache(path.read_bytes())
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        raise SourceError(
+            f"{path}: not a timing cache of this TensorRT and this GPU",
+            hint="give --timing-cache a file for each of them; one that does not exist yet is begun",
+        )

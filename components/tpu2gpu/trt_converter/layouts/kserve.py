@@ -50,7 +50,7 @@ def write_inference_service(
 
 
 def service_name(name: str) -> str:
-    """A model's name as Kubernetes wants a service's: small letters, digits and dashes, a letter first.
+    """Return a model's name as Kubernetes wants a service's: small letters, digits and dashes, a letter first.
 
     Source: RFC 1035, section 2.3.1, which Kubernetes asks of services.
     """

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tpu2gpu.hardware.tensorrt import RTX
-from tpu2gpu.running.local.external_data import DATA_SUFFIX
 from tpu2gpu.running.serving_plan import CORE, Engine, OnnxNames, Part, Plan
 from tpu2gpu.trt_converter.layouts.tf_serving import Servable
 from tpu2gpu.trt_converter.layouts.triton import REPOSITORY, TritonModel
 
-_LEVELS = {
-    "onnx_cpu": "model.onnx was executed in ONNX Runtime on a CPU and compared with the source.",
-    "engine_built": "An engine was built but **not executed**: no GPU that it is for was present. "
-    "model.onnx was executed in ONNX Runtime on a CPU and compared with the source.",
-    "engine_executed": "The engine was executed on a GPU, and so was model.onnx on a CPU; both were compared with "
-    "the source.",
-}
-
 RUNTIMES = {17: ("1.12", "22.07"), 18: ("1.14", "23.04")}
-"""For each opset that tf2onnx writes, all with IR version 8, an ONNX Runtime and a Triton that read it.
+"""An ONNX Runtime and a Triton that read each opset that tf2onnx writes, all with IR version 8.
 
 Source: ONNX Runtime 1.12.1 reads opset 17 and refuses 18, 1.13.1 as well, 1.14.1 reads both (tried);
 https://onnxruntime.ai/docs/reference/compatibility.html. Triton 22.07 has ONNX Runtime 1.12.0, 23.04 has 1.14.1:
@@ -40,15 +30,21 @@ print(model.describe())  # what runs, and why
 ```"""
 
 
-def glance(plan: Plan, why_no_engine: str) -> list[str]:
-    """Return the first lines of the report: what was made, and how far it was verified."""
-    lines = [_LEVELS[plan.verified_level].replace("**", "")]
+def summary(plan: Plan, verification: str, why_no_engine: str) -> list[str]:
+    """Return the first lines of the report: what was made, and how far it was verified.
+
+    Args:
+        plan: The plan.
+        verification: How far it was verified, in a sentence of the back end.
+        why_no_engine: Why there is no engine; empty where there is one.
+    """
+    lines = [verification]
     lines.append(
         f"Largest difference from the source: {plan.relative_error:.2g} of the largest value, on "
         f"{plan.compared_on}; {plan.tolerance:g} is allowed at {plan.dtype}."
     )
     if plan.core.engine.file:
-        lines.append(f"The engine is for {_gpus(plan.core.engine)}; others run model.onnx.")
+        lines.append(f"The engine is for {_gpus(plan.core.engine)}; others run {plan.core.onnx}.")
     elif why_no_engine:
         lines.append(f"No engine: {why_no_engine}.")
     return lines
@@ -63,49 +59,30 @@ def _gpus(engine: Engine) -> str:
     return f"GPUs of compute capability {', '.join(names)}"
 
 
-def write_readme(
-    folder: Path,
+def readme_sections(
     plan: Plan,
+    rows: Sequence[str],
     lines: Sequence[str],
+    more: Sequence[str],
     triton: TritonModel | None,
-    servable: Servable | None = None,
-) -> None:
-    """Write README.md.
+    servable: Servable | None,
+) -> list[str]:
+    """Write the paragraphs of README.md.
 
     Args:
-        folder: The serving folder.
         plan: The plan.
-        lines: What `glance` says.
+        rows: The back end's rows of the table of files.
+        lines: What `summary` says.
+        more: The back end's further paragraphs.
         triton: What a Triton server is told; None without a model repository.
         servable: What TensorFlow Serving is given; None without.
     """
-    part, others = plan.core, [each for each in plan.parts if each.name != CORE]
-    rows = ["| file | what it is | what loads it |", "|---|---|---|"]
-    weights = "its weights lie beside it" if (folder / ("model.onnx" + DATA_SUFFIX)).is_file() else "weights included"
-    rows.append(f"| `model.onnx` | the model, {weights} | ONNX Runtime on CPUs and on every NVIDIA GPU |")
-    if part.engine.file:
-        rows.append(_engine_row(part.engine, plan.versions))
-    for other in others:
-        how = "ONNX Runtime" if other.onnx else "TensorFlow"
-        rows.append(f"| `{other.onnx or other.saved_model}` | {_PLACES[other.name]} | {how}, on the CPU |")
-    if triton is not None:
-        home = f"{REPOSITORY}/{triton.name}/"
-        rows.append(f"| `{home}` | Triton model, back end `{triton.backend}` | Triton Inference Server |")
-        rows.append("| `kserve.yaml` | an InferenceService that runs it in Triton; fill in `storageUri` | KServe |")
-        if others:
-            whole = triton.name.removesuffix("_core")
-            rows.append(f"| `{REPOSITORY}/{whole}/` | the parts, chained: ask this one | Triton Inference Server |")
-    if servable is not None:
-        what = "the source, as it is" + f", and {servable.requests} requests to warm up" * bool(servable.requests)
-        rows.append(f"| `{servable.path}/` | {what} | TensorFlow Serving |")
-        rows.append("| `kserve.yaml` | an InferenceService that serves it; fill in `storageUri` | KServe |")
-    rows.append("| `plan.json` | which part runs where, what was verified | `tpu2gpu.load` |")
-    rows.append("| `report.json` | figures of the conversion | people and dashboards |")
-    rows.append("| `manifest.json` | SHA-256 of every file | `tpu2gpu verify` |")
+    others = [each for each in plan.parts if each.name != CORE]
     sections = [
         "# A model to serve",
         " ".join(lines),
-        "\n".join(rows),
+        "\n".join(_files(rows, others, triton, servable)),
+        *more,
         "## Signature",
         "\n".join(_tensors(plan)),
         "## In Python",
@@ -114,23 +91,35 @@ def write_readme(
     if others:
         sections += ["## Parts", _parts(plan)]
     if triton is not None:
-        sections += ["## In Triton", _triton(triton, part, others)]
+        sections += ["## In Triton", _triton(triton, plan.core, others)]
     if servable is not None:
         sections += ["## In TensorFlow Serving", _tf_serving(servable, plan)]
-    (folder / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    return sections
 
 
-def _engine_row(engine: Engine, versions: Mapping[str, str]) -> str:
-    version = versions[str(engine.library)]
-    if engine.library == RTX.name:
-        return (
-            f"| `{engine.file}` | TensorRT-RTX engine | TensorRT-RTX {version} on the GPUs named above; "
-            "not Triton, not data-center TensorRT |"
-        )
-    return (
-        f"| `{engine.file}` | TensorRT engine | TensorRT {version}, and a Triton that carries this very version, on "
-        "the GPUs named above |"
-    )
+def _files(
+    rows: Sequence[str], others: Sequence[Part], triton: TritonModel | None, servable: Servable | None
+) -> list[str]:
+    """Return the table of files: what each is, and what loads it."""
+    table = ["| file | what it is | what loads it |", "|---|---|---|", *rows]
+    for other in others:
+        how = "ONNX Runtime" if other.onnx else "TensorFlow"
+        table.append(f"| `{other.onnx or other.saved_model}` | {_PLACES[other.name]} | {how}, on the CPU |")
+    if triton is not None:
+        home = f"{REPOSITORY}/{triton.name}/"
+        table.append(f"| `{home}` | Triton model, back end `{triton.backend}` | Triton Inference Server |")
+        table.append("| `kserve.yaml` | an InferenceService that runs it in Triton; fill in `storageUri` | KServe |")
+        if others:
+            whole = triton.name.removesuffix("_core")
+            table.append(f"| `{REPOSITORY}/{whole}/` | the parts, chained: ask this one | Triton Inference Server |")
+    if servable is not None:
+        requests = f", and {servable.requests} requests to warm up" * bool(servable.requests)
+        table.append(f"| `{servable.path}/` | {servable.model}, as it is{requests} | TensorFlow Serving |")
+        table.append("| `kserve.yaml` | an InferenceService that serves it; fill in `storageUri` | KServe |")
+    table.append("| `plan.json` | which part runs where, what was verified | `tpu2gpu.load` |")
+    table.append("| `report.json` | figures of the conversion | people and dashboards |")
+    table.append("| `manifest.json` | SHA-256 of every file | `tpu2gpu verify` |")
+    return table
 
 
 def _tf_serving(servable: Servable, plan: Plan) -> str:
@@ -140,10 +129,16 @@ def _tf_serving(servable: Servable, plan: Plan) -> str:
         if servable.requests
         else "It has no requests to warm up with: convert with `--examples` to give it some."
     )
+    version = ".".join(plan.versions["tensorflow"].split(".")[:2])
+    runs = (
+        f"the source SavedModel in TensorFlow, not the ONNX file and not an engine: serve it with TensorFlow Serving "
+        f"{version} or newer"
+        if plan.core.onnx
+        else f"{servable.model} in TensorFlow"
+    )
     return (
         f"```\ntensorflow_model_server --model_name={name} --model_base_path=this/folder/{Path(servable.path).parent}\n"
-        f"```\n\n{warm_up} It runs the source SavedModel in TensorFlow, not the ONNX file and not an engine: serve it "
-        f"with TensorFlow Serving {'.'.join(plan.versions['tensorflow'].split('.')[:2])} or newer."
+        f"```\n\n{warm_up} It runs {runs}."
     )
 
 
@@ -175,7 +170,7 @@ def _parts(plan: Plan) -> str:
 
 
 def _runtimes(core: Part) -> str:
-    """The oldest versions that are known to read model.onnx."""
+    """Return a table of the oldest versions that are known to read model.onnx."""
     runtime, server = RUNTIMES[core.opset or 0]
     return (
         "| opset | IR version | ONNX Runtime | Triton, back end `onnxruntime` |\n|---|---|---|---|\n"

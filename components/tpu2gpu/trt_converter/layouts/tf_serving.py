@@ -1,4 +1,4 @@
-"""A version folder for TensorFlow Serving, with requests of real examples by which it warms up."""
+"""A version folder for TensorFlow Serving, with requests of real examples to warm up with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.running.runner import TensorSpec
-from tpu2gpu.running.serving_plan import Plan
+from tpu2gpu.trt_converter.backends.base import Conversion
 from tpu2gpu.trt_converter.layouts.kserve import write_inference_service
 from tpu2gpu.trt_converter.parity import feeds_for
 from tpu2gpu.trt_converter.profiles import compared_sizes
@@ -29,26 +29,28 @@ _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 @attrs.frozen
 class Servable:
-    """What TensorFlow Serving is given.
+    """A version folder.
 
     Attributes:
-        path: The version folder, relative to the serving folder.
+        path: Where it is, relative to the serving folder.
+        model: What its model is: `the source`, or a SavedModel of the serving folder.
         requests: How many requests warm it up.
     """
 
     path: str
+    model: str
     requests: int
 
 
-def write_servable(folder: Path, request: Request, plan: Plan) -> Servable:
-    """Write `tf_serving/<name>/<version>/`: the source as it is, and its warm-up where there are examples.
+def write_servable(folder: Path, request: Request, made: Conversion) -> Servable:
+    """Write `tf_serving/<name>/<version>/`: a SavedModel as it is, and its warm-up where there are examples.
 
     Source: https://www.tensorflow.org/tfx/serving/saved_model_warmup
 
     Args:
         folder: The serving folder.
         request: What was asked for.
-        plan: The plan.
+        made: What the back end wrote.
 
     Raises:
         ExamplesError: The examples do not fit the model.
@@ -58,7 +60,7 @@ def write_servable(folder: Path, request: Request, plan: Plan) -> Servable:
     home = folder / path
     home.mkdir(parents=True)
     for name in _PARTS:
-        if (part := request.source / name).is_dir():
+        if (part := made.saved_model / name).is_dir():
             shutil.copytree(part, home / name)
         elif part.is_file():
             shutil.copyfile(part, home / name)
@@ -71,13 +73,14 @@ def write_servable(folder: Path, request: Request, plan: Plan) -> Servable:
             path=str(home / WARM_UP_FILE),
             model=options.name,
             signature=options.signature,
-            inputs=[spec.to_json() for spec in plan.inputs],
+            inputs=[spec.to_json() for spec in made.plan.inputs],
             sizes=[compared_sizes(profile) for profile in request.profiles or [{}]],
             examples=list(options.examples),
             features=request.features,
         )
     write_inference_service(folder, options.name, on_gpu=True, model_format="tensorflow", repository=REPOSITORY)
-    return Servable(path, int(count))
+    is_source = made.saved_model == request.source
+    return Servable(path, "the source" if is_source else f"`{made.saved_model.name}/`", int(count))
 
 
 def write_warm_up(

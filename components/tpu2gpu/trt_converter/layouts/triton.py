@@ -47,7 +47,7 @@ _TYPES = {
 
 @attrs.frozen
 class TritonModel:
-    """What a server is told of a model.
+    """A model as a Triton server is told of it.
 
     Attributes:
         name: Its name in the repository.
@@ -55,9 +55,9 @@ class TritonModel:
             ONNX Runtime) for servers that lack them.
         inputs: Under their ONNX names.
         outputs: Under their ONNX names.
-        precision: What most of the weights are.
+        precision: The number type of most weights.
         max_batch: The largest batch; 0 where the first dimension is no batch.
-        profiles: For each profile and each input, by ONNX name, its smallest, usual and largest shape, where all are
+        profiles: For each profile and each input, by ONNX name, its min, opt and max shape, where all are
             known.
         digest: SHA-256 of the ONNX file, its weights included wherever they lie.
         on_cpu: Whether it runs on the CPU wherever the server is.
@@ -77,7 +77,7 @@ class TritonModel:
 
     @property
     def engine_cache(self) -> str:
-        """Where a server's TensorRT keeps its engines.
+        """The folder where a server's TensorRT keeps its engines.
 
         Its name holds the model's digest, because ONNX Runtime takes an old engine for new weights of the same graph;
         and it is one folder deep, because ONNX Runtime makes no parents.
@@ -173,7 +173,7 @@ def write_ensemble(
 def ensemble(
     name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], models: Sequence[TritonModel]
 ) -> Any:
-    """The ModelConfig message of `write_ensemble`."""
+    """Return the ModelConfig message of `write_ensemble`."""
     from tritonclient.grpc import model_config_pb2 as messages
 
     config = messages.ModelConfig(name=name, platform="ensemble", max_batch_size=models[0].max_batch)
@@ -192,7 +192,7 @@ def ensemble(
 
 
 def config_text(config: Any) -> str:
-    """A configuration as text, read back to be sure."""
+    """Return a configuration as text, read back to be sure."""
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
 
@@ -202,7 +202,7 @@ def config_text(config: Any) -> str:
 
 
 def configuration(model: TritonModel) -> Any:
-    """The ModelConfig message of a model.
+    """Return the ModelConfig message of a model.
 
     Source: https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_configuration.html
 
@@ -248,7 +248,7 @@ def _instances(model: TritonModel) -> Any:
 
 
 def _warm_up(config: Any, model: TritonModel) -> None:
-    """One request of zeros before the server calls the model ready, where all shapes are known."""
+    """Ask for one request of zeros before the server calls the model ready, where all shapes are known."""
     if model.on_cpu or any(size < 0 for tensor in config.input for size in tensor.dims):
         return
     if any(spec.dtype == "string" for spec in model.inputs):  # an empty text is none that a model must take
@@ -283,7 +283,7 @@ def _describe(tensor: Any, spec: TensorSpec, model: TritonModel) -> None:
 
 
 def _accelerator_options(model: TritonModel) -> dict[str, str]:
-    """The options of ONNX Runtime's TensorRT provider, as Triton spells them.
+    """Return the options of ONNX Runtime's TensorRT provider, as Triton spells them.
 
     Source: https://github.com/triton-inference-server/onnxruntime_backend (README, table of parameters)
     """
@@ -309,7 +309,7 @@ def _accelerator_options(model: TritonModel) -> dict[str, str]:
 
 
 def link_folder(source: Path, target: Path) -> None:
-    """A folder's files once more, without a copy where the file system can."""
+    """Put a folder's files in a second place, without a copy where the file system can."""
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         twin = target / file.relative_to(source)
         twin.parent.mkdir(parents=True, exist_ok=True)
@@ -317,7 +317,7 @@ def link_folder(source: Path, target: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """One file under two names where the file system can, a copy elsewhere."""
+    """Give a file a second name where the file system can, a copy elsewhere."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,4 +1,4 @@
-"""Runs what lies beside it inside Triton's python back end: model.onnx in ONNX Runtime, a SavedModel in TensorFlow.
+"""The model.py of Triton's python back end: it runs the model.onnx or the SavedModel that lies beside it.
 
 It is copied into model repositories as it stands, and needs numpy, and onnxruntime or tensorflow. Requests that Triton
 has batched are computed in one go; where that fails, each alone, so that a bad one does not fail the others.
@@ -16,7 +16,7 @@ import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found,
 
 
 class TritonPythonModel:
-    """What Triton calls."""
+    """The class that Triton makes and calls."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the model that lies beside this file."""

@@ -1,1 +1,9 @@
-"""SavedModel to ONNX: freezing, conversion, validation, quantisation."""
+"""SavedModel to ONNX.
+
+convert: the conversion, in a process of its own.
+freeze: the graph that tf2onnx is given.
+op_handlers, deterministic: what tf2onnx lacks.
+external_data: models of more than 2 GB.
+validate: the checks that every ONNX model passes.
+quantize: 8 bits.
+"""

@@ -52,7 +52,7 @@ def convert(
     limit_bytes: int = PROTOBUF_LIMIT_BYTES,
     profiles: list[Profile] | None = None,
 ) -> dict[str, Any]:
-    """Convert, gates and compare with TensorFlow; the arguments and the result are plain data.
+    """Convert, validate and compare with TensorFlow; the arguments and the result are plain data.
 
     Args:
         source: The SavedModel's folder.
@@ -111,7 +111,7 @@ def convert(
 
 
 def onnx_names(model: Runner) -> dict[str, dict[str, str]]:
-    """The ONNX names of a signature's inputs and outputs: their own, but for an output that is named like an input."""
+    """Return the ONNX names of inputs and outputs: their own, but for an output that is named like an input."""
     inputs = {spec.name: spec.name for spec in model.inputs}
     outputs: dict[str, str] = {}
     taken = {*inputs, *(spec.name for spec in model.outputs)}
@@ -166,7 +166,7 @@ def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: 
 
 
 class _Complaints(logging.Handler):
-    """Keeps what tf2onnx could not convert; its optimisers' complaints leave a sound graph behind."""
+    """A log handler that keeps what tf2onnx could not convert; its optimisers' complaints leave a sound graph."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

@@ -26,11 +26,11 @@ def make_deterministic() -> None:
 
 
 class Numbers:
-    """Numbers objects in the order in which they are first asked for, in place of `id`."""
+    """Numbers of objects in the order in which they are first asked for, in place of `id`."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[int, Any]] = {}  # holds the objects too: an address is free again after its object
 
     def __call__(self, thing: Any) -> int:
-        """The object's number."""
+        """Return the object's number."""
         return self._seen.setdefault(id(thing), (_FIRST + len(self._seen), thing))[0]

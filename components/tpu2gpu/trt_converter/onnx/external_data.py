@@ -22,7 +22,7 @@ _PAGE_BYTES = 4096  # where a tensor begins, so that a runtime can map it
 
 @attrs.define
 class OnnxModel:
-    """A model, and the values that are not in it.
+    """An ONNX model, and the values that are not in it.
 
     Attributes:
         proto: The ModelProto.
@@ -33,7 +33,7 @@ class OnnxModel:
     values: dict[str, bytes] = attrs.field(factory=dict, repr=False)
 
     def size_bytes(self) -> int:
-        """How large it is with all its values."""
+        """Return its size with all its values."""
         return int(self.proto.ByteSize()) + sum(len(value) for value in self.values.values())
 
 
@@ -79,7 +79,7 @@ def convert_without_values(
     opset: int,
     tensors_to_rename: Mapping[str, str],
 ) -> OnnxModel:
-    """What `tf2onnx.convert.from_graph_def` does, for a graph that `without_values` gave.
+    """Convert a graph that `without_values` gave, as `tf2onnx.convert.from_graph_def` converts others.
 
     It leaves TensorFlow's own optimiser out, which would need the values in the graph.
     """
@@ -149,7 +149,7 @@ def _write_values(model: OnnxModel, path: Path) -> int:
 
 
 def tensors_of(graph: Any) -> Iterator[Any]:
-    """All constants of a graph and of the bodies of its loops and branches."""
+    """Walk the constants of a graph and of the bodies of its loops and branches."""
     yield from graph.initializer
     for node in nodes_of(graph):
         for attribute in node.attribute:

@@ -94,7 +94,7 @@ def check_types(frozen: FrozenGraph) -> None:
 
 
 def is_flat_and_frozen(graph_def: Any, inputs: list[str]) -> bool:
-    """Whether a graph has neither variables nor calls, and takes the inputs at placeholders of its own."""
+    """Tell whether a graph has neither variables nor calls, and takes the inputs at placeholders of its own."""
     nodes = {node.name: node for node in graph_def.node}
     everywhere = {node.op for node in graph_def.node}
     everywhere.update(node.op for function in graph_def.library.function for node in function.node_def)
@@ -154,7 +154,7 @@ def _frozen_by_tensorflow(runner: SavedModelRunner, *, large: bool) -> FrozenGra
 
 
 def _with_constants(function: Any, *, large: bool) -> tuple[Any, Any]:
-    """A function's graph with constants for variables, and the function that has its inputs and outputs.
+    """Return a function's graph with constants for variables, and the function that has its inputs and outputs.
 
     TensorFlow makes a function of the new graph again, which it cannot where the graph is too large to serialise;
     tf2onnx does without.

@@ -36,7 +36,7 @@ def quantise(
     exclude: list[str],
     ranges_by: str,
 ) -> dict[str, Any]:
-    """Quantises a file in place; the arguments and the result are plain data.
+    """Quantise a file in place; the arguments and the result are plain data.
 
     Args:
         onnx_path: The ONNX file, which computes in float32.
@@ -121,14 +121,14 @@ def quantise(
 
 
 class _Reader:
-    """Hands feeds to the quantiser, which walks them as often as it likes."""
+    """Feeds for the quantiser, which walks them as often as it likes."""
 
     def __init__(self, feeds: Sequence[Mapping[str, Array]]) -> None:
         self._feeds = feeds
         self._left: Iterator[Mapping[str, Array]] = iter(feeds)
 
     def get_next(self) -> Mapping[str, Array] | None:
-        """The next feed, None at the end."""
+        """Return the next feed, None at the end."""
         return next(self._left, None)
 
     def rewind(self) -> None:
@@ -146,7 +146,7 @@ def _renamed(batch: Mapping[str, Array], names: Mapping[str, str]) -> dict[str, 
 
 
 def _excluded(nodes: Sequence[Any], patterns: Sequence[str]) -> set[str]:
-    """The nodes whose kind or name a pattern fits; or those that take or give the tensor that it names.
+    """Return the nodes whose op or name a pattern fits; or those that take or give the tensor that it names.
 
     Raises:
         UsageError: A pattern is none, or fits nothing; all such are listed.
@@ -175,7 +175,7 @@ def _excluded(nodes: Sequence[Any], patterns: Sequence[str]) -> set[str]:
 
 
 def _sensitivity(prepared: str, quantised: str, feed: Mapping[str, Array], scratch: Path) -> list[dict[str, Any]]:
-    """For each tensor in 8 bits how much of it is noise, once alone and once with all that went wrong before it."""
+    """Measure how much of each tensor in 8 bits is noise, once alone and once with all that went wrong before it."""
     from onnxruntime.quantization.qdq_loss_debug import (
         collect_activations,
         compute_activation_error,

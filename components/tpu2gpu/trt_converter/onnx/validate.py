@@ -1,4 +1,4 @@
-"""The gate every converted model passes: tf2onnx writes a file, and ends well, for models that it cannot convert."""
+"""Validation of a converted model: tf2onnx writes a file, and ends well, for models that it cannot convert."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_operations(model: Any, complaints: list[str]) -> None:
 
 
 def unknown_operations(model: Any) -> dict[str, list[str]]:
-    """The kinds of operation that no opset of the model knows, with the names of their nodes."""
+    """Return the ops that no opset of the model knows, with the names of their nodes."""
     import onnx
 
     versions = {opset.domain: opset.version for opset in model.opset_import}
@@ -66,7 +66,7 @@ def unknown_operations(model: Any) -> dict[str, list[str]]:
 
 
 def nodes_of(graph: Any) -> Iterator[Any]:
-    """All nodes of a graph and of the bodies of its loops and branches."""
+    """Walk the nodes of a graph and of the bodies of its loops and branches."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -75,7 +75,7 @@ def nodes_of(graph: Any) -> Iterator[Any]:
 
 
 def describe_onnx(model: Any) -> dict[str, Any]:
-    """Figures of a model: operations, weights by type, and the precision that most of the weights have."""
+    """Describe a model in figures: operations, weights by type, and the precision that most of the weights have."""
     weights = _weights(model)
     operations = Counter(node.op_type for node in nodes_of(model.graph))
     floats = {dtype: size for dtype, size in weights.items() if "float" in dtype}

@@ -15,11 +15,13 @@ from tpu2gpu.hardware.cuda import Buffer, Driver, Event, Stream, find_gpus
 from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.running.local.engine_runner import fitting_profile
 from tpu2gpu.storage.publishing import sha256_of
-from tpu2gpu.trt_converter.backends import tensorrt
-from tpu2gpu.trt_converter.backends.tensorrt_config import begin_with
+from tpu2gpu.trt_converter.backends import engine_build
+from tpu2gpu.trt_converter.backends.tensorrt import TensorRt, load_timing_cache
+from tpu2gpu.trt_converter.backends.tensorrt_rtx import COMPUTE_CAPABILITIES, TensorRtRtx
 
 pytestmark = pytest.mark.engine
-ENVIRONMENT, DATA_CENTER = tensorrt.ENVIRONMENTS["tensorrt_rtx"], tensorrt.ENVIRONMENTS["tensorrt"]
+ENVIRONMENT, DATA_CENTER = TensorRtRtx.environment, TensorRt.environment
+BUILD_ENGINE = "tpu2gpu.trt_converter.backends.engine_build:build_engine"
 PROFILE = {"x": [[1, 4], [8, 4], [32, 4]]}
 
 
@@ -42,18 +44,21 @@ def dense(path: Path) -> Path:
 def built(
     onnx: Path,
     engine: Path,
-    capabilities: tuple[str, ...] = tensorrt.COMPUTE_CAPABILITIES,
+    capabilities: tuple[str, ...] = COMPUTE_CAPABILITIES,
     profiles: tuple[dict[str, Any], ...] = (PROFILE,),
 ) -> dict[str, Any]:
     arguments = {
         "onnx_path": str(onnx),
         "engine_path": str(engine),
-        "library": "tensorrt_rtx",
+        "backend": "tensorrt_rtx",
         "profiles": profiles,
         "compute_capabilities": list(capabilities),
     }
     found, _ = run_in_child(
-        "tpu2gpu.trt_converter.backends.tensorrt:build_engine", arguments, name="TensorRT-RTX", environment=ENVIRONMENT
+        BUILD_ENGINE,
+        arguments,
+        name="TensorRT-RTX",
+        environment=ENVIRONMENT,
     )
     return dict(found)
 
@@ -159,13 +164,13 @@ def test_a_file_that_is_no_timing_cache_of_this_gpu_is_refused(tmp_path: Path, c
 
     (tmp_path / "times.cache").write_bytes(b"nothing of the kind")
     with pytest.raises(SourceError, match=r"times.cache: not a timing cache of this TensorRT and this GPU"):
-        begin_with(Config(), tmp_path / "times.cache")
+        load_timing_cache(Config(), tmp_path / "times.cache")
 
 
 def test_a_tensorrt_that_is_not_installed_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentLacksError, match=r"TensorRT cannot be used here \(No module named 'tensorrt'\)"):
-        tensorrt.build_engine(
-            library="tensorrt", onnx_path="", engine_path="", profiles=[PROFILE], compute_capabilities=["90"]
+        engine_build.build_engine(
+            backend="tensorrt", onnx_path="", engine_path="", profiles=[PROFILE], compute_capabilities=["90"]
         )
 
 
@@ -178,16 +183,14 @@ def test_data_center_tensorrt_builds_a_plan_that_answers_as_onnx_runtime_does(tm
 
     onnx = dense(tmp_path / "m.onnx")
     arguments = {
-        "library": "tensorrt",
+        "backend": "tensorrt",
         "onnx_path": str(onnx),
         "engine_path": str(tmp_path / "m.plan"),
         "profiles": [PROFILE, {"x": [[64, 4], [64, 4], [128, 4]]}],
         "compute_capabilities": [find_gpus()[0].compute_capability],
         "timing_cache": str(tmp_path / "times.cache"),
     }
-    run_in_child(
-        "tpu2gpu.trt_converter.backends.tensorrt:build_engine", arguments, name="TensorRT", environment=DATA_CENTER
-    )
+    run_in_child(BUILD_ENGINE, arguments, name="TensorRT", environment=DATA_CENTER)
     assert (tmp_path / "times.cache").stat().st_size
     runner = EngineRunner(tmp_path / "m.plan", library=LIBRARY)
     for batch in (1, 8, 100, 3):
@@ -228,7 +231,7 @@ def test_an_engine_answers_as_onnx_runtime_does(tmp_path: Path) -> None:
     from tpu2gpu.running.local.engine_runner import EngineRunner
     from tpu2gpu.running.local.onnx_runner import OnnxRunner
 
-    if find_gpus()[0].compute_capability not in tensorrt.COMPUTE_CAPABILITIES:
+    if find_gpus()[0].compute_capability not in COMPUTE_CAPABILITIES:
         pytest.skip(f"TensorRT-RTX has no engines for compute capability {find_gpus()[0].compute_capability}")
     onnx = dense(tmp_path / "m.onnx")
     built(onnx, tmp_path / "m.engine")

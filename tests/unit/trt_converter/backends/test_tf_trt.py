@@ -23,8 +23,10 @@ from tpu2gpu.running.loading import load
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.storage.publishing import verify_model
 from tpu2gpu.trt_converter.backends import choice as backends
-from tpu2gpu.trt_converter.backends.probe import Availability, probe, why_no_tf_trt
-from tpu2gpu.trt_converter.backends.tf_trt import backend as tf_trt_steps
+from tpu2gpu.trt_converter.backends.base import Availability
+from tpu2gpu.trt_converter.backends.choice import probe
+from tpu2gpu.trt_converter.backends.tf_trt import backend as tf_trt_backend
+from tpu2gpu.trt_converter.backends.tf_trt.availability import why_no_tf_trt
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import (
     Engine,
     EngineCoverage,
@@ -61,8 +63,9 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 
 def ask(environment: dict[str, str], question: str) -> Any:
-    """The answer of a function of `probing` in another process."""
-    code = f"import attrs, json; from tpu2gpu.trt_converter.backends.probe import *; print(json.dumps({question}))"
+    """The answer of an expression in another process."""
+    code = "import attrs, json; from tpu2gpu.trt_converter.backends.tf_trt.backend import *; "
+    code += f"print(json.dumps({question}))"
     return json.loads(run(environment, "-c", code).stdout)
 
 
@@ -206,7 +209,7 @@ def test_without_tf_trt_a_conversion_says_what_is_missing(built: Built, tmp_path
 @with_tf_trt
 @pytest.mark.skipif(bool(find_gpus()), reason="there is a GPU here")
 def test_without_a_gpu_the_way_out_is_a_dry_run(stand_in: dict[str, str]) -> None:
-    found = ask(stand_in, 'attrs.asdict(probe()["tf_trt"])')
+    found = ask(stand_in, "attrs.asdict(TfTrt().probe())")
     assert (found["available"], found["version"]) == (False, "8.6.1")
     assert "builds on a GPU only" in found["reason"] and "--dry-run" in found["reason"]
 
@@ -271,8 +274,9 @@ def test_the_folder_serves_and_says_what_it_needs(
         }, 5
 
     seen = {"tf_trt": Availability("tf_trt", True, "8.6.1", "builds for the GPU")}
-    monkeypatch.setattr(backends, "probe", lambda: seen)
-    monkeypatch.setattr(tf_trt_steps, "find_gpus", lambda: (Gpu(0, "GPU", "80", "12.4"),))
+    monkeypatch.setattr(backends, "probe", lambda *_: seen)
+    monkeypatch.setattr(tf_trt_backend, "tensorrt_version", lambda: "8.6.1")
+    monkeypatch.setattr(tf_trt_backend, "find_gpus", lambda: (Gpu(0, "GPU", "80", "12.4"),))
     monkeypatch.setattr("tpu2gpu.trt_converter.request.Request.in_child", build)
     options = ConvertOptions(backend="tf_trt", layout=layout, tf_trt_precision="float16", profile=("image=1:2:4",))
     result = convert_model(source, tmp_path / "model", options)

@@ -46,7 +46,7 @@ def convert(
         signature: Which signature.
         precision: `float32`, `float16` or `int8`, which is calibrated on the examples.
         minimum_segment_size: How few operations make an engine.
-        profiles: The shapes to build engines for: the smallest, the usual and the largest of each profile.
+        profiles: The shapes to build engines for: the min, opt and max of each profile.
         examples: Files of examples to compare and to calibrate on.
         features: The examples' feature for an input of another name.
         limit: Read no more examples than this.
@@ -141,7 +141,7 @@ def rewrite(
 
 
 def _sizes(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
-    """All shapes of all profiles, as `feeds_for` takes them."""
+    """Return all shapes of all profiles, as `feeds_for` takes them."""
     found = []
     for profile in profiles:
         for position in range(3):

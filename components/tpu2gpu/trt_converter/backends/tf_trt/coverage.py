@@ -22,7 +22,7 @@ _REFUSAL = re.compile(
 
 @attrs.frozen
 class Engine:
-    """What one engine holds.
+    """An engine, and what it holds.
 
     Attributes:
         name: The node that runs it.
@@ -56,7 +56,7 @@ class LeftOut:
 
 @attrs.frozen
 class EngineCoverage:
-    """How much of a graph runs in engines. Constants, inputs and what only passes values on are not counted.
+    """The share of a graph that runs in engines. Constants, inputs and what only passes values on are not counted.
 
     Attributes:
         engines: The engines, the one that computes most first.
@@ -68,12 +68,12 @@ class EngineCoverage:
 
     @property
     def operations(self) -> int:
-        """How many operations the graph has."""
+        """The number of operations in the graph."""
         return self.operations_in_engines + sum(len(each.nodes) for each in self.left_out)
 
     @property
     def operations_in_engines(self) -> int:
-        """How many of them run in engines."""
+        """The number of operations that run in engines."""
         return sum(engine.operations for engine in self.engines)
 
     @property
@@ -83,7 +83,7 @@ class EngineCoverage:
         return inside / max(1, inside + sum(each.flops for each in self.left_out))
 
     def to_json(self) -> dict[str, Any]:
-        """The coverage as plain data."""
+        """Return the coverage as plain data."""
         totals = ("operations", "operations_in_engines", "share_of_compute")
         return {**{name: getattr(self, name) for name in totals}, **attrs.asdict(self)}
 
@@ -127,7 +127,7 @@ def coverage_of(converted: Any, given: Any, costs: Costs, log: str, minimum_segm
 
 
 def describe(coverage: EngineCoverage) -> list[str]:
-    """The coverage for a reader."""
+    """Describe the coverage for a reader."""
     several = "" if len(coverage.engines) == 1 else "s"
     inside = f"{coverage.operations_in_engines} of {coverage.operations} operations"
     lines = [f"{inside} in {len(coverage.engines)} engine{several}, {coverage.share_of_compute:.1%} of the compute"]
@@ -142,7 +142,7 @@ def describe(coverage: EngineCoverage) -> list[str]:
 
 
 def read_reasons(log: str) -> dict[str, str]:
-    """For each node that TF-TRT refuses its reason, from what it prints of them."""
+    """Read the reason for each node that TF-TRT refuses from what it prints of them."""
     return {match["node"]: match["reason"].rstrip(". ") for match in _REFUSAL.finditer(log)}
 
 

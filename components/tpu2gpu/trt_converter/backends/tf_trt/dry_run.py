@@ -1,4 +1,4 @@
-"""What TF-TRT would run in engines, told without a GPU.
+"""The dry run of TF-TRT: what it would run in engines, told without a GPU.
 
 TensorFlow up to 2.17 has TF-TRT; where its TensorRT library is not there, its segmenter is not either.
 """
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from tpu2gpu.errors import EnvironmentLacksError, UsageError
 from tpu2gpu.process.worker import run_in_child
-from tpu2gpu.trt_converter.backends.probe import why_no_tf_trt
 from tpu2gpu.trt_converter.backends.tf_trt import segment as tf_trt_segmenting
+from tpu2gpu.trt_converter.backends.tf_trt.availability import why_no_tf_trt
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def find_coverage(source: str | os.PathLike[str], options: ConvertOptions) -> EngineCoverage:
-    """Tell what TF-TRT would run in engines, and why not the rest. Needs no GPU, and write nothing.
+    """Tell what TF-TRT would run in engines, and why not the rest. It needs no GPU and writes nothing.
 
     Args:
         source: The SavedModel's folder.
@@ -59,5 +59,5 @@ def find_coverage(source: str | os.PathLike[str], options: ConvertOptions) -> En
 
 
 def precision_of(options: ConvertOptions) -> str:
-    """What the engines compute in."""
+    """Return the number type that the engines compute in."""
     return "int8" if options.int8 else options.tf_trt_precision

@@ -86,7 +86,7 @@ def _meta_graph(frozen: Any, graph_def: Any) -> Any:
 
 
 def _settings(precision: str, minimum_segment_size: int) -> Any:
-    """What TF-TRT's converter asks Grappler for with dynamic shapes.
+    """Return what TF-TRT's converter asks Grappler for with dynamic shapes.
 
     Source: tensorflow/python/compiler/tensorrt/trt_convert.py, _get_tensorrt_rewriter_config
     """

@@ -1,0 +1,208 @@
+"""ONNX Runtime as a back end; what builds engines begins with its ONNX file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tpu2gpu.errors import UnsupportedError, UsageError
+from tpu2gpu.progress import Progress
+from tpu2gpu.running.comparison.tolerances import conversion_tolerance
+from tpu2gpu.running.local.external_data import DATA_SUFFIX
+from tpu2gpu.running.local.onnx_runner import OnnxRunner
+from tpu2gpu.running.runner import Runner, TensorSpec
+from tpu2gpu.running.serving_plan import Plan
+from tpu2gpu.storage.publishing import Staging
+from tpu2gpu.trt_converter.backends.base import STEPS, Availability, BackEnd, Conversion, installed_version
+from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, make_plan
+from tpu2gpu.trt_converter.onnx import convert as onnx
+from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, check_parity
+from tpu2gpu.trt_converter.profiles import Profile, compared_sizes, fit_profiles, for_part
+
+if TYPE_CHECKING:
+    from tpu2gpu.hardware.cuda import Gpu
+    from tpu2gpu.trt_converter.options import ConvertOptions
+    from tpu2gpu.trt_converter.request import Request
+
+_PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnxruntime")
+
+
+class Onnx(BackEnd):
+    """An ONNX file, run by ONNX Runtime."""
+
+    name, title = "onnx", "ONNX Runtime"
+    heeds = frozenset(
+        [
+            *("profile", "tolerance", "examples", "feature", "opset", "max_onnx_bytes", "triton_backend"),
+            *("int8", "int8_examples", "int8_per_channel", "int8_exclude", "int8_method"),
+        ]
+    )
+
+    def probe(self) -> Availability:
+        """Look for the packages that convert and run ONNX files."""
+        missing = [package for package in _PACKAGES if not installed_version(package)]
+        here = "runs on every CPU, and on GPUs with their provider"
+        reason = f"not installed: {', '.join(missing)}" if missing else here
+        return Availability(self.name, not missing, installed_version("onnxruntime"), reason)
+
+    def preference(self, gpu: Gpu | None) -> int | None:
+        """Return the least: an engine is better."""
+        return 0
+
+    def contradictions(self, options: ConvertOptions) -> list[str]:
+        """Refuse Triton's back end for engines of data-center TensorRT."""
+        if options.layout != "triton" or options.triton_backend != "tensorrt":
+            return []
+        wrong = f"--triton-backend tensorrt: it loads engines of data-center TensorRT, and {self.title} builds none"
+        return [f"{wrong}; an engine of TensorRT-RTX is never a model for Triton"]
+
+    def convert(self, request: Request, staging: Staging, progress: Progress) -> Conversion:
+        """Convert to ONNX, compare, quantise where that is asked for, and build an engine where this is a builder."""
+        with tempfile.TemporaryDirectory() as folder:
+            references = Path(folder)
+            progress("converting to ONNX and comparing", 0, STEPS)
+            converted = self._to_onnx(request, staging, references)
+            if request.options.int8:
+                progress("quantising", 0, STEPS)
+                converted = self._to_int8(request, staging, converted, references)
+            tolerance = request.tolerance(converted["precision"])
+            error = check_parity(converted["parity"], tolerance, f"{ONNX_FILE} in ONNX Runtime")
+            if converted["split"] and not request.options.int8:  # in 8 bits the core alone is compared
+                error = max(error, check_parity(converted["split"]["parity"], tolerance, "the chain of all parts"))
+            profiles = self._fitted_profiles(request, converted)
+            engine, why_no_engine = self.engine(request, staging, converted, profiles, references, progress)
+            if engine is not None and "executed" in engine:
+                error = max(error, check_parity(engine["executed"]["parity"], tolerance, "the engine"))
+        plan = make_plan(converted, engine, tolerance, error)
+        return Conversion(
+            plan=plan,
+            backend_version=plan.versions["onnxruntime" if engine is None else self.name],
+            saved_model=request.source,
+            onnx_size_bytes=converted["size_bytes"],
+            engine_size_bytes=0 if engine is None else engine["size_bytes"],
+            build_s=0.0 if engine is None else engine["build_s"],
+            peak_rss_bytes=max(each["peak_rss_bytes"] for each in (converted, engine or converted)),
+            metrics={
+                "conversion_s": converted["conversion_s"],
+                "parity_s": converted["parity_s"],
+                "operations": sum(converted["ops"].values()),
+                "weights_size_bytes": sum(converted["weights_size_bytes"].values()),
+                "opset": converted["opset"],
+            },
+            why_no_engine=why_no_engine,
+            batched=converted["batched"],
+            profiles=profiles,
+        )
+
+    def engine(
+        self,
+        request: Request,
+        staging: Staging,
+        converted: Mapping[str, Any],
+        profiles: Sequence[Profile],
+        references: Path,
+        progress: Progress,
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Build an engine of the ONNX file, and run it where this machine's GPU can; none, as ONNX Runtime needs none.
+
+        Args:
+            request: What was asked for.
+            staging: The folder that holds the ONNX file, and its report.
+            converted: What the conversion to ONNX found.
+            profiles: For each profile and each input, by ONNX name, its min, opt and max shape.
+            references: The folder of the feeds and the source's outputs.
+            progress: Told of the step.
+
+        Returns:
+            What is known of the engine, with `executed` where it was; None, and why, where the builder refuses the
+            model, and may.
+        """
+        return None, ""
+
+    def runner(self, path: Path, *, signature: str = "serving_default") -> Runner:
+        """Open an ONNX file on the CPU."""
+        return OnnxRunner(path, providers=["CPUExecutionProvider"])
+
+    def verification(self, plan: Plan) -> str:
+        """Tell that ONNX Runtime ran the file."""
+        return f"{ONNX_FILE} was executed in ONNX Runtime on a CPU and compared with the source."
+
+    def readme_rows(self, plan: Plan, folder: Path) -> list[str]:
+        """Describe the ONNX file."""
+        weights = "its weights lie beside it" if _data_of(folder / ONNX_FILE).is_file() else "weights included"
+        return [f"| `{ONNX_FILE}` | the model, {weights} | ONNX Runtime on CPUs and on every NVIDIA GPU |"]
+
+    def _to_onnx(self, request: Request, staging: Staging, references: Path) -> dict[str, Any]:
+        options = request.options
+        converted, rss = request.in_child(
+            "tpu2gpu.trt_converter.partition.convert_parts:convert",
+            "the conversion to ONNX",
+            onnx.ENVIRONMENT,
+            source=str(request.source.resolve()),
+            signature=options.signature,
+            opset=options.opset,
+            onnx_path=str(staging.folder / ONNX_FILE),
+            reference_folder=str(references),
+            sizes=[compared_sizes(profile) for profile in request.profiles or [{}]],
+            examples=list(options.examples),
+            features=request.features,
+            profiles=request.profiles,
+            for_engine=self.builds_engine,
+            limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
+            limit_bytes=options.max_onnx_bytes,
+        )
+        staging.report["onnx"] = {**converted, "peak_rss_bytes": rss}
+        return dict(staging.report["onnx"])
+
+    def _to_int8(
+        self, request: Request, staging: Staging, converted: dict[str, Any], references: Path
+    ) -> dict[str, Any]:
+        """Put a quantised file in the place of the one in float32, which has been compared with the source by then."""
+        if converted["precision"] != "float32":
+            raise UsageError(
+                f"--int8: the model computes in {converted['precision']}", hint="quantise the model in float32 instead"
+            )
+        path, options = staging.folder / ONNX_FILE, request.options
+        if _data_of(path).exists():
+            raise UnsupportedError(
+                f"--int8: the weights take {converted['size_bytes']:,} bytes, and ONNX Runtime quantises what one file "
+                f"of {options.max_onnx_bytes:,} holds",
+                hint="leave --int8 out, and cast the model to float16 instead",
+            )
+        before = f"{ONNX_FILE} in ONNX Runtime, before quantisation,"
+        check_parity(converted["parity"], conversion_tolerance("float32"), before)
+        found, rss = request.in_child(
+            "tpu2gpu.trt_converter.onnx.quantize:quantise",
+            "the quantisation",
+            onnx.ENVIRONMENT,
+            onnx_path=str(path),
+            reference_folder=str(references),
+            names=converted["onnx_names"],
+            per_channel=options.int8_per_channel,
+            exclude=list(options.int8_exclude),
+            ranges_by=options.int8_method,
+        )
+        staging.report["int8"] = {**found, "peak_rss_bytes": rss}
+        changed = {name: found[name] for name in found if name in converted}
+        return {**converted, **changed, "peak_rss_bytes": max(rss, converted["peak_rss_bytes"])}
+
+    def _fitted_profiles(self, request: Request, converted: Mapping[str, Any]) -> list[Profile]:
+        """Fit profiles to the core, by ONNX names; none where none was given, a shape is unknown and none is needed."""
+        specs = [TensorSpec.from_json(spec) for spec in converted["inputs"]]
+        names, profiles = converted["onnx_names"]["inputs"], request.profiles
+        try:
+            if converted["split"]:
+                whole = [TensorSpec.from_json(spec) for spec in converted["split"]["inputs"]]
+                profiles = for_part(specs, whole, profiles)
+            fitted = fit_profiles(specs, profiles)
+        except UsageError:
+            if self.builds_engine or request.profiles:
+                raise
+            return []
+        return [{names[name]: bounds for name, bounds in profile.items()} for profile in fitted]
+
+
+def _data_of(path: Path) -> Path:
+    return path.with_name(path.name + DATA_SUFFIX)
