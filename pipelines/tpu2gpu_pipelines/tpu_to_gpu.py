@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from glob import escape
 from importlib.util import find_spec
 from pathlib import Path
 
+import attrs
 from tfx.components import Pusher, Trainer
 from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration.pipeline import Pipeline
@@ -21,6 +23,9 @@ from tpu2gpu.tfx.artifacts import Checkpoint
 from tpu2gpu.trt_converter.component import TRTConverter
 from tpu2gpu_pipelines.examples import DigitExamples
 from tpu2gpu_pipelines.settings import Settings, TrainingOptions
+
+# A prefix (`model.ckpt-100`, `ckpt-7`), or a file that is a model or a part of a checkpoint.
+_IS_NO_FOLDER = re.compile(r"ckpt(-\d+)?$|\.(index|meta|data-\d+-of-\d+|pb|keras|h5|hdf5)$")
 
 
 def create_pipeline(settings: Settings) -> Pipeline:
@@ -39,7 +44,9 @@ def create_pipeline(settings: Settings) -> Pipeline:
     examples = DigitExamples(settings.data, settings.data_uri)
     if settings.checkpoint:
         trained = make_checkpoint(settings.checkpoint)
-        importer = CheckpointImporter(checkpoint=trained.outputs["result"], options=settings.import_)
+        _, name = split_checkpoint(settings.checkpoint)
+        options = attrs.evolve(settings.import_, checkpoint_name=settings.import_.checkpoint_name or name)
+        importer = CheckpointImporter(checkpoint=trained.outputs["result"], options=options)
     else:
         trained = make_trainer(examples.outputs["examples"], settings.training)
         importer = CheckpointImporter(model=trained.outputs["model"], options=settings.import_)
@@ -104,9 +111,24 @@ def make_checkpoint(uri: str) -> Importer:
         uri: A folder, file or checkpoint prefix, or a URI.
     """
     state = files_state(uri)
+    folder, _ = split_checkpoint(uri)
     return Importer(
-        source_uri=uri, artifact_type=Checkpoint, custom_properties={"files_state": state} if state else {}
+        source_uri=folder, artifact_type=Checkpoint, custom_properties={"files_state": state} if state else {}
     ).with_id("Checkpoint")
+
+
+def split_checkpoint(uri: str) -> tuple[str, str]:
+    """Split what names a checkpoint or a file into its folder and its name there; a folder has no name.
+
+    Kubeflow's launcher downloads folders: of a prefix it would download nothing, and say nothing.
+
+    Args:
+        uri: A folder, a file or a checkpoint's prefix, or its URI; a `/` at its end says that it is a folder.
+    """
+    folder, separator, name = uri.rpartition("/")
+    if uri.endswith("/") or Path(uri).is_dir() or not _IS_NO_FOLDER.search(name):
+        return uri, ""
+    return folder or separator or ".", name
 
 
 def files_state(uri: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 
 from tests.models.networks import convnet
 from tpu2gpu.checkpoint_importer.component import CheckpointImporter
+from tpu2gpu.checkpoint_importer.importing import import_model
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError
 from tpu2gpu.storage.publishing import verify_model
 from tpu2gpu_pipelines.history import read_run
 from tpu2gpu_pipelines.local import METADATA, run_pipeline
 from tpu2gpu_pipelines.settings import Settings
-from tpu2gpu_pipelines.tpu_to_gpu import create_pipeline, files_state, make_checkpoint
+from tpu2gpu_pipelines.tpu_to_gpu import create_pipeline, files_state, make_checkpoint, split_checkpoint
 
 
 def only_the_import(settings: Settings) -> Any:
@@ -33,6 +36,45 @@ def test_a_checkpoint_takes_the_trainers_place() -> None:
     given = [step.id for step in create_pipeline(Settings(checkpoint="gs://bucket/run/model.ckpt-100")).components]
     assert "Trainer" in trained
     assert set(given) == {step if step != "Trainer" else "Checkpoint" for step in trained}
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "name"),
+    [
+        ("gs://bucket/run/model.ckpt-100", "gs://bucket/run", "model.ckpt-100"),
+        ("s3://bucket/run/ckpt-7", "s3://bucket/run", "ckpt-7"),
+        ("gs://bucket/run/model.ckpt", "gs://bucket/run", "model.ckpt"),
+        ("gs://bucket/run/model.ckpt-100.index", "gs://bucket/run", "model.ckpt-100.index"),
+        ("gs://bucket/model.keras", "gs://bucket", "model.keras"),
+        ("gs://bucket/frozen/graph.pb", "gs://bucket/frozen", "graph.pb"),
+        ("gs://bucket/run", "gs://bucket/run", ""),
+        ("gs://bucket/run-2024.05", "gs://bucket/run-2024.05", ""),
+        ("gs://bucket/all.ckpt/", "gs://bucket/all.ckpt/", ""),
+        ("/data/model.ckpt-1", "/data", "model.ckpt-1"),
+        ("model.ckpt-1", ".", "model.ckpt-1"),
+        ("/model.ckpt-1", "/", "model.ckpt-1"),
+    ],
+)
+def test_a_prefix_is_its_folder_and_a_name_since_kubeflow_downloads_folders(uri: str, folder: str, name: str) -> None:
+    assert split_checkpoint(uri) == (folder, name)
+
+
+def test_the_import_is_told_the_name_and_kubeflow_the_folder() -> None:
+    nodes = {step.id: step for step in create_pipeline(Settings(checkpoint="gs://bucket/run/ckpt-7")).components}
+    assert nodes["Checkpoint"].exec_properties["artifact_uri"] == "gs://bucket/run"
+    options = json.loads(nodes["CheckpointImporter"].exec_properties["options"])
+    assert options["checkpoint_name"] == "ckpt-7"
+
+
+def test_a_name_in_a_folder_is_imported(tmp_path: Path, built: Callable[..., Path]) -> None:
+    import tensorflow as tf
+
+    model = built(convnet)
+    options = ImportOptions(checkpoint_name="variables/variables", graph=str(model))
+    imported = import_model(model, tmp_path / "imported", options)
+    assert imported.variables == len(tf.train.list_variables(str(tmp_path / "imported" / "variables" / "variables")))
+    with pytest.raises(SourceError, match="nothing"):
+        import_model(model, tmp_path / "other", ImportOptions(checkpoint_name="nothing"))
 
 
 def test_a_checkpoint_is_imported_and_again_only_when_its_files_changed(

@@ -13,6 +13,7 @@ import attrs
 
 from tpu2gpu.checkpoint_importer.options import ImportOptions, ImportResult, parse_inputs, parse_outputs
 from tpu2gpu.progress import Progress, silent
+from tpu2gpu.storage.paths import place
 from tpu2gpu.storage.publishing import describe_source, publish_step
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def import_model(
     from tpu2gpu.graphs.passes.rename_variables import RenameVariables, check_expressions, parse_rules
 
     options = options or ImportOptions()
+    if options.checkpoint_name:
+        source = place(source) / options.checkpoint_name
     parse_rules(options.rename)
     load_passes(options.extra_pass)
     check_expressions("drop", options.drop)

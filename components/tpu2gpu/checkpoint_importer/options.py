@@ -23,6 +23,8 @@ class ImportOptions:
     Attributes:
         graph: The graph for a checkpoint that has none: a SavedModel, a `.meta` or `.pb` file, or
             `package.module:function` that builds it.
+        checkpoint_name: What is wanted in the source folder: a checkpoint's prefix, or a file. For those who can only
+            name folders, such as a pipeline's artifacts.
         step: The step of training that is wanted from a training folder; the newest when not given.
         input: Where to cut a training graph, `NAME=TENSOR[:DTYPE[:SHAPE]]`; infeeds and placeholders otherwise.
         output: What the model returns, `NAME=TENSOR`; the logits before the loss otherwise.
@@ -36,6 +38,7 @@ class ImportOptions:
     """
 
     graph: str = option("", "the graph of a bare checkpoint: a model, or package.module:function", metavar="GRAPH")
+    checkpoint_name: str = option("", "a prefix or file in the source folder", metavar="NAME")
     step: int | None = option(None, "the step of training (default: the newest)", minimum=0)
     input: tuple[str, ...] = option((), "cut a training graph here", metavar="NAME=TENSOR[:DTYPE[:SHAPE]]")
     output: tuple[str, ...] = option((), "return this tensor", metavar="NAME=TENSOR")
