@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.measure.load import Load
 from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
-
-Array = npt.NDArray[Any]
+from tpu2gpu.running.arrays import Array
 
 
 @attrs.frozen(kw_only=True)

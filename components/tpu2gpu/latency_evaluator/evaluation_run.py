@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.hardware.gpu_memory import gpu_memory_bytes
 from tpu2gpu.hardware.host import CpuWatch, choose_cpus, momentary_state, stable_hardware
@@ -26,13 +24,11 @@ from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import BASELINE, LATENCY_BASELINE, CandidateResult, ModelFigures
 from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, relative_iqr, speedup
 from tpu2gpu.progress import Progress
-from tpu2gpu.running.arrays import save_arrays
+from tpu2gpu.running.arrays import Array, save_arrays
 from tpu2gpu.running.comparison.signatures import differing_specs
 from tpu2gpu.running.examples.box_labels import box_features
 from tpu2gpu.running.examples.feeds import Examples, read_examples
 from tpu2gpu.running.examples.synthetic import make_examples
-
-Array = npt.NDArray[Any]
 
 _LIMIT_OF_REQUESTS = 3  # times those asked for, while the windows still differ
 _TIMED_EXAMPLES = 1000  # of those that are compared on Beam, unless an option says otherwise

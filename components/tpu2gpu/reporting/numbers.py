@@ -33,6 +33,11 @@ def seconds(value: float | None) -> str:
     return NONE if value is None else f"{significant(value)} s"
 
 
+def per_second(value: float | None) -> str:
+    """`1.23 /s`."""
+    return NONE if value is None else f"{significant(value)} /s"
+
+
 def percent(value: float | None) -> str:
     """`0.9876` -> `98.76 %`."""
     return NONE if value is None else f"{100 * value:.2f} %"

@@ -7,12 +7,11 @@ from typing import Any
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.accuracy.average_precision import AveragePrecision, match_ground_truth
 from tpu2gpu.latency_evaluator.accuracy.task_metrics import ClassCounts, count_right, find_scores
 from tpu2gpu.latency_evaluator.options import OutputOptions
-from tpu2gpu.running.arrays import is_text
+from tpu2gpu.running.arrays import Array, is_text
 from tpu2gpu.running.comparison.detections import (
     BoxParity,
     Detections,
@@ -23,8 +22,6 @@ from tpu2gpu.running.comparison.detections import (
 from tpu2gpu.running.comparison.error_sketch import ErrorSketch, sketch_errors
 from tpu2gpu.running.comparison.parity import OutputParity, differing_forms
 from tpu2gpu.running.examples.box_labels import BoxLabels
-
-Array = npt.NDArray[Any]
 
 
 @attrs.frozen(kw_only=True)

@@ -10,12 +10,10 @@ from typing import Any
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
+from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.comparison.detections import Detections, to_xywh, to_xyxy
 from tpu2gpu.running.examples.box_labels import BoxLabels
-
-Array = npt.NDArray[Any]
 
 _AREA, _DETECTIONS = [[0, 1e10]], 100  # COCO's first figure: all areas, the 100 best detections of an image
 # Bit k of `hits`: the detection has found a ground-truth box at overlap k; of `ignored`: it counts neither way.

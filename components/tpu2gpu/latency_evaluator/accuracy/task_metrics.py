@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
 from tpu2gpu.errors import ExamplesError, UsageError
 from tpu2gpu.options import did_you_mean, flag
+from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.comparison.error_sketch import TOP, best_classes, is_class_scores
-
-Array = npt.NDArray[Any]
 
 
 @attrs.frozen

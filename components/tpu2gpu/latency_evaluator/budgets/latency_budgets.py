@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tpu2gpu.latency_evaluator.budgets.budget import Finding, budget, budgets_of
-from tpu2gpu.reporting.numbers import milliseconds, ratio, significant
+from tpu2gpu.reporting.numbers import milliseconds, per_second, ratio
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
@@ -91,10 +91,6 @@ def _throughput(measured: Measurements, threshold: float) -> Finding:
     return Finding(found.value, reason, judge_minimum(found, threshold))
 
 
-def _per_second(value: float) -> str:
-    return f"{significant(value)} /s"
-
-
 @attrs.frozen(kw_only=True, slots=False)
 class LatencyBudgets:
     """The budgets of speed, all of which the infra blessing depends on."""
@@ -127,5 +123,5 @@ class LatencyBudgets:
         "examples per second: offline where that is measured, else one request at a time",
         check=_throughput,
         gate="infra",
-        unit=_per_second,
+        unit=per_second,
     )

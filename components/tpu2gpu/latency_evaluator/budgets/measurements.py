@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
-import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.results import ModelFigures
+from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.comparison.detections import BoxParity
 from tpu2gpu.running.comparison.parity import OutputParity
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.statistics.intervals import Estimate
-
-Array = npt.NDArray[Any]
 
 
 @attrs.frozen(kw_only=True)

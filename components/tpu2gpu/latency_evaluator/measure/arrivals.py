@@ -16,9 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from tpu2gpu.running.arrays import Array
 
 _AWAKE_NS = 200_000  # a sleeping thread wakes up about so late
 

@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from tpu2gpu.running.arrays import Array
 
 RAW_REQUESTS = 1_000_000  # of one model in one scenario; of longer runs the histogram is all that is kept
 _LARGEST_NS = 3_600_000_000_000

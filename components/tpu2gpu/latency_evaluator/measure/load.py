@@ -10,19 +10,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.measure.stability import AGREED, AGREEING_WINDOWS, not_converged
 from tpu2gpu.latency_evaluator.results import Ending, WarmUp
 from tpu2gpu.latency_evaluator.statistics.intervals import percentile_of
 from tpu2gpu.progress import Progress
-
-Array = npt.NDArray[Any]
+from tpu2gpu.running.arrays import Array
 
 _WARM_UP_CAP = 20  # times the asked warm-up
 _WARM_UP_S = 30.0

@@ -9,20 +9,17 @@ import time
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tpu2gpu.errors import SourceError, UnsupportedError
 from tpu2gpu.latency_evaluator.measure.arrivals import poisson_arrivals_ns, send
 from tpu2gpu.latency_evaluator.measure.model_dtype import find_dtype
-from tpu2gpu.running.arrays import load_arrays, save_arrays
+from tpu2gpu.running.arrays import Array, load_arrays, save_arrays
 from tpu2gpu.running.comparison.tolerances import coarsest
 from tpu2gpu.running.examples.feeds import Examples
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.runner import SupportsLatencyBreakdown
 from tpu2gpu.running.servers.server_file import model_files
 from tpu2gpu.running.servers.started import StartedRunner
-
-Array = npt.NDArray[Any]
 
 REWARM_REQUESTS = 5  # before each block, untimed: the other models have just used the caches
 _REQUESTS_BYTES = 256 << 20  # of feeds made before they are sent

@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.measure.load import Load, Measured, measure
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
@@ -16,8 +15,7 @@ from tpu2gpu.latency_evaluator.measure.stability import AGREED, AGREEING_WINDOWS
 from tpu2gpu.latency_evaluator.results import Ending
 from tpu2gpu.latency_evaluator.statistics.intervals import percentile_of
 from tpu2gpu.progress import Progress
-
-Array = npt.NDArray[Any]
+from tpu2gpu.running.arrays import Array
 
 SWEEP_SHARE = 5  # each batch size of a sweep gets a fifth of the requests
 _MAX_WINDOWS = 9

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
 from tpu2gpu.latency_evaluator.measure.load import Load, Measured, measure
@@ -18,8 +16,7 @@ from tpu2gpu.latency_evaluator.results import ScenarioFigures
 from tpu2gpu.latency_evaluator.statistics.batch_means import estimate_dependent
 from tpu2gpu.latency_evaluator.statistics.intervals import PERCENTILES, Estimate, estimate_percentile
 from tpu2gpu.progress import Progress
-
-Array = npt.NDArray[Any]
+from tpu2gpu.running.arrays import Array
 
 _Breakdowns = dict[str, dict[str, float]]
 

@@ -12,7 +12,7 @@ from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.report.scenario_blocks import scenario_blocks
 from tpu2gpu.latency_evaluator.results import CandidateResult, Check, EvaluateResult, ModelFigures, run_by
 from tpu2gpu.latency_evaluator.statistics.intervals import PERCENTILES, Estimate
-from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, seconds, significant, size
+from tpu2gpu.reporting.numbers import NONE, milliseconds, per_second, percent, ratio, seconds, significant, size
 from tpu2gpu.reporting.plots import latency_boxes, latency_ecdf, ratio_intervals
 from tpu2gpu.reporting.report import Drawing, Facts, Figures, Row, Table, Tone
 from tpu2gpu.running.comparison.detections import BoxParity
@@ -62,7 +62,7 @@ def _figures_table(result: EvaluateResult, evaluation: Evaluation) -> Table:
             cells = (_interval(one.speedup.get(name), ratio) for one in result.candidates)
             rows.append(Row([f"speed-up ({name})", *blanks, *cells]))
     of_models: dict[str, Callable[[ModelFigures], str]] = {
-        "throughput": lambda model: _per_second(model.throughput_per_s),
+        "throughput": lambda model: per_second(model.throughput_per_s),
         "load": lambda model: seconds(model.load_s),
         "first call": lambda model: milliseconds(model.first_call_ms),
         "peak memory": lambda model: size(model.peak_rss_bytes),
@@ -243,7 +243,3 @@ def _word(check: Check) -> str:
 
 def _place(example: int, element: tuple[int, ...]) -> str:
     return f"{example}" + (f", [{', '.join(map(str, element))}]" if element else "")
-
-
-def _per_second(value: float | None) -> str:
-    return NONE if value is None else f"{significant(value)} /s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tpu2gpu.latency_evaluator.results import ModelFigures, ScenarioFigures
-from tpu2gpu.reporting.numbers import NONE, milliseconds, significant
+from tpu2gpu.reporting.numbers import NONE, milliseconds, per_second
 from tpu2gpu.reporting.plots import batch_sweep
 from tpu2gpu.reporting.report import Drawing, Figures, Row, Table
 
@@ -43,8 +43,8 @@ def _scenario_table(models: Sequence[ModelFigures]) -> Table:
                 str(one.batch_size),
                 str(one.requests),
                 *(milliseconds(one.latency_ms[p].value if p in one.latency_ms else None) for p in _SHOWN),
-                _rate(one.throughput_per_s),
-                _rate(one.target_qps),
+                per_second(one.throughput_per_s),
+                per_second(one.target_qps),
                 *([_breakdown(one)] if breakdown else []),
             ]
         )
@@ -75,7 +75,3 @@ def _breakdown(one: ScenarioFigures) -> str:
         if name in one.latency_breakdown_ms
     ]
     return ", ".join(parts) or NONE
-
-
-def _rate(value: float | None) -> str:
-    return NONE if value is None else f"{significant(value)} /s"

@@ -11,14 +11,10 @@ S. Asmussen, P. W. Glynn, Stochastic Simulation (2007), section IV.5, for batch 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from tpu2gpu.latency_evaluator.statistics.intervals import CONFIDENCE, Estimate, interval_ranks, percentile_of
-
-Array = npt.NDArray[Any]
+from tpu2gpu.running.arrays import Array
 
 _BATCHES = (30, 15)  # of consecutive requests, each long enough to hold whole clusters
 _LESSER_PERCENTILES = (50.0, 75.0, 90.0)

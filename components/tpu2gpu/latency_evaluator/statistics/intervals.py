@@ -11,14 +11,14 @@ Source: H. A. David, H. N. Nagaraja, Order Statistics (3rd ed., 2003), section 7
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import numpy as np
-import numpy.typing as npt
+
+from tpu2gpu.running.arrays import Array
 
 Verdict = Literal["pass", "fail", "undecided"]
-Array = npt.NDArray[Any]
 
 CONFIDENCE = 0.95
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
