@@ -39,6 +39,8 @@ class Kubeflow:
         token: The bearer token that it wants; anybody may speak when empty.
         states: What a run's state is, one after the other, each time somebody asks; the last one stays.
         tasks: The state of each step, where a run says so.
+        error: What the record of a failed step says; nothing on a whole server of today.
+        logs: What each pod has printed.
         in_flight: How often the runs may still be listed before each of these has ended.
         ended: Runs whose workflow went with their recurring run.
         refuse: Answers the next requests instead, one each: `(status, body)`.
@@ -57,6 +59,7 @@ class Kubeflow:
     versions: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     runs: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     recurring: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    logs: dict[str, str] = attrs.field(factory=dict)
     in_flight: dict[str, int] = attrs.field(factory=dict)
     ended: list[str] = attrs.field(factory=list)
     run_started: Callable[[str], None] = lambda run: None
@@ -93,6 +96,7 @@ class Kubeflow:
             ("/runs", "POST", self._start_run),
             ("/runs", "GET", self._list_runs),
             ("/runs/([^/:]+)", "GET", self._get_run),
+            ("/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", "GET", self._get_log),
             ("/recurringruns", "GET", self._list("recurring", "recurringRuns")),
             ("/recurringruns", "POST", self._make_recurring),
             ("/recurringruns/([^/:]+):disable", "POST", lambda one, **_: self._set(one, "DISABLED")),
@@ -149,15 +153,26 @@ class Kubeflow:
 
     def _get_run(self, run: str, *, query: dict[str, str], body: Any) -> Answer:
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        recorded = {"code": 13, "message": self.error} if self.error else None  # a whole 2.17 records none
         tasks = [
             {
+                "task_id": f"task-{name}",
                 "display_name": name,
                 "state": it,
-                **({"error": {"code": 13, "message": self.error}} if it == "FAILED" else {}),
+                "error": recorded if it == "FAILED" else None,
+                "pod_name": f"pod-{name}",
+                "execution_id": str(number),
             }
-            for name, it in {**self.tasks, **{f"{name}-driver": "SUCCEEDED" for name in self.tasks}}.items()
+            for number, (name, it) in enumerate(
+                {**{f"{name}-driver": "SUCCEEDED" for name in self.tasks}, **self.tasks}.items(), 1
+            )
         ]
         return 200, {**self.runs[run], "state": state, "run_details": {"task_details": tasks}}
+
+    def _get_log(self, run: str, pod: str, *, query: dict[str, str], body: Any) -> Answer:
+        if run not in self.runs or pod not in self.logs:
+            return 500, {"error_message": f'pods "{pod}" not found'}
+        return 200, self.logs[pod]
 
     def _make_recurring(self, *, query: dict[str, str], body: Any) -> Answer:
         if wrong := self._check(body, _RECURRING):
@@ -244,9 +259,10 @@ def serve(*, tls: ssl.SSLContext | None = None) -> Iterator[Kubeflow]:
             body = _parse(self.headers.get("Content-Type", ""), self.rfile.read(length))
             headers = {name.lower(): value for name, value in self.headers.items()}
             status, said = held.answer(self.command, self.path, body, headers)
-            content = json.dumps(said).encode()
+            is_text = isinstance(said, str)
+            content = said.encode() if is_text else json.dumps(said).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/plain" if is_text else "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

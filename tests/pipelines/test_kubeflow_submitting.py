@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 from pathlib import Path
@@ -101,8 +102,45 @@ def test_a_run_that_failed_is_an_error_that_names_the_step(
     with pytest.raises(RemoteRunError) as caught:
         wait_for_end(server, gke_pipeline, start_run(server, gke_pipeline, name="x"))
     assert caught.value.exit_code == 5
-    assert caught.value.details == ("trainer: OOM killed",)
+    (detail,) = caught.value.details
+    assert re.fullmatch(r"trainer: OOM killed \(http://.*/#/executions/2\)", detail)
     assert "/#/runs/details/" in caught.value.hint
+
+
+def test_a_failed_step_is_told_by_the_last_words_of_its_log(kubeflow: Kubeflow, gke_pipeline: CompiledPipeline) -> None:
+    kubeflow.states, kubeflow.tasks = ["FAILED"], {"trainer": "SUCCEEDED", "trt-converter": "FAILED"}
+    kubeflow.logs["pod-trt-converter"] = (
+        "2026-11-28 I tpu2gpu: convert (1 of 4)\n"
+        "error: the model: outputs differ from the source's by 0.3, allowed 0.002; give --tolerance\n"
+        "  - probabilities: 0.3\n"
+        "exit code 1: refused or failed\n\n"
+        "F1128 10:00:00.000000 main.go:98] failed to execute component: exit status 1\n"
+    )
+    server = server_of(kubeflow)
+    with pytest.raises(RemoteRunError) as caught:
+        wait_for_end(server, gke_pipeline, start_run(server, gke_pipeline, name="x"))
+    first, *rest = caught.value.details
+    assert first.startswith("trt-converter: error: the model: outputs differ from the source's by 0.3")
+    assert "/#/executions/4)" in first
+    assert rest == ["trt-converter: - probabilities: 0.3", "trt-converter: exit code 1: refused or failed"]
+
+
+def test_a_driver_that_failed_is_told_with_its_step(kubeflow: Kubeflow, gke_pipeline: CompiledPipeline) -> None:
+    kubeflow.states, kubeflow.tasks = ["FAILED"], {"trainer-driver": "FAILED"}
+    kubeflow.logs["pod-trainer-driver"] = "KFP driver: driver.Container(...) failed: no such secret 'tokens'\n"
+    server = server_of(kubeflow)
+    with pytest.raises(RemoteRunError) as caught:
+        wait_for_end(server, gke_pipeline, start_run(server, gke_pipeline, name="x"))
+    (detail,) = caught.value.details
+    assert detail.startswith("trainer (trainer-driver): KFP driver: driver.Container(...) failed: no such secret 'tok")
+
+
+def test_a_step_whose_log_is_gone_is_named_all_the_same(kubeflow: Kubeflow, gke_pipeline: CompiledPipeline) -> None:
+    kubeflow.states, kubeflow.tasks = ["FAILED"], {"trainer": "FAILED"}
+    server = server_of(kubeflow)
+    with pytest.raises(RemoteRunError) as caught:
+        wait_for_end(server, gke_pipeline, start_run(server, gke_pipeline, name="x"))
+    assert caught.value.details[0].startswith("trainer: failed (http://")
 
 
 def test_a_run_that_takes_too_long_goes_on_without_us(kubeflow: Kubeflow, gke_pipeline: CompiledPipeline) -> None:
@@ -276,7 +314,7 @@ def test_the_command_ends_with_5_when_the_run_failed(
 ) -> None:
     kubeflow.states, kubeflow.tasks, kubeflow.error = ["FAILED"], {"trt-converter": "FAILED"}, "no parity"
     assert main(["submit", "--settings", str(gke_settings)]) == 5
-    assert "  - trt-converter: no parity" in capfd.readouterr().err
+    assert "  - trt-converter: no parity (http" in capfd.readouterr().err
 
 
 def test_the_command_does_not_start_what_it_could_not_judge(

@@ -19,6 +19,7 @@ _BUSY = (502, 503, 504)
 _PAGE = 100
 _HEALTH = "healthz_service_get_healthz"  # as newer clients call it
 _LONGEST = 300
+_LOG = "/apis/v1alpha1/runs/{run_id}/nodes/{node_id}/log"
 
 
 class Server:
@@ -77,6 +78,29 @@ class Server:
             yield from getattr(page, field) or []
             if not (token := page.next_page_token or ""):
                 return
+
+    def read_log(self, run_id: str, node: str) -> str:
+        """Return what a step's pod has printed.
+
+        Args:
+            run_id: The run.
+            node: The pod, as the run's tasks name it.
+
+        Raises:
+            RemoteRunError: There is no such log.
+        """
+        api = self.client._run_api.api_client
+        with self.speaking():
+            answer = api.call_api(
+                _LOG,
+                "GET",
+                path_params={"run_id": run_id, "node_id": node},
+                auth_settings=["Bearer"],
+                _return_http_data_only=True,
+                _preload_content=False,
+                _request_timeout=_REQUEST_S,
+            )
+            return bytes(answer.data).decode("utf-8", errors="replace")
 
 
 def named(name: str) -> str:

@@ -14,13 +14,13 @@ from tpu2gpu.options import did_you_mean
 from tpu2gpu.storage.promotion.stock_pusher import newest_version
 from tpu2gpu.storage.publishing import read_manifest
 from tpu2gpu_pipelines.kubeflow.compiling import CompiledPipeline
+from tpu2gpu_pipelines.kubeflow.failures import explain_failure
 from tpu2gpu_pipelines.kubeflow.server import Server
 from tpu2gpu_pipelines.kubeflow.uploading import Version, find_experiment, upload_version
 
 _ASK_EVERY_S = 10.0
 _MISSED_ANSWERS = 5
 _ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
-_LONGEST = 500
 
 Progress = Callable[[str, int, int], None]
 
@@ -125,7 +125,9 @@ def wait_for_end(
         time.sleep(min(_ASK_EVERY_S, max(0.0, deadline - time.monotonic())))
     if run.state != "SUCCEEDED":
         raise RemoteRunError(
-            f"run {submitted.run}: {run.state.lower()}", details=_failures(run, steps), hint=f"see {submitted.link}"
+            f"run {submitted.run}: {run.state.lower()}",
+            details=explain_failure(server, run, steps),
+            hint=f"see {submitted.link}",
         )
     return attrs.evolve(submitted, state=run.state)
 
@@ -218,15 +220,3 @@ def _describe(run: Any, steps: list[str]) -> tuple[str, int, int]:
     running = [task.display_name for task in tasks if task.state == "RUNNING"]
     done = sum(task.state in ("SUCCEEDED", "SKIPPED") for task in tasks)
     return (", ".join(running) or (run.state or "pending").lower()), done, len(steps)
-
-
-def _failures(run: Any, steps: list[str]) -> list[str]:
-    """Which steps failed, and what the server knows of it."""
-    failed = [task for task in _tasks(run, steps) if task.state in ("FAILED", "CANCELED")]
-    lines = []
-    for task in failed:
-        said = " ".join(str(getattr(task.error, "message", "") or "").split())[:_LONGEST]
-        lines.append(f"{task.display_name}: {said or task.state.lower()}")
-    if not lines and (message := getattr(run.error, "message", "")):
-        lines.append(" ".join(message.split())[:_LONGEST])
-    return lines
