@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
-from tfx.types.channel import BaseChannel, Channel
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+from typing import Any
+
+from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import Model
 
-from tpu2gpu import options as option_forms
-from tpu2gpu.checkpoint_importer.executor import Executor
+from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import UsageError
-from tpu2gpu.tfx.artifacts import Checkpoint
-
-FORMAT_VERSION = 2  # one more whenever the same options give another output: former results are not served again then
-
-
-class CheckpointImporterSpec(ComponentSpec):
-    """What goes in and out."""
-
-    PARAMETERS = {
-        "options": ExecutionParameter(type=str),
-        "format_version": ExecutionParameter(type=int),
-    }
-    INPUTS = {
-        "source_model": ChannelParameter(type=Model, optional=True),
-        "checkpoint": ChannelParameter(type=Checkpoint, optional=True),
-    }
-    OUTPUTS = {"model": ChannelParameter(type=Model)}
+from tpu2gpu.tfx.artifacts import Checkpoint, model_source
+from tpu2gpu.tfx.component_base import StepComponent
+from tpu2gpu.tfx.step import Step
 
 
-class CheckpointImporter(BaseComponent):
+class CheckpointImporter(StepComponent):
     """Makes a clean inference SavedModel of what a TPU training run left behind.
 
     Outputs: `model` (a SavedModel without TPU ops, training ops and framework names).
@@ -45,8 +29,10 @@ class CheckpointImporter(BaseComponent):
         UsageError: Both or neither of `model` and `checkpoint` were given.
     """
 
-    SPEC_CLASS = CheckpointImporterSpec
-    EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+    FUNCTION = import_model
+    OPTIONS = ImportOptions
+    OPTIONAL_INPUTS = {"source_model": Model, "checkpoint": Checkpoint}
+    OUTPUTS = {"model": Model}
 
     def __init__(
         self,
@@ -57,11 +43,10 @@ class CheckpointImporter(BaseComponent):
         if (model is None) == (checkpoint is None):
             given = "neither" if model is None else "both"
             raise UsageError(f"CheckpointImporter takes either model or checkpoint, and {given} was given")
-        spec = CheckpointImporterSpec(
-            source_model=model,
-            checkpoint=checkpoint,
-            options=option_forms.to_json(options or ImportOptions()),
-            format_version=FORMAT_VERSION,
-            model=Channel(type=Model),
-        )
-        super().__init__(spec=spec)
+        super().__init__(options, source_model=model, checkpoint=checkpoint)
+
+    @classmethod
+    def source(cls, step: Step) -> Any:
+        """Return the path of the model, or of the checkpoint."""
+        model = step.input("source_model")
+        return model_source(model) if model else step.input("checkpoint").uri

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
-from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
-from tfx.types.channel import BaseChannel, Channel
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+import json
+import tempfile
+from pathlib import Path
+
+from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBlessing
 
-from tpu2gpu import options as option_forms
-from tpu2gpu.latency_evaluator.executor import Executor
+from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
-from tpu2gpu.tfx.artifacts import Metrics, Report
+from tpu2gpu.storage.promotion.stock_pusher import newest_version
+from tpu2gpu.tfx.artifacts import Metrics, Report, bless, examples_folder, model_source, write_metrics, write_report
+from tpu2gpu.tfx.component_base import BeamStepComponent
+from tpu2gpu.tfx.step import Step, log_progress
 
-FORMAT_VERSION = 3  # one more whenever the same options give another output: former results are not served again then
-
-
-class LatencyEvaluatorSpec(ComponentSpec):
-    """What goes in and out."""
-
-    PARAMETERS = {
-        "options": ExecutionParameter(type=str),
-        "promotion_uri": ExecutionParameter(type=str),
-        "split": ExecutionParameter(type=str),
-        "hardware": ExecutionParameter(type=str),
-        "format_version": ExecutionParameter(type=int),
-    }
-    INPUTS = {
-        "model": ChannelParameter(type=Model),
-        "baseline": ChannelParameter(type=Model),
-        "examples": ChannelParameter(type=Examples),
-    }
-    OUTPUTS = {
-        "infra_blessing": ChannelParameter(type=InfraBlessing),
-        "model_blessing": ChannelParameter(type=ModelBlessing),
-        "metrics": ChannelParameter(type=Metrics),
-        "report": ChannelParameter(type=Report),
-    }
+_BOUND_TO = ("candidate_digest", "baseline_digest", "hardware_fingerprint", "verified_level")
 
 
-class LatencyEvaluator(BaseBeamComponent):
+class LatencyEvaluator(BeamStepComponent):
     """Measures a candidate on real examples, and blesses or refuses it.
 
     Outputs: `infra_blessing` (the latency verdict), `model_blessing` (the parity verdict), `metrics`, `report`. The
@@ -50,15 +30,23 @@ class LatencyEvaluator(BaseBeamComponent):
         model: The candidate: a serving folder.
         baseline: The model that the candidate must agree with.
         examples: Real examples.
-        promotion_uri: Where promoted models stand: the newest one is the latency baseline, read when the
+        promotion_uri: Where promoted models stand: the newest one is the candidate's latency baseline, read when the
             step runs; the baseline where there is none yet.
         options: What to measure, and the budgets.
         split: The examples' split that is used.
         hardware: Names of what measures. A verdict is not served from the cache on other hardware.
     """
 
-    SPEC_CLASS = LatencyEvaluatorSpec
-    EXECUTOR_SPEC = BeamExecutorSpec(Executor)
+    FUNCTION = evaluate_model
+    OPTIONS = EvaluateOptions
+    INPUTS = {"model": Model, "baseline": Model, "examples": Examples}
+    OUTPUTS = {
+        "infra_blessing": InfraBlessing,
+        "model_blessing": ModelBlessing,
+        "metrics": Metrics,
+        "report": Report,
+    }
+    PARAMETERS = {"promotion_uri": str, "split": str, "hardware": str}
 
     def __init__(
         self,
@@ -70,18 +58,43 @@ class LatencyEvaluator(BaseBeamComponent):
         split: str = "eval",
         hardware: str = "",
     ) -> None:
-        spec = LatencyEvaluatorSpec(
+        super().__init__(
+            options,
             model=model,
             baseline=baseline,
             examples=examples,
-            options=option_forms.to_json(options or EvaluateOptions()),
             promotion_uri=promotion_uri,
             split=split,
             hardware=hardware,
-            format_version=FORMAT_VERSION,
-            infra_blessing=Channel(type=InfraBlessing),
-            model_blessing=Channel(type=ModelBlessing),
-            metrics=Channel(type=Metrics),
-            report=Channel(type=Report),
         )
-        super().__init__(spec=spec)
+
+    @classmethod
+    def run(cls, step: Step) -> None:
+        """Evaluate; a refusal is a published verdict, and the step ends normally.
+
+        Raises:
+            Tpu2GpuError: There can be no verdict, and why.
+        """
+        candidate, options = step.input("model"), cls.options(step)
+        # Beam's workers leave their results beside the evaluation: where they see the step's outputs.
+        shared = Path(step.output("report").uri).parent if options.runner else None
+        with tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluation-", dir=shared) as scratch:
+            result = evaluate_model(
+                model_source(step.input("baseline")),
+                [model_source(candidate)],
+                [str(examples_folder(step.input("examples"), step.properties["split"]))],
+                Path(scratch) / "evaluation",
+                options,
+                latency_baseline=newest_version(step.properties["promotion_uri"]),
+                run_name=step.run_name,
+                progress=log_progress,
+            )
+            figures = json.loads((result.target / "metrics.json").read_text(encoding="utf-8"))
+            verdict = json.loads((result.target / "verdict.json").read_text(encoding="utf-8"))
+            write_metrics(step.output("metrics"), figures)
+            write_report(step.output("report"), result.target, "report.html")
+        reasons = "\n".join(result.candidate.reasons)
+        bound_to = {name: str(verdict[name]) for name in _BOUND_TO}
+        for output, blessed in (("infra", result.infra_blessed), ("model", result.model_blessed)):
+            artifact = step.output(f"{output}_blessing")
+            bless(artifact, blessed, candidate=candidate, reasons=reasons, bound_to=bound_to)

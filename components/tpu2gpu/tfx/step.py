@@ -1,4 +1,4 @@
-"""What the executors share: how a step finds its artifacts, options and run, and tells how far it is."""
+"""What TFX hands to a step: its artifacts, options and run; and what a step tells of its progress and figures."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ class Step:
     properties: Mapping[str, Any]
 
     def input(self, key: str) -> Any:
-        """The one artifact of an input, or None where an optional input is not connected."""
+        """Return the one artifact of an input, or None where an optional input is not connected."""
         artifacts = self.inputs.get(key) or [None]
         return artifacts[0]
 
     def output(self, key: str) -> Any:
-        """The one artifact of an output."""
+        """Return the one artifact of an output."""
         return self.outputs[key][0]
 
     def options(self, cls: type[Options]) -> Options:
-        """The step's options."""
-        return option_forms.from_json(cls, self.properties["options"])
+        """Return the step's options; with the pipeline's Beam arguments, where those name a runner and they do not."""
+        options = option_forms.from_json(cls, self.properties["options"])
+        return _on_runner(options, getattr(self.executor, "_beam_pipeline_args", None) or [])
 
     @property
     def run_name(self) -> str:
@@ -54,11 +55,10 @@ class Step:
         return getattr(context, "pipeline_run_id", None) or os.environ.get(RUN_VARIABLE, "")
 
 
-def on_runner(options: Options, arguments: Iterable[str]) -> Options:
-    """A step's options with the pipeline's Beam arguments, where those name a runner and the options do not."""
+def _on_runner(options: Options, arguments: Iterable[str]) -> Options:
     given: Any = options
     runners = [it.removeprefix(_RUNNER) for it in arguments if it.startswith(_RUNNER)]
-    if given.runner or not runners:
+    if not runners or given.runner:
         return options
     rest = tuple(it for it in arguments if not it.startswith(_RUNNER))
     changed: Options = attrs.evolve(given, runner=runners[-1], beam=rest)
@@ -71,6 +71,15 @@ def log_progress(what: str, done: int, total: int) -> None:
 
 
 def figures(result: Any) -> dict[str, bool | int | float]:
-    """The named numbers of a function's result."""
-    values = {field.name: getattr(result, field.name) for field in attrs.fields(type(result))}
+    """Return the named numbers of a function's result: its `metrics`, where it has them, else its fields."""
+    values = getattr(result, "metrics", None) or _fields(result)
     return {name: value for name, value in values.items() if isinstance(value, bool | int | float)}
+
+
+def words(result: Any) -> dict[str, str]:
+    """Return the fields of a function's result that are text, such as a version."""
+    return {name: value for name, value in _fields(result).items() if isinstance(value, str)}
+
+
+def _fields(result: Any) -> dict[str, Any]:
+    return {field.name: getattr(result, field.name) for field in attrs.fields(type(result))}

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
-from tfx.types.channel import BaseChannel, Channel
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+import attrs
+from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import Examples, Model
 
-from tpu2gpu import options as option_forms
-from tpu2gpu.tfx.artifacts import Metrics
-from tpu2gpu.trt_converter.executor import Executor
+from tpu2gpu.tfx.artifacts import Metrics, examples_folder
+from tpu2gpu.tfx.component_base import StepComponent
+from tpu2gpu.tfx.step import Step
+from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.options import ConvertOptions
 
-FORMAT_VERSION = 4  # one more whenever the same options give another output: former results are not served again then
 
-
-class TRTConverterSpec(ComponentSpec):
-    """What goes in and out."""
-
-    PARAMETERS = {
-        "options": ExecutionParameter(type=str),
-        "split": ExecutionParameter(type=str),
-        "format_version": ExecutionParameter(type=int),
-    }
-    INPUTS = {
-        "source_model": ChannelParameter(type=Model),
-        "examples": ChannelParameter(type=Examples, optional=True),
-    }
-    OUTPUTS = {
-        "model": ChannelParameter(type=Model),
-        "metrics": ChannelParameter(type=Metrics),
-    }
-
-
-class TRTConverter(BaseComponent):
+class TRTConverter(StepComponent):
     """Converts a model to a serving folder: ONNX file, TensorRT engine and server configuration.
 
     Outputs: `model` (the serving folder), `metrics` (back end and version, precision, coverage, error, sizes, seconds,
@@ -47,8 +26,12 @@ class TRTConverter(BaseComponent):
         split: The examples' split that is used.
     """
 
-    SPEC_CLASS = TRTConverterSpec
-    EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+    FUNCTION = convert_model
+    OPTIONS = ConvertOptions
+    INPUTS = {"source_model": Model}
+    OPTIONAL_INPUTS = {"examples": Examples}
+    OUTPUTS = {"model": Model, "metrics": Metrics}
+    PARAMETERS = {"split": str}
 
     def __init__(
         self,
@@ -57,13 +40,12 @@ class TRTConverter(BaseComponent):
         examples: BaseChannel | None = None,
         split: str = "eval",
     ) -> None:
-        spec = TRTConverterSpec(
-            source_model=model,
-            examples=examples,
-            split=split,
-            options=option_forms.to_json(options or ConvertOptions()),
-            format_version=FORMAT_VERSION,
-            model=Channel(type=Model),
-            metrics=Channel(type=Metrics),
-        )
-        super().__init__(spec=spec)
+        super().__init__(options, source_model=model, examples=examples, split=split)
+
+    @classmethod
+    def options(cls, step: Step) -> ConvertOptions:
+        """Return the options with the examples that are connected."""
+        options, examples = step.options(ConvertOptions), step.input("examples")
+        if examples is None:
+            return options
+        return attrs.evolve(options, examples=(str(examples_folder(examples, step.properties["split"])),))

@@ -41,7 +41,10 @@ from tpu2gpu_pipelines.local import CreatePipeline
 from tpu2gpu_pipelines.settings import Settings
 
 # A verdict holds for the hardware of its hour, and a promotion happens in the world: neither is served from a cache.
-_NEVER_CACHED = ("tpu2gpu.latency_evaluator.executor.Executor", "tfx.components.pusher.executor.Executor")
+_NEVER_CACHED = (
+    "tpu2gpu.latency_evaluator.component.LatencyEvaluatorExecutor",
+    "tfx.components.pusher.executor.Executor",
+)
 _TRAINERS = ("tfx.components.trainer.",)
 _KUBERNETES = ("node_selector", "tolerations", "secrets", "volumes", "image_pull_secrets")
 _EVALUATOR = "LatencyEvaluator"

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from tpu2gpu.errors import first_line
+
 _PASSING_ERRNOS = frozenset(
     getattr(errno, name)
     for name in "EAGAIN EBUSY ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH EIO ENETDOWN ENETRESET "
@@ -60,9 +62,12 @@ def run_with_retries(
             if not may_pass(error):
                 raise
             wait_s = min(_FIRST_WAIT_S * _FACTOR**tries, _LONGEST_WAIT_S)
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
             logging.getLogger("tpu2gpu").warning(
-                "%s: may pass, so the step is tried again in %g s (%d of %d)", first_line, wait_s, tries + 1, retries
+                "%s: may pass, so the step is tried again in %g s (%d of %d)",
+                first_line(error),
+                wait_s,
+                tries + 1,
+                retries,
             )
         for path in outputs:
             _remove(Path(path))
