@@ -90,7 +90,7 @@ class Kubeflow:
             ("/experiments", "GET", self._list("experiments", "experiments")),
             ("/experiments", "POST", self._make_experiment),
             ("/pipelines", "GET", self._list("pipelines", "pipelines")),
-            ("/pipelines/upload", "POST", self._upload_pipeline),
+            ("/pipelines", "POST", self._make_pipeline),
             ("/pipelines/upload_version", "POST", self._upload_version),
             ("/pipelines/([^/]+)/versions", "GET", self._list_versions),
             ("/runs", "POST", self._start_run),
@@ -128,15 +128,10 @@ class Kubeflow:
     def _make_experiment(self, *, query: dict[str, str], body: Any) -> Answer:
         return 200, self._keep(self.experiments, "experiment_id", {"display_name": body["display_name"]})
 
-    def _upload_pipeline(self, *, query: dict[str, str], body: Any) -> Answer:
-        if any(it["display_name"] == query["name"] for it in self.pipelines.values()):
-            return 409, {"error_message": f"pipeline {query['name']} already exists"}
-        _check_package(body)
-        made = self._keep(self.pipelines, "pipeline_id", {"display_name": query["name"]})
-        self._keep(
-            self.versions, "pipeline_version_id", {"pipeline_id": made["pipeline_id"], "display_name": query["name"]}
-        )
-        return 200, made
+    def _make_pipeline(self, *, query: dict[str, str], body: Any) -> Answer:
+        if any(it["display_name"] == body["display_name"] for it in self.pipelines.values()):
+            return 409, {"error_message": f"pipeline {body['display_name']} already exists"}
+        return 200, self._keep(self.pipelines, "pipeline_id", {"display_name": body["display_name"]})
 
     def _upload_version(self, *, query: dict[str, str], body: Any) -> Answer:
         assert query["pipelineid"] in self.pipelines

@@ -56,7 +56,8 @@ def test_the_same_pipeline_is_uploaded_once(kubeflow: Kubeflow, gke_pipeline: Co
     again = start_run(server_of(kubeflow), gke_pipeline, name="two")
     assert (first.version.reused, again.version.reused) == (False, True)
     assert again.version.version_id == first.version.version_id
-    assert len(kubeflow.asked("POST", "/pipelines/upload")) == 1
+    assert len(kubeflow.asked("POST", "/pipelines")) == 1
+    assert len(kubeflow.versions) == 1
     assert len(kubeflow.asked("POST", "/pipelines/upload_version")) == 1
 
 

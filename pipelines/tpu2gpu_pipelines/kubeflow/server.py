@@ -17,6 +17,7 @@ _REQUEST_S = (10, 60)  # to connect, and to read; the generated client drops any
 _TRIES = 3
 _BUSY = (502, 503, 504)
 _PAGE = 100
+_CREATE_PIPELINE = "pipeline_service_create_pipeline"  # as newer clients call it
 _HEALTH = "healthz_service_get_healthz"  # as newer clients call it
 _LONGEST = 300
 _LOG = "/apis/v1alpha1/runs/{run_id}/nodes/{node_id}/log"
@@ -78,6 +79,22 @@ class Server:
             yield from getattr(page, field) or []
             if not (token := page.next_page_token or ""):
                 return
+
+    def create_pipeline(self, name: str) -> str:
+        """Make a pipeline without a version, and return its id; the client's upload would name a version after it.
+
+        Raises:
+            RemoteRunError: The server refuses.
+        """
+        import kfp_server_api
+
+        pipeline = kfp_server_api.V2beta1Pipeline(display_name=name, namespace=self.options.namespace or None)
+        if "name" in kfp_server_api.V2beta1Pipeline.openapi_types:  # the identifier of newer servers
+            pipeline.name = name
+        api = self.client._pipelines_api
+        create = getattr(api, _CREATE_PIPELINE, None) or api.create_pipeline
+        with self.speaking():
+            return str(create(pipeline).pipeline_id)
 
     def read_log(self, run_id: str, node: str) -> str:
         """Return what a step's pod has printed.

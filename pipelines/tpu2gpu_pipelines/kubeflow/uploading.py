@@ -58,8 +58,7 @@ def upload_version(server: Server, compiled: CompiledPipeline) -> Version:
         path = Path(folder) / "pipeline.yaml"
         path.write_text(text, encoding="utf-8")
         if not pipeline_id:
-            pipeline = client.upload_pipeline(str(path), pipeline_name=compiled.name, namespace=namespace)
-            pipeline_id = pipeline.pipeline_id
+            pipeline_id = server.create_pipeline(compiled.name)
         version = client.upload_pipeline_version(str(path), pipeline_version_name=name, pipeline_id=pipeline_id)
     return Version(pipeline_id, version.pipeline_version_id, name, reused=False)
 
