@@ -84,10 +84,9 @@ _STEPS = {
     ),
 }
 _EVALUATE = "Measure candidates against a baseline, and bless or refuse them."
-_MODELS = (
-    "A model is a SavedModel, a frozen GraphDef, an ONNX file, a serving folder, a server's address "
-    "({tfserving,triton}+{grpc,http}://HOST:PORT/MODEL[/VERSION]), or a .yaml file with the keys address, command, "
-    "model and start_s that starts a server; {model} and names that end in port are filled in there."
+_SERVER_FILES = (
+    "A server file has the keys address, command, model and start_s: it starts a server; {model} and names that end in "
+    "port are filled in there."
 )
 _INSPECT = "Tell what a model or a checkpoint holds."
 _VERIFY = "Check a folder's files against its manifest."
@@ -183,7 +182,8 @@ def _evaluate_command() -> click.Command:
     candidates = click.Argument(["candidates"], nargs=-1, required=True, metavar="CANDIDATE...")
     options: type = _find("latency_evaluator.options:EvaluateOptions")
     parameters = [_path("BASELINE"), candidates, examples, out, latency_baseline, *option_flags(options)]
-    return make_command("evaluate", f"{_EVALUATE}\n\n{_MODELS}", parameters, partial(_evaluate, options))
+    models = f"A model is {_find('running.opening:model_forms')()}. {_SERVER_FILES}"
+    return make_command("evaluate", f"{_EVALUATE}\n\n{models}", parameters, partial(_evaluate, options))
 
 
 def _evaluate(cls: type, terminal: Terminal, given: dict[str, Any]) -> int:

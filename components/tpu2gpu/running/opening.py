@@ -6,14 +6,23 @@ import os
 from pathlib import Path
 
 from tpu2gpu.errors import SourceError
-from tpu2gpu.graphs.formats.graph_def import FROZEN_GRAPH_FILE
-from tpu2gpu.running.runner import Runner
-from tpu2gpu.running.servers.addresses import FORMS, is_address
-from tpu2gpu.running.servers.server_file import is_server_file
-from tpu2gpu.running.serving_plan import PLAN
+from tpu2gpu.running.local.graph_def_runner import GraphDefRunner
+from tpu2gpu.running.local.onnx_runner import OnnxRunner
+from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
+from tpu2gpu.running.local.serving_runner import ServingRunner
+from tpu2gpu.running.runner import Runner, RunnerKind
+from tpu2gpu.running.servers.addresses import Addresses
+from tpu2gpu.running.servers.started import StartedRunner
 
-_ONNX_FIRST_BYTE = b"\x08"  # the key of ir_version, which every writer of ONNX files puts first
-_GRAPH_DEF_FIRST_BYTE = b"\x0a"  # the key of the first node
+RUNNERS: tuple[RunnerKind, ...] = (
+    Addresses(),
+    StartedRunner,
+    ServingRunner,
+    SavedModelRunner,
+    GraphDefRunner,
+    OnnxRunner,
+)
+"""Every kind of model; the first one that a path is of opens it."""
 
 
 def open_runner(
@@ -23,7 +32,7 @@ def open_runner(
     threads: int | None = None,
     timeout_s: float = 600.0,
 ) -> Runner:
-    """Open a model of any kind; what it is, its content tells.
+    """Open a model of any kind; its content tells which.
 
     Args:
         path: A SavedModel's folder, a frozen GraphDef or its folder, an ONNX file, a serving folder that the converter
@@ -37,44 +46,15 @@ def open_runner(
         SignatureError: The SavedModel has no such signature.
         EnvironmentLacksError: A library that the model needs is not there.
     """
-    if is_address(path):
-        from tpu2gpu.running.servers.opening import open_address
-
-        return open_address(str(path), signature=signature, timeout_s=timeout_s)
-    if is_server_file(path):
-        from tpu2gpu.running.servers.started import StartedRunner
-
-        return StartedRunner(path, signature=signature, timeout_s=timeout_s)
-    path = Path(path)
-    if (path / PLAN).is_file():
-        from tpu2gpu.running.local.serving_runner import ServingRunner
-
-        return ServingRunner(path, threads=threads)
-    if (path / "saved_model.pb").is_file():
-        from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
-
-        return SavedModelRunner(path, signature=signature, threads=threads)
-    if (graph := graph_def_file(path)) is not None:
-        from tpu2gpu.running.local.graph_def_runner import GraphDefRunner
-
-        return GraphDefRunner(graph, signature=signature, threads=threads)
-    if path.is_file() and _starts_with(path, _ONNX_FIRST_BYTE):
-        from tpu2gpu.running.local.onnx_runner import OnnxRunner
-
-        return OnnxRunner(path, threads=threads)
+    for kind in RUNNERS:
+        if kind.detect(os.fspath(path)):
+            return kind.open(os.fspath(path), signature=signature, threads=threads, timeout_s=timeout_s)
     raise SourceError(
-        f"{path}: {'not a model' if path.exists() else 'no such file or folder'}",
-        hint="give a SavedModel's folder (saved_model.pb), a frozen GraphDef, a serving folder (plan.json), an ONNX "
-        f"file, a server's address ({FORMS}) or a server file (.yaml)",
+        f"{path}: {'not a model' if Path(path).exists() else 'no such file or folder'}", hint=f"give {model_forms()}"
     )
 
 
-def graph_def_file(path: str | os.PathLike[str]) -> Path | None:
-    """The file of a frozen GraphDef, where `path` is one or the folder of one."""
-    file = Path(path) / FROZEN_GRAPH_FILE if Path(path).is_dir() else Path(path)
-    return file if file.is_file() and _starts_with(file, _GRAPH_DEF_FIRST_BYTE) else None
-
-
-def _starts_with(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(magic)) == magic
+def model_forms() -> str:
+    """Return what a model can be, for people: `a serving folder (plan.json), ... or an ONNX file`."""
+    *forms, last = (kind.form for kind in RUNNERS)
+    return f"{', '.join(forms)} or {last}"

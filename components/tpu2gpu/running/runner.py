@@ -1,4 +1,4 @@
-"""The protocol of a runner: a model that is ready to answer, whatever its kind."""
+"""What every runner is: a model that is ready to answer, whatever its kind."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 
 from tpu2gpu.errors import SignatureError
+from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
 
 
@@ -31,7 +32,7 @@ class TensorSpec:
     ranked: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """The specification as plain data; the shape is null where the number of dimensions is unknown."""
+        """Return the specification as plain data; the shape is null where the number of dimensions is unknown."""
         return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape) if self.ranked else None}
 
     @classmethod
@@ -40,7 +41,7 @@ class TensorSpec:
         return cls(data["name"], data["dtype"], tuple(data["shape"] or ()), data["shape"] is not None)
 
     def __str__(self) -> str:
-        """`images: float32 [?, 8, 8, 1]`."""
+        """Return `images: float32 [?, 8, 8, 1]`."""
         dimensions = ", ".join("?" if size is None else str(size) for size in self.shape)
         return f"{self.name}: {self.dtype} [{dimensions if self.ranked else '...'}]"
 
@@ -69,7 +70,7 @@ class Runner(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What runs and on what: kind, device, provider, threads, versions of the libraries."""
+        """Tell what runs and on what: kind, device, provider, threads, versions of the libraries."""
         ...
 
     def close(self) -> None:
@@ -82,7 +83,26 @@ class SupportsLatencyBreakdown(Protocol):
     """A runner that can tell where a request's time goes."""
 
     def latency_breakdown_ms(self) -> dict[str, float]:
-        """The mean time of a request in each part since this was last asked."""
+        """Return the mean time of a request in each part since last asked; empty without any request."""
+        ...
+
+
+class RunnerKind(Protocol):
+    """A kind of model that can be opened; `opening.RUNNERS` names them all.
+
+    Attributes:
+        form: What to give, for messages: `a SavedModel's folder (saved_model.pb)`.
+    """
+
+    @property
+    def form(self) -> str: ...  # noqa: D102 - see above
+
+    def detect(self, path: str) -> bool:
+        """Tell whether a path, or an address, is of this kind."""
+        ...
+
+    def open(self, path: str, *, signature: str, threads: int | None, timeout_s: float) -> Runner:
+        """Open a model; see `opening.open_runner`."""
         ...
 
 
@@ -112,6 +132,25 @@ def check_feeds(
     return arrays
 
 
+def choose_signature(signatures: Mapping[str, Any], name: str, model: object) -> Any:
+    """Return the signature of a name.
+
+    Args:
+        signatures: A model's signatures.
+        name: The name.
+        model: The model, for the message.
+
+    Raises:
+        SignatureError: The model has no such signature.
+    """
+    if name not in signatures:
+        known = sorted(signatures)
+        raise SignatureError(
+            f"{model}: no signature '{name}', it has {', '.join(known) or 'none'}", hint=did_you_mean(name, known)
+        )
+    return signatures[name]
+
+
 def _has_dtype(array: Array, name: str) -> bool:
     """As `dtype_name(array.dtype) == name`, but in a tenth of a microsecond: this is done for every request."""
     return is_text(array) if name == "string" else array.dtype == _dtype_of(name)
@@ -121,7 +160,7 @@ _dtype_of = functools.cache(numpy_dtype)
 
 
 def dtype_name(dtype: Any) -> str:
-    """numpy's name of a type, and `string` for every type that holds text or bytes."""
+    """Return numpy's name of a type, and `string` for every type that holds text or bytes."""
     return "string" if is_text(np.empty(0, dtype)) else str(np.dtype(dtype).name)
 
 

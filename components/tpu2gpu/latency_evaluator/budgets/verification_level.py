@@ -22,7 +22,6 @@ _REASONS = {
 }
 LEVELS = tuple(_REASONS)
 _OF_WHAT_RUNS = {"engine": "engine_executed", "saved_model": "saved_model"}
-_ONNX = {"onnx", "onnxruntime"}  # what our runners and Triton call it
 
 
 def reached_level(runner: Mapping[str, Any], *, has_engine: bool, ran: bool) -> tuple[str, str]:
@@ -43,7 +42,7 @@ def _level(runner: Mapping[str, Any], has_engine: bool) -> str:
         return _OF_WHAT_RUNS[runs]
     if has_engine:
         return "engine_built"
-    return "onnx_gpu" if runs in _ONNX and str(runner.get("device")).startswith("GPU") else "onnx_cpu"
+    return "onnx_gpu" if runs == "onnx" and str(runner.get("device")).startswith("GPU") else "onnx_cpu"
 
 
 def check_level(required: str | None, level: str, reason: str, why: str = "") -> Check | None:

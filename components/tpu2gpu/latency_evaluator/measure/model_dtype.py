@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.running.comparison.tolerances import coarsest
-from tpu2gpu.running.opening import graph_def_file
+from tpu2gpu.running.local.graph_def_runner import graph_def_file
 from tpu2gpu.running.serving_plan import PLAN, read_plan
 
 

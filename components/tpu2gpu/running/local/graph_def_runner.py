@@ -1,25 +1,23 @@
-"""Runs a frozen GraphDef in TensorFlow."""
+"""The runner of a frozen GraphDef, in TensorFlow."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tpu2gpu.errors import SignatureError, SourceError, UnsupportedError
-from tpu2gpu.graphs.formats.graph_def import read_graph_def
-from tpu2gpu.options import did_you_mean
-from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.local.saved_model_runner import describe_tensorflow, set_threads
-from tpu2gpu.running.runner import TensorSpec, check_feeds
+from tpu2gpu.errors import SourceError, foreign_errors
+from tpu2gpu.graphs.formats.graph_def import FROZEN_GRAPH_FILE, read_graph_def
+from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
+from tpu2gpu.running.runner import choose_signature
+
+_FIRST_BYTE = b"\x0a"  # the key of the first node
 
 
-class GraphDefRunner:
+class GraphDefRunner(TensorFlowRunner):
     """A frozen graph; its inputs and outputs come from the `signature.json` beside it, or from its structure.
 
     Args:
-        path: The file.
+        path: The file, or its folder.
         signature: Which signature.
         threads: Threads inside one operation and across operations; TensorFlow's own choice when None.
 
@@ -31,62 +29,45 @@ class GraphDefRunner:
     """
 
     kind = "graph_def"
-    concurrency = 1
+    form = "a frozen GraphDef"
 
     def __init__(
         self, path: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None
     ) -> None:
-        self._path = Path(path)
-        model = read_graph_def(self._path)
-        if signature not in model.signatures:
-            known = sorted(model.signatures)
-            raise SignatureError(
-                f"{path}: no signature '{signature}', it has {', '.join(known)}", hint=did_you_mean(signature, known)
-            )
+        path = graph_def_file(path) or Path(path)
+        model = read_graph_def(path)
+        names = choose_signature(model.signatures, signature, path)
+        super().__init__(path, threads)
         import tensorflow as tf
         from tensorflow.core.framework import graph_pb2
 
-        set_threads(threads)
         graph = graph_pb2.GraphDef(versions=model.versions)
         graph.node.extend(model.nodes.values())
         graph.library.function.extend(model.functions.values())
-        names = model.signatures[signature]
-        try:
+        with foreign_errors(SourceError, f"{path}: TensorFlow cannot load it", hint="freeze the model again"):
             imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-            inputs = {key: imported.graph.get_tensor_by_name(info.name) for key, info in sorted(names.inputs.items())}
-            outputs = {key: imported.graph.get_tensor_by_name(info.name) for key, info in sorted(names.outputs.items())}
-            self._function = imported.prune(list(inputs.values()), list(outputs.values()))
-        except Exception as error:  # TensorFlow raises errors of every kind for damaged graphs
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise SourceError(f"{path}: TensorFlow cannot load it ({reason})", hint="freeze the model again") from error
-        self.inputs, self.outputs = _specs(inputs), _specs(outputs)
-        if unknown := [spec.name for spec in self.inputs if not spec.ranked]:
-            raise UnsupportedError(
-                f"{path}: the number of dimensions is unknown for {', '.join(unknown)}",
-                hint="freeze a model with shapes whose rank is known",
+            inputs, outputs = (
+                {key: imported.graph.get_tensor_by_name(info.name) for key, info in infos.items()}
+                for infos in (names.inputs, names.outputs)
             )
+            pruned = imported.prune(list(inputs.values()), outputs)
+        self._take(lambda **feeds: pruned(*(feeds[name] for name in inputs)), inputs, outputs)
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request; strings come as objects of type bytes."""
-        import tensorflow as tf
+    @staticmethod
+    def detect(path: str) -> bool:
+        """Tell whether a path is a frozen GraphDef, or the folder of one."""
+        return graph_def_file(path) is not None
 
-        arrays = check_feeds(self.inputs, feeds, self._path)
-        outputs = self._function(*(tf.constant(array) for array in arrays.values()))
-        return {spec.name: output.numpy() for spec, output in zip(self.outputs, outputs, strict=True)}
-
-    def describe(self) -> dict[str, Any]:
-        """What runs, and on what."""
-        return describe_tensorflow(self.kind)
-
-    def close(self) -> None:
-        """Let go of the graph."""
-        self._function = None
+    @classmethod
+    def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> GraphDefRunner:
+        """Open a frozen GraphDef."""
+        return cls(path, signature=signature, threads=threads)
 
 
-def _specs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(
-            name, tensor.dtype.name, tuple(tensor.shape if tensor.shape.rank else ()), tensor.shape.rank is not None
-        )
-        for name, tensor in tensors.items()
-    )
+def graph_def_file(path: str | os.PathLike[str]) -> Path | None:
+    """Return the file of a frozen GraphDef, where `path` is one or the folder of one."""
+    file = Path(path) / FROZEN_GRAPH_FILE if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        return None
+    with file.open("rb") as opened:
+        return file if opened.read(1) == _FIRST_BYTE else None

@@ -1,4 +1,4 @@
-"""Runs an ONNX file in ONNX Runtime."""
+"""The runner of an ONNX file, in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tpu2gpu.errors import SignatureError, SourceError
+from tpu2gpu.errors import SignatureError, SourceError, foreign_errors
 from tpu2gpu.running.arrays import Array, is_text
 from tpu2gpu.running.local.external_data import check_external_data
 from tpu2gpu.running.runner import TensorSpec, check_feeds
 
 _DTYPES = {"float": "float32", "double": "float64"}  # where ONNX's names are not numpy's
+_FIRST_BYTE = b"\x08"  # the key of ir_version, which every writer of ONNX files puts first
 _FATAL = 4
 
 
@@ -31,6 +32,7 @@ class OnnxRunner:
     """
 
     kind = "onnx"
+    form = "an ONNX file"
     concurrency = 1
 
     def __init__(
@@ -52,13 +54,23 @@ class OnnxRunner:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         wanted = providers or ["CUDAExecutionProvider", "CPUExecutionProvider"]
         there = ort.get_available_providers()
-        try:
+        with foreign_errors(SourceError, f"{path}: ONNX Runtime does not take it"):
             self._session = ort.InferenceSession(str(path), options, providers=[p for p in wanted if p in there])
-        except Exception as error:  # ONNX Runtime's errors have no common base
-            reason = str(error).strip().splitlines()[0]
-            raise SourceError(f"{path}: ONNX Runtime does not take it ({reason})") from error
         self.inputs = _specs(self._session.get_inputs())
         self.outputs = _specs(self._session.get_outputs())
+
+    @staticmethod
+    def detect(path: str) -> bool:
+        """Tell whether a path is an ONNX file, by its first byte."""
+        if not Path(path).is_file():
+            return False
+        with Path(path).open("rb") as file:
+            return file.read(1) == _FIRST_BYTE
+
+    @classmethod
+    def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> OnnxRunner:
+        """Open an ONNX file."""
+        return cls(path, threads=threads)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Answer one request; strings come as objects of type bytes."""
@@ -69,7 +81,7 @@ class OnnxRunner:
         return {name: _encoded(np.asarray(array)) for name, array in zip(names, outputs, strict=True)}
 
     def describe(self) -> dict[str, Any]:
-        """What runs, and on what."""
+        """Tell what runs, and on what."""
         import onnxruntime as ort
 
         provider = self._session.get_providers()[0]
@@ -96,13 +108,13 @@ def _specs(values: Sequence[Any]) -> tuple[TensorSpec, ...]:
 
 
 def _dtype(onnx_type: str) -> str:
-    """`tensor(float)` -> `float32`."""
+    """Return numpy's name of ONNX Runtime's type: `tensor(float)` -> `float32`."""
     name = onnx_type.removeprefix("tensor(").removesuffix(")")
     return _DTYPES.get(name, name)
 
 
 def _decoded(array: Array) -> Array:
-    """ONNX Runtime's strings are text."""
+    """Return strings as text, which ONNX Runtime's are."""
     try:
         texts = [value.decode() if isinstance(value, bytes) else str(value) for value in array.ravel()]
     except UnicodeDecodeError as error:
@@ -111,7 +123,7 @@ def _decoded(array: Array) -> Array:
 
 
 def _encoded(array: Array) -> Array:
-    """TensorFlow's strings are bytes."""
+    """Return strings as bytes, which TensorFlow's are."""
     if not is_text(array):
         return array
     texts = [str(value).encode() for value in array.ravel()]
@@ -119,7 +131,7 @@ def _encoded(array: Array) -> Array:
 
 
 def adds_up_int8() -> bool:
-    """Whether this processor adds up products of int8 in 32 bits.
+    """Tell whether this processor adds up products of int8 in 32 bits.
 
     Older ones do so in 16, and ONNX Runtime's kernels overflow there: answers are wrong, without a word. Without those
     kernels the model computes in float32 on the values that int8 holds, as it does on a GPU to the last bit or so.

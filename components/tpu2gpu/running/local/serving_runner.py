@@ -15,8 +15,9 @@ from tpu2gpu.hardware.tensorrt import LIBRARIES
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
+from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, SupportsLatencyBreakdown, check_feeds
-from tpu2gpu.running.serving_plan import CORE, Engine, Part, read_plan
+from tpu2gpu.running.serving_plan import CORE, PLAN, Engine, Part, read_plan
 from tpu2gpu.storage.publishing import read_manifest, sha256_of
 
 
@@ -43,6 +44,7 @@ class ServingRunner:
     """
 
     kind = "serving"
+    form = f"a serving folder ({PLAN})"
     concurrency = 1
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
@@ -52,10 +54,18 @@ class ServingRunner:
         self._parts = [self._open(part) for part in self._plan.parts]
         self._core = next(each for each in self._parts if each.part.name == CORE)
 
+    @staticmethod
+    def detect(path: str) -> bool:
+        """Tell whether a path is a serving folder."""
+        return (Path(path) / PLAN).is_file()
+
+    @classmethod
+    def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> ServingRunner:
+        """Open a serving folder."""
+        return cls(path, threads=threads)
+
     def _open(self, part: Part) -> _RunningPart:
         if part.saved_model is not None:
-            from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
-
             folder, signature = self._path / part.saved_model, self._plan.signature
             runner: Runner = SavedModelRunner(folder, signature=signature, threads=self._threads)
             return _RunningPart(part, runner, part.in_tensorflow_because)

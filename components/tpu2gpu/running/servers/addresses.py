@@ -1,55 +1,60 @@
-"""Where a served model is: protocol, host and port, name, version."""
+"""Addresses of served models: `SCHEME+TRANSPORT://HOST:PORT/MODEL[/VERSION]`, for every protocol in the registry."""
 
 from __future__ import annotations
 
 import os
 import re
 
-import attrs
-
 from tpu2gpu.errors import UsageError
+from tpu2gpu.options import did_you_mean
+from tpu2gpu.running.servers import registry
+from tpu2gpu.running.servers.base import ServerAddress, ServerProtocol
 from tpu2gpu.storage.publishing import name_of
 
-FORMS = "{tfserving,triton}+{grpc,http}://HOST:PORT/MODEL[/VERSION]"
 _FORM = re.compile(
-    r"(?P<protocol>tfserving|triton)\+(?P<transport>grpc|http)://"
+    r"(?P<scheme>[^+/:]+)\+(?P<transport>[^+/:]+)://"
     r"(?P<host>\[[0-9a-fA-F:]+\]|[^/:]+):(?P<port>\d+)/(?P<model>[^/]+)(?:/(?P<version>\d+))?/?"
 )
 
 
-@attrs.frozen
-class ServerAddress:
-    """A model on a server.
-
-    Attributes:
-        protocol: `tfserving` or `triton`; the latter is KServe's version 2 with Triton's extensions where they are.
-        transport: `grpc` or `http`.
-        host: Name or number.
-        port: TCP port.
-        model: What the server calls the model.
-        version: Its version; the server's choice when empty.
-    """
-
-    protocol: str
-    transport: str
-    host: str
-    port: int
-    model: str
-    version: str = ""
+class Addresses:
+    """Models behind an address, as a kind of model."""
 
     @property
-    def authority(self) -> str:
-        """`host:port`."""
-        return f"{self.host}:{self.port}"
+    def form(self) -> str:
+        """What to give, for messages."""
+        return f"a server's address ({address_forms()})"
 
-    def __str__(self) -> str:
-        """The form that `parse_address` reads."""
-        version = f"/{self.version}" if self.version else ""
-        return f"{self.protocol}+{self.transport}://{self.authority}/{self.model}{version}"
+    def detect(self, path: str) -> bool:
+        """Tell whether it is an address."""
+        return is_address(path)
+
+    def open(self, path: str, *, signature: str, threads: int | None, timeout_s: float) -> ServerProtocol:
+        """Open a served model."""
+        return open_address(path, signature=signature, timeout_s=timeout_s)
+
+
+def open_address(text: str, *, signature: str = "serving_default", timeout_s: float = 600.0) -> ServerProtocol:
+    """Open a served model.
+
+    Args:
+        text: Its address, such as `triton+grpc://localhost:8001/digits`.
+        signature: The signature; of TensorFlow Serving only.
+        timeout_s: How long an answer may take.
+
+    Raises:
+        UsageError: The address has another form.
+        EnvironmentLacksError: Nobody answers there.
+        SourceError: The server has no such model.
+        SignatureError: The model has no such signature.
+    """
+    address = parse_address(text)
+    protocol = next(each for each in registry.PROTOCOLS if each.scheme == address.scheme)
+    return protocol.open(address, signature=signature, timeout_s=timeout_s)
 
 
 def is_address(path: object) -> bool:
-    """Whether it is meant to be a server's address and no path."""
+    """Tell whether it is meant to be a server's address and no path."""
     return "://" in str(path)
 
 
@@ -57,15 +62,30 @@ def parse_address(text: str) -> ServerAddress:
     """Read an address.
 
     Raises:
-        UsageError: It has another form.
+        UsageError: It has another form, or no protocol has its scheme and transport.
     """
     found = _FORM.fullmatch(text)
-    if found is None:
-        raise UsageError(f"{text}: not a server's address", hint=f"give {FORMS}")
-    protocol, transport, host, port, model, version = found.groups(default="")
-    return ServerAddress(protocol, transport, host, int(port), model, version)
+    known = [f"{each.scheme}+{transport}" for each in registry.PROTOCOLS for transport in each.transports]
+    if found is None or f"{found['scheme']}+{found['transport']}" not in known:
+        near = did_you_mean(text.partition("://")[0], known)
+        raise UsageError(f"{text}: not a server's address", hint=f"give {address_forms()}{near and '; ' + near}")
+    scheme, transport, host, port, model, version = found.groups(default="")
+    return ServerAddress(scheme, transport, host, int(port), model, version)
+
+
+def address_forms() -> str:
+    """Return what an address looks like, for people: `{tfserving,triton}+{grpc,http}://HOST:PORT/MODEL[/VERSION]`."""
+    schemes: dict[tuple[str, ...], list[str]] = {}
+    for each in registry.PROTOCOLS:
+        schemes.setdefault(each.transports, []).append(each.scheme)
+    starts = (f"{_either(names)}+{_either(transports)}" for transports, names in schemes.items())
+    return " or ".join(f"{start}://HOST:PORT/MODEL[/VERSION]" for start in starts)
 
 
 def name_of_model(path: str | os.PathLike[str]) -> str:
-    """What people call a model: its address, or its folder's or file's name."""
+    """Return the name that people give a model: its address, or its folder's or file's name."""
     return os.fspath(path) if is_address(path) else name_of(path)
+
+
+def _either(words: tuple[str, ...] | list[str]) -> str:
+    return words[0] if len(words) == 1 else "{" + ",".join(words) + "}"

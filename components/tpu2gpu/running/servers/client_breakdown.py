@@ -1,4 +1,4 @@
-"""Where a request's time goes, as a client sees it."""
+"""The parts of a request's latency, as a client sees it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from time import perf_counter_ns
 
 
 class ClientBreakdown:
-    """Adds up requests' times, from many threads: all of it, and what passed between sending and receiving."""
+    """The times of requests from many threads, added up: in all, and between sending and receiving."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,7 +27,7 @@ class ClientBreakdown:
             self._away_ns += away.spent_ns
 
     def take_ms(self) -> tuple[float, float, int] | None:
-        """Mean time in the client, mean time away and the number of requests since last taken; None without any."""
+        """Return mean times in the client and away, and the number of requests, since last taken; None without any."""
         with self._lock:
             requests, total_ns, away_ns = self._requests, self._total_ns, self._away_ns
             self._requests = self._total_ns = self._away_ns = 0

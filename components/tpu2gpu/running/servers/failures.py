@@ -1,9 +1,9 @@
-"""What goes wrong between a client and its server, as errors of the tree."""
+"""Errors for what goes wrong between a client and its server."""
 
 from __future__ import annotations
 
 from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, Tpu2GpuError, WorkerError
-from tpu2gpu.running.servers.addresses import ServerAddress
+from tpu2gpu.running.servers.base import ServerAddress
 
 _UNREACHABLE = ("UNAVAILABLE",)
 _SLOW = ("DEADLINE_EXCEEDED", "499", "504")
@@ -11,7 +11,7 @@ _UNFIT = ("INVALID_ARGUMENT", "400")
 
 
 def failure(address: ServerAddress, status: str, says: str, timeout_s: float) -> Tpu2GpuError:
-    """The error for an answer that is none.
+    """Return the error for an answer that is none.
 
     Args:
         address: Who was asked.
@@ -30,11 +30,11 @@ def failure(address: ServerAddress, status: str, says: str, timeout_s: float) ->
 
 
 def unreachable(address: ServerAddress, why: object) -> EnvironmentLacksError:
-    """Nobody listens there."""
+    """Return the error for an address where nobody listens."""
     hint = "start the server, or give the address where it listens"
     return EnvironmentLacksError(f"{address}: nobody answers at {address.authority} ({why})", hint=hint)
 
 
 def too_slow(address: ServerAddress, timeout_s: float) -> WorkerError:
-    """It hangs, or takes too long."""
+    """Return the error for a server that hangs, or takes too long."""
     return WorkerError(f"{address}: no answer within {timeout_s:g} s", hint="raise the time limit")

@@ -1,4 +1,4 @@
-"""A server that is started for the measurement and stopped after it: what a server file says."""
+"""Server files: how to start a server for the measurement, and stop it after."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import attrs
 
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.options import from_mapping, option
-from tpu2gpu.running.servers.addresses import FORMS, is_address, parse_address
+from tpu2gpu.running.servers.addresses import address_forms, is_address, parse_address
 
 SUFFIXES = (".yaml", ".yml")
 _PLACEHOLDER = re.compile(r"\{(model|(?:\w+_)?port)\}")
@@ -26,14 +26,14 @@ class ServerFile:
     `{port}`, `{grpc_port}` and other names ending in `port` stand for free ports, `{model}` for the model's path.
     """
 
-    address: str = option("", f"where the model is: {FORMS}")
+    address: str = option("", f"where the model is: {address_forms()}")
     command: tuple[str, ...] = option((), "what starts the server and ends when it is told to")
     stop: tuple[str, ...] = option((), "what stops it where the command is but its client, as of a container")
     model: str | None = option(None, "the model that it serves, from the file's folder: what a verdict is bound to")
     start_s: float = option(120.0, "how long it may take until it answers", minimum=0)
 
     def filled_in(self, folder: Path) -> ServerFile:
-        """The same with free ports and the model's path.
+        """Return the same with free ports and the model's path.
 
         Args:
             folder: The file's, from which the model's path goes.
@@ -50,7 +50,7 @@ class ServerFile:
 
 
 def is_server_file(path: str | os.PathLike[str]) -> bool:
-    """Whether it is a file that says how to start a server."""
+    """Tell whether it is a file that says how to start a server."""
     return Path(path).suffix in SUFFIXES and Path(path).is_file()
 
 
@@ -80,7 +80,7 @@ def read_server_file(path: str | os.PathLike[str]) -> ServerFile:
 
 
 def model_files(path: str | os.PathLike[str]) -> Path | None:
-    """The files of a model: of a server file those that it names; None where the model is behind an address."""
+    """Return the files of a model: of a server file those that it names; None where the model is behind an address."""
     if is_address(path):
         return None
     if not is_server_file(path):
@@ -90,7 +90,7 @@ def model_files(path: str | os.PathLike[str]) -> Path | None:
 
 
 def _free_ports(names: set[str]) -> dict[str, int]:
-    """A free port for each name, all different; the server takes them a moment later."""
+    """Find a free port for each name, all different; the server takes them a moment later."""
     with ExitStack() as held:
         ports = {}
         for name in sorted(names):

@@ -1,4 +1,4 @@
-"""Runs a model on a server that is started for it, and stopped with it."""
+"""The runner of a model on a server that is started for it, and stopped with it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ import psutil
 
 from tpu2gpu.errors import EnvironmentLacksError, SourceError, Tpu2GpuError, WorkerError
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.runner import Runner
-from tpu2gpu.running.servers.addresses import ServerAddress, parse_address
-from tpu2gpu.running.servers.opening import open_address
-from tpu2gpu.running.servers.server_file import read_server_file
+from tpu2gpu.running.servers.addresses import open_address, parse_address
+from tpu2gpu.running.servers.base import ServerAddress, ServerProtocol
+from tpu2gpu.running.servers.server_file import is_server_file, read_server_file
 
 _LOOK_AGAIN_S = 0.1
 _STOP_S = 3.0
@@ -46,6 +45,7 @@ class StartedRunner:
     """
 
     kind = "server"
+    form = "a server file (.yaml)"
 
     def __init__(self, path: str | os.PathLike[str], *, signature: str, timeout_s: float) -> None:
         told = read_server_file(path).filled_in(Path(path).parent)
@@ -76,6 +76,16 @@ class StartedRunner:
         self.concurrency = self._runner.concurrency
         self.inputs, self.outputs = self._runner.inputs, self._runner.outputs
 
+    @staticmethod
+    def detect(path: str) -> bool:
+        """Tell whether a path is a server file."""
+        return is_server_file(path)
+
+    @classmethod
+    def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> StartedRunner:
+        """Start a server and open its model."""
+        return cls(path, signature=signature, timeout_s=timeout_s)
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Answer one request; a failure tells the end of the server's log."""
         try:
@@ -84,19 +94,19 @@ class StartedRunner:
             raise self._with_log(error) from error
 
     def latency_breakdown_ms(self) -> dict[str, float]:
-        """The mean time of a request in each part since this was last asked."""
-        return self._runner.latency_breakdown_ms()  # type: ignore[attr-defined, no-any-return]
+        """Return the mean time of a request in each part since last asked."""
+        return self._runner.latency_breakdown_ms()
 
     def describe(self) -> dict[str, Any]:
-        """What runs, and where."""
+        """Tell what runs, and where."""
         return {**self._runner.describe(), "started": True}
 
     def peak_rss_bytes(self) -> int | None:
-        """The largest resident memory of the server's processes, summed; None where they are not the command's."""
+        """Sum up the largest resident memory of the server's processes; None where they are not the command's."""
         return None if self._stopper else sum(_peak_rss_bytes(process) for process in self.processes())
 
     def processes(self) -> list[int]:
-        """The numbers of the command's process and of those under it."""
+        """Return the numbers of the command's process and of those under it."""
         return [process.pid for process in self._processes()]
 
     def close(self) -> None:
@@ -104,7 +114,7 @@ class StartedRunner:
         self._runner.close()
         self._stop()
 
-    def _wait(self, address: str, signature: str, timeout_s: float, start_s: float) -> Runner:
+    def _wait(self, address: str, signature: str, timeout_s: float, start_s: float) -> ServerProtocol:
         """Open the model as soon as the server answers and have loaded it."""
         deadline = time.monotonic() + start_s
         while True:

@@ -1,4 +1,4 @@
-"""Asks a model on Triton, or another server of KServe's version 2 protocol, over gRPC or HTTP.
+"""Triton, and other servers of KServe's version 2 protocol, over gRPC or HTTP.
 
 Source: https://github.com/kserve/kserve/tree/master/docs/predict-api/v2 for the protocol; Triton's "statistics" and
 "model configuration" extensions for where the time goes and what runs the model.
@@ -15,8 +15,7 @@ from typing import Any
 from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
 from tpu2gpu.running.runner import TensorSpec, check_feeds
-from tpu2gpu.running.servers.addresses import ServerAddress
-from tpu2gpu.running.servers.client_breakdown import ClientBreakdown
+from tpu2gpu.running.servers.base import METADATA_S, ServerAddress, ServerProtocol
 from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
 
 _DTYPES = {
@@ -31,11 +30,11 @@ _DTYPES = {
 }
 SIGNATURE = "tpu2gpu_signature"  # the parameter in a model's configuration that holds what the converter's source was
 _DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()}
-_METADATA_S = 30.0  # the longest that a server may take to describe a model
+_RUNS = {"onnxruntime": "onnx"}
 _PARTS = {"queue": "queue", "compute": "compute_infer", "copy_in": "compute_input", "copy_out": "compute_output"}
 
 
-class TritonRunner:
+class Triton(ServerProtocol):
     """A model on Triton; one that the converter wrote is under the names and shapes of its source's signature.
 
     Args:
@@ -47,11 +46,10 @@ class TritonRunner:
         SourceError: The server has no such model, or it is not ready.
     """
 
-    kind = "server"
-    concurrency = 32
+    scheme = "triton"
 
-    def __init__(self, address: ServerAddress, *, timeout_s: float) -> None:
-        self._address, self._timeout_s, self._breakdown = address, timeout_s, ClientBreakdown()
+    def __init__(self, address: ServerAddress, timeout_s: float) -> None:
+        super().__init__(address, timeout_s)
         self._client: _GrpcClient | _HttpClient
         self._client = (_GrpcClient if address.transport == "grpc" else _HttpClient)(address, timeout_s)
         metadata = self._client.ask("get_model_metadata", address.model, address.version)
@@ -66,6 +64,11 @@ class TritonRunner:
         )
         self._counted = self._statistics()
 
+    @classmethod
+    def open(cls, address: ServerAddress, *, signature: str, timeout_s: float) -> Triton:
+        """Open a served model, which has one signature."""
+        return cls(address, timeout_s)
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Answer one request; strings come as objects of type bytes."""
         with self._breakdown.request() as away:
@@ -77,7 +80,7 @@ class TritonRunner:
             return dict(self._as_in_the_source(name, array) for name, array in found.items())
 
     def latency_breakdown_ms(self) -> dict[str, float]:
-        """The mean time of a request in each part since this was last asked.
+        """Return the mean time of a request in each part since last asked.
 
         What the server counted is taken where it counted our requests and no others.
         """
@@ -92,7 +95,7 @@ class TritonRunner:
         return {"client": client_ms, "network": max(away_ms - sum(spent_ms.values()), 0.0), **spent_ms}
 
     def describe(self) -> dict[str, Any]:
-        """What runs, and where."""
+        """Tell what runs, and where."""
         config = self._core_config()
         backend = str(config.get("backend") or self._platform or "unknown back end")
         kinds = {str(group.get("kind")) for group in config.get("instance_group", ())}
@@ -100,7 +103,7 @@ class TritonRunner:
         server = str(self._server.get("name", "server")), str(self._server.get("version", ""))
         return {
             "kind": self.kind,
-            "runs": "engine" if backend.startswith("tensorrt") else backend,
+            "runs": "engine" if backend.startswith("tensorrt") else _RUNS.get(backend, backend),
             "provider": f"{server[0]} {server[1]} ({backend})",
             "device": where + self._address.authority,
             "threads": None,
@@ -128,7 +131,7 @@ class TritonRunner:
         return made
 
     def _core_config(self) -> dict[str, Any]:
-        """The configuration of what computes: of an ensemble that the converter wrote its core's."""
+        """Return the configuration of what computes: of an ensemble that the converter wrote its core's."""
         config = self._config()
         steps = config.get("ensemble_scheduling", {}).get("step", ())
         core = next((str(step["model_name"]) for step in steps if str(step["model_name"]).endswith("_core")), None)
@@ -144,7 +147,7 @@ class TritonRunner:
         return found
 
     def _statistics(self) -> dict[str, int]:
-        """Request that the model answered so far, and the nanoseconds in each part; empty where it is not told."""
+        """Return the requests answered so far, and the nanoseconds in each part; empty where it is not told."""
         try:
             told = self._client.ask("get_inference_statistics", self._address.model, self._address.version)
             of_versions = [one["inference_stats"] for one in told["model_stats"]]
@@ -166,7 +169,7 @@ class _GrpcClient:
 
     def ask(self, method: str, *arguments: str) -> dict[str, Any]:
         """Call a method that describes something."""
-        timeout_s = min(self._timeout_s, _METADATA_S)
+        timeout_s = min(self._timeout_s, METADATA_S)
         return self._call(method, timeout_s, *arguments, as_json=True, client_timeout=timeout_s)  # type: ignore[no-any-return]
 
     def infer(self, inputs: list[Any]) -> Any:
@@ -175,7 +178,7 @@ class _GrpcClient:
         return self._call("infer", self._timeout_s, model, inputs, version, client_timeout=self._timeout_s)
 
     def outputs_of(self, answer: Any) -> list[tuple[str, str]]:
-        """Name and datatypes of what came back, by name."""
+        """Return names and datatypes of what came back, by name."""
         return sorted((output.name, output.datatype) for output in answer.get_response().outputs)
 
     def close(self) -> None:
@@ -204,7 +207,7 @@ class _HttpClient:
 
     def ask(self, method: str, *arguments: str) -> dict[str, Any]:
         """Call a method that describes something."""
-        timeout_s = min(self._timeout_s, _METADATA_S)
+        timeout_s = min(self._timeout_s, METADATA_S)
         client = self._make(timeout_s)
         try:
             return self._call(client, method, timeout_s, *arguments)  # type: ignore[no-any-return]
@@ -219,7 +222,7 @@ class _HttpClient:
         return self._call(self._own.client, "infer", self._timeout_s, model, inputs, version)
 
     def outputs_of(self, answer: Any) -> list[tuple[str, str]]:
-        """Name and datatypes of what came back, by name."""
+        """Return names and datatypes of what came back, by name."""
         return sorted((output["name"], output["datatype"]) for output in answer.get_response()["outputs"])
 
     def close(self) -> None:
@@ -246,7 +249,7 @@ class _HttpClient:
 
 
 def _read_signature(config: Mapping[str, Any]) -> dict[str, TensorSpec]:
-    """What the source had, by the names in the server; empty for models that the converter did not write."""
+    """Return what the source had, by the names in the server; empty for models that the converter did not write."""
     told = config.get("parameters", {}).get(SIGNATURE, {}).get("string_value", "{}")
     return {name: TensorSpec.from_json(spec) for name, spec in json.loads(told).items()}
 

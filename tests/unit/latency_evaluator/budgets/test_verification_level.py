@@ -10,10 +10,10 @@ from tests.models.evaluation_models import onnx_model, saved_model, serving_fold
 from tpu2gpu.hardware.cuda import Gpu
 from tpu2gpu.latency_evaluator.budgets.verification_level import LEVELS, reached_level
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
-from tpu2gpu.running.local.saved_model_runner import describe_tensorflow
+from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.servers.addresses import parse_address
-from tpu2gpu.running.servers.triton import TritonRunner
+from tpu2gpu.running.servers.triton import Triton
 
 GPU = Gpu(0, "NVIDIA L4", "89", "12.4")
 
@@ -46,10 +46,8 @@ def test_engines_inside_a_saved_model_are_executed_on_the_gpu_that_they_are_for(
     }
     (folder / "plan.json").write_text(json.dumps({**plan, "backend": "tf_trt"}))
     monkeypatch.setattr("tpu2gpu.running.local.serving_runner.find_gpus", lambda: gpus)
-    monkeypatch.setattr(
-        "tpu2gpu.running.local.saved_model_runner.describe_tensorflow",
-        lambda kind: {**describe_tensorflow(kind), "device": device},
-    )
+    describe = TensorFlowRunner.describe
+    monkeypatch.setattr(TensorFlowRunner, "describe", lambda runner: {**describe(runner), "device": device})
     assert level(folder, open_runner(folder).describe()) == reached
 
 
@@ -58,7 +56,7 @@ def test_onnx_runtime_on_a_gpu_is_more_than_on_a_cpu(tmp_path):
     described = open_runner(model).describe()
     assert level(model, described) == "onnx_cpu"
     assert level(model, {**described, "provider": "CUDAExecutionProvider", "device": "GPU:0"}) == "onnx_gpu"
-    served = {"kind": "server", "runs": "onnxruntime", "device": "GPU at host:8001"}
+    served = {"kind": "server", "runs": "onnx", "device": "GPU at host:8001"}
     assert level(model, served) == "onnx_gpu"
     assert level(model, {**served, "runs": "python"}) == "onnx_cpu"  # its library may know no GPU
     assert LEVELS.index("onnx_cpu") < LEVELS.index("onnx_gpu") < LEVELS.index("engine_built")
@@ -79,6 +77,6 @@ def test_an_ensemble_is_what_its_core_is(tmp_path, monkeypatch, back_end, reache
         return {"name": "triton", "version": "2.60", "platform": "ensemble"}
 
     monkeypatch.setattr("tpu2gpu.running.servers.triton._GrpcClient.ask", ask)
-    described = TritonRunner(parse_address("triton+grpc://host:8001/digits"), timeout_s=1.0).describe()
+    described = Triton(parse_address("triton+grpc://host:8001/digits"), timeout_s=1.0).describe()
     assert described["device"] == "GPU at host:8001"
     assert level(onnx_model(tmp_path / "model.onnx"), described) == reached
