@@ -1,4 +1,6 @@
-"""NVIDIA's driver, as far as finding GPUs and running an engine needs it: libcuda alone, no toolkit.
+"""NVIDIA's driver: libcuda to find GPUs and run engines, nvidia-smi for what libcuda does not tell; no toolkit.
+
+Polygraphy's wrapper wants libcudart and has no events; so this one is by hand.
 
 Source: CUDA driver API, https://docs.nvidia.com/cuda/cuda-driver-api/
 """
@@ -7,6 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import shutil
+import subprocess
+from collections.abc import Collection
 from typing import Any
 
 import attrs
@@ -19,6 +24,7 @@ Array = npt.NDArray[np.generic]
 
 _LIBRARY = "libcuda.so.1"
 _NAME_BYTES = 256
+_NVIDIA_SMI_S = 20.0
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
 
@@ -41,12 +47,46 @@ class Gpu:
 
 @functools.cache
 def find_gpus() -> tuple[Gpu, ...]:
-    """The GPUs of this machine; none where there is no driver."""
+    """Find the GPUs of this machine; none where there is no driver."""
     try:
         driver = Driver()
     except EnvironmentLacksError:
         return ()
     return tuple(driver.gpu(index) for index in range(driver.count()))
+
+
+def query_nvidia_smi(table: str, fields: Collection[str]) -> list[list[str]]:
+    """Ask nvidia-smi; no rows where there is no driver.
+
+    Args:
+        table: `gpu` for a row per GPU, `compute-apps` for a row per process on one.
+        fields: What to ask, as `nvidia-smi --help-query-gpu` names it.
+    """
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    query = [command, f"--query-{table}={','.join(fields)}", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=_NVIDIA_SMI_S, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in told.splitlines()]
+    return [row for row in rows if len(row) == len(fields)]
+
+
+def gpu_memory_bytes(processes: Collection[int]) -> int | None:
+    """Return the GPU memory of some processes, on all GPUs together; None where the driver does not tell.
+
+    Libraries keep what they once took, so that after the last request this is the largest they ever had.
+
+    Args:
+        processes: Their numbers.
+    """
+    asked = {str(process) for process in processes}
+    rows = query_nvidia_smi("compute-apps", ("pid", "used_memory")) if asked else []
+    found = [memory.removesuffix("MiB").strip() for process, memory in rows if process in asked]
+    sizes_mib = [int(memory) for memory in found if memory.isdigit()]
+    return sum(sizes_mib) << 20 if sizes_mib else None
 
 
 class Driver:
@@ -77,7 +117,7 @@ class Driver:
             raise EnvironmentLacksError(f"CUDA's {function} failed: {reason} ({code})")
 
     def count(self) -> int:
-        """How many GPUs there are."""
+        """Count the GPUs."""
         count = ctypes.c_int()
         self.call("cuDeviceGetCount", ctypes.byref(count))
         return count.value
@@ -119,7 +159,7 @@ class Stream:
 
     @property
     def address(self) -> int:
-        """What TensorRT wants of it."""
+        """Its handle, as TensorRT wants it."""
         return self._handle.value or 0
 
     def synchronize(self) -> None:
@@ -144,7 +184,7 @@ class Event:
         self._driver.call("cuEventRecord", self._handle, ctypes.c_void_p(stream.address))
 
     def ms_since(self, earlier: Event) -> float:
-        """Milliseconds from another event to this one; the stream must have been synchronized."""
+        """Return the milliseconds from another event to this one; the stream must have been synchronized."""
         elapsed_ms = ctypes.c_float()
         self._driver.call("cuEventElapsedTime", ctypes.byref(elapsed_ms), earlier._handle, self._handle)
         return elapsed_ms.value
@@ -164,7 +204,7 @@ class Buffer:
 
     @property
     def address(self) -> int:
-        """Where it is on the GPU."""
+        """Its address on the GPU."""
         return self._pointer.value
 
     def reserve(self, size_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""On what a measurement was made: what stays the same between runs, and how the machine was at the moment."""
+"""The machine of a measurement: what stays the same between runs, and its state at the moment."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
-import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,31 +14,34 @@ from typing import Any
 import psutil
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.hardware.cuda import query_nvidia_smi
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _CGROUP = Path("/sys/fs/cgroup")
-_NVIDIA_SMI_S = 20.0
 _STABLE_GPU = ("name", "memory.total", "driver_version")
 _MOMENTARY_GPU = ("uuid", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu", "utilization.gpu", "pstate")
 
 
 def stable_hardware() -> dict[str, Any]:
-    """What a blessing is bound to and a cached verdict depends on: CPU, GPUs and driver; no clocks, no load."""
+    """Return what a blessing is bound to and a cached verdict depends on: CPU, GPUs, driver; no clocks, no load."""
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
         "memory_gib": round(psutil.virtual_memory().total / (1 << 30)),
-        "gpus": [dict(zip(("name", "memory", "driver"), values, strict=True)) for values in _ask_gpus(_STABLE_GPU)],
+        "gpus": [
+            dict(zip(("name", "memory", "driver"), values, strict=True))
+            for values in query_nvidia_smi("gpu", _STABLE_GPU)
+        ],
     }
 
 
 def fingerprint(hardware: dict[str, Any]) -> str:
-    """A short digest of `stable_hardware`."""
+    """Return a short digest of `stable_hardware`."""
     return hashlib.sha256(json.dumps(hardware, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def momentary_state() -> dict[str, Any]:
-    """What may be different a minute later: load, clocks, governor, which of several equal GPUs."""
+    """Return what may be different a minute later: load, clocks, governor, which of several equal GPUs."""
     return {
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "memory_available_gib": round(psutil.virtual_memory().available / (1 << 30), 1),
@@ -48,22 +49,22 @@ def momentary_state() -> dict[str, Any]:
         "governor": _GOVERNOR.read_text(encoding="ascii").strip() if _GOVERNOR.is_file() else None,
         "cpu_quota_cores": _cpu_quota_cores(),
         "throttled_s": _throttled_s(),
-        "gpus": [dict(zip(_MOMENTARY_GPU, values, strict=True)) for values in _ask_gpus(_MOMENTARY_GPU)],
+        "gpus": [dict(zip(_MOMENTARY_GPU, values, strict=True)) for values in query_nvidia_smi("gpu", _MOMENTARY_GPU)],
     }
 
 
 def software() -> dict[str, str]:
-    """What runs below the models' own libraries, whose versions their runners tell."""
+    """Return the versions below the models' own libraries, whose versions their runners tell."""
     return {"python": platform.python_version(), "kernel": platform.release(), "libc": "-".join(platform.libc_ver())}
 
 
 def available_cores() -> int:
-    """How many CPU cores this process may use."""
+    """Count the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def choose_cpus(cores: str | None) -> list[int]:
-    """The CPU cores that `0-3,8` names; all that this process may use when None.
+    """Return the CPU cores that `0-3,8` names; all that this process may use when None.
 
     Raises:
         UsageError: It is no such list, or names a core that this process may not use.
@@ -86,7 +87,7 @@ def choose_cpus(cores: str | None) -> list[int]:
 
 
 class CpuWatch:
-    """Tells how many cores other processes kept busy while we measured.
+    """The cores that other processes keep busy while we measure.
 
     Args:
         processes: The numbers of our own processes, besides this one; what they started is ours too.
@@ -98,7 +99,7 @@ class CpuWatch:
         self._ours_s = {process: _cpu_time_s(process) or 0.0 for process in self._processes}
 
     def others_busy_cores(self) -> float:
-        """Busy cores that were not ours, on average since the watch began; time stolen by a hypervisor counts."""
+        """Return the busy cores that were not ours, on average since the start; time stolen by a hypervisor counts."""
         elapsed_s = max(time.monotonic() - self._start_s, 1e-3)
         ours_s = sum((_cpu_time_s(process) or before) - before for process, before in self._ours_s.items())
         return max((_busy_s() - self._all_s - ours_s) / elapsed_s, 0.0)
@@ -125,7 +126,7 @@ def _busy_s() -> float:
 
 
 def _cpu_quota_cores() -> float | None:
-    """How many cores' time a container may use; None without a limit."""
+    """Return how many cores' time a container may use; None without a limit."""
     try:
         quota, period = (_CGROUP / "cpu.max").read_text(encoding="ascii").split()
         return None if quota == "max" else int(quota) / int(period)
@@ -134,7 +135,7 @@ def _cpu_quota_cores() -> float | None:
 
 
 def _throttled_s() -> float:
-    """How long the container's processes have been stopped so far for having used up their quota."""
+    """Return how long the container's processes have been stopped so far for having used up their quota."""
     try:
         lines = (_CGROUP / "cpu.stat").read_text(encoding="ascii").splitlines()
         return int(dict(line.split() for line in lines)["throttled_usec"]) / 1e6
@@ -152,22 +153,3 @@ def _cpu_name() -> str:
 def _cpu_mhz() -> float | None:
     frequency: Any = psutil.cpu_freq()  # None on some virtual machines
     return round(frequency.current) if frequency else None
-
-
-def _ask_gpus(fields: tuple[str, ...]) -> list[list[str]]:
-    """One row per GPU, from nvidia-smi; nothing where there is no driver."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return []
-    try:
-        found = subprocess.run(
-            [command, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=_NVIDIA_SMI_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [[value.strip() for value in line.split(",")] for line in found.stdout.splitlines()]
-    return [row for row in rows if len(row) == len(fields)]

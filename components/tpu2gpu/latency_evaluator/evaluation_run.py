@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import SourceError, UsageError
-from tpu2gpu.hardware.gpu_memory import gpu_memory_bytes
+from tpu2gpu.hardware.cuda import gpu_memory_bytes
 from tpu2gpu.hardware.host import CpuWatch, choose_cpus, momentary_state, stable_hardware
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, Reference
 from tpu2gpu.latency_evaluator.budgets.judge import judge, passed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.graphs.formats.checkpoint_tensors import kind_of_tensor, object_names
+from tpu2gpu.hardware.host import available_cores
 from tpu2gpu.precision_caster.rules import KEEP, PRESETS, compile_rules, decide, without_finding
 from tpu2gpu.progress import Progress
 from tpu2gpu.tensorbundle import format
@@ -125,11 +125,6 @@ def cast_weights(
         tensors = _cast_here(bundle, plan, prefix, options, progress)
     write_index(prefix, tensors, len(plan.shards))
     return _judge(plan, tensors, workers, options)
-
-
-def available_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _cast_here(

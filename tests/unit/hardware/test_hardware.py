@@ -13,7 +13,7 @@ import pytest
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.hardware import host as hardware
-from tpu2gpu.hardware.gpu_memory import gpu_memory_bytes
+from tpu2gpu.hardware.cuda import gpu_memory_bytes
 
 SMI = """#!/bin/sh
 case "$1" in
