@@ -77,8 +77,7 @@ def import_model(
         found = read_source(found_source, options)
         model = found.model
         if options.signature:
-            model.signatures = {name: model.signature(name) for name in options.signature}
-            model.prune()
+            model.keep_signatures(options.signature)
         progress("rewrite the graph", 1, 3)
         passes = Sequential(
             [

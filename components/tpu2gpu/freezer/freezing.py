@@ -60,8 +60,7 @@ def freeze_model(
         progress("read the graph", 0, 3)
         model, brought = _read(source, options)
         if options.signature:
-            model.signatures = {name: model.signature(name) for name in options.signature}
-            model.prune()
+            model.keep_signatures(options.signature)
         _check_form(model, source, brought)
         progress("rewrite the graph", 1, 3)
         kept = too_large(model, options.max_graph_bytes) if options.split_weights else []

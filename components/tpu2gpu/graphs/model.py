@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -103,6 +103,15 @@ class ServingModel:
                 hint=did_you_mean(name, self.signatures),
             )
         return self.signatures[name]
+
+    def keep_signatures(self, names: Iterable[str]) -> None:
+        """Drop all signatures but some, and what only the others need.
+
+        Raises:
+            SignatureError: There is none of a name.
+        """
+        self.signatures = {name: self.signature(name) for name in names}
+        self.prune()
 
     def output_tensors(self) -> list[str]:
         """The tensors that signatures return."""

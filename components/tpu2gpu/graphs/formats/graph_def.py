@@ -97,6 +97,27 @@ def read_graph_def(path: str | os.PathLike[str], *, light: bool = False) -> Serv
     return model
 
 
+def build_graph_def(model: ServingModel) -> Any:
+    """Build a model's GraphDef in memory, with the values of its constants.
+
+    Raises:
+        CheckpointError: A value of the source is damaged.
+    """
+    from tensorflow.core.framework import graph_pb2
+
+    graph = graph_pb2.GraphDef(versions=model.versions)
+    graph.library.function.extend(model.functions.values())
+    for name, node in model.nodes.items():
+        added = graph.node.add()
+        added.CopyFrom(node)
+        if constant := model.constants.get(name):
+            tensor = added.attr["value"].tensor
+            tensor.dtype, tensor.tensor_content = constant.dtype, b"".join(model.value_chunks(constant))
+            for size in constant.shape:
+                tensor.tensor_shape.dim.add(size=size)
+    return graph
+
+
 def model_graph_pieces(model: ServingModel, nodes: Iterable[Any]) -> list[Piece]:
     """A model's GraphDef of the given nodes, its constants streamed from the checkpoint."""
     payloads = {

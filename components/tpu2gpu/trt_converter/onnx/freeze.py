@@ -6,18 +6,18 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ConversionError
-from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
+from tpu2gpu.errors import ConversionError, GraphError, UnsupportedError, foreign_errors
+from tpu2gpu.graphs.describing import size_bytes
+from tpu2gpu.graphs.edit import free_name
+from tpu2gpu.graphs.formats.graph_def import build_graph_def
+from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model
 from tpu2gpu.graphs.nodes import split_tensor
+from tpu2gpu.graphs.passes.freeze_variables import freeze_variables
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.trt_converter.onnx.external_data import PROTOBUF_LIMIT_BYTES, without_values
 
 _NODES_SHOWN = 5
-_CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
-_REFERENCES = {"VariableV2", "Variable"}  # TensorFlow 1's
-_LOOPS = {"Enter", "RefEnter"}  # TensorFlow 1's
-_VARIABLES = {"VarHandleOp", "TemporaryVariable", *_REFERENCES}
-_PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
+_TENSORFLOW_1 = {"VariableV2", "Variable", "Enter", "RefEnter"}
 
 
 @attrs.frozen
@@ -42,9 +42,8 @@ def frozen_graph(
 ) -> FrozenGraph:
     """Freeze a signature.
 
-    A SavedModel that is flat and frozen already (what the Freezer writes) is taken as it is; for every other one
-    TensorFlow inlines the functions and makes the variables constants: TensorFlow 1's way where there are its reference
-    variables, which the newer one does not know, or its loops, around which that inlines nothing.
+    Variables become constants as the Freezer makes them; where our reader or that refuses the model, TensorFlow does
+    it.
 
     Args:
         source: The SavedModel's folder.
@@ -53,18 +52,20 @@ def frozen_graph(
         limit_bytes: How large the weights may be; they are left out of the graph beyond.
 
     Raises:
-        ConversionError: TensorFlow cannot freeze it.
+        ConversionError: Neither can freeze it.
+        CheckpointError: The variables are damaged.
     """
-    meta = choose_meta_graph(parse_saved_model(source), source)
-    definition = meta.signature_def[signature]
-    if is_flat_and_frozen(meta.graph_def, [info.name for info in definition.inputs.values()]):
-        return _as_it_is(meta.graph_def, definition)
-    large = _variables_size_bytes(runner) > limit_bytes
-    if any(node.op in _REFERENCES | _LOOPS for node in meta.graph_def.node):
-        frozen = _as_it_is(_frozen_by_session(source, meta, definition), definition)
+    try:
+        model = read_saved_model(source)
+        model.keep_signatures([signature])
+        freeze_variables(model)
+    except (GraphError, UnsupportedError):
+        frozen = _frozen_by_tensorflow(source, signature, runner, limit_bytes=limit_bytes)
+        weights_size_bytes = _variables_size_bytes(runner)
     else:
-        frozen = _frozen_by_tensorflow(runner, large=large)
-    if not large:
+        frozen = _with_own_outputs(build_graph_def(model), model.signatures[signature])
+        weights_size_bytes = sum(size_bytes(constant) for constant in model.constants.values())
+    if weights_size_bytes <= limit_bytes:
         return frozen
     graph_def, values = without_values(frozen.graph_def)
     return attrs.evolve(frozen, graph_def=graph_def, values=values)
@@ -93,25 +94,28 @@ def check_types(frozen: FrozenGraph) -> None:
         )
 
 
-def is_flat_and_frozen(graph_def: Any, inputs: list[str]) -> bool:
-    """Tell whether a graph has neither variables nor calls, and takes the inputs at placeholders of its own."""
-    nodes = {node.name: node for node in graph_def.node}
-    everywhere = {node.op for node in graph_def.node}
-    everywhere.update(node.op for function in graph_def.library.function for node in function.node_def)
-    plain = not (everywhere & _VARIABLES) and not (_CALLS & {node.op for node in graph_def.node})
-    ends = [nodes.get(split_tensor(name)[0]) for name in inputs if name]
-    return plain and len(ends) == len(inputs) and all(node is not None and node.op in _PLACEHOLDERS for node in ends)
-
-
-def _as_it_is(graph_def: Any, definition: Any) -> FrozenGraph:
+def _with_own_outputs(graph_def: Any, definition: Any) -> FrozenGraph:
     """Give every output a node of its own: two may share a tensor, and one may be an input."""
     taken = {node.name for node in graph_def.node}
     outputs = {}
     for position, (name, info) in enumerate(sorted(definition.outputs.items())):
-        node = graph_def.node.add(name=_free(f"signature_output_{position}", taken), op="Identity", input=[info.name])
+        node = graph_def.node.add(name=free_name(taken, f"signature_output_{position}"), op="Identity")
+        node.input.append(info.name)
         node.attr["T"].type = info.dtype
         outputs[name] = f"{node.name}:0"
     return FrozenGraph(graph_def, {name: info.name for name, info in definition.inputs.items()}, outputs)
+
+
+def _frozen_by_tensorflow(source: str, signature: str, runner: SavedModelRunner, *, limit_bytes: int) -> FrozenGraph:
+    """Freeze in TensorFlow 1's way where there are its reference variables or loops, which the newer one lacks."""
+    meta = choose_meta_graph(parse_saved_model(source), source)
+    definition = meta.signature_def[signature]
+    with foreign_errors(
+        ConversionError, "TensorFlow cannot freeze the model", hint="give the converter what the Freezer wrote"
+    ):
+        if any(node.op in _TENSORFLOW_1 for node in meta.graph_def.node):
+            return _with_own_outputs(_frozen_by_session(source, meta, definition), definition)
+        return _frozen_function(runner, large=_variables_size_bytes(runner) > limit_bytes)
 
 
 def _frozen_by_session(source: str, meta: Any, definition: Any) -> Any:
@@ -126,7 +130,7 @@ def _frozen_by_session(source: str, meta: Any, definition: Any) -> Any:
         )
 
 
-def _frozen_by_tensorflow(runner: SavedModelRunner, *, large: bool) -> FrozenGraph:
+def _frozen_function(runner: SavedModelRunner, *, large: bool) -> FrozenGraph:
     import tensorflow as tf
 
     names_in, names_out = [spec.name for spec in runner.inputs], [spec.name for spec in runner.outputs]
@@ -140,14 +144,8 @@ def _frozen_by_tensorflow(runner: SavedModelRunner, *, large: bool) -> FrozenGra
         tf.TensorSpec(spec.shape, tf.dtypes.as_dtype(spec.dtype), name=f"signature_input_{position}")
         for position, spec in enumerate(runner.inputs)
     ]
-    try:
-        function = tf.function(in_order, input_signature=specs, autograph=False).get_concrete_function()
-        graph_def, ends = _with_constants(function, large=large)
-    except Exception as error:  # TensorFlow raises errors of every kind
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConversionError(
-            f"TensorFlow cannot freeze the model ({reason})", hint="give the converter what the Freezer wrote"
-        ) from error
+    function = tf.function(in_order, input_signature=specs, autograph=False).get_concrete_function()
+    graph_def, ends = _with_constants(function, large=large)
     inputs = [tensor.name for tensor in ends.inputs[: len(names_in)]]  # what the function captured comes behind
     outputs = [tensor.name for tensor in ends.outputs]
     return FrozenGraph(graph_def, dict(zip(names_in, inputs, strict=True)), dict(zip(names_out, outputs, strict=True)))
@@ -171,10 +169,3 @@ def _with_constants(function: Any, *, large: bool) -> tuple[Any, Any]:
 
 def _variables_size_bytes(runner: SavedModelRunner) -> int:
     return sum(variable.shape.num_elements() * variable.dtype.size for variable in runner.function.variables)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -19,6 +19,7 @@ from tpu2gpu.errors import (
     ExamplesError,
     ParityRefusedError,
     SignatureError,
+    UnsupportedError,
     UsageError,
 )
 from tpu2gpu.freezer.freezing import freeze_model
@@ -80,6 +81,26 @@ def test_what_the_freezer_wrote_is_taken_as_it_is(
     found = converted(tmp_path / "frozen", tmp_path)
     assert found["ops"] == {"MatMul": 2, "Relu": 1}
     assert largest_error(found) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("builder", "limit_bytes"),
+    [(convnet, 10**6), (convnet, 200), (tf1_network, 10**6), (models.recurrent, 10**6), (lstm_v1, 200)],
+)
+def test_tensorflow_freezes_what_ours_refuses_and_makes_the_same_of_it(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builder: Any, limit_bytes: int
+) -> None:
+    def refuse(model: Any) -> None:
+        raise UnsupportedError("not this one")
+
+    source = built(builder, **({"resource": False} if builder is tf1_network else {}))
+    (tmp_path / "ours").mkdir()
+    ours = converted(source, tmp_path / "ours", limit_bytes=limit_bytes)
+    monkeypatch.setattr("tpu2gpu.trt_converter.onnx.freeze.freeze_variables", refuse)
+    (tmp_path / "tensorflows").mkdir()
+    tensorflows = converted(source, tmp_path / "tensorflows", limit_bytes=limit_bytes)
+    assert ours["ops"] == tensorflows["ops"]
+    assert largest_error(tensorflows) < 1e-5
 
 
 def test_exact_gelu_and_unknown_length_convert(built: Built, tmp_path: Path) -> None:
