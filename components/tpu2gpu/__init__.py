@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tpu2gpu.freezer.component import Freezer as Freezer
     from tpu2gpu.freezer.freezing import freeze_model as freeze_model
     from tpu2gpu.freezer.options import FreezeOptions as FreezeOptions
+    from tpu2gpu.graphs.passes.base import Pass as Pass
     from tpu2gpu.latency_evaluator.component import LatencyEvaluator as LatencyEvaluator
     from tpu2gpu.latency_evaluator.evaluating import evaluate_model as evaluate_model
     from tpu2gpu.latency_evaluator.options import EvaluateOptions as EvaluateOptions
@@ -45,6 +46,7 @@ _HOMES = {
     "errors": ["Tpu2GpuError"],
     "freezer.component": ["Freezer"],
     "freezer.freezing": ["FreezeOptions", "freeze_model"],
+    "graphs.passes.base": ["Pass"],
     "latency_evaluator.component": ["LatencyEvaluator"],
     "latency_evaluator.evaluating": ["EvaluateOptions", "evaluate_model"],
     "precision_caster.casting": ["CastOptions", "cast_checkpoint", "cast_model"],

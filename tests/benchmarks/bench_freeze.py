@@ -64,10 +64,10 @@ def ours(source: str, target: str) -> None:
 def ours_alone(source: str, target: str) -> None:
     from tpu2gpu.graphs.formats.graph_def import write_graph_def
     from tpu2gpu.graphs.formats.saved_model import read_saved_model
-    from tpu2gpu.graphs.passes.freeze_variables import freeze_variables
+    from tpu2gpu.graphs.passes.freezing.freeze_variables import FreezeVariables
 
     model = read_saved_model(source)
-    freeze_variables(model)
+    FreezeVariables().run(model)
     Path(target).mkdir()
     write_graph_def(model, target)
 

@@ -27,7 +27,7 @@ def prepare() -> None:
     """Loads the libraries before anything is measured."""
     import tensorflow as tf
 
-    import tpu2gpu.graphs.passes.unfreeze_constants
+    import tpu2gpu.graphs.passes.freezing.unfreeze_constants
     import tpu2gpu.unfreezer.unfreezing
 
     assert tf and tpu2gpu

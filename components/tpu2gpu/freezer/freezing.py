@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import attrs
+from typing import TYPE_CHECKING
 
 from tpu2gpu.errors import GraphError, UsageError
 from tpu2gpu.freezer.options import FreezeOptions, FreezeResult
-from tpu2gpu.graphs.passes.base import Changes
-from tpu2gpu.graphs.passes.freeze_variables import freeze_variables
+from tpu2gpu.graphs.passes.base import Changes, Pass, Sequential
+from tpu2gpu.graphs.passes.freezing.freeze_variables import FreezeVariables
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.publishing import describe_source, publish_step
 
@@ -64,7 +62,7 @@ def freeze_model(
         _check_form(model, source, brought)
         progress("rewrite the graph", 1, 3)
         kept = too_large(model, options.max_graph_bytes) if options.split_weights else []
-        rewritten = freeze_variables(model, keep=kept)
+        changes = Sequential([FreezeVariables(kept)]).run(model)
         frozen = [{"name": name, "size_bytes": size_bytes(it)} for name, it in sorted(model.constants.items())]
         staging.report = {
             "frozen": frozen,
@@ -72,9 +70,9 @@ def freeze_model(
                 {"name": name, "size_bytes": size_bytes(it)} for name, it in sorted(model.variables.items())
             ],
             "size_bytes": sum(item["size_bytes"] for item in frozen),
-            "rewritten_functions": rewritten,
+            **changes,
             "to_inference": brought,
-            "cleanups": _clean_up(model, options),
+            "cleanups": Sequential(_cleanups(options)).run(model),
             "signatures": describe_signatures(model),
             "ops": model.op_counts(),
             "dropped_side_effects": [{"node": node, "op": op} for node, op in sorted(model.dropped_effects.items())],
@@ -138,21 +136,15 @@ def _check_form(model: ServingModel, source: str | os.PathLike[str], brought: Ch
         ) from error
 
 
-def _clean_up(model: ServingModel, options: FreezeOptions) -> dict[str, Any]:
-    """Do the cleanups that were asked for, and tell what they did."""
-    done: dict[str, Any] = {}
-    if options.clean:
-        from tpu2gpu.graphs.passes.remove_identities import clean
+def _cleanups(options: FreezeOptions) -> list[Pass]:
+    """Return the cleanups that were asked for; batch norms fold into convolutions whose weights are constants."""
+    from tpu2gpu.graphs.passes.freezing.fold_batch_norm import FoldBatchNorm
+    from tpu2gpu.graphs.passes.freezing.fold_constants import FoldConstants
+    from tpu2gpu.graphs.passes.freezing.remove_identities import RemoveIdentities
 
-        done["clean"] = clean(model)
-    if options.fold_constants or options.fold_batch_norm:
-        from tpu2gpu.graphs.passes.fold_constants import fold_constants
-
-        done["fold_constants"] = fold_constants(model)
-    if options.fold_batch_norm:
-        from tpu2gpu.graphs.passes.fold_batch_norm import fold_batch_norms
-
-        folded = fold_batch_norms(model)
-        worst = max((it.relative_error for it in folded), default=0.0)
-        done["fold_batch_norm"] = {"largest_relative_error": worst, "folded": [attrs.asdict(it) for it in folded]}
-    return done
+    wanted = [
+        (RemoveIdentities(), options.clean),
+        (FoldConstants(), options.fold_constants or options.fold_batch_norm),
+        (FoldBatchNorm(), options.fold_batch_norm),
+    ]
+    return [cleanup for cleanup, is_wanted in wanted if is_wanted]

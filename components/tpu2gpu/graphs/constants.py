@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from tpu2gpu.graphs.model import ServingModel, Variable
+from tpu2gpu.graphs.nodes import data_inputs, producer
 from tpu2gpu.tensorbundle import format
 
 _STREAMED_BYTES = 1 << 10
@@ -29,6 +31,28 @@ def constant_value(model: ServingModel, name: str) -> np.ndarray[Any, Any]:
         return variable.value
     data = b"".join(bytes(chunk) for chunk in model.value_chunks(variable))
     return np.frombuffer(data, format.numpy_dtype(variable.dtype)).reshape(variable.shape)
+
+
+def constant_shape(model: ServingModel, name: str) -> tuple[int, ...]:
+    """Return the sizes of a Const node's dimensions."""
+    if name in model.constants:
+        return model.constants[name].shape
+    return tuple(dim.size for dim in model.nodes[name].attr["value"].tensor.tensor_shape.dim)
+
+
+def depends_on_inputs(ordered: Iterable[Any]) -> set[str]:
+    """Return the nodes whose value is not fixed by constants and variables alone.
+
+    Args:
+        ordered: Nodes, producers first.
+    """
+    sources = {"Const", "VarHandleOp", "ReadVariableOp"}
+    dynamic: set[str] = set()
+    for node in ordered:
+        inputs = data_inputs(node)
+        if any(producer(reference) in dynamic for reference in inputs) or (not inputs and node.op not in sources):
+            dynamic.add(node.name)
+    return dynamic
 
 
 def put_constant(

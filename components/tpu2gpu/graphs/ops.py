@@ -44,7 +44,6 @@ COMPARISONS = ("GreaterEqual", "Greater", "Less", "LessEqual")
 TPU_OPS = re.compile(
     r".*TPU.*|Infeed.*|Outfeed.*|CrossReplicaSum|CollectivePermute|AllToAll|XlaHostCompute.*|_Xla(Send|Recv).*"
 )
-FUSED_BATCH_NORMS = re.compile(r"FusedBatchNorm(V2|V3)?|_FusedBatchNormEx")
 RANDOM = re.compile(r"(Stateless)?Random(Uniform|StandardNormal)(V2|Full.*)?|StatefulUniform|StatelessRandomUniformV2")
 # Ops that change what lasts: variables, tables, files.
 WRITES = re.compile(

@@ -13,7 +13,7 @@ import attrs
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.graphs.describing import dtype_name
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.passes.find_weights import Weight
+from tpu2gpu.graphs.passes.freezing.find_weights import Weight
 from tpu2gpu.process.worker import Worker
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import is_float

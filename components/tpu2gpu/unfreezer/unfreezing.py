@@ -17,7 +17,7 @@ from tpu2gpu.unfreezer.options import UnfreezeOptions, UnfreezeResult
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
-    from tpu2gpu.graphs.passes.find_weights import Weight
+    from tpu2gpu.graphs.passes.freezing.find_weights import Weight
 
 CHECKPOINT_PREFIX = "checkpoint/model.ckpt"
 
@@ -51,9 +51,10 @@ def unfreeze_model(
     """
     from tpu2gpu.graphs.describing import describe_signatures, variables_size_bytes
     from tpu2gpu.graphs.formats.saved_model import write_saved_model
-    from tpu2gpu.graphs.passes.find_weights import in_graph_order
+    from tpu2gpu.graphs.passes.base import Sequential
+    from tpu2gpu.graphs.passes.freezing.find_weights import in_graph_order
+    from tpu2gpu.graphs.passes.freezing.unfreeze_constants import UnfreezeConstants
     from tpu2gpu.graphs.passes.rename_variables import RenameVariables, parse_rules
-    from tpu2gpu.graphs.passes.unfreeze_constants import make_variables
 
     options = options or UnfreezeOptions()
     parse_rules(options.rename)
@@ -66,8 +67,8 @@ def unfreeze_model(
                 hint="name constants with --include, or give a frozen model",
             )
         order = in_graph_order(model, weights)
-        make_variables(model, weights)
-        renamed = RenameVariables(options.rename, defaults=False).run(model)["renamed_variables"]
+        passes = Sequential([UnfreezeConstants(weights), RenameVariables(options.rename, defaults=False)])
+        renamed = passes.run(model)["renamed_variables"]
         staging.report = {
             "signatures": describe_signatures(model),
             "weights": [attrs.asdict(weight) for _, weight in sorted(weights.items())],
@@ -116,7 +117,7 @@ def list_weights(source: str | os.PathLike[str], options: UnfreezeOptions | None
 
 def _find(source: str | os.PathLike[str], options: UnfreezeOptions) -> tuple[ServingModel, dict[str, Weight]]:
     from tpu2gpu.graphs.formats.frozen_model import read_frozen
-    from tpu2gpu.graphs.passes.find_weights import Weight, WeightFinder
+    from tpu2gpu.graphs.passes.freezing.find_weights import Weight, WeightFinder
 
     include, exclude = (
         _pattern(flag, text) for flag, text in (("include", options.include), ("exclude", options.exclude))

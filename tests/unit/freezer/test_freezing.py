@@ -17,7 +17,7 @@ from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.freezer.options import FreezeOptions
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.formats.streaming import MAX_PROTO_BYTES, Payload, check_size
-from tpu2gpu.graphs.passes.freeze_variables import freeze_variables
+from tpu2gpu.graphs.passes.freezing.freeze_variables import FreezeVariables
 from tpu2gpu.precision_caster.casting import cast_model
 from tpu2gpu.storage.publishing import verify_model
 from tpu2gpu.unfreezer.options import UnfreezeOptions
@@ -103,7 +103,7 @@ def test_a_variable_taken_in_another_way_is_refused_by_name(built: Built, tmp_pa
     reader = next(node for node in model.nodes.values() if node.op == "ReadVariableOp")
     reader.op = "CustomRead"
     with pytest.raises(UnsupportedError, match=r"take variables in a way(.|\n)*kernel: taken by .* \(CustomRead\)"):
-        freeze_variables(model)
+        FreezeVariables().run(model)
 
 
 @pytest.mark.parametrize("form", ["training", "dropout", "counter"])

@@ -13,10 +13,10 @@ from tpu2gpu.errors import GraphError, SourceError
 from tpu2gpu.graphs.formats.detection import GRAPH_DEF, graph_kind
 from tpu2gpu.graphs.formats.graph_def import read_graph_def
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
-from tpu2gpu.graphs.passes.find_weights import WeightFinder
+from tpu2gpu.graphs.passes.freezing.find_weights import WeightFinder
+from tpu2gpu.graphs.passes.freezing.unfreeze_constants import UnfreezeConstants
 from tpu2gpu.graphs.passes.to_inference import run_extra, to_inference, with_extra
 from tpu2gpu.graphs.passes.training.training_ops import check_inference_form
-from tpu2gpu.graphs.passes.unfreeze_constants import make_variables
 from tpu2gpu.storage.paths import Place
 
 
@@ -46,7 +46,7 @@ class GraphDef(SourceFormat):
             model, changes = served.model, served.changes
         else:
             changes = run_extra(model, options.extra_pass)
-        make_variables(model, WeightFinder(model).find())
+        UnfreezeConstants(WeightFinder(model).find()).run(model)
         return ImportedModel(model, changes)
 
     def load_weights(self, weights: WeightsFormat, options: ImportOptions) -> ImportedModel:

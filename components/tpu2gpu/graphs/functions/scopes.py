@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from tpu2gpu.graphs.edit import Consumers
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs, is_control, join_tensor, split_tensor
 
 _DT_INT32 = 3
-
-Takers = dict[str, list[tuple[Any, int]]]
 
 
 class Scope(Protocol):
@@ -24,11 +23,11 @@ class Scope(Protocol):
     path: str
     nodes: dict[str, Any]
 
-    def takers(self, tensor: str) -> list[tuple[Any, int]]:
-        """Who takes a tensor, and as which input."""
+    def consumers(self, tensor: str) -> list[tuple[Any, int]]:
+        """Return the nodes that take a tensor, and as which input."""
 
     def outputs(self, node: Any) -> list[str]:
-        """The names of a node's outputs."""
+        """Return the names of a node's outputs."""
 
     def rename_output(self, node: Any, old: str, new: str) -> None:
         """Tell that an output argument of a node has another name now."""
@@ -48,18 +47,18 @@ class FlatScope:
         self.path = ""
         self.nodes = model.nodes
         self._model = model
-        self._takers = _find_takers(model.nodes, lambda reference: join_tensor(*split_tensor(reference)))
+        self._consumers = _find_consumers(model.nodes, lambda reference: join_tensor(*split_tensor(reference)))
 
-    def takers(self, tensor: str) -> list[tuple[Any, int]]:
-        """Who takes a tensor, and as which input."""
-        return self._takers.get(tensor, [])
+    def consumers(self, tensor: str) -> list[tuple[Any, int]]:
+        """Return the nodes that take a tensor, and as which input."""
+        return self._consumers.get(tensor, [])
 
     def outputs(self, node: Any) -> list[str]:
-        """The names of a node's outputs."""
+        """Return the names of a node's outputs."""
         return [join_tensor(node.name, index) for index in range(len(self._model.ops.outputs(node) or ()))]
 
     def rename_output(self, node: Any, old: str, new: str) -> None:
-        """Nothing: outputs have numbers here."""
+        """Do nothing: outputs have numbers here."""
 
     def add_number(self, wanted: str, value: int) -> str:
         """Add an int32 constant; return its tensor."""
@@ -83,15 +82,15 @@ class FunctionScope:
         self._function = function
         self._ops = ops
         self._functions = functions
-        self._takers = _find_takers(self.nodes, str)
+        self._consumers = _find_consumers(self.nodes, str)
         self._renamed: dict[str, str] = {}
 
-    def takers(self, tensor: str) -> list[tuple[Any, int]]:
-        """Who takes a tensor, and as which input."""
-        return self._takers.get(tensor, [])
+    def consumers(self, tensor: str) -> list[tuple[Any, int]]:
+        """Return the nodes that take a tensor, and as which input."""
+        return self._consumers.get(tensor, [])
 
     def outputs(self, node: Any) -> list[str]:
-        """The names of a node's outputs."""
+        """Return the names of a node's outputs."""
         if node.op in self._functions:
             return [f"{node.name}:{output.name}:0" for output in self._functions[node.op].signature.output_arg]
         definition = self._ops.find(node.op)
@@ -118,7 +117,7 @@ class FunctionScope:
         return f"{name}:output:0"
 
     def finish(self) -> None:
-        """Make everybody use the outputs' new names."""
+        """Make all consumers use the outputs' new names."""
         for node in self._function.node_def:
             for position, reference in enumerate(node.input):
                 if not is_control(reference) and reference in self._renamed:
@@ -128,12 +127,12 @@ class FunctionScope:
                 self._function.ret[name] = self._renamed[reference]
 
 
-def _find_takers(nodes: dict[str, Any], normal: Callable[[str], str]) -> Takers:
-    takers: Takers = {}
+def _find_consumers(nodes: dict[str, Any], normal: Callable[[str], str]) -> Consumers:
+    consumers: Consumers = {}
     for node in nodes.values():
         for position, reference in enumerate(data_inputs(node)):
-            takers.setdefault(normal(reference), []).append((node, position))
-    return takers
+            consumers.setdefault(normal(reference), []).append((node, position))
+    return consumers
 
 
 def _number(name: str, value: int) -> Any:

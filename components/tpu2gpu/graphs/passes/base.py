@@ -1,4 +1,4 @@
-"""The seam of graph rewrites: the face that every pass has, and passes in a row with a check behind the last."""
+"""The contract of graph passes, and passes in a row with a check behind the last."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _MOST_ROUNDS = 500
 
 @attrs.frozen
 class BatchReport:
-    """What became of the batch.
+    """A report of what became of the batch.
 
     Attributes:
         batch: Examples in a request; None for any number.

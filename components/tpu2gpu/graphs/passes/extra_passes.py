@@ -37,7 +37,7 @@ class ExtraPass(Pass):
         flag = f"--extra-pass {spec}"
         kind = load_named(flag, spec, "MODULE:CLASS")
         if not (isinstance(kind, type) and issubclass(kind, Pass)):
-            raise UsageError(f"{flag}: not a Pass", hint="derive the class from tpu2gpu.graphs.passes.base.Pass")
+            raise UsageError(f"{flag}: not a Pass", hint="derive the class from tpu2gpu.Pass")
         try:
             self._pass = kind()
         except Exception as error:

@@ -1,1 +1,8 @@
-"""Rewrites between floating-point types."""
+"""Passes that change the floating type that a graph computes in.
+
+- widen: a narrow type to float32
+- narrow: float32 to a narrow type, where a policy allows it
+- policy: the lists of a policy
+- selection: the nodes that become narrow
+- retype: changes of types, and the casts where two meet
+"""

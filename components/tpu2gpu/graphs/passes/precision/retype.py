@@ -38,7 +38,7 @@ class CastConstant:
 
 @attrs.define
 class Narrowing:
-    """What became narrow, and what did not.
+    """The outcome of a cast of a graph: what became narrow, and what did not.
 
     Attributes:
         narrowed: Nodes that compute in the narrow type now.

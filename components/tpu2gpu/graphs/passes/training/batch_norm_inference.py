@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
-from tpu2gpu.graphs.ops import ADDS, ASSIGNS, DIVISIONS, FUSED_BATCH_NORMS, PASSTHROUGH, REF_VARIABLES
+from tpu2gpu.graphs.ops import ADDS, ASSIGNS, DIVISIONS, PASSTHROUGH, REF_VARIABLES
 from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.passes.fused_batch_norm import is_fused_batch_norm, use_moving_statistics
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
 
 _SUBTRACTS = ("AssignSubVariableOp", "AssignSub")
@@ -60,11 +60,11 @@ def _use_moving_statistics(graph: Rewriter) -> Changes:
             raise GraphError(
                 f"{statistics[key]} and {variable} are both updated from {key}: which of them to serve with is unclear"
             )
-    found = dict.fromkeys(split_tensor(key)[0] for key in statistics if FUSED_BATCH_NORMS.fullmatch(graph.node(key).op))
+    found = dict.fromkeys(split_tensor(key)[0] for key in statistics if is_fused_batch_norm(graph.node(key)))
     for name in found:
         mean, variance = statistics.get(f"{name}:1", ""), statistics.get(f"{name}:2", "")
         if mean and variance:
-            _freeze_fused(graph, graph.nodes[name], mean, variance)
+            use_moving_statistics(graph.nodes[name], _read(graph, mean), _read(graph, variance))
             changes.setdefault("batch_norms", []).append(name)
     for tensor, variable in statistics.items():
         if split_tensor(tensor)[0] not in found:
@@ -90,7 +90,7 @@ def _moving_statistics(graph: Rewriter) -> Iterator[tuple[str, str]]:
 def _is_statistic(graph: Rewriter, tensor: str) -> bool:
     """Tell whether a tensor is reduced from others within a few steps."""
     nodes = itertools.islice(graph.ancestors([tensor]), 40)
-    return any(node.op in _REDUCTIONS or FUSED_BATCH_NORMS.fullmatch(node.op) for node in nodes)
+    return any(node.op in _REDUCTIONS or is_fused_batch_norm(node) for node in nodes)
 
 
 def _target(graph: Rewriter, reference: str, variable: str, *, subtracts: bool) -> str:
@@ -141,20 +141,13 @@ def _fused_origin(graph: Rewriter, tensor: str) -> str:
     """Return the output of a fused batch norm that a statistic comes from, summed over cores or scaled."""
     node, index = graph.resolve(tensor)
     for _ in range(16):
-        if FUSED_BATCH_NORMS.fullmatch(node.op):
+        if is_fused_batch_norm(node):
             return join_tensor(node.name, index) if index in (1, 2) else ""
         if node.op not in _SCALES | {"Squeeze", "Reshape"}:
             return ""
         inputs = [each for each in graph.inputs(node) if graph.constant(each) is None] or graph.inputs(node)
         node, index = graph.resolve(inputs[0])
     return ""
-
-
-def _freeze_fused(graph: Rewriter, node: Any, mean: str, variance: str) -> None:
-    node.attr["is_training"].b = False
-    if "exponential_avg_factor" in node.attr:
-        node.attr["exponential_avg_factor"].f = 1.0
-    node.input[3], node.input[4] = _read(graph, mean), _read(graph, variance)
 
 
 def _read(graph: Rewriter, variable: str) -> str:

@@ -1,4 +1,4 @@
-"""Recognises layer norm that Keras 2 has the kernel of batch norm compute: by statistics of each example alone.
+"""Recognise layer norm that Keras 2 has the kernel of batch norm compute: by statistics of each example alone.
 
 Source: tf_keras, `LayerNormalization.call`: examples are reshaped to [1, rows, row size, 1] and normalised in NCHW, so
 that each row is a channel; scale and shift of the kernel are ones and zeros, the layer's own follow it. The kernel then
@@ -12,11 +12,11 @@ from typing import Any
 
 from tpu2gpu.graphs.nodes import data_inputs, producer
 
-_MOVES = ("Identity", "Cast", "StopGradient", "Enter")
+_PASSTHROUGH = ("Identity", "Cast", "StopGradient", "Enter")
 
 
 def is_layer_norm(node: Any, nodes: Mapping[str, Any]) -> bool:
-    """Whether a fused batch norm in training mode normalises rows, and mixes no two of them.
+    """Tell whether a fused batch norm in training mode normalises rows, and mixes no two of them.
 
     Args:
         node: The fused batch norm.
@@ -33,13 +33,13 @@ def is_layer_norm(node: Any, nodes: Mapping[str, Any]) -> bool:
 
 def _origin(reference: str, nodes: Mapping[str, Any]) -> Any | None:
     node = nodes.get(producer(reference))
-    while node is not None and node.op in _MOVES:
+    while node is not None and node.op in _PASSTHROUGH:
         node = nodes.get(producer(node.input[0]))
     return node
 
 
 def _first_is_one(reference: str, nodes: Mapping[str, Any]) -> bool:
-    """Whether a shape begins with 1."""
+    """Tell whether a shape begins with 1."""
     from tensorflow.python.framework import tensor_util
 
     node = _origin(reference, nodes)
@@ -51,6 +51,6 @@ def _first_is_one(reference: str, nodes: Mapping[str, Any]) -> bool:
 
 
 def _is_made(reference: str, nodes: Mapping[str, Any]) -> bool:
-    """Whether a scale or shift is filled in by the graph, and no weight."""
+    """Tell whether a scale or shift is filled in by the graph, and no weight."""
     node = _origin(reference, nodes)
     return node is not None and node.op in ("Fill", "Const", "OnesLike", "ZerosLike")

@@ -11,8 +11,9 @@ from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.edit import Consumers, ancestors, consumers, descendants
 from tpu2gpu.graphs.functions.training_inlining import LOOP_CARRIED
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
-from tpu2gpu.graphs.ops import ADDS, COMPARISONS, FUSED_BATCH_NORMS, RANDOM, TPU_OPS, WRITES
+from tpu2gpu.graphs.nodes import split_tensor
+from tpu2gpu.graphs.ops import ADDS, COMPARISONS, RANDOM, TPU_OPS, WRITES
+from tpu2gpu.graphs.passes.fused_batch_norm import is_fused_batch_norm, is_training
 from tpu2gpu.graphs.passes.training.layer_norm import is_layer_norm
 
 _HOST_TRANSFERS = re.compile(r"_?Xla(Send|Recv|Host).*")
@@ -81,9 +82,7 @@ def training_form(nodes: Mapping[str, Any]) -> list[str]:
     found = [
         f"{node.name} ({node.op}): batch norm in training mode"
         for node in nodes.values()
-        if FUSED_BATCH_NORMS.fullmatch(node.op)
-        and ("is_training" not in node.attr or node.attr["is_training"].b)
-        and not is_layer_norm(node, nodes)
+        if is_fused_batch_norm(node) and is_training(node) and not is_layer_norm(node, nodes)
     ]
     following = consumers(nodes)
     return found + [
@@ -102,18 +101,3 @@ def _feeds_mask(node: Any, following: Consumers) -> bool:
 def tpu_nodes(nodes: Iterable[Any]) -> list[str]:
     """List nodes that only a TPU runs."""
     return [f"{node.name} ({node.op})" for node in nodes if TPU_OPS.fullmatch(node.op)]
-
-
-def depends_on_inputs(ordered: Iterable[Any]) -> set[str]:
-    """Return the nodes whose value is not fixed by constants and variables alone.
-
-    Args:
-        ordered: Nodes, producers first.
-    """
-    sources = {"Const", "VarHandleOp", "ReadVariableOp"}
-    dynamic: set[str] = set()
-    for node in ordered:
-        inputs = data_inputs(node)
-        if any(producer(reference) in dynamic for reference in inputs) or (not inputs and node.op not in sources):
-            dynamic.add(node.name)
-    return dynamic

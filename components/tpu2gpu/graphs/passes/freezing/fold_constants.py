@@ -1,4 +1,4 @@
-"""Computes once, while freezing, what depends on constants alone; TensorFlow's own kernels do it, so bits stay."""
+"""Compute once, while freezing, what depends on constants alone; TensorFlow's own kernels do it, so bits stay."""
 
 from __future__ import annotations
 
@@ -6,54 +6,61 @@ from typing import Any
 
 import numpy as np
 
-from tpu2gpu.graphs.constants import constant_value, put_constant
+from tpu2gpu.graphs.constants import constant_value, depends_on_inputs, put_constant
 from tpu2gpu.graphs.describing import size_bytes
 from tpu2gpu.graphs.edit import consumers, topological_order
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, join_tensor, producer, split_tensor
 from tpu2gpu.graphs.ops import V1_CONTROL_FLOW
-from tpu2gpu.graphs.passes.training.training_ops import depends_on_inputs
+from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.tensorbundle import format
 
 # Results above this size are kept only where they are no larger than what they were made of.
 _FREE_BYTES = 1 << 16
 
 
-def fold_constants(model: ServingModel) -> dict[str, Any]:
-    """Replace what depends on constants alone by its value.
+class FoldConstants(Pass):
+    """Replace what depends on constants alone by its value; variables count as inputs.
 
     Each op runs by itself, without TensorFlow's graph optimisers, and so as the model would run it. Ops with state, ops
-    that no TensorFlow here knows, and results that are larger than their sources stay.
-
-    Args:
-        model: A model, changed in place; its variables count as inputs.
-
-    Returns:
-        How many `nodes` became `constants`, and by how many bytes that changes the model (`grown_bytes`).
+    that no TensorFlow here knows, results that are larger than their sources, and graphs with loops and branches of
+    TensorFlow 1 stay. The change is `fold_constants`: how many `nodes` became `constants`, and by how many bytes that
+    changes the model (`grown_bytes`).
     """
-    if any(node.op in V1_CONTROL_FLOW for node in model.nodes.values()):
-        return {"nodes": 0, "constants": 0, "grown_bytes": 0}
-    folder = _Folder(model)
-    tensors = folder.frontier()
-    before = folder.constant_bytes()
-    nodes = len(model.nodes)
-    redirected = {}
-    known: dict[Any, str] = {}
-    for tensor, value in folder.run(tensors).items():
-        redirected[tensor] = put_constant(model, f"{split_tensor(tensor)[0]}/folded", value, known)
-    model.replace_all_uses(redirected)
-    model.prune()
-    grown = _Folder(model).constant_bytes() - before
-    return {"nodes": nodes + len(redirected) - len(model.nodes), "constants": len(redirected), "grown_bytes": grown}
+
+    def run(self, model: ServingModel) -> Changes:
+        """Run the constant part of a model, and keep its results."""
+        if any(node.op in V1_CONTROL_FLOW for node in model.nodes.values()):
+            return {"fold_constants": {"nodes": 0, "constants": 0, "grown_bytes": 0}}
+        folder = _Folder(model)
+        tensors = folder.frontier()
+        before, nodes = folder.constant_bytes(), len(model.nodes)
+        known: dict[Any, str] = {}
+        replaced = {
+            tensor: put_constant(model, f"{split_tensor(tensor)[0]}/folded", value, known)
+            for tensor, value in folder.run(tensors).items()
+        }
+        model.replace_all_uses(replaced)
+        model.prune()
+        folded = {
+            "nodes": nodes + len(replaced) - len(model.nodes),
+            "constants": len(replaced),
+            "grown_bytes": _Folder(model).constant_bytes() - before,
+        }
+        return {"fold_constants": folded}
+
+    def summary(self, changes: Changes) -> list[str]:
+        """Tell how many nodes are computed already."""
+        return [f"computes {changes['fold_constants']['nodes']} nodes beforehand"]
 
 
 class _Folder:
-    """Finds and runs the constant part of a model."""
+    """The constant part of a model, which can be run."""
 
     def __init__(self, model: ServingModel) -> None:
         self._model = model
         self._nodes = model.nodes
-        self._followers = consumers(model.nodes)
+        self._consumers = consumers(model.nodes)
         ordered = topological_order(model.nodes)
         dynamic = depends_on_inputs(ordered)
         roots = model.roots()
@@ -75,7 +82,7 @@ class _Folder:
         self._names = {node.name for node in self._static}
 
     def constant_bytes(self) -> int:
-        """Bytes of all constants."""
+        """Return the bytes of all constants."""
         inline = sum(
             int(node.attr["value"].tensor.ByteSize())
             for name, node in self._nodes.items()
@@ -84,16 +91,16 @@ class _Folder:
         return inline + sum(size_bytes(variable) for variable in self._model.constants.values())
 
     def frontier(self) -> list[str]:
-        """The constant tensors that ops which are not constant take."""
+        """Return the constant tensors that ops which are not constant take."""
         found: dict[str, None] = {}
         for node in self._static:
-            for taker, position in self._followers[node.name]:
-                if taker.name not in self._names:
-                    found[join_tensor(*split_tensor(data_inputs(taker)[position]))] = None
+            for consumer, position in self._consumers[node.name]:
+                if consumer.name not in self._names:
+                    found[join_tensor(*split_tensor(data_inputs(consumer)[position]))] = None
         return list(found)
 
     def run(self, tensors: list[str]) -> dict[str, np.ndarray[Any, Any]]:
-        """The values of tensors, but for those that would make the model larger."""
+        """Return the values of tensors, but for those that would make the model larger."""
         values: dict[str, np.ndarray[Any, Any]] = {}
         with _Session(self._model, self._static) as session:
             for tensor in tensors:
@@ -107,7 +114,7 @@ class _Folder:
         return values
 
     def _behind(self, name: str) -> list[Any]:
-        """The nodes that a constant result needs, producers first."""
+        """Return the nodes that a constant result needs, producers first."""
         needed, stack = set(), [name]
         while stack:
             name = stack.pop()
@@ -129,7 +136,7 @@ class _Folder:
 
 
 class _Session:
-    """Runs nodes on the CPU one by one, as they are; constants are fed, so that they may have any size."""
+    """A session that runs nodes on the CPU as they are; constants are fed, so that they may have any size."""
 
     def __init__(self, model: ServingModel, nodes: list[Any]) -> None:
         import tensorflow as tf

@@ -1,4 +1,7 @@
-"""Finds the weights among a graph's constants, by what takes them and never by their names."""
+"""Find the weights among a graph's constants, by their consumers and never by their names.
+
+An analysis and no Pass: it changes nothing, and `UnfreezeConstants` and the list of `unfreeze --list` want its result.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,16 @@ from typing import Any
 
 import attrs
 
+from tpu2gpu.graphs.constants import constant_shape, depends_on_inputs
 from tpu2gpu.graphs.edit import consumers, topological_order
 from tpu2gpu.graphs.functions.calls import call_of
 from tpu2gpu.graphs.functions.scopes import FlatScope, FunctionScope, Scope
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
-from tpu2gpu.graphs.passes.training.training_ops import depends_on_inputs
+from tpu2gpu.graphs.passes.fused_batch_norm import FUSED_BATCH_NORMS, WEIGHTS, WITH_ACTIVATION
 from tpu2gpu.tensorbundle.casting import is_float
 
 # Which inputs of an op are weights, and what they are called.
-_BATCH_NORM = {1: "gamma", 2: "beta", 3: "moving mean", 4: "moving variance"}
 _KERNEL = {1: "kernel"}
 _EITHER = {0: "kernel", 1: "kernel"}
 _TABLE = {0: "embedding"}
@@ -54,10 +57,7 @@ _SLOTS: Mapping[str, Mapping[int, str]] = {
     "CudnnRNN": {3: "kernel"},
     "CudnnRNNV2": {3: "kernel"},
     "CudnnRNNV3": {3: "kernel"},
-    "FusedBatchNorm": _BATCH_NORM,
-    "FusedBatchNormV2": _BATCH_NORM,
-    "FusedBatchNormV3": _BATCH_NORM,
-    "_FusedBatchNormEx": _BATCH_NORM,
+    **dict.fromkeys([*FUSED_BATCH_NORMS, WITH_ACTIVATION], WEIGHTS),
 }
 STATISTICS = ("moving mean", "moving variance")
 # Ops that move values about: a weight behind them is still one.
@@ -79,18 +79,18 @@ class Weight:
     Attributes:
         node: The constant.
         role: What it is: kernel, bias, gamma, moving mean ...
-        taken_by: The node that shows it.
+        consumer: The node that shows it.
         trainable: Whether training would change it by gradients.
     """
 
     node: str
     role: str
-    taken_by: str
+    consumer: str
     trainable: bool
 
 
 class WeightFinder:
-    """Looks through one graph.
+    """The search for weights in one graph.
 
     Args:
         model: A frozen model.
@@ -101,22 +101,22 @@ class WeightFinder:
         self._nodes = model.nodes
         self._flat = FlatScope(model)
         self._bodies: dict[str, FunctionScope] = {}
-        self._followers = consumers(model.nodes)
+        self._consumers = consumers(model.nodes)
         self._dynamic = depends_on_inputs(topological_order(model.nodes))
         self._batch_norms = self._find_batch_norms()
 
     def find(self) -> dict[str, Weight]:
-        """All weights, by the constant's name."""
+        """Return all weights, by the constant's name."""
         found = {}
         for name, node in self._nodes.items():
             if node.op == "Const" and is_float(node.attr["dtype"].type) and self._elements(name):
-                weight = self._batch_norms.get(name) or self._by_taker(name)
+                weight = self._batch_norms.get(name) or self._by_consumers(name)
                 if weight is not None:
                     found[name] = weight
         return found
 
-    def _by_taker(self, constant: str) -> Weight | None:
-        """Ask who takes a constant: through ops that move its values or compute with it alone, and into functions."""
+    def _by_consumers(self, constant: str) -> Weight | None:
+        """Ask the consumers of a constant: through ops that move it or compute with it alone, and into functions."""
         several = self._elements(constant) > 1
         stack: list[tuple[Scope, str, bool]] = [(self._flat, constant, False)]
         seen: set[tuple[str, str]] = set()
@@ -126,21 +126,21 @@ class WeightFinder:
             if (scope.path, tensor) in seen:
                 continue
             seen.add((scope.path, tensor))
-            for taker, position in scope.takers(tensor):
-                if role := _SLOTS.get(taker.op, {}).get(position):
-                    return Weight(constant, role, scope.path + taker.name, role not in STATISTICS)
-                constant_too = scope is self._flat and taker.name not in self._dynamic
-                computed = constant_too and several and taker.op not in _FORGETS
-                if computed or (taker.op in _MOVES and position == (taker.op == "Split")):
-                    again = repeated or taker.op in _REPEATS
-                    stack.extend((scope, output, again) for output in scope.outputs(taker))
-                elif role := _role_in(taker, repeated=repeated) if several and not constant_too else "":
-                    elementwise = elementwise or Weight(constant, role, scope.path + taker.name, True)
-                stack.extend((inner, argument, repeated) for inner, argument in self._arguments(taker, position))
+            for consumer, position in scope.consumers(tensor):
+                if role := _SLOTS.get(consumer.op, {}).get(position):
+                    return Weight(constant, role, scope.path + consumer.name, role not in STATISTICS)
+                is_static = scope is self._flat and consumer.name not in self._dynamic
+                computed = is_static and several and consumer.op not in _FORGETS
+                if computed or (consumer.op in _MOVES and position == (consumer.op == "Split")):
+                    again = repeated or consumer.op in _REPEATS
+                    stack.extend((scope, output, again) for output in scope.outputs(consumer))
+                elif role := _role_in(consumer, repeated=repeated) if several and not is_static else "":
+                    elementwise = elementwise or Weight(constant, role, scope.path + consumer.name, True)
+                stack.extend((inner, argument, repeated) for inner, argument in self._arguments(consumer, position))
         return elementwise
 
     def _arguments(self, node: Any, position: int) -> Iterator[tuple[Scope, str]]:
-        """The arguments of functions that an input of a node becomes."""
+        """Find the arguments of functions that an input of a node becomes."""
         given = call_of(node, self._model.functions, self._model.ops)
         if given is None or not given.first <= position < given.first + given.count:
             return
@@ -153,7 +153,7 @@ class WeightFinder:
             yield self._bodies[name], function.signature.input_arg[position + given.offset(function)].name
 
     def _find_batch_norms(self) -> dict[str, Weight]:
-        """Batch norm that was written out, in either of two ways.
+        """Find batch norm that was written out, in either of two ways.
 
         `x * scale + (beta - mean * scale)` and `(x - mean) * scale + beta`, where `scale` is
         `rsqrt(variance + epsilon)`, times gamma where there is one; or divided by `sqrt(variance)`, as normalisation
@@ -165,26 +165,26 @@ class WeightFinder:
                 continue
             self._note_variance(found, self._nodes[producer(node.input[0])], name)
             scales = {name}
-            for taker, position in self._followers[name]:
-                if taker.name in self._dynamic:
+            for consumer, position in self._consumers[name]:
+                if consumer.name in self._dynamic:
                     continue
-                if taker.op == "Mul":
-                    other = self._nodes[producer(taker.input[1 - position])]
-                    if self._constant_behind(other) is not None and self._scales_input(taker.name):
-                        self._note(found, other, "gamma", taker.name)
-                        scales.add(taker.name)
-                elif taker.op in ("Maximum", "AddV2", "Add", "Reciprocal", *_MOVES):
-                    scales.add(taker.name)
+                if consumer.op == "Mul":
+                    other = self._nodes[producer(consumer.input[1 - position])]
+                    if self._constant_behind(other) is not None and self._scales_input(consumer.name):
+                        self._note(found, other, "gamma", consumer.name)
+                        scales.add(consumer.name)
+                elif consumer.op in ("Maximum", "AddV2", "Add", "Reciprocal", *_MOVES):
+                    scales.add(consumer.name)
             for scale in scales:
                 self._find_shift(found, scale)
                 self._find_mean(found, scale)
         return found
 
     def _find_shift(self, found: dict[str, Weight], scale: str) -> None:
-        for product, position in self._followers[scale]:
+        for product, position in self._consumers[scale]:
             if product.op != "Mul" or product.name in self._dynamic:
                 continue
-            for difference, place in self._followers[product.name]:
+            for difference, place in self._consumers[product.name]:
                 if difference.op == "Sub" and place == 1:
                     mean = self._nodes[producer(product.input[1 - position])]
                     self._note(found, mean, "moving mean", product.name)
@@ -192,55 +192,41 @@ class WeightFinder:
                     self._note(found, beta, "beta", difference.name)
 
     def _find_mean(self, found: dict[str, Weight], scale: str) -> None:
-        """The mean in `(x - mean) * scale` or `(x - mean) / scale`."""
-        for taker, position in self._followers[scale]:
-            divided = taker.op in ("RealDiv", "Div") and position == 1
-            if taker.name not in self._dynamic or not (taker.op == "Mul" or divided):
+        """Find the mean in `(x - mean) * scale` or `(x - mean) / scale`."""
+        for consumer, position in self._consumers[scale]:
+            divided = consumer.op in ("RealDiv", "Div") and position == 1
+            if consumer.name not in self._dynamic or not (consumer.op == "Mul" or divided):
                 continue
-            difference = self._nodes[producer(taker.input[1 - position])]
+            difference = self._nodes[producer(consumer.input[1 - position])]
             if difference.op == "Sub":
-                self._note(found, self._nodes[producer(difference.input[1])], "moving mean", taker.name)
+                self._note(found, self._nodes[producer(difference.input[1])], "moving mean", consumer.name)
 
     def _scales_input(self, name: str) -> bool:
-        return any(taker.op == "Mul" and taker.name in self._dynamic for taker, _ in self._followers[name])
+        return any(consumer.op == "Mul" and consumer.name in self._dynamic for consumer, _ in self._consumers[name])
 
-    def _note_variance(self, found: dict[str, Weight], node: Any, taken_by: str) -> None:
+    def _note_variance(self, found: dict[str, Weight], node: Any, consumer: str) -> None:
         candidates = [node]
         if node.op in ("Add", "AddV2", "Maximum"):
             candidates = [self._nodes[producer(reference)] for reference in data_inputs(node)]
         for candidate in candidates:
-            self._note(found, candidate, "moving variance", taken_by)
+            self._note(found, candidate, "moving variance", consumer)
 
-    def _note(self, found: dict[str, Weight], node: Any, role: str, taken_by: str) -> None:
+    def _note(self, found: dict[str, Weight], node: Any, role: str, consumer: str) -> None:
         constant = self._constant_behind(node)
-        if constant is not None and self._rank(constant):
-            found[constant] = Weight(constant, role, taken_by, role not in STATISTICS)
+        if constant is not None and constant_shape(self._model, constant):
+            found[constant] = Weight(constant, role, consumer, role not in STATISTICS)
 
     def _constant_behind(self, node: Any) -> str | None:
         while node.op in _MOVES and node.op not in ("Switch", "Enter"):
             node = self._nodes[producer(node.input[0])]
         return str(node.name) if node.op == "Const" else None
 
-    def _rank(self, constant: str) -> int:
-        return len(self.shape(constant))
-
     def _elements(self, constant: str) -> int:
-        return math.prod(self.shape(constant))
-
-    def shape(self, constant: str) -> tuple[int, ...]:
-        """The sizes of a constant's dimensions."""
-        return constant_shape(self._model, constant)
-
-
-def constant_shape(model: ServingModel, name: str) -> tuple[int, ...]:
-    """The sizes of a constant's dimensions, wherever its value is."""
-    if name in model.constants:
-        return model.constants[name].shape
-    return tuple(dim.size for dim in model.nodes[name].attr["value"].tensor.tensor_shape.dim)
+        return math.prod(constant_shape(self._model, constant))
 
 
 def in_graph_order(model: ServingModel, constants: Mapping[str, Any]) -> list[str]:
-    """Constants in the order in which outputs need them, inputs of a node from first to last.
+    """Return constants in the order in which outputs need them, inputs of a node from first to last.
 
     Code that makes layers in the order in which it calls them makes its variables in this order.
     """
@@ -262,10 +248,10 @@ def in_graph_order(model: ServingModel, constants: Mapping[str, Any]) -> list[st
     return [*found, *(name for name in constants if name not in found)]
 
 
-def _role_in(taker: Any, *, repeated: bool) -> str:
-    """What a constant of several elements is to an op that computes with it element by element."""
-    if taker.op in _SCALES:
+def _role_in(consumer: Any, *, repeated: bool) -> str:
+    """Return what a constant of several elements is to an op that computes with it element by element."""
+    if consumer.op in _SCALES:
         return "scale"
-    if taker.op in _SHIFTS:
+    if consumer.op in _SHIFTS:
         return "shift"
-    return "token" if repeated and taker.op in ("ConcatV2", "Concat", "Pack") else ""
+    return "token" if repeated and consumer.op in ("ConcatV2", "Concat", "Pack") else ""

@@ -1,4 +1,4 @@
-"""Folds batch norm into the convolution before it: one multiplication of the weights instead of one per image."""
+"""Fold batch norm into the convolution before it: one multiplication of the weights instead of one per image."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tpu2gpu.graphs.constants import constant_value, put_constant
-from tpu2gpu.graphs.edit import consumers
+from tpu2gpu.graphs.constants import constant_shape, constant_value, put_constant
+from tpu2gpu.graphs.edit import consumers, restate, set_inputs
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, producer
+from tpu2gpu.graphs.ops import ADDS, DT_FLOAT
+from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.passes.fused_batch_norm import FUSED_BATCH_NORMS, is_training, weight_nodes
 
-_DT_FLOAT = 1
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
-_FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-_ADDS = ("BiasAdd", "Add", "AddV2")
+_ADDS = ("BiasAdd", *ADDS)
 
 Array = np.ndarray[Any, Any]
 
@@ -44,27 +45,30 @@ class _Affine:
     last: Any
 
 
-def fold_batch_norms(model: ServingModel) -> list[FoldedNorm]:
+class FoldBatchNorm(Pass):
     """Fold what follows convolutions and is linear in each channel: fused batch norm, or a product and a sum.
 
-    Weights are multiplied in float64 and rounded once to float32, so results differ in the last bits; how much is
-    measured on random input. Only float32 convolutions whose result nobody else takes are changed.
-
-    Args:
-        model: A frozen model, changed in place.
-
-    Returns:
-        What was folded.
+    Weights, which must be constants, are multiplied in float64 and rounded once to float32, so results differ in the
+    last bits; how much is measured on random input. Only float32 convolutions whose result has one consumer are
+    changed. The change is `fold_batch_norm`: what was `folded`, and the `largest_relative_error`.
     """
-    finder = _Finder(model)
-    folded = []
-    known: dict[Any, str] = {}
-    for name in [name for name, node in model.nodes.items() if node.op in _CONVOLUTIONS]:
-        found = finder.affine_behind(name)
-        if found is not None:
-            folded.append(_fold(model, model.nodes[name], found, known))
-    model.prune()
-    return folded
+
+    def run(self, model: ServingModel) -> Changes:
+        """Multiply kernels, and put biases in the place of batch norms."""
+        finder = _Finder(model)
+        folded = []
+        known: dict[Any, str] = {}
+        for name in [name for name, node in model.nodes.items() if node.op in _CONVOLUTIONS]:
+            found = finder.affine_behind(name)
+            if found is not None:
+                folded.append(_fold(model, model.nodes[name], found, known))
+        model.prune()
+        worst = max((it.relative_error for it in folded), default=0.0)
+        return {"fold_batch_norm": {"largest_relative_error": worst, "folded": [attrs.asdict(it) for it in folded]}}
+
+    def summary(self, changes: Changes) -> list[str]:
+        """Tell how many batch norms there were."""
+        return [f"folds {len(changes['fold_batch_norm']['folded'])} batch norms into convolutions"]
 
 
 def _fold(model: ServingModel, convolution: Any, affine: _Affine, known: dict[Any, str]) -> FoldedNorm:
@@ -77,19 +81,15 @@ def _fold(model: ServingModel, convolution: Any, affine: _Affine, known: dict[An
     bias = affine.shift.astype(np.float32)
     convolution.input[1] = put_constant(model, f"{kernel_name}/folded", kernel, known)
     last = affine.last
-    del last.input[:]
-    last.input.extend([convolution.name, put_constant(model, f"{last.name}/bias", bias, known)])
-    last.op = "BiasAdd"
-    for attribute in list(last.attr):
-        del last.attr[attribute]
-    last.attr["T"].type = _DT_FLOAT
+    set_inputs(last, [convolution.name, put_constant(model, f"{last.name}/bias", bias, known)])
+    restate(last, "BiasAdd", T=DT_FLOAT)
     last.attr["data_format"].s = convolution.attr["data_format"].s or b"NHWC"
     error = _measure(convolution.op, before, kernel, affine.scale, affine.shift, bias)
     return FoldedNorm(convolution.name, last.name, error)
 
 
 def _measure(op: str, before: Array, after: Array, scale: Array, shift: Array, bias: Array) -> float:
-    """The relative error on random input [1, height, width, channels], convolved without strides."""
+    """Return the relative error on random input [1, height, width, channels], convolved without strides."""
     import tensorflow as tf
 
     size = (1, 8 + before.shape[0], 8 + before.shape[1], before.shape[2])
@@ -104,20 +104,20 @@ def _measure(op: str, before: Array, after: Array, scale: Array, shift: Array, b
 
 
 class _Finder:
-    """Follows convolutions to what is linear in each channel."""
+    """The way from convolutions to what is linear in each channel."""
 
     def __init__(self, model: ServingModel) -> None:
         self._model = model
-        self._followers = consumers(model.nodes)
+        self._consumers = consumers(model.nodes)
         self._roots = model.roots()
 
     def affine_behind(self, name: str) -> _Affine | None:
-        """What the nodes behind a convolution do to each channel, None when there is no batch norm in it."""
+        """Return what the nodes behind a convolution do to each channel, None when there is no batch norm in it."""
         convolution = self._model.nodes[name]
         kernel = self._model.nodes[producer(convolution.input[1])]
-        if kernel.op != "Const" or convolution.attr["T"].type != _DT_FLOAT or convolution.input[1] != kernel.name:
+        if kernel.op != "Const" or convolution.attr["T"].type != DT_FLOAT or convolution.input[1] != kernel.name:
             return None
-        shape = self._shape(kernel.name)
+        shape = constant_shape(self._model, kernel.name)
         channels = shape[3] if convolution.op == "Conv2D" else shape[2] * shape[3]
         channels_first = convolution.attr["data_format"].s == b"NCHW"
         found = _Affine(np.ones(channels), np.zeros(channels), convolution)
@@ -127,34 +127,34 @@ class _Finder:
             if step is None:
                 return found if scaled else None
             scale, shift, node = step
-            scaled = scaled or node.op in ("Mul", *_FUSED)
+            scaled = scaled or node.op in ("Mul", *FUSED_BATCH_NORMS)
             found = _Affine(found.scale * scale, found.shift * scale + shift, node)
 
     def _step(self, node: Any, channels: int, channels_first: bool) -> tuple[Any, Any, Any] | None:
-        """Scale and shift of the one node that takes another's result, and that node."""
-        takers = self._followers[node.name]
-        if len(takers) != 1 or node.name in self._roots:
+        """Return scale and shift of a node's one consumer, and that consumer."""
+        found = self._consumers[node.name]
+        if len(found) != 1 or node.name in self._roots:
             return None
-        taker, position = takers[0]
-        if any(it.startswith("^") for it in taker.input):
+        consumer, position = found[0]
+        if any(it.startswith("^") for it in consumer.input):
             return None
-        if taker.op in _FUSED and position == 0 and not taker.attr["is_training"].b:
-            return self._fused(taker)
-        if taker.op not in ("Mul", "Sub", *_ADDS) or (taker.op == "Sub" and position == 1):
+        if consumer.op in FUSED_BATCH_NORMS and position == 0 and not is_training(consumer):
+            return self._fused(consumer)
+        if consumer.op not in ("Mul", "Sub", *_ADDS) or (consumer.op == "Sub" and position == 1):
             return None
-        value = self._channel_values(data_inputs(taker)[1 - position], channels, channels_first, taker.op)
+        value = self._channel_values(data_inputs(consumer)[1 - position], channels, channels_first, consumer.op)
         if value is None:
             return None
-        if taker.op == "Mul":
-            return value, 0.0, taker
-        return 1.0, -value if taker.op == "Sub" else value, taker
+        if consumer.op == "Mul":
+            return value, 0.0, consumer
+        return 1.0, -value if consumer.op == "Sub" else value, consumer
 
     def _fused(self, node: Any) -> tuple[Any, Any, Any] | None:
-        names = [producer(reference) for reference in data_inputs(node)[1:5]]
+        names = weight_nodes(node)
         only_first = all(
             reference == node.name
-            for taker, _ in self._followers[node.name]
-            for reference in data_inputs(taker)
+            for consumer, _ in self._consumers[node.name]
+            for reference in data_inputs(consumer)
             if producer(reference) == node.name
         )
         if not only_first or any(self._model.nodes[name].op != "Const" for name in names):
@@ -164,18 +164,12 @@ class _Finder:
         return scale, beta - mean * scale, node
 
     def _channel_values(self, reference: str, channels: int, channels_first: bool, op: str) -> Array | None:
-        """A constant as one number for each channel, None when it is none or has another form."""
+        """Return a constant as one number for each channel, None when it is none or has another form."""
         node = self._model.nodes[producer(reference)]
-        if node.op != "Const" or node.attr["dtype"].type != _DT_FLOAT:
+        if node.op != "Const" or node.attr["dtype"].type != DT_FLOAT:
             return None
-        shape = self._shape(node.name)
+        shape = constant_shape(self._model, node.name)
         one_each = (channels, 1, 1) if channels_first and op != "BiasAdd" else (channels,)
         if len(shape) > 4 or (shape and (shape[-len(one_each) :] != one_each or set(shape[: -len(one_each)]) - {1})):
             return None
         return np.broadcast_to(constant_value(self._model, node.name).astype(np.float64).reshape(-1), channels)
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        variable = self._model.constants.get(name)
-        if variable is not None:
-            return variable.shape
-        return tuple(dim.size for dim in self._model.nodes[name].attr["value"].tensor.tensor_shape.dim)

@@ -1,7 +1,7 @@
-"""Puts values in the place of variables' handles: in the flat graph, and in every function that captures them.
+"""Put values in the place of variables' handles: in the flat graph, and in every function that captures them.
 
-A handle that a While, If, Case, Map or call takes becomes an ordinary tensor argument; the function gets a twin whose
-argument has the value's type, in which reads are identities. Twins are made anew for functions within functions.
+A handle that a While, If, Case, Map or call takes becomes an ordinary tensor argument; the function gets a clone whose
+argument has the value's type, in which reads are identities. Clones are made anew for functions within functions.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.graphs.edit import free_name, restate
 from tpu2gpu.graphs.functions.calls import call_of
 from tpu2gpu.graphs.functions.scopes import FlatScope, FunctionScope, Scope
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs
+from tpu2gpu.graphs.ops import DT_INT32
 
-_DT_INT32 = 3
 # Ops that hand a handle on as it is.
 _HAND_ON = ("Identity", "Enter", "Switch")
 
 
 @attrs.frozen
 class Value:
-    """What stands in the place of a handle.
+    """A value in the place of a handle.
 
     Attributes:
         dtype: DataType number.
@@ -37,7 +38,7 @@ class Value:
     argument: int = 0
 
     def shape_proto(self, like: Any) -> Any:
-        """The shape as a TensorShapeProto, of the class of another."""
+        """Return the shape as a TensorShapeProto, of the class of another."""
         proto = type(like)()
         for size in self.shape:
             proto.dim.add(size=size)
@@ -45,17 +46,17 @@ class Value:
 
 
 class HandleReplacer:
-    """Replaces handles in one model.
+    """The replacement of handles in one model.
 
     Args:
-        functions: The model's FunctionDefs by name; twins are added.
+        functions: The model's FunctionDefs by name; clones are added.
         ops: Definitions of its ops.
     """
 
     def __init__(self, functions: dict[str, Any], ops: OpDefs) -> None:
         self._functions = functions
         self._ops = ops
-        self._twins: dict[Any, tuple[str, dict[int, int]]] = {}
+        self._clones: dict[Any, tuple[str, dict[int, int]]] = {}
         self._making: set[str] = set()
         self.refused: list[str] = []
 
@@ -71,7 +72,7 @@ class HandleReplacer:
             calls: dict[str, dict[int, Value]] = {}
             while pending:
                 tensor = pending.pop()
-                for node, position in scope.takers(tensor):
+                for node, position in scope.consumers(tensor):
                     if node.op in _HAND_ON:
                         pending.extend(self._hand_on(scope, node, values, values[tensor]))
                     elif call_of(node, self._functions, self._ops) is not None:
@@ -89,7 +90,7 @@ class HandleReplacer:
         return tensors
 
     def _give(self, scope: Scope, node: Any, taken: Mapping[int, Value], values: dict[str, Value]) -> list[str]:
-        """Make a node give values to twins of its functions; return those of its outputs that are values now."""
+        """Make a node give values to clones of its functions; return those of its outputs that are values now."""
         _forget_shapes(node)
         given = call_of(node, self._functions, self._ops)
         assert given is not None
@@ -100,12 +101,12 @@ class HandleReplacer:
                 self.refused.append(f"{scope.path}{node.name} ({node.op}): calls {name}, which is not there")
                 return []
             behind = given.offset(self._functions[name])
-            twin, passed = self._twin(name, {position + behind: value for position, value in taken.items()})
+            clone, passed = self._clone(name, {position + behind: value for position, value in taken.items()})
             handed.append({output: argument - behind for output, argument in passed.items()})
             if holder is None:
-                node.op = twin
+                node.op = clone
             else:
-                holder.name = twin
+                holder.name = clone
         for position, value in taken.items():
             if given.types:
                 node.attr[given.types].list.type[position - given.first] = value.dtype
@@ -121,7 +122,7 @@ class HandleReplacer:
         handed: list[dict[int, int]],
         values: dict[str, Value],
     ) -> list[str]:
-        """Types and shapes of those outputs of a call that are values now."""
+        """Set types and shapes of those outputs of a call that are values now, and return them."""
         found = []
         for output in sorted({output for passed in handed for output in passed}):
             sources = [taken.get(passed.get(output, -1)) for passed in handed]
@@ -139,8 +140,8 @@ class HandleReplacer:
             found.append(tensor)
         return found
 
-    def _twin(self, name: str, taken: Mapping[int, Value]) -> tuple[str, dict[int, int]]:
-        """A function's twin that takes values.
+    def _clone(self, name: str, taken: Mapping[int, Value]) -> tuple[str, dict[int, int]]:
+        """Clone a function for arguments that are values.
 
         Returns:
             Its name, and which of its outputs are which of those arguments.
@@ -149,8 +150,8 @@ class HandleReplacer:
             UnsupportedError: The function calls itself.
         """
         key = (name, tuple(sorted((place, value.dtype, value.shape) for place, value in taken.items())))
-        if key in self._twins:
-            return self._twins[key]
+        if key in self._clones:
+            return self._clones[key]
         if name in self._making:
             raise UnsupportedError(
                 f"function {name} calls itself and captures variables", hint="convert the model without freezing it"
@@ -158,7 +159,7 @@ class HandleReplacer:
         self._making.add(name)
         function = type(self._functions[name])()
         function.CopyFrom(self._functions[name])
-        function.signature.name = self._free_name(f"{name}_frozen")
+        function.signature.name = free_name(self._functions, f"{name}_frozen")
         values = {}
         for place, value in taken.items():
             argument = function.signature.input_arg[place]
@@ -175,20 +176,15 @@ class HandleReplacer:
                 del output.handle_data[:]
                 passed[place] = value.argument
         self._functions[function.signature.name] = function
-        self._twins[key] = function.signature.name, passed
+        self._clones[key] = function.signature.name, passed
         self._making.discard(name)
-        return self._twins[key]
-
-    def _free_name(self, wanted: str) -> str:
-        name, number = wanted, 0
-        while name in self._functions:
-            number += 1
-            name = f"{wanted}_{number}"
-        return name
+        return self._clones[key]
 
 
 def replace_handles(model: ServingModel, names: Iterable[str]) -> list[str]:
-    """Make everybody who takes the handles of some variables take their values.
+    """Make all consumers of some variables' handles take their values.
+
+    A part of `FreezeVariables` and no Pass: the model is in between until constants give the values.
 
     Args:
         model: The model, changed in place; the VarHandleOps themselves are left to the caller.
@@ -239,25 +235,17 @@ def _become_value(scope: Scope, node: Any, value: Value) -> bool:
     """Turn an op that reads a variable into one that takes a tensor, in place; False for any other op."""
     if node.op == "ReadVariableOp":
         scope.rename_output(node, "value", "output")
-        _restate(node, "Identity", T=value.dtype)
+        restate(node, "Identity", T=value.dtype)
     elif node.op == "VariableShape":
-        out_type = node.attr["out_type"].type or _DT_INT32
-        _restate(node, "Shape", T=value.dtype, out_type=out_type)
+        out_type = node.attr["out_type"].type or DT_INT32
+        restate(node, "Shape", T=value.dtype, out_type=out_type)
     elif node.op == "ResourceGatherNd":
-        _restate(node, "GatherNd", Tparams=value.dtype, Tindices=node.attr["Tindices"].type)
+        restate(node, "GatherNd", Tparams=value.dtype, Tindices=node.attr["Tindices"].type)
     elif node.op == "ResourceGather":
         batch_dims = node.attr["batch_dims"].i
         node.input.insert(2, scope.add_number(f"{node.name}/axis", batch_dims))
-        _restate(node, "GatherV2", Tparams=value.dtype, Tindices=node.attr["Tindices"].type, Taxis=_DT_INT32)
+        restate(node, "GatherV2", Tparams=value.dtype, Tindices=node.attr["Tindices"].type, Taxis=DT_INT32)
         node.attr["batch_dims"].i = batch_dims
     else:
         return False
     return True
-
-
-def _restate(node: Any, op: str, **types: int) -> None:
-    node.op = op
-    for name in list(node.attr):
-        del node.attr[name]
-    for name, dtype in types.items():
-        node.attr[name].type = dtype

@@ -1,0 +1,56 @@
+"""Turn constants into variables: the way back from a frozen graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from tpu2gpu.graphs.constants import constant_shape, constant_value
+from tpu2gpu.graphs.edit import new_node
+from tpu2gpu.graphs.model import ServingModel, Variable
+from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.passes.freezing.find_weights import Weight
+
+
+@attrs.frozen
+class UnfreezeConstants(Pass):
+    """Put a variable of the same name in the place of each weight; the change is `unfrozen`, their names.
+
+    Attributes:
+        weights: The weights, by the constant's name.
+    """
+
+    weights: Mapping[str, Weight]
+
+    def requires(self, model: ServingModel) -> Iterable[str]:
+        """List weights that are no constants of the model."""
+        constants = {name for name, node in model.nodes.items() if node.op == "Const"}
+        return [f"{name}: no constant" for name in self.weights if name not in constants]
+
+    def run(self, model: ServingModel) -> Changes:
+        """Replace each weight by a variable, and make its consumers read that."""
+        readers = {}
+        for name, weight in self.weights.items():
+            constant = model.nodes[name]
+            dtype, shape = constant.attr["dtype"].type, constant_shape(model, name)
+            value = constant_value(model, name)
+            handle = new_node(name, "VarHandleOp", dtype=dtype)
+            handle.attr["shape"].shape.SetInParent()
+            for size in shape:
+                handle.attr["shape"].shape.dim.add(size=size)
+            handle.attr["shared_name"].s = name.encode()
+            # What a constant waited for says in which branch or loop of old control flow it stood.
+            readers[name] = new_node(model.free_name(f"{name}/read"), "ReadVariableOp", constant.input, dtype=dtype)
+            model.nodes[name] = handle
+            model.constants.pop(name, None)
+            model.variables[name] = Variable(name, name, dtype, shape, weight.trainable, value=value)
+        model.replace_all_uses({name: reader.name for name, reader in readers.items()})
+        for name, reader in readers.items():
+            reader.input.insert(0, name)
+            model.nodes[reader.name] = reader
+        return {"unfrozen": sorted(readers)}
+
+    def summary(self, changes: Changes) -> list[str]:
+        """Tell how many weights became variables."""
+        return [f"makes variables of {len(changes['unfrozen'])} weights"] if changes["unfrozen"] else []
