@@ -69,8 +69,8 @@ class Onnx(BackEnd):
                 converted = self._to_int8(request, staging, converted, references)
             tolerance = request.tolerance(converted["precision"])
             error = check_parity(converted["parity"], tolerance, f"{ONNX_FILE} in ONNX Runtime")
-            if converted["split"] and not request.options.int8:  # in 8 bits the core alone is compared
-                error = max(error, check_parity(converted["split"]["parity"], tolerance, "the chain of all parts"))
+            if converted["partition"] and not request.options.int8:  # in 8 bits the core alone is compared
+                error = max(error, check_parity(converted["partition"]["parity"], tolerance, "the chain of all parts"))
             profiles = self._fitted_profiles(request, converted)
             engine, why_no_engine = self.engine(request, staging, converted, profiles, references, progress)
             if engine is not None and "executed" in engine:
@@ -193,8 +193,8 @@ class Onnx(BackEnd):
         specs = [TensorSpec.from_json(spec) for spec in converted["inputs"]]
         names, profiles = converted["onnx_names"]["inputs"], request.profiles
         try:
-            if converted["split"]:
-                whole = [TensorSpec.from_json(spec) for spec in converted["split"]["inputs"]]
+            if converted["partition"]:
+                whole = [TensorSpec.from_json(spec) for spec in converted["partition"]["inputs"]]
                 profiles = for_part(specs, whole, profiles)
             fitted = fit_profiles(specs, profiles)
         except UsageError:

@@ -25,7 +25,7 @@ def make_plan(converted: Mapping[str, Any], engine: Mapping[str, Any] | None, to
     versions = dict(converted["versions"])
     if engine is not None:
         versions[engine["library"]] = engine["version"]
-    whole = converted.get("split") or {}
+    whole = converted.get("partition") or {}
     built = "engine_executed" if engine and "executed" in engine else "engine_built"
     return Plan(
         signature=converted["signature"],
@@ -59,9 +59,9 @@ def _parts(converted: Mapping[str, Any], engine: Mapping[str, Any] | None) -> tu
         opset=converted["opset"],
         ir_version=converted["ir_version"],
     )
-    if not converted.get("split"):
+    if not converted.get("partition"):
         return (core,)
-    parts = [Part.from_json(part) for part in converted["split"]["parts"]]
+    parts = [Part.from_json(part) for part in converted["partition"]["parts"]]
     return tuple(
         attrs.evolve(core, flops_per_example=part.flops_per_example, why=part.why) if part.name == CORE else part
         for part in parts

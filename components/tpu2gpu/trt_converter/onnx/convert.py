@@ -25,6 +25,7 @@ from tpu2gpu.trt_converter.onnx.external_data import (
     write_model,
 )
 from tpu2gpu.trt_converter.onnx.freeze import FrozenGraph, check_types, frozen_graph
+from tpu2gpu.trt_converter.onnx.names import output_names
 from tpu2gpu.trt_converter.onnx.op_handlers import register_handlers
 from tpu2gpu.trt_converter.onnx.validate import check_onnx, check_operations, describe_onnx
 from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, compare_models, feeds_for, saved_feeds
@@ -113,15 +114,7 @@ def convert(
 def onnx_names(model: Runner) -> dict[str, dict[str, str]]:
     """Return the ONNX names of inputs and outputs: their own, but for an output that is named like an input."""
     inputs = {spec.name: spec.name for spec in model.inputs}
-    outputs: dict[str, str] = {}
-    taken = {*inputs, *(spec.name for spec in model.outputs)}
-    for spec in model.outputs:
-        name = spec.name
-        while name in inputs or (name != spec.name and name in taken):
-            name += "_output"
-        taken.add(name)
-        outputs[spec.name] = name
-    return {"inputs": inputs, "outputs": outputs}
+    return {"inputs": inputs, "outputs": output_names(inputs, [spec.name for spec in model.outputs])}
 
 
 def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: int) -> tuple[OnnxModel, list[str]]:

@@ -1,46 +1,46 @@
-"""Decides for every node whether it runs before, on or after the accelerator, with the most compute on it."""
+"""Assignment of nodes to parts: before, on or after the accelerator, with the most compute on it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from tpu2gpu.errors import ConversionError
-from tpu2gpu.graphs.edit import ancestors
+from tpu2gpu.graphs.edit import ancestors, consumers, walk
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
 from tpu2gpu.trt_converter.partition.costs import Costs
 from tpu2gpu.trt_converter.partition.min_cut import INFINITE, Network
-from tpu2gpu.trt_converter.partition.unsupported_ops import refused_nodes, uncut
+from tpu2gpu.trt_converter.partition.unsupported_ops import inseparable, unsupported_nodes
 
 PARTS = ("pre", "core", "post")
 PRE, CORE, POST = range(len(PARTS))
-_SCALE = 1000  # of operations, so that the number of tensors across a cut decides only between equals
+_SCALE = 1000  # of FLOPs, so that the number of tensors across a cut decides only between equals
 _SHAPE_MATH = frozenset(["Shape", "Size", "Rank", "StridedSlice", "Pack", "ConcatV2", "Prod", "Range", "Cast", "Mul"])
 _SHOWN = 5
 
 
 @attrs.frozen
-class Placement:
-    """Which node is in which part.
+class Assignment:
+    """The part of each node.
 
     Attributes:
         parts: For each node that depends on the input its part's index; the others stand wherever they are needed.
-        refused: The nodes that the accelerator does not take, and why.
+        unsupported: The nodes that the accelerator does not take, and why.
     """
 
     parts: dict[str, int]
-    refused: dict[str, str]
+    unsupported: dict[str, str]
 
 
-def place(model: ServingModel, costs: Costs, *, for_engine: bool) -> Placement | None:
-    """Decides for every node where it runs; None where all of the model can run in one piece.
+def assign(model: ServingModel, costs: Costs, *, for_engine: bool) -> Assignment | None:
+    """Decide for every node where it runs; None where all of the model can run in one piece.
 
-    Each node that the accelerator refuses goes before it, with all that it needs, or after it, with all that needs
-    it. Of all such choices the one is taken that leaves the most floating-point operations in the core, which a
-    smallest cut in a network of two nodes for each operation ("not before the core", "after the core") finds.
+    Each node that the accelerator does not take goes before it, with all that it needs, or after it, with all that
+    needs it. Of all such choices the one is taken that leaves the most FLOPs in the core: the minimum cut of a network
+    of two nodes for each operation ("not before the core", "after the core") finds it.
 
     Args:
         model: A flat model with one signature; `name_outputs` has been called.
@@ -50,25 +50,25 @@ def place(model: ServingModel, costs: Costs, *, for_engine: bool) -> Placement |
     Raises:
         ConversionError: Nothing that computes would be left for the core.
     """
-    refused = refused_nodes(model, for_engine=for_engine)
-    movable = _movable(model, refused)
-    refused = {name: why for name, why in refused.items() if name in movable}
-    if not refused:
+    unsupported = unsupported_nodes(model, for_engine=for_engine)
+    movable = _movable(model, unsupported)
+    unsupported = {name: why for name, why in unsupported.items() if name in movable}
+    if not unsupported:
         return None
-    parts = _smallest_cut(model, costs, movable, refused)
-    if not any(part == CORE and costs.operations(model.nodes[name]) for name, part in parts.items()):
+    parts = _min_cut(model, costs, movable, unsupported)
+    if not any(part == CORE and costs.flops(model.nodes[name]) for name, part in parts.items()):
         raise ConversionError(
-            "the model cannot be split: nothing that computes is left for the accelerator",
-            details=summary(model, refused),
+            "the model cannot be partitioned: nothing that computes is left for the accelerator",
+            details=summary(model, unsupported),
             hint="serve it with TensorFlow, or take what is listed out of the signature",
         )
-    return Placement(parts, refused)
+    return Assignment(parts, unsupported)
 
 
-def summary(model: ServingModel, refused: Mapping[str, str]) -> list[str]:
-    """`OP: reason: names`, for each op and reason."""
+def summary(model: ServingModel, unsupported: Mapping[str, str]) -> list[str]:
+    """Return `OP: reason: names` for each op and reason."""
     groups: dict[tuple[str, str], list[str]] = {}
-    for name, why in refused.items():
+    for name, why in unsupported.items():
         groups.setdefault((model.nodes[name].op, why), []).append(name)
     return [
         f"{op}: {why}: {', '.join(sorted(names)[:_SHOWN])}{_more(len(names))}"
@@ -80,51 +80,45 @@ def _more(count: int) -> str:
     return f" and {count - _SHOWN} more" if count > _SHOWN else ""
 
 
-def _movable(model: ServingModel, refused: Mapping[str, str]) -> dict[str, int]:
-    """The nodes that one part alone holds: those that depend on the input, and refused ones; numbered."""
-    takers: dict[str, list[str]] = {}
-    for name, node in model.nodes.items():
-        for reference in data_inputs(node):
-            takers.setdefault(producer(reference), []).append(name)
+def _movable(model: ServingModel, unsupported: Iterable[str]) -> dict[str, int]:
+    """Return the nodes that one part alone holds, numbered: those that depend on the input, and unsupported ones."""
+    followers = consumers(model.nodes)
     inputs = {split_tensor(tensor)[0] for tensor in model.input_tensors()}
-    tables = _holds_resource(model)
-    stack = [*(taker for name in inputs for taker in takers.get(name, ())), *(n for n in refused if n not in tables)]
-    found: set[str] = set()
-    while stack:
-        name = stack.pop()
-        if name in found or name in inputs:
-            continue
-        found.add(name)
-        stack.extend(takers.get(name, ()))
+
+    def onward(name: str) -> list[str]:
+        return [node.name for node, _ in followers[name] if node.name not in inputs]
+
+    shut = [name for name in unsupported if name not in inputs and not _makes_handle(model.nodes[name])]
+    found = set(walk([*(each for name in inputs for each in onward(name)), *shut], onward))
     filling = initialising(model)
     return {name: number for number, name in enumerate(name for name in model.nodes if name in found - filling)}
 
 
-def _holds_resource(model: ServingModel) -> set[str]:
-    """The nodes that only make a handle, as tables do."""
-    return {name for name, node in model.nodes.items() if "HashTable" in node.op or node.op == "VarHandleOp"}
+def _makes_handle(node: Any) -> bool:
+    """Tell whether a node only makes a handle, as tables do."""
+    return "HashTable" in node.op or node.op == "VarHandleOp"
 
 
 def initialising(model: ServingModel) -> set[str]:
-    """What fills tables: it runs once, in every part that has the table."""
+    """Return the nodes that fill tables: they run once, in every part that has the table."""
     return ancestors(model.nodes, [model.init_node]) if model.init_node else set()
 
 
-def _smallest_cut(
-    model: ServingModel, costs: Costs, movable: Mapping[str, int], refused: Mapping[str, str]
+def _min_cut(
+    model: ServingModel, costs: Costs, movable: Mapping[str, int], unsupported: Mapping[str, str]
 ) -> dict[str, int]:
     count = len(movable)
     source, sink = 2 * count, 2 * count + 1
     network = Network(2 * count + 2)
     for name, at in movable.items():  # `at`: not before the core; `count + at`: after it
         network.add(count + at, at, INFINITE)
-        if name in refused:
+        if name in unsupported:
             network.add(at, count + at, INFINITE)
             continue
         worth = _worth(model.nodes[name], costs)
         network.add(source, at, worth)
         network.add(count + at, sink, worth)
-    together = uncut(model)
+    together = inseparable(model)
     for name, at in movable.items():
         # What follows may not be before; the way back costs what one more tensor across a cut costs.
         ends = {producer(reference): reference for reference in reversed(data_inputs(model.nodes[name]))}
@@ -138,13 +132,13 @@ def _smallest_cut(
 
 
 def _worth(node: Any, costs: Costs) -> int:
-    """What it costs to leave a node out of the core; nothing for arithmetic on shapes, which is best left in place."""
+    """Return what it costs to leave a node out of the core; 0 for arithmetic on shapes, which is best left in place."""
     if node.op in _SHAPE_MATH and costs.elements(node.name) <= _SHOWN:
         return 0
-    return max(1, costs.operations(node)) * _SCALE
+    return max(1, costs.flops(node)) * _SCALE
 
 
 def _price(node: Any, reference: str, costs: Costs) -> int:
-    """What it costs to cut a tensor: more for shapes, which do not travel in batches."""
+    """Return what it costs to cut a tensor: more for shapes, which do not travel in batches."""
     shape = costs.shapes.get(reference)
     return 1 if shape is None or (shape and shape[0] is None) else 3

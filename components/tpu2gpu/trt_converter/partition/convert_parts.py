@@ -1,4 +1,4 @@
-"""SavedModel -> what each part of it needs: ONNX for what the accelerator runs, and SavedModels for the rest.
+"""SavedModel -> the parts of it: ONNX for what the accelerator runs, and SavedModels for the rest.
 
 Like the conversion to ONNX it runs in a process of its own, which loads TensorFlow once for all parts.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ConversionError, ParityRefusedError, Tpu2GpuError, UnsupportedError
+from tpu2gpu.errors import ConversionError, ParityRefusedError, Tpu2GpuError, UnsupportedError, first_line
 from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.running import serving_plan
@@ -31,10 +31,10 @@ from tpu2gpu.trt_converter.parity import (
     save_reference,
     worst_of,
 )
-from tpu2gpu.trt_converter.partition.assignment import place
+from tpu2gpu.trt_converter.partition.assignment import assign
+from tpu2gpu.trt_converter.partition.build_parts import name_outputs, partition_model
 from tpu2gpu.trt_converter.partition.costs import costs_of
-from tpu2gpu.trt_converter.partition.part import Part, Split
-from tpu2gpu.trt_converter.partition.splitting import name_outputs, split
+from tpu2gpu.trt_converter.partition.part import ModelPart, Partition
 from tpu2gpu.trt_converter.partition.unsupported_ops import image_decode_op
 from tpu2gpu.trt_converter.profiles import Profile, check_names
 
@@ -58,37 +58,37 @@ def convert(
         source: The SavedModel's folder.
         signature: Which signature.
         onnx_path: The file to write; parts that are no ONNX file lie beside it.
-        reference_folder: Where to leave the feeds and answers of what `onnx_path` holds.
+        reference_folder: Where to leave the feeds and outputs of what `onnx_path` holds.
         profiles: What `--profile` says, of the model's inputs or of those of its core.
         for_engine: Whether an engine shall run it, which takes less than ONNX Runtime does.
         more: What `onnx.convert` takes beside.
 
     Returns:
-        What `onnx.convert` finds for the whole model, or for its core; and `split`: nothing, or what is known of the
+        What `onnx.convert` finds for the whole model, or for its core; and `partition`: None, or what is known of the
         parts.
 
     Raises:
-        Tpu2GpuError: See `onnx.convert`, `place` and `check_names`.
+        Tpu2GpuError: See `onnx.convert`, `assign` and `check_names`.
     """
     arguments = {"signature": signature, "onnx_path": onnx_path, "reference_folder": reference_folder, **more}
     found, why_whole = _find_parts(source, signature, for_engine=for_engine)
     if found is not None:
         (core,) = (part for part in found[1].parts if part.name == "core")
-        check_names(profiles, [*found[0].signatures[signature].inputs, *core.wires_in])
+        check_names(profiles, [*found[0].signatures[signature].inputs, *core.takes])
     if found is not None and found[1].certain:
         return _Conversion(source, arguments, *found).run()
     try:
         certain = found is None and (for_engine or profiles)  # the inputs are those that the engine will have
         whole = onnx.convert(source=source, profiles=profiles if certain else None, **arguments)
-        return {**whole, "split": None, "whole_because": why_whole}
+        return {**whole, "partition": None, "whole_because": why_whole}
     except ConversionError:
         if found is None:
             raise
     return _Conversion(source, arguments, *found).run()
 
 
-def _find_parts(source: str, signature: str, *, for_engine: bool) -> tuple[tuple[ServingModel, Split] | None, str]:
-    """The model and its parts, None where it is one; and why."""
+def _find_parts(source: str, signature: str, *, for_engine: bool) -> tuple[tuple[ServingModel, Partition] | None, str]:
+    """Return the model and its partition, None where it stays whole; and why that."""
     try:
         model = read_saved_model(source)
         if signature not in model.signatures:
@@ -98,19 +98,18 @@ def _find_parts(source: str, signature: str, *, for_engine: bool) -> tuple[tuple
         model.prune()
         costs = costs_of(model)
     except (Tpu2GpuError, ValueError) as error:  # what TensorFlow itself loads may be more
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return None, f"its graph cannot be cut: {reason}"
-    placement = place(model, costs, for_engine=for_engine)
-    if placement is None:
+        return None, f"its graph cannot be cut: {first_line(error)}"
+    assignment = assign(model, costs, for_engine=for_engine)
+    if assignment is None:
         return None, "every operation is taken"
-    return (model, split(model, signature, placement, costs)), ""
+    return (model, partition_model(model, signature, assignment, costs)), ""
 
 
 class _Conversion:
     """A conversion in parts."""
 
-    def __init__(self, source: str, arguments: dict[str, Any], model: ServingModel, parts: Split) -> None:
-        self._arguments, self._parts = arguments, parts
+    def __init__(self, source: str, arguments: dict[str, Any], model: ServingModel, partition: Partition) -> None:
+        self._arguments, self._partition = arguments, partition
         self._folder = Path(arguments["onnx_path"]).parent / PARTS_FOLDER
         self._references = Path(arguments["reference_folder"])
         self._reference = SavedModelRunner(source, signature=arguments["signature"])
@@ -122,13 +121,13 @@ class _Conversion:
 
     def run(self) -> dict[str, Any]:
         started = time.perf_counter()
-        answers = [run_reference(self._reference, batch, self._feeds.origin) for batch in self._feeds.batches]
-        wires: list[dict[str, Array]] = [dict(batch) for batch in self._feeds.batches]
-        runners: dict[str, Runner] = {part.name: self._in_tensorflow(part, wires) for part in self._parts.parts}
-        self._check(answers, wires, _SAME, "the model, cut into parts,")
+        outputs = [run_reference(self._reference, batch, self._feeds.origin) for batch in self._feeds.batches]
+        tensors: list[dict[str, Array]] = [dict(batch) for batch in self._feeds.batches]
+        runners: dict[str, Runner] = {part.name: self._in_tensorflow(part, tensors) for part in self._partition.parts}
+        check_parity(self._compare(outputs, tensors), _SAME, "the model, cut into parts,")
         written = time.perf_counter()
         core = self._to_onnx("core", Path(self._arguments["onnx_path"]), self._references)
-        described = {part.name: self._describe(part, runners[part.name], wires) for part in self._parts.parts}
+        described = {part.name: self._describe(part, runners[part.name], tensors) for part in self._partition.parts}
         described["core"] = attrs.evolve(
             described["core"], onnx=Path(self._arguments["onnx_path"]).name, saved_model=None, ops=core["ops"]
         )
@@ -136,33 +135,33 @@ class _Conversion:
         if "post" in runners:
             described["post"], runners["post"] = self._post_to_onnx(described["post"], runners["post"])
         again: list[dict[str, Array]] = [dict(batch) for batch in self._feeds.batches]
-        for part in self._parts.parts:
+        for part in self._partition.parts:
             for batch in again:
-                batch.update(runners[part.name].run({name: batch[name] for name in part.wires_in}))
-        parity = self._compare(answers, again)
-        batched = self._batched(wires)
+                batch.update(runners[part.name].run({name: batch[name] for name in part.takes}))
+        parity = self._compare(outputs, again)
+        batched = self._batched(tensors)
         shutil.rmtree(self._folder / "core")
         facts = {
             "inputs": [spec.to_json() for spec in self._reference.inputs],
-            "outputs": [_observed(spec, answers).to_json() for spec in self._reference.outputs],
-            "output_tensors": self._parts.output_tensors,
-            "parts": [described[part.name].to_json() for part in self._parts.parts],
+            "outputs": [_observed(spec, outputs).to_json() for spec in self._reference.outputs],
+            "output_tensors": self._partition.output_tensors,
+            "parts": [described[part.name].to_json() for part in self._partition.parts],
             "parity": parity,
-            "core_share": self._parts.report["core_share"],
-            "boundary_tensors": self._parts.report["boundary_tensors"],
-            "splitting_s": written - started,
+            "core_share": self._partition.report["core_share"],
+            "boundary_tensors": self._partition.report["boundary_tensors"],
+            "partition_s": written - started,
         }
-        return {**core, "batched": batched, "compared_on": self._feeds.origin, "split": facts, "whole_because": ""}
+        return {**core, "batched": batched, "compared_on": self._feeds.origin, "partition": facts, "whole_because": ""}
 
-    def _in_tensorflow(self, part: Part, wires: list[dict[str, Array]]) -> Runner:
+    def _in_tensorflow(self, part: ModelPart, tensors: list[dict[str, Array]]) -> Runner:
         """Write a part as a SavedModel, run it, and leave what it took and gave to compare its conversion with."""
-        settle_shapes(part, self._arguments["signature"], wires)
+        settle_shapes(part, self._arguments["signature"], tensors)
         home = self._folder / part.name
         home.mkdir(parents=True)
         write_saved_model(part.model, home)
         runner = SavedModelRunner(home, signature=self._arguments["signature"])
-        for position, batch in enumerate(wires):
-            taken = {name: batch[name] for name in part.wires_in}
+        for position, batch in enumerate(tensors):
+            taken = {name: batch[name] for name in part.takes}
             given = runner.run(taken)
             if part.name != "pre":
                 save_reference(self._reference_folder(part.name), position, taken, given)
@@ -184,7 +183,7 @@ class _Conversion:
         return onnx.convert(source=str(self._folder / name), **arguments)
 
     def _post_to_onnx(self, described: serving_plan.Part, in_tensorflow: Runner) -> tuple[serving_plan.Part, Runner]:
-        """Put the last part into ONNX Runtime where it converts and answers alike, leave it in TensorFlow otherwise."""
+        """Put the last part into ONNX Runtime where it converts, and gives the same; else leave it in TensorFlow."""
         home = self._folder / "post.onnx"
         home.mkdir()
         path = home / "model.onnx"
@@ -200,52 +199,49 @@ class _Conversion:
         runner = OnnxRunner(self._folder / "post" / "model.onnx", providers=["CPUExecutionProvider"])
         return attrs.evolve(described, onnx=onnx_file, saved_model=None, ops=found["ops"]), runner
 
-    def _describe(self, part: Part, runner: Runner, wires: Sequence[Mapping[str, Array]]) -> serving_plan.Part:
-        report = next(each for each in self._parts.report["parts"] if each["name"] == part.name)
+    def _describe(self, part: ModelPart, runner: Runner, tensors: Sequence[Mapping[str, Array]]) -> serving_plan.Part:
+        report = next(each for each in self._partition.report["parts"] if each["name"] == part.name)
         return serving_plan.Part(
             **{**report, "unsupported": tuple(report["unsupported"])},
             runs_on="cpu",
             saved_model=f"{PARTS_FOLDER}/{part.name}",
-            inputs=tuple(_observed(spec, wires) for spec in runner.inputs),
-            outputs=tuple(_observed(spec, wires) for spec in runner.outputs),
-            onnx_names=serving_plan.OnnxNames(dict(part.wires_in), dict(part.wires_out)),
+            inputs=tuple(_observed(spec, tensors) for spec in runner.inputs),
+            outputs=tuple(_observed(spec, tensors) for spec in runner.outputs),
+            onnx_names=serving_plan.OnnxNames(*({name: name for name in names} for names in (part.takes, part.gives))),
             in_tensorflow_because="; ".join(report["unsupported"]),
         )
 
-    def _compare(self, answers: Sequence[Mapping[str, Array]], wires: Sequence[Mapping[str, Array]]) -> dict[str, Any]:
-        names = self._parts.output_tensors
-        pairs = zip(answers, wires, strict=True)
+    def _compare(
+        self, outputs: Sequence[Mapping[str, Array]], tensors: Sequence[Mapping[str, Array]]
+    ) -> dict[str, Any]:
+        names = self._partition.output_tensors
+        pairs = zip(outputs, tensors, strict=True)
         return worst_of([compare_outputs(a, {name: found[names[name]] for name in a}) for a, found in pairs])
 
-    def _check(
-        self, answers: Sequence[Mapping[str, Array]], wires: Sequence[Mapping[str, Array]], tolerance: float, what: str
-    ) -> None:
-        check_parity(self._compare(answers, wires), tolerance, what)
-
-    def _batched(self, wires: Sequence[Mapping[str, Array]]) -> bool:
+    def _batched(self, tensors: Sequence[Mapping[str, Array]]) -> bool:
         if not all(spec.shape and spec.shape[0] is None for spec in self._reference.inputs):
             return False
-        sizes = [len(batch[self._reference.inputs[0].name]) for batch in wires]
+        sizes = [len(batch[self._reference.inputs[0].name]) for batch in tensors]
         return all(
             array.ndim and len(array) == size
-            for batch, size in zip(wires, sizes, strict=True)
+            for batch, size in zip(tensors, sizes, strict=True)
             for array in batch.values()
         )
 
 
-def settle_shapes(part: Part, signature: str, wires: Sequence[Mapping[str, Array]]) -> None:
-    """Give the wires whose number of dimensions TensorFlow cannot tell the one that was seen."""
+def settle_shapes(part: ModelPart, signature: str, tensors: Sequence[Mapping[str, Array]]) -> None:
+    """Give boundary tensors whose number of dimensions TensorFlow cannot tell the one that was seen."""
     for name, info in part.model.signatures[signature].inputs.items():
-        if info.tensor_shape.unknown_rank and name in wires[0]:
+        if info.tensor_shape.unknown_rank and name in tensors[0]:
             info.tensor_shape.unknown_rank = False
-            for _ in range(wires[0][name].ndim):
+            for _ in range(tensors[0][name].ndim):
                 info.tensor_shape.dim.add(size=-1)
             node = part.model.nodes[info.name.partition(":")[0]]
             node.attr["shape"].shape.CopyFrom(info.tensor_shape)
 
 
-def _observed(spec: TensorSpec, answers: Sequence[Mapping[str, Array]]) -> TensorSpec:
+def _observed(spec: TensorSpec, outputs: Sequence[Mapping[str, Array]]) -> TensorSpec:
     """Return an output's specification, with as many dimensions as were seen where TensorFlow cannot tell."""
     if not spec.ranked:
-        spec = attrs.evolve(spec, shape=(None,) * answers[0][spec.name].ndim, ranked=True)
+        spec = attrs.evolve(spec, shape=(None,) * outputs[0][spec.name].ndim, ranked=True)
     return spec

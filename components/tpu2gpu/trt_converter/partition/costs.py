@@ -1,4 +1,4 @@
-"""What a graph's nodes cost: shapes, bytes and floating-point operations of one example."""
+"""The costs of a graph's nodes: bytes and FLOPs (floating-point operations) of one example."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import attrs
 
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor
+from tpu2gpu.graphs.ops import CASES, IFS, LOOPS
 
 Shape = tuple["int | None", ...]
 _UNKNOWN_SIZE = 32  # an unknown dimension beside the batch
 _MATRIX = frozenset(["MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"])
 _CONVOLUTIONS = frozenset(["Conv2D", "Conv3D", "DepthwiseConv2dNative", "_FusedConv2D", "FusedConv2D"])
 _TRANSPOSED = frozenset(["Conv2DBackpropInput", "Conv3DBackpropInputV2"])
-_LOOPS = frozenset(["While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase"])
+_CONTROL_FLOW = frozenset([*LOOPS, *IFS, *CASES])
 _FREE = frozenset(["Identity", "Reshape", "Squeeze", "ExpandDims", "NoOp", "Const", "Placeholder", "Assert"])
 _FREE |= {"Shape", "Size", "Rank", "StopGradient", "IdentityN", "ReadVariableOp", "VarHandleOp"}
 
 
 @attrs.frozen
 class Costs:
-    """What is known of a graph's tensors, by `node` or `node:1`.
+    """The shapes and types of a graph's tensors, by `node` or `node:1`, and what follows from them.
 
     Attributes:
         shapes: Their shapes; None where even the number of dimensions is unknown.
@@ -34,18 +35,18 @@ class Costs:
     dtypes: Mapping[str, int] = attrs.field(repr=False)
 
     def elements(self, tensor: str) -> int:
-        """How many elements one example has; unknown dimensions beside the batch count 32."""
+        """Return how many elements one example has; unknown dimensions beside the batch count 32."""
         return _elements(self.shapes.get(tensor))
 
     def size_bytes(self, tensor: str) -> int:
-        """How many bytes one example has; strings count nothing."""
+        """Return how many bytes one example has; strings count nothing."""
         import tensorflow as tf
 
         dtype = tf.dtypes.as_dtype(self.dtypes[tensor])
         return 0 if dtype == tf.string else self.elements(tensor) * int(dtype.size)
 
-    def operations(self, node: Any) -> int:
-        """How many floating-point operations a node takes for one example; a multiplication and an addition are two.
+    def flops(self, node: Any) -> int:
+        """Return how many floating-point operations a node takes for one example; a multiply-add is two.
 
         Loops count what they capture once for each of 1 round, since only running them tells how many there are.
         """
@@ -63,12 +64,12 @@ class Costs:
             return 2 * output * self._depth(node, inputs)
         if node.op == "Einsum":
             return 2 * output * max(1, max(self.elements(each) for each in inputs) // max(1, output))
-        if node.op in _LOOPS:
+        if node.op in _CONTROL_FLOW:
             return 2 * sum(self.elements(each) for each in inputs)
         return output
 
     def _depth(self, node: Any, inputs: Sequence[str]) -> int:
-        """The length of the sums of a matrix product."""
+        """Return the length of the sums of a matrix product."""
         shape = self.shapes.get(inputs[0])
         if not shape or len(shape) < 2:
             return 1
@@ -91,7 +92,7 @@ def costs_of(model: ServingModel) -> Costs:
 
 
 def costs_of_graph(graph_def: Any) -> Costs:
-    """The same of a GraphDef."""
+    """Let TensorFlow infer the shapes of a GraphDef; see `costs_of`."""
     import tensorflow as tf
 
     shapes, dtypes = {}, {}

@@ -1,64 +1,62 @@
-"""Which nodes of a graph no engine takes, and why."""
+"""Nodes of a graph that ONNX Runtime, or an engine, does not take, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tpu2gpu.graphs.edit import consumers, descendants, walk
 from tpu2gpu.graphs.functions.calls import function_names
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import OpDefs, data_inputs, is_control, producer, split_tensor
+from tpu2gpu.graphs.nodes import OpDefs, is_control, producer, split_tensor
+from tpu2gpu.graphs.ops import CASES, DT_RESOURCE, DT_STRING, DT_VARIANT, IFS, LOOPS
 
 UNKNOWN = "tf2onnx does not know it"
 """The reason that is a guess: tf2onnx's optimisers may take such an operation out of the graph."""
 
-DT_STRING, DT_RESOURCE, DT_VARIANT = 7, 20, 21
-
-LOOP_OPS = frozenset(["Enter", "Switch", "Merge", "Exit", "LoopCond", "NextIteration"])
-_LOOPS = frozenset(["While", "StatelessWhile"])
-_BRANCHES = frozenset(["If", "StatelessIf", "Case", "StatelessCase"])
 _SUPPRESSION = frozenset([*(f"NonMaxSuppressionV{n}" for n in (2, 3, 4, 5)), "NonMaxSuppressionWithOverlaps"])
 _SUPPRESSION |= {"NonMaxSuppression", "CombinedNonMaxSuppression"}
 _COUNTED_OUTPUTS = frozenset(["Where", "Unique", "UniqueV2", "BooleanMask", "DynamicPartition", "RaggedRange"])
 # tf2onnx's rewriters know these, though its table of operations does not hold them; the rest computes nothing.
-_REWRITTEN = LOOP_OPS | {"TensorArrayV3", "TensorArrayReadV3", "TensorArrayWriteV3", "TensorArrayScatterV3"}
+_REWRITTEN = {"Enter", "Switch", "Merge", "Exit", "LoopCond", "NextIteration"}
+_REWRITTEN |= {"TensorArrayV3", "TensorArrayReadV3", "TensorArrayWriteV3", "TensorArrayScatterV3"}
 _REWRITTEN |= {"TensorArrayGatherV3", "TensorArraySizeV3", "EmptyTensorList", "ReadVariableOp", "VarHandleOp"}
 _REWRITTEN |= {"Const", "NoOp", "Assert", "Placeholder", "PlaceholderWithDefault", "ResourceGather", "VariableShape"}
 _SHAPES = frozenset(["Shape", "ShapeN", "Size", "Rank", "TensorListLength"])
 _IMAGE_DECODERS = frozenset(["DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg", "DecodeGif"])
 
 
-def refused_nodes(model: ServingModel, *, for_engine: bool) -> dict[str, str]:
-    """The nodes that ONNX, or an engine, does not take, and why.
+def unsupported_nodes(model: ServingModel, *, for_engine: bool) -> dict[str, str]:
+    """Return the nodes that ONNX, or an engine, does not take, and why.
 
     Args:
         model: A flat model.
-        for_engine: Refuse also what ONNX Runtime takes and engines do not: non-max suppression, outputs whose size
+        for_engine: Count also what ONNX Runtime takes and engines do not: non-max suppression, outputs whose size
             depends on values, control flow that depends on them.
     """
     known = _known_operations()
     judged: dict[str, str] = {}
-    refused = {}
+    unsupported = {}
     depends = _depends_on_values(model) if for_engine else set()
     for name, node in model.nodes.items():
         why = _why(node, model, known, judged, for_engine=for_engine)
-        if not why and for_engine and node.op in _BRANCHES and producer(node.input[0]) in depends:
+        if not why and for_engine and node.op in (*IFS, *CASES) and producer(node.input[0]) in depends:
             why = "which branch is taken depends on the input's values"
-        if not why and for_engine and node.op in _LOOPS and _counts_by_values(node, model, depends):
+        if not why and for_engine and node.op in LOOPS and _counts_by_values(node, model, depends):
             why = "how often the loop runs depends on the input's values"
         if why:
-            refused[name] = why
-    return refused
+            unsupported[name] = why
+    return unsupported
 
 
 def image_decode_op(model: ServingModel) -> str:
-    """The operation by which the model decodes image files; nothing where it decodes none."""
+    """Return the op by which the model decodes image files; empty where it decodes none."""
     everywhere = [*model.nodes.values(), *(node for body in model.functions.values() for node in body.node_def)]
     return next((str(node.op) for node in everywhere if node.op in _IMAGE_DECODERS), "")
 
 
-def uncut(model: ServingModel) -> set[tuple[str, str]]:
-    """The pairs of producer and consumer that must stay in one part.
+def inseparable(model: ServingModel) -> set[tuple[str, str]]:
+    """Return the pairs of producer and consumer that must stay in one part.
 
     Resources and variants (lists of tensors) live inside one session; a loop of TensorFlow 1 is one thing.
     """
@@ -81,11 +79,11 @@ def _known_operations() -> frozenset[str]:
 
     assert tf2onnx.tfonnx
     register_handlers()
-    return _REWRITTEN.union(*(table for tables in tf_op.get_opsets().values() for table in tables))
+    return frozenset(_REWRITTEN).union(*(table for tables in tf_op.get_opsets().values() for table in tables))
 
 
 def _why(node: Any, model: ServingModel, known: frozenset[str], judged: dict[str, str], *, for_engine: bool) -> str:
-    """Why an operation is not taken, wherever it stands; nothing where it is."""
+    """Return why an operation is not taken, wherever it stands; empty where it is."""
     why = _why_of_op(node.op, known, for_engine=for_engine)
     if not why and node.op not in ("Const", "Placeholder", "PlaceholderWithDefault", "Assert", "NoOp"):
         why = _why_of_types(node, model.ops)
@@ -128,54 +126,37 @@ def _why_of_types(node: Any, ops: OpDefs) -> str:
 
 
 def _dtype(model: ServingModel, reference: str) -> int | None:
-    """The type of a tensor, None where the op is unknown."""
+    """Return the type of a tensor, None where the op is unknown."""
     name, index = split_tensor(reference)
     slots = model.ops.outputs(model.nodes[name])
     return slots[index].type_of(model.nodes[name]) if slots is not None and index < len(slots) else None
 
 
 def _inside_loops(model: ServingModel) -> set[str]:
-    """The nodes of TensorFlow 1's loops and branches, Enter to Exit."""
-    takers: dict[str, list[str]] = {}
-    for name, node in model.nodes.items():
-        for reference in node.input:
-            takers.setdefault(producer(reference), []).append(name)
-    stack = [name for name, node in model.nodes.items() if node.op in ("Enter", "Switch")]
-    found = set()
-    while stack:
-        name = stack.pop()
-        if name in found:
-            continue
-        found.add(name)
-        if model.nodes[name].op != "Exit" and not _closes(model.nodes[name]):
-            stack.extend(takers.get(name, ()))
-    return found
+    """Return the nodes of TensorFlow 1's loops and branches, Enter to Exit."""
+    followers = consumers(model.nodes, control=True)
+
+    def onward(name: str) -> list[str]:
+        ends = model.nodes[name].op == "Exit" or _closes(model.nodes[name])
+        return [] if ends else [node.name for node, _ in followers[name]]
+
+    return set(walk((name for name, node in model.nodes.items() if node.op in ("Enter", "Switch")), onward))
 
 
 def _closes(node: Any) -> bool:
-    """Whether a node joins the branches of an old-style condition, rather than the rounds of a loop."""
+    """Tell whether a node joins the branches of an old-style condition, rather than the rounds of a loop."""
     return node.op == "Merge" and not any("NextIteration" in reference for reference in node.input)
 
 
 def _depends_on_values(model: ServingModel) -> set[str]:
-    """The nodes whose output depends on the inputs' values, and not on their shapes alone."""
-    takers: dict[str, list[str]] = {}
-    for name, node in model.nodes.items():
-        for reference in data_inputs(node):
-            takers.setdefault(producer(reference), []).append(name)
-    stack = [split_tensor(tensor)[0] for tensor in model.input_tensors()]
-    found = set()
-    while stack:
-        name = stack.pop()
-        if name in found or model.nodes[name].op in _SHAPES:
-            continue
-        found.add(name)
-        stack.extend(takers.get(name, ()))
-    return found
+    """Return the nodes whose output depends on the inputs' values, and not on their shapes alone."""
+    inputs = [split_tensor(tensor)[0] for tensor in model.input_tensors()]
+    starts = [name for name in inputs if model.nodes[name].op not in _SHAPES]
+    return descendants(consumers(model.nodes), starts, lambda node: node.op not in _SHAPES)
 
 
 def _counts_by_values(node: Any, model: ServingModel, depends: set[str]) -> bool:
-    """Whether the number of a loop's rounds depends on the inputs' values."""
+    """Tell whether the number of a loop's rounds depends on the inputs' values."""
     condition, body = (model.functions.get(node.attr[name].func.name) for name in ("cond", "body"))
     if condition is None or body is None:
         return True
@@ -190,16 +171,17 @@ def _counts_by_values(node: Any, model: ServingModel, depends: set[str]) -> bool
 
 
 def _arguments_of(function: Any, outputs: Iterable[Any]) -> set[int]:
-    """The arguments of a function, by position, that some outputs' values depend on."""
+    """Return the arguments of a function, by position, that some outputs' values depend on."""
     nodes: Mapping[str, Any] = {node.name: node for node in function.node_def}
     places = {argument.name: place for place, argument in enumerate(function.signature.input_arg)}
-    stack, seen, found = [function.ret[output.name] for output in outputs], set(), set()
-    while stack:
-        name = stack.pop().removeprefix("^").partition(":")[0]
-        if name in places:
-            found.add(places[name])
-        elif name in nodes and name not in seen:
-            seen.add(name)
-            if nodes[name].op not in _SHAPES:
-                stack.extend(nodes[name].input)
-    return found
+
+    def onward(name: str) -> list[str]:
+        node = nodes.get(name)
+        return [] if node is None or node.op in _SHAPES else [_name_of(each) for each in node.input]
+
+    needed = walk((_name_of(function.ret[each.name]) for each in outputs), onward)
+    return {places[name] for name in needed if name in places}
+
+
+def _name_of(reference: str) -> str:
+    return reference.removeprefix("^").partition(":")[0]

@@ -105,7 +105,7 @@ def coverage_of(converted: Any, given: Any, costs: Costs, log: str, minimum_segm
         minimum_segment_size: How few operations it makes an engine of.
     """
     bodies = {function.signature.name: function for function in converted.library.function}
-    flops = {node.name: costs.operations(node) for node in given.node if node.name in costs.shapes}
+    flops = {node.name: costs.flops(node) for node in given.node if node.name in costs.shapes}
     engines = []
     for node in (each for each in converted.node if each.op == ENGINE_OP):
         inside = list(_working(bodies[node.attr["segment_func"].func.name].node_def))

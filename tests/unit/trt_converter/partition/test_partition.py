@@ -28,10 +28,10 @@ from tpu2gpu.running.opening import open_runner
 from tpu2gpu.storage.publishing import verify_model
 from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
-from tpu2gpu.trt_converter.partition.assignment import Placement, place
+from tpu2gpu.trt_converter.partition.assignment import Assignment, assign
+from tpu2gpu.trt_converter.partition.build_parts import name_outputs, partition_model
 from tpu2gpu.trt_converter.partition.costs import Costs, costs_of
 from tpu2gpu.trt_converter.partition.min_cut import Network
-from tpu2gpu.trt_converter.partition.splitting import name_outputs, split
 
 Built = Callable[..., Path]
 SIGNATURE = "serving_default"
@@ -45,13 +45,13 @@ def read(source: Path) -> tuple[ServingModel, Costs]:
     return model, costs_of(model)
 
 
-def placed(source: Path, *, for_engine: bool = True) -> tuple[ServingModel, Placement | None]:
+def assigned(source: Path, *, for_engine: bool = True) -> tuple[ServingModel, Assignment | None]:
     model, costs = read(source)
-    return model, place(model, costs, for_engine=for_engine)
+    return model, assign(model, costs, for_engine=for_engine)
 
 
-def ops_of(model: ServingModel, placement: Placement, part: int) -> set[str]:
-    return {model.nodes[name].op for name, where in placement.parts.items() if where == part}
+def ops_of(model: ServingModel, assignment: Assignment, part: int) -> set[str]:
+    return {model.nodes[name].op for name, where in assignment.parts.items() if where == part}
 
 
 # ------------------------------------------------------------------------------------------------ the cut
@@ -75,33 +75,33 @@ def test_no_cut_is_smaller(count: int, edges: list[tuple[int, int, int]]) -> Non
 
 
 def test_decoding_stays_before_and_a_table_after_what_computes(built: Built) -> None:
-    model, placement = placed(built(zoo.jpeg_classifier))
-    assert placement is not None
-    assert {"StatelessWhile", "TensorListStack"} <= ops_of(model, placement, 0)
-    assert {"Conv2D", "MatMul", "ArgMax"} <= ops_of(model, placement, 1)
-    assert "LookupTableFindV2" in ops_of(model, placement, 2)
-    assert not {"Conv2D", "MatMul"} & (ops_of(model, placement, 0) | ops_of(model, placement, 2))
-    why = {model.nodes[name].op: reason for name, reason in placement.refused.items()}
+    model, assignment = assigned(built(zoo.jpeg_classifier))
+    assert assignment is not None
+    assert {"StatelessWhile", "TensorListStack"} <= ops_of(model, assignment, 0)
+    assert {"Conv2D", "MatMul", "ArgMax"} <= ops_of(model, assignment, 1)
+    assert "LookupTableFindV2" in ops_of(model, assignment, 2)
+    assert not {"Conv2D", "MatMul"} & (ops_of(model, assignment, 0) | ops_of(model, assignment, 2))
+    why = {model.nodes[name].op: reason for name, reason in assignment.unsupported.items()}
     assert why["LookupTableFindV2"] == "a table of keys and values"
 
 
 def test_non_max_suppression_is_for_onnx_runtime_and_not_for_engines(built: Built) -> None:
     source = built(zoo.retinanet)
-    model, placement = placed(source)
-    assert placement is not None
-    assert "CombinedNonMaxSuppression" in ops_of(model, placement, 2)
-    assert not ops_of(model, placement, 0)
-    assert placed(source, for_engine=False)[1] is None
+    model, assignment = assigned(source)
+    assert assignment is not None
+    assert "CombinedNonMaxSuppression" in ops_of(model, assignment, 2)
+    assert not ops_of(model, assignment, 0)
+    assert assigned(source, for_engine=False)[1] is None
 
 
 @pytest.mark.parametrize("builder", [convnet, models.recurrent, zoo.lstm_v1, zoo.transformer, models.gelu_block])
 def test_what_engines_take_is_left_whole(built: Built, builder: Any) -> None:
-    assert placed(built(builder))[1] is None
+    assert assigned(built(builder))[1] is None
 
 
 def test_a_model_without_anything_to_accelerate_is_refused_with_all_reasons(built: Built) -> None:
     with pytest.raises(ConversionError, match="nothing that computes is left") as caught:
-        placed(built(models.jpeg_reader))
+        assigned(built(models.jpeg_reader))
     assert any(detail.startswith("StatelessWhile: inside it: ") for detail in caught.value.details)
     assert caught.value.hint
 
@@ -123,18 +123,18 @@ def by_values(folder: Path) -> Path:
 
 
 def test_a_loop_that_depends_on_values_leaves_the_larger_side_to_the_engine(built: Built) -> None:
-    model, placement = placed(built(by_values))
-    assert placement is not None
-    assert "how often the loop runs depends on the input's values" in placement.refused.values()
-    core = [model.nodes[name].op for name, part in placement.parts.items() if part == 1]
+    model, assignment = assigned(built(by_values))
+    assert assignment is not None
+    assert "how often the loop runs depends on the input's values" in assignment.unsupported.values()
+    core = [model.nodes[name].op for name, part in assignment.parts.items() if part == 1]
     assert core.count("MatMul") == 2
 
 
 def test_the_report_says_where_and_why_and_how_many_bytes(built: Built) -> None:
     model, costs = read(built(models.jpeg_detector))
-    placement = place(model, costs, for_engine=True)
-    assert placement is not None
-    found = split(model, SIGNATURE, placement, costs)
+    assignment = assign(model, costs, for_engine=True)
+    assert assignment is not None
+    found = partition_model(model, SIGNATURE, assignment, costs)
     assert [part.name for part in found.parts] == ["pre", "core", "post"]
     pre, core, post = found.report["parts"]
     assert core["ops"]["Conv2D"] == 2
@@ -153,7 +153,7 @@ def test_the_report_says_where_and_why_and_how_many_bytes(built: Built) -> None:
 @pytest.fixture(scope="module")
 def detector(built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ConvertResult]:
     source = built(models.jpeg_detector)
-    return source, convert_model(source, tmp_path_factory.mktemp("split") / "serving")
+    return source, convert_model(source, tmp_path_factory.mktemp("partition") / "serving")
 
 
 @pytest.mark.engine
@@ -231,9 +231,9 @@ def test_words_that_a_table_numbers_are_looked_up_before_onnx_in_the_batches_of_
     (core,) = (
         each for each in json.loads((result.target / "plan.json").read_text())["parts"] if each["name"] == "core"
     )
-    (wire,) = core["inputs"]
+    (boundary,) = core["inputs"]
     text = (result.target / "model_repository" / "model_core" / "config.pbtxt").read_text()
-    for shape in (f"{wire['name']}:1", f"{wire['name']}:4", f"{wire['name']}:16"):
+    for shape in (f"{boundary['name']}:1", f"{boundary['name']}:4", f"{boundary['name']}:16"):
         assert f'"{shape}"' in text or f'"{shape}x' in text
     readme = (result.target / "README.md").read_text()
     assert "| 17 | 8 | 1.12 or newer | 22.07 or newer |" in readme

@@ -1,4 +1,4 @@
-"""What a split model's parts hold, why, and what flows between them."""
+"""The report of a partition: what the parts hold, why, and what flows between them."""
 
 from __future__ import annotations
 
@@ -6,69 +6,69 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tpu2gpu.trt_converter.partition.assignment import Placement, summary
+from tpu2gpu.trt_converter.partition.assignment import Assignment, summary
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
     from tpu2gpu.trt_converter.partition.costs import Costs
-    from tpu2gpu.trt_converter.partition.part import Part
+    from tpu2gpu.trt_converter.partition.part import ModelPart
 
 
 def report_of(
     model: ServingModel,
-    placement: Placement,
+    assignment: Assignment,
     costs: Costs,
-    parts: Sequence[Part],
-    wires: Mapping[str, tuple[str, str]],
+    parts: Sequence[ModelPart],
+    boundary: Mapping[str, tuple[str, str]],
 ) -> dict[str, Any]:
-    """Describe a split.
+    """Describe a partition.
 
     Args:
         model: The whole model.
-        placement: Which node is where, and what was refused.
+        assignment: Which node is where, and what is unsupported.
         costs: What its nodes cost.
         parts: Its parts.
-        wires: For each tensor across a cut its wire, and the part that it comes from.
+        boundary: For each boundary tensor its name, and the part that gives it.
 
     Returns:
         `parts`: for each its ops, FLOPs and why; `boundary_tensors`: for each its parts and bytes; `core_share`: the
         core's share of all FLOPs.
     """
-    counts = {part.name: sum(costs.operations(model.nodes[name]) for name in part.nodes) for part in parts}
+    counts = {part.name: sum(costs.flops(model.nodes[name]) for name in part.nodes) for part in parts}
     described = []
     for part in parts:
-        refused = {name: placement.refused[name] for name in part.nodes if name in placement.refused}
+        unsupported = {name: assignment.unsupported[name] for name in part.nodes if name in assignment.unsupported}
         ops = Counter(model.nodes[name].op for name in part.nodes)
         described.append(
             {
                 "name": part.name,
                 "ops": dict(sorted(ops.items())),
                 "flops_per_example": counts[part.name],
-                "why": _why(model, part.name, refused),
-                "unsupported": summary(model, refused),
+                "why": _why(model, part.name, unsupported),
+                "unsupported": summary(model, unsupported),
             }
         )
     total, core = sum(counts.values()), counts.get("core", 0)
     boundary_tensors = [
         {
             "tensor": reference,
-            "name": wire,
+            "name": name,
             "bytes_per_example": costs.size_bytes(reference),
             "from": origin,
-            "to": [part.name for part in parts if wire in part.wires_in],
+            "to": [part.name for part in parts if name in part.takes],
         }
-        for reference, (wire, origin) in wires.items()
+        for reference, (name, origin) in boundary.items()
     ]
     return {"parts": described, "boundary_tensors": boundary_tensors, "core_share": core / total if total else 0.0}
 
 
-def _why(model: ServingModel, name: str, refused: Mapping[str, str]) -> dict[str, str]:
-    """For each op of a part why it is there."""
+def _why(model: ServingModel, name: str, unsupported: Mapping[str, str]) -> dict[str, str]:
+    """Return for each op of a part why it is there."""
     if name == "core":
         return {"every op": "the accelerator takes it"}
     need = "it needs the result of" if name == "post" else "it is needed by"
-    culprits = ", ".join(sorted({model.nodes[each].op for each in refused})) or "the part before it"
+    culprits = ", ".join(sorted({model.nodes[each].op for each in unsupported})) or "the part before it"
     return {
-        **{model.nodes[each].op: why for each, why in refused.items()},
+        **{model.nodes[each].op: why for each, why in unsupported.items()},
         "every other op": f"{need} {culprits}, and all operations in the core stay together",
     }
