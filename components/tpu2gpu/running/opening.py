@@ -46,12 +46,25 @@ def open_runner(
         SignatureError: The SavedModel has no such signature.
         EnvironmentLacksError: A library that the model needs is not there.
     """
-    for kind in RUNNERS:
-        if kind.detect(os.fspath(path)):
-            return kind.open(os.fspath(path), signature=signature, threads=threads, timeout_s=timeout_s)
-    raise SourceError(
-        f"{path}: {'not a model' if Path(path).exists() else 'no such file or folder'}", hint=f"give {model_forms()}"
-    )
+    kind = _kind_of(os.fspath(path))
+    if kind is None:
+        found = "not a model" if Path(path).exists() else "no such file or folder"
+        raise SourceError(f"{path}: {found}", hint=f"give {model_forms()}")
+    return kind.open(os.fspath(path), signature=signature, threads=threads, timeout_s=timeout_s)
+
+
+def slow_imports_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the modules that take seconds to import, of those that `open_runner` imports for a model.
+
+    Raises:
+        SourceError: The model is a damaged serving folder.
+    """
+    kind = _kind_of(os.fspath(path))
+    return () if kind is None else kind.slow_imports(os.fspath(path))
+
+
+def _kind_of(path: str) -> RunnerKind | None:
+    return next((kind for kind in RUNNERS if kind.detect(path)), None)
 
 
 def model_forms() -> str:

@@ -101,6 +101,10 @@ class RunnerKind(Protocol):
         """Tell whether a path, or an address, is of this kind."""
         ...
 
+    def slow_imports(self, path: str) -> tuple[str, ...]:
+        """Return the modules that take seconds to import, of those that opening a model imports."""
+        ...
+
     def open(self, path: str, *, signature: str, threads: int | None, timeout_s: float) -> Runner:
         """Open a model; see `opening.open_runner`."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,9 @@ class Request:
         given = self.options.tolerance
         return conversion_tolerance(precision) if given is None else given
 
-    def in_child(self, function: str, name: str, environment: Mapping[str, str], **arguments: Any) -> tuple[Any, int]:
+    def in_child(
+        self, function: str, name: str, environment: Mapping[str, str], *, preload: Sequence[str] = (), **arguments: Any
+    ) -> tuple[Any, int]:
         """Run a back end in a process of its own, within the limits; return its result and peak memory."""
         limit = self.options.memory_limit_mib
         return run_in_child(
@@ -63,6 +65,7 @@ class Request:
             arguments,
             name=name,
             environment=environment,
+            preload=preload,
             timeout_s=self.options.timeout_s,
             memory_limit_bytes=None if limit is None else limit << 20,
         )

@@ -12,6 +12,7 @@ from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.process.worker import Worker
 from tpu2gpu.running.arrays import Array, load_arrays
 from tpu2gpu.running.local.external_data import check_external_data
+from tpu2gpu.running.opening import slow_imports_of
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.servers.addresses import is_address, name_of_model, parse_address
 from tpu2gpu.running.servers.server_file import is_server_file, model_files
@@ -20,7 +21,7 @@ from tpu2gpu.storage.publishing import MANIFEST, REPORT, make_manifest, sha256_o
 
 _REQUESTS_AT_ONCE = 64  # requests in one call, each call with the time limit to itself
 _REQUEST_SHARE = 0.9  # of the time limit, after which a client itself says that its server hangs
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # TensorFlow would take the whole GPU away from the candidates
 }
@@ -86,7 +87,8 @@ class ModelProcess:
                 "tpu2gpu.latency_evaluator.measure.model_under_test:ModelUnderTest",
                 arguments,
                 name=self.label,
-                environment=_ENVIRONMENT,
+                environment=ENVIRONMENT,
+                preload=slow_imports_of(self.given),
                 timeout_s=self._timeout_s,
             )
         except Tpu2GpuError as error:

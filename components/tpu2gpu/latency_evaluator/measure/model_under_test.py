@@ -13,6 +13,7 @@ import numpy as np
 from tpu2gpu.errors import SourceError, UnsupportedError
 from tpu2gpu.latency_evaluator.measure.arrivals import poisson_arrivals_ns, send
 from tpu2gpu.latency_evaluator.measure.model_dtype import find_dtype
+from tpu2gpu.process.child import preload_s
 from tpu2gpu.running.arrays import Array, load_arrays, save_arrays
 from tpu2gpu.running.comparison.tolerances import coarsest
 from tpu2gpu.running.examples.feeds import Examples
@@ -42,7 +43,7 @@ class ModelUnderTest:
         start = time.perf_counter()
         self._path = path
         self._runner = open_runner(path, signature=signature, threads=threads, timeout_s=timeout_s)
-        self._load_s = time.perf_counter() - start
+        self._load_s = preload_s() + time.perf_counter() - start
         self._cpus = cpus
         if self._runner.kind == "server" and others:
             os.sched_setaffinity(0, others)  # this process is its client only

@@ -67,6 +67,11 @@ class OnnxRunner:
         with Path(path).open("rb") as file:
             return file.read(1) == _FIRST_BYTE
 
+    @staticmethod
+    def slow_imports(path: str) -> tuple[str, ...]:
+        """Return nothing."""
+        return ()
+
     @classmethod
     def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> OnnxRunner:
         """Open an ONNX file."""

@@ -59,6 +59,12 @@ class ServingRunner:
         """Tell whether a path is a serving folder."""
         return (Path(path) / PLAN).is_file()
 
+    @staticmethod
+    def slow_imports(path: str) -> tuple[str, ...]:
+        """Return what the parts need."""
+        parts = read_plan(Path(path)).parts
+        return next((SavedModelRunner.slow_imports(path) for part in parts if part.saved_model is not None), ())
+
     @classmethod
     def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> ServingRunner:
         """Open a serving folder."""

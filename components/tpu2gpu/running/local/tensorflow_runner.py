@@ -34,6 +34,11 @@ class TensorFlowRunner:
         self._path = Path(path)
         _set_threads(threads)
 
+    @staticmethod
+    def slow_imports(path: str) -> tuple[str, ...]:
+        """Return the module of TensorFlow."""
+        return ("tensorflow",)
+
     def _take(self, function: Callable[..., Any], inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Run a function from now on.
 

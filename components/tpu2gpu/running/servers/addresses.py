@@ -29,6 +29,10 @@ class Addresses:
         """Tell whether it is an address."""
         return is_address(path)
 
+    def slow_imports(self, path: str) -> tuple[str, ...]:
+        """Return nothing."""
+        return ()
+
     def open(self, path: str, *, signature: str, threads: int | None, timeout_s: float) -> ServerProtocol:
         """Open a served model."""
         return open_address(path, signature=signature, timeout_s=timeout_s)

@@ -81,6 +81,11 @@ class StartedRunner:
         """Tell whether a path is a server file."""
         return is_server_file(path)
 
+    @staticmethod
+    def slow_imports(path: str) -> tuple[str, ...]:
+        """Return nothing."""
+        return ()
+
     @classmethod
     def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> StartedRunner:
         """Start a server and open its model."""

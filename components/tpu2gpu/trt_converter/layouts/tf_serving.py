@@ -12,6 +12,7 @@ import attrs
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.trt_converter.backends.base import Conversion
 from tpu2gpu.trt_converter.layouts.kserve import write_inference_service
+from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.parity import feeds_for
 from tpu2gpu.trt_converter.profiles import compared_sizes
 
@@ -24,7 +25,6 @@ _MOST_REQUESTS = 1000  # TensorFlow Serving does not start with more
 _EXAMPLES = 64
 # What a SavedModel consists of; reports and manifests of ours stay where they are.
 _PARTS = ("saved_model.pb", "variables", "assets", "assets.extra", "fingerprint.pb", "keras_metadata.pb")
-_ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 @attrs.frozen
@@ -69,7 +69,8 @@ def write_servable(folder: Path, request: Request, made: Conversion) -> Servable
         count, _ = request.in_child(
             "tpu2gpu.trt_converter.layouts.tf_serving:write_warm_up",
             "the warm-up requests",
-            _ENVIRONMENT,
+            onnx.ENVIRONMENT,
+            preload=onnx.PRELOAD,
             path=str(home / WARM_UP_FILE),
             model=options.name,
             signature=options.signature,

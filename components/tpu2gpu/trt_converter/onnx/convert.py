@@ -36,6 +36,7 @@ ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",  # both sides of the comparison compute on the CPU
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
+PRELOAD = ("tensorflow", "tf2onnx", "onnxruntime")
 
 
 def convert(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 from tests.models.evaluation_models import onnx_model, saved_model, serving_folder, write_examples
 from tpu2gpu.errors import SourceError
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
-from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
+from tpu2gpu.latency_evaluator.measure.model_process import ENVIRONMENT, ModelProcess
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
+from tpu2gpu.process.worker import run_in_child
+from tpu2gpu.running.opening import slow_imports_of
 
 DAMAGES = {
     "manifest": "manifest.json: not a manifest",
@@ -94,3 +97,23 @@ def test_the_size_of_a_serving_folder_is_that_of_all_parts_that_are_run(tmp_path
     of_pre = sum(file.stat().st_size for file in (folder / "parts").rglob("*") if file.is_file())
     core = sum((folder / name).stat().st_size for name in ("model.onnx", "model.onnx.data"))
     assert process_of(folder).model_bytes() == core + of_pre
+
+
+def test_the_time_to_load_holds_the_librarys_import_though_a_fork_server_did_it(tmp_path):
+    model = process_of(saved_model(tmp_path / "model"))
+    model.load("serving_default", 1, [min(os.sched_getaffinity(0))])
+    import_s, _ = run_in_child(
+        "tpu2gpu.process.child:preload_s", {}, name="other", environment=ENVIRONMENT, preload=["tensorflow"]
+    )
+    assert 0 < import_s < model.description["load_s"]
+    model.close()
+
+
+def test_a_library_that_takes_seconds_to_import_is_known_before_a_model_is_opened(tmp_path):
+    folder = serving_folder(tmp_path / "serving", engine=False)
+    for light in (folder, onnx_model(tmp_path / "model.onnx"), "triton+grpc://localhost:8001/model"):
+        assert slow_imports_of(light) == ()
+    assert slow_imports_of(saved_model(folder / "model")) == ("tensorflow",)
+    plan = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps({**plan, "parts": [{**plan["parts"][0], "saved_model": "model"}]}))
+    assert slow_imports_of(folder) == ("tensorflow",)
