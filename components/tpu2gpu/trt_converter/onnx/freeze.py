@@ -12,7 +12,8 @@ from tpu2gpu.graphs.edit import free_name
 from tpu2gpu.graphs.formats.graph_def import build_graph_def
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model
 from tpu2gpu.graphs.nodes import split_tensor
-from tpu2gpu.graphs.passes.freeze_variables import freeze_variables
+from tpu2gpu.graphs.passes.base import Sequential
+from tpu2gpu.graphs.passes.freezing.freeze_variables import FreezeVariables
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.trt_converter.onnx.external_data import PROTOBUF_LIMIT_BYTES, without_values
 
@@ -58,7 +59,7 @@ def frozen_graph(
     try:
         model = read_saved_model(source)
         model.keep_signatures([signature])
-        freeze_variables(model)
+        Sequential([FreezeVariables()]).run(model)
     except (GraphError, UnsupportedError):
         frozen = _frozen_by_tensorflow(source, signature, runner, limit_bytes=limit_bytes)
         weights_size_bytes = _variables_size_bytes(runner)
