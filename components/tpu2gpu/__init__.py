@@ -24,11 +24,17 @@ if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.component import LatencyEvaluator as LatencyEvaluator
     from tpu2gpu.latency_evaluator.evaluating import evaluate_model as evaluate_model
     from tpu2gpu.latency_evaluator.options import EvaluateOptions as EvaluateOptions
+    from tpu2gpu.model_pusher.component import ModelPusher as ModelPusher
+    from tpu2gpu.model_pusher.options import PushOptions as PushOptions
     from tpu2gpu.precision_caster.casting import cast_checkpoint as cast_checkpoint
     from tpu2gpu.precision_caster.casting import cast_model as cast_model
     from tpu2gpu.precision_caster.component import PrecisionCaster as PrecisionCaster
     from tpu2gpu.precision_caster.options import CastOptions as CastOptions
     from tpu2gpu.running.loading import load as load
+    from tpu2gpu.storage.promotion.promoting import list_promoted as list_promoted
+    from tpu2gpu.storage.promotion.promoting import promote_model as promote_model
+    from tpu2gpu.storage.promotion.promoting import roll_back as roll_back
+    from tpu2gpu.storage.promotion.verdicts import read_verdict as read_verdict
     from tpu2gpu.storage.publishing import verify_model as verify_model
     from tpu2gpu.tfx.artifacts import Checkpoint as Checkpoint
     from tpu2gpu.trt_converter.component import TRTConverter as TRTConverter
@@ -49,8 +55,12 @@ _HOMES = {
     "graphs.passes.base": ["Pass"],
     "latency_evaluator.component": ["LatencyEvaluator"],
     "latency_evaluator.evaluating": ["EvaluateOptions", "evaluate_model"],
+    "model_pusher.component": ["ModelPusher"],
+    "model_pusher.options": ["PushOptions"],
     "precision_caster.casting": ["CastOptions", "cast_checkpoint", "cast_model"],
     "precision_caster.component": ["PrecisionCaster"],
+    "storage.promotion.promoting": ["list_promoted", "promote_model", "roll_back"],
+    "storage.promotion.verdicts": ["read_verdict"],
     "storage.publishing": ["verify_model"],
     "running.loading": ["load"],
     "trt_converter.component": ["TRTConverter"],

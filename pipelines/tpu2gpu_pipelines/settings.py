@@ -14,6 +14,7 @@ from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.freezer.options import FreezeOptions
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
+from tpu2gpu.model_pusher.options import PushOptions
 from tpu2gpu.options import option
 from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.trt_converter.options import ConvertOptions
@@ -71,6 +72,7 @@ class Settings:
         freeze: Section of `FreezeOptions`.
         convert: Section of `ConvertOptions`.
         evaluate: Section of `EvaluateOptions`.
+        promote: Section of `PushOptions`.
         kubeflow: Section of `KubeflowOptions`.
     """
 
@@ -88,6 +90,7 @@ class Settings:
     freeze: FreezeOptions = attrs.field(factory=FreezeOptions)
     convert: ConvertOptions = attrs.field(factory=ConvertOptions)
     evaluate: EvaluateOptions = attrs.field(factory=lambda: EvaluateOptions(max_p99_ms=_P99_MS))
+    promote: PushOptions = attrs.field(factory=PushOptions)
     kubeflow: KubeflowOptions = attrs.field(factory=KubeflowOptions)
 
     def __attrs_post_init__(self) -> None:

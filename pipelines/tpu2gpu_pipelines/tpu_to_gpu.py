@@ -9,15 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
-from tfx.components import Pusher, Trainer
+from tfx.components import Trainer
 from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2, trainer_pb2
+from tfx.proto import trainer_pb2
 
 from tpu2gpu.checkpoint_importer.component import CheckpointImporter
 from tpu2gpu.errors import SourceError
 from tpu2gpu.freezer.component import Freezer
 from tpu2gpu.latency_evaluator.component import LatencyEvaluator
+from tpu2gpu.model_pusher.component import ModelPusher
 from tpu2gpu.precision_caster.component import PrecisionCaster
 from tpu2gpu.tfx.artifacts import Checkpoint
 from tpu2gpu.trt_converter.component import TRTConverter
@@ -33,7 +34,7 @@ def create_pipeline(settings: Settings) -> Pipeline:
 
     Where the settings name a checkpoint, an importer node with that URI stands in the Trainer's place.
 
-    There is no condition in it, which Kubeflow would not evaluate: the Pusher looks at the blessings itself.
+    There is no condition in it, which Kubeflow would not evaluate: the ModelPusher looks at the blessings itself.
 
     Args:
         settings: What the steps are told.
@@ -62,13 +63,12 @@ def create_pipeline(settings: Settings) -> Pipeline:
         options=settings.evaluate,
         hardware=settings.hardware,
     )
-    pusher = Pusher(
+    pusher = ModelPusher(
         model=converter.outputs["model"],
         model_blessing=evaluator.outputs["model_blessing"],
         infra_blessing=evaluator.outputs["infra_blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=settings.promotion_folder)
-        ),
+        promotion_uri=settings.promotion_folder,
+        options=settings.promote,
     )
     return Pipeline(
         pipeline_name=settings.name,

@@ -9,6 +9,7 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types.standard_artifacts import Examples, Model
 
 from tpu2gpu.checkpoint_importer.component import CheckpointImporter
+from tpu2gpu.latency_evaluator.component import LatencyEvaluator
 from tpu2gpu.tfx.artifacts import Checkpoint, Report
 from tpu2gpu_pipelines.settings import Settings
 
@@ -49,6 +50,25 @@ def importing_pipeline(settings: Settings) -> Any:
     return tfx.dsl.Pipeline(
         settings.name, settings.pipeline_root, components=[checkpoint, model, importer, describe, again, size]
     )
+
+
+def stock_pipeline(settings: Settings) -> Any:
+    """A user's own end: an evaluation, and TFX's stock Pusher."""
+    nodes = {
+        key: tfx.dsl.Importer(source_uri=f"gs://bucket/{key}", artifact_type=kind).with_id(f"{key}_of_run")
+        for key, kind in (("model", Model), ("baseline", Model), ("examples", Examples))
+    }
+    found = {key: node.outputs["result"] for key, node in nodes.items()}
+    evaluator = LatencyEvaluator(**found, promotion_uri="/models/promoted")
+    pusher = tfx.components.Pusher(
+        model=found["model"],
+        model_blessing=evaluator.outputs["model_blessing"],
+        infra_blessing=evaluator.outputs["infra_blessing"],
+        push_destination=tfx.proto.PushDestination(
+            filesystem=tfx.proto.PushDestination.Filesystem(base_directory="/models/promoted")
+        ),
+    )
+    return tfx.dsl.Pipeline(settings.name, settings.pipeline_root, components=[*nodes.values(), evaluator, pusher])
 
 
 def refused_pipeline(settings: Settings) -> Any:

@@ -156,14 +156,14 @@ def test_an_evaluation_with_a_gpu_requires_that_the_engine_ran(compiled: dict[st
 
 def test_evaluation_and_promotion_are_never_served_from_the_cache(compiled: dict[str, CompiledPipeline]) -> None:
     fresh = {name for name, step in steps(compiled["gke"]).items() if not step.task["cachingOptions"]}
-    assert fresh == {"latency-evaluator", "pusher"}
+    assert fresh == {"latency-evaluator", "model-pusher"}
 
 
 def test_data_and_training_are_not_either_in_scheduled_runs() -> None:
     settings = load_settings(EXAMPLES / "gke.yaml")
     scheduled = compile_pipeline(settings, find_pipeline(DEFAULT_PIPELINE), scheduled=True)
     fresh = {name for name, step in steps(scheduled).items() if not step.task["cachingOptions"]}
-    assert fresh == {"digit-examples", "trainer", "latency-evaluator", "pusher"}
+    assert fresh == {"digit-examples", "trainer", "latency-evaluator", "model-pusher"}
 
 
 def test_the_data_and_the_promotion_folder_are_run_parameters(compiled: dict[str, CompiledPipeline]) -> None:
@@ -173,7 +173,7 @@ def test_the_data_and_the_promotion_folder_are_run_parameters(compiled: dict[str
     }
     fed = {"componentInputParameter": "promotion_uri"}
     assert steps(compiled["gke"])["latency-evaluator"].inputs["promotion_uri"] == fed
-    assert steps(compiled["gke"])["pusher"].inputs["promotion_uri"] == fed
+    assert steps(compiled["gke"])["model-pusher"].inputs["promotion_uri"] == fed
 
 
 def test_the_defaults_of_a_users_run_parameters_are_there_again(compiled: dict[str, CompiledPipeline]) -> None:

@@ -60,10 +60,10 @@ def test_the_launcher_gives_no_types(run: Launcher) -> None:
 
 @pytest.mark.e2e
 def test_the_promoted_model_stands_where_the_run_said_and_names_the_run(run: Launcher) -> None:
-    (promoted,) = Path(run.arguments["promotion_uri"]).iterdir()
+    promoted = Path(run.arguments["promotion_uri"]) / "model" / "1"
     manifest = verify_model(promoted)
     assert manifest["run"] == run.run
-    assert run.made["pusher", "pushed_model"]["metadata"]["pushed_destination"] == str(promoted)
+    assert run.made["model-pusher", "pushed_model"]["metadata"]["pushed_destination"] == str(promoted)
 
 
 @pytest.mark.e2e
@@ -91,11 +91,12 @@ def test_a_refused_candidate_is_a_step_that_ended_well_and_nothing_promoted(run:
     refused = f"{run.root}/refused"
     run.path_of(refused).mkdir()
     (run.path_of(refused) / "NOT_BLESSED").touch()
-    again.made["latency-evaluator", "model_blessing"] = {"uri": refused, "metadata": {"blessed": 0}}
+    blessing = run.made["latency-evaluator", "model_blessing"]["metadata"]
+    again.made["latency-evaluator", "model_blessing"] = {"uri": refused, "metadata": {**blessing, "blessed": 0}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executor_input, "_MOUNTS", {"minio://": f"{run.mounts['minio://']}/"})
-        again.run_step(again.step("pusher"))
-    assert again.made["pusher", "pushed_model"]["metadata"]["pushed"] == 0
+        again.run_step(again.step("model-pusher"))
+    assert again.made["model-pusher", "pushed_model"]["metadata"]["pushed"] == 0
     assert not (tmp_path / "promoted").exists()
 
 

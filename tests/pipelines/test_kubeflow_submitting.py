@@ -11,16 +11,18 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests.models.serving_folders import serving_folder
 from tests.pipelines.kubeflow_server import Kubeflow, serve, server_of
 from tpu2gpu.cli.main import main
 from tpu2gpu.errors import InputError, RemoteRunError, SourceError, UsageError
-from tpu2gpu.storage.publishing import publish
+from tpu2gpu.storage.promotion.promoting import promote_model
+from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict
+from tpu2gpu.storage.publishing import publish, read_manifest
 from tpu2gpu_pipelines.kubeflow import server as server_module
-from tpu2gpu_pipelines.kubeflow import submitting
 from tpu2gpu_pipelines.kubeflow.compiling import CompiledPipeline
 from tpu2gpu_pipelines.kubeflow.options import ServerOptions
 from tpu2gpu_pipelines.kubeflow.server import Server
-from tpu2gpu_pipelines.kubeflow.submitting import check_parameters, look_for_model, start_run, wait_for_end
+from tpu2gpu_pipelines.kubeflow.submitting import check_parameters, start_run, wait_for_end
 
 SECRET = "s3cr3t-t0k3n"
 pytestmark = pytest.mark.usefixtures("quick_client")
@@ -272,42 +274,71 @@ def test_tls_trusts_the_certificates_that_were_given(gke_pipeline: CompiledPipel
             server_of(kubeflow)
 
 
-def promote(folder: Path, run: str) -> Path:
-    version = folder / "1700000000"
-    with publish(version, about={"step": "convert", "run": run}) as staging:
-        (staging.folder / "model.onnx").write_bytes(b"model")
-    return version
+def promote(folder: Path, run: str, value: float = 1) -> None:
+    """What the pusher of a run does; its conversion was made by another run, and came from the cache."""
+    source = folder.parent / f"converted-{value}"
+    if not source.exists():
+        serving_folder(source, value)
+    digest = read_manifest(source)["digest"]
+    verdict = EvaluationVerdict(infra_blessed=True, model_blessed=True, digest=digest, level="onnx_cpu")
+    promote_model(source, folder, verdict, run_name=run)
 
 
-def test_the_command_ends_with_0_when_this_run_promoted_the_newest_model(
+def test_the_command_ends_with_0_when_this_run_promoted_though_its_conversion_came_from_the_cache(
     kubeflow: Kubeflow, gke_settings: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    folder = gke_settings.parent / "promoted"
     kubeflow.states = ["RUNNING", "SUCCEEDED"]
-    kubeflow.run_started = lambda run: promote(gke_settings.parent / "promoted", run) and None
+    kubeflow.run_started = lambda run: promote(folder, run)
     assert main(["submit", "--settings", str(gke_settings), "--run-name", "by hand", "--json"]) == 0
     out, err = capfd.readouterr()
     result = json.loads(out)
-    assert result["promoted"] == str(gke_settings.parent / "promoted" / "1700000000")
-    assert result["made_by"] == result["run"]
+    assert result["promoted"] == [str(folder / "adder" / "1")]
+    assert (result["action"], result["promoted_version"], result["has_promoted"]) == ("promote", 1, True)
     assert f"{kubeflow.url}/#/runs/details/{result['run']}" in err
     (body,) = kubeflow.asked("POST", "/runs")
     assert (body["display_name"], body["service_account"]) == ("by hand", "pipeline-runner")
 
 
-def test_the_command_ends_with_1_when_the_newest_model_is_another_runs(
+def test_the_command_ends_with_0_when_the_runs_model_is_served_already(
+    kubeflow: Kubeflow, gke_settings: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = gke_settings.parent / "promoted"
+    promote(folder, "last-night")
+    kubeflow.run_started = lambda run: promote(folder, run)
+    assert main(["submit", "--settings", str(gke_settings)]) == 0
+    assert "its model was served already, as version 1" in capfd.readouterr().out
+
+
+def test_the_command_ends_with_1_and_the_verdict_when_the_model_was_refused(
     kubeflow: Kubeflow, gke_settings: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     promote(gke_settings.parent / "promoted", "last-week")
+    kubeflow.tasks = {"model-pusher": "SUCCEEDED"}
+    kubeflow.logs["pod-model-pusher"] = "10:00 W tpu2gpu: not promoted: max_p99_ms: 120 > 100\nexit code 0: done\n"
     assert main(["submit", "--settings", str(gke_settings)]) == 1
-    assert "promoted model: none; the newest, " in (said := capfd.readouterr().out)
-    assert "was made by run last-week" in said
+    said = capfd.readouterr().out
+    assert "not promoted: max_p99_ms: 120 > 100" in said
+    assert f"served now: {gke_settings.parent / 'promoted' / 'adder' / '1'}" in said
 
 
 def test_the_command_ends_with_1_when_nothing_was_promoted(
     kubeflow: Kubeflow, gke_settings: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["submit", "--settings", str(gke_settings)]) == 1
-    assert "promoted model: none" in capfd.readouterr().out
+    assert "not promoted\nserved now: none" in capfd.readouterr().out
+
+
+def test_the_command_knows_what_the_stock_pusher_pushed(
+    kubeflow: Kubeflow, gke_settings: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def push(run: str) -> None:
+        with publish(gke_settings.parent / "promoted" / "1700000000", about={"step": "convert", "run": run}) as staging:
+            (staging.folder / "model.onnx").write_bytes(b"model")
+
+    kubeflow.run_started = push
+    assert main(["submit", "--settings", str(gke_settings)]) == 0
+    assert "promoted its model; served now: " in capfd.readouterr().out
 
 
 def test_the_command_ends_with_5_when_the_run_failed(
@@ -335,14 +366,6 @@ def test_no_message_of_the_library_reaches_the_user(
     assert main(["submit", "--settings", str(gke_settings), "--no-wait"]) == 0
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == len(err.splitlines()) == 1
-
-
-def test_the_newest_model_is_looked_for_in_the_promotion_folder(tmp_path: Path) -> None:
-    version = submitting.Version("p", "v", "n", reused=True)
-    run = submitting.SubmittedRun(run="mine", link="", version=version, state="SUCCEEDED")
-    assert not look_for_model(run, str(tmp_path)).has_promoted
-    promote(tmp_path, "mine")
-    assert look_for_model(run, f"file://{tmp_path}").has_promoted
 
 
 def test_every_request_has_a_limit(kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:

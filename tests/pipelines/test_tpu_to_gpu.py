@@ -31,7 +31,7 @@ STEPS = [
     "Freezer",
     "TRTConverter",
     "LatencyEvaluator",
-    "Pusher",
+    "ModelPusher",
 ]
 SETTINGS = {
     "training": {"steps": 160, "batch_size": 32},  # CPUs without bfloat16 take half a second for each
@@ -101,10 +101,10 @@ def test_training_leaves_a_tensorboard_log(root: Path, first: dict[str, Any]) ->
 
 def test_the_promoted_model_is_the_whole_serving_folder_and_names_the_run(root: Path, first: dict[str, Any]) -> None:
     promoted = Path(first["promoted"])
-    assert promoted.parent == root / "promoted"
+    assert promoted == root / "promoted" / "model" / "1"
     manifest = verify_model(promoted)
     (converted,) = (root / "pipeline" / "TRTConverter" / "model").glob("*/Format-Serving")
-    assert manifest["digest"] == read_manifest(converted)["digest"]
+    assert manifest["promoted_digest"] == read_manifest(converted)["digest"]
     assert manifest["run"] == first["run"]
     assert {"plan.json", "model.onnx", "engines/model.engine"} <= {file["path"] for file in manifest["files"]}
     assert (promoted / "engines" / "model.engine").stat().st_size > 1_000_000
@@ -128,12 +128,12 @@ def test_the_run_ends_with_a_table(first: dict[str, Any]) -> None:
 
 
 def test_a_second_run_executes_nothing(root: Path, first: dict[str, Any], settings: Settings) -> None:
-    before = sorted((root / "promoted").iterdir())
+    before = sorted((root / "promoted").rglob("*"))
     again = run_pipeline(settings)
     assert states_of(root, again.run) == dict.fromkeys(STEPS, 5)
     assert all(step.cached for step in again.steps)
     assert (str(again.promoted), again.blessed, again.summary) == (first["promoted"], True, first["summary"])
-    assert sorted((root / "promoted").iterdir()) == before
+    assert sorted((root / "promoted").rglob("*")) == before
     assert again.seconds < 15
     text = "\n".join(describe_run(again))
     assert "8 steps, 0 executed" in text
@@ -143,14 +143,14 @@ def test_a_second_run_executes_nothing(root: Path, first: dict[str, Any], settin
 
 
 def test_a_refused_candidate_is_not_promoted(root: Path, first: dict[str, Any], settings: Settings) -> None:
-    before = sorted((root / "promoted").iterdir())
+    before = sorted((root / "promoted").rglob("*"))
     strict = EvaluateOptions(requests=100, max_examples=50, max_p99_ms=1e-6)
     refused = run_pipeline(attrs.evolve(settings, evaluate=strict))
     states = states_of(root, refused.run)
-    assert {step for step, state in states.items() if state == 3} == {"LatencyEvaluator", "Pusher"}
+    assert {step for step, state in states.items() if state == 3} == {"LatencyEvaluator", "ModelPusher"}
     assert (refused.blessed, refused.promoted) == (False, None)
     assert refused.reasons[0].startswith("max_p99_ms: ")
-    assert sorted((root / "promoted").iterdir()) == before
+    assert sorted((root / "promoted").rglob("*")) == before
 
 
 def test_the_next_candidate_is_measured_against_the_promoted_model(

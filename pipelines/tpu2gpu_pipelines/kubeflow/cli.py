@@ -29,7 +29,7 @@ def submit_command(summary: str, pipeline_flags: list[click.Parameter]) -> click
     """
     return make_command(
         "submit",
-        f"{summary} Exit code 0 when the newest promoted model was made by this run, 1 when the run ended without, "
+        f"{summary} Exit code 0 when the run promoted its model or found it to be served already, 1 when it did not, "
         "5 when it failed. With --force no step is served from the cache.",
         [
             *pipeline_flags,
@@ -98,7 +98,7 @@ def _submit(terminal: Terminal, given: dict[str, Any]) -> int:
         terminal.say(f"run {run.run}: {run.link}")
         if not given["no_wait"]:
             run = submitting.wait_for_end(server, compiled, run, progress=terminal.progress)
-            run = submitting.look_for_model(run, folder) if folder else run
+            run = submitting.look_for_model(server, compiled, run, folder) if folder else run
     terminal.result({**attrs.asdict(run), "has_promoted": run.has_promoted}, _describe_run(run))
     return 0 if given["no_wait"] or run.has_promoted or not folder else 1
 
@@ -107,11 +107,14 @@ def _describe_run(run: Any) -> list[str]:
     if not run.state:
         return [f"run {run.run} is on its way: {run.link}"]
     lines = [f"run {run.run} has ended: {run.link}"]
-    if run.has_promoted:
-        return [*lines, f"promoted model: {run.promoted}"]
-    if run.promoted:
-        return [*lines, f"promoted model: none; the newest, {run.promoted}, was made by run {run.made_by or 'unknown'}"]
-    return [*lines, "promoted model: none"]
+    served = ", ".join(map(str, run.promoted)) or "none"
+    if run.action == "promote":
+        number = f" version {run.promoted_version}" if run.promoted_version else " its model"
+        return [*lines, f"promoted{number}; served now: {served}"]
+    if run.action == "confirm":
+        return [*lines, f"its model was served already, as version {run.promoted_version}; served now: {served}"]
+    why = [f"not promoted: {reason}" for reason in run.refused] or ["not promoted"]
+    return [*lines, *why, f"served now: {served}"]
 
 
 def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:

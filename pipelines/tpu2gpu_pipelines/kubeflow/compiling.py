@@ -43,6 +43,7 @@ from tpu2gpu_pipelines.settings import Settings
 # A verdict holds for the hardware of its hour, and a promotion happens in the world: neither is served from a cache.
 _NEVER_CACHED = (
     "tpu2gpu.latency_evaluator.component.LatencyEvaluatorExecutor",
+    "tpu2gpu.model_pusher.component.ModelPusherExecutor",
     "tfx.components.pusher.executor.Executor",
 )
 _TRAINERS = ("tfx.components.trainer.",)

@@ -11,6 +11,7 @@ backend/api/v2beta1/run.proto (PipelineTaskDetail).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from tpu2gpu.errors import RemoteRunError
@@ -18,6 +19,7 @@ from tpu2gpu_pipelines.kubeflow.server import Server
 
 _FAILED = ("FAILED", "SYSTEM_ERROR")
 _ERROR, _EXIT = "error: ", "exit code "
+_REFUSAL = "not promoted: "
 _SEARCHED_LINES, _SHOWN_LINES = 60, 5
 _LONGEST = 500
 
@@ -40,6 +42,19 @@ def explain_failure(server: Server, run: Any, steps: Sequence[str]) -> list[str]
     if not found and (message := getattr(run.error, "message", "")):
         return [_short(message)]
     return [f"{name}: {line}" for name, lines in found.items() for line in lines]
+
+
+def explain_refusal(server: Server, run: Any, steps: Sequence[str]) -> list[str]:
+    """Return what the steps of a run that ended well said of a model that they did not promote."""
+    lines = []
+    for task in getattr(run.run_details, "task_details", None) or []:
+        if task.display_name not in steps:
+            continue
+        for pod in _pods(task):
+            with suppress(RemoteRunError):  # the pod is gone, and nobody kept its log
+                log = server.read_log(run.run_id, pod).splitlines()
+                lines += [_short(line.partition(_REFUSAL)[2]) for line in log if _REFUSAL in line]
+    return list(dict.fromkeys(lines))
 
 
 def _innermost(failed: Sequence[Any]) -> list[Any]:

@@ -11,10 +11,10 @@ import attrs
 
 from tpu2gpu.errors import InputError, RemoteRunError, UsageError
 from tpu2gpu.options import did_you_mean
-from tpu2gpu.storage.promotion.stock_pusher import newest_version
+from tpu2gpu.storage.promotion.promoting import find_incumbents, find_promotion
 from tpu2gpu.storage.publishing import read_manifest
 from tpu2gpu_pipelines.kubeflow.compiling import CompiledPipeline
-from tpu2gpu_pipelines.kubeflow.failures import explain_failure
+from tpu2gpu_pipelines.kubeflow.failures import explain_failure, explain_refusal
 from tpu2gpu_pipelines.kubeflow.server import Server
 from tpu2gpu_pipelines.kubeflow.uploading import Version, find_experiment, upload_version
 
@@ -34,21 +34,25 @@ class SubmittedRun:
         link: Where the dashboard shows it.
         version: The pipeline version that it runs.
         state: How it ended; empty while nobody waited.
-        promoted: The newest promoted model that this machine sees.
-        made_by: The run that made it, as its manifest says.
+        promoted: The models that are served now, as this machine sees it.
+        action: What this run did: `promote`, or `confirm` where its model was served already; empty where neither.
+        promoted_version: The version that it promoted or confirmed.
+        refused: Why it promoted nothing, as far as its log tells.
     """
 
     run: str
     link: str
     version: Version
     state: str = ""
-    promoted: Path | None = None
-    made_by: str = ""
+    promoted: tuple[Path, ...] = ()
+    action: str = ""
+    promoted_version: int | None = None
+    refused: tuple[str, ...] = ()
 
     @property
     def has_promoted(self) -> bool:
-        """Whether the newest promoted model was made by this run."""
-        return self.promoted is not None and self.made_by == self.run
+        """Tell whether this run's pusher promoted its model, or found it to be served already."""
+        return bool(self.action)
 
 
 def start_run(
@@ -132,16 +136,24 @@ def wait_for_end(
     return attrs.evolve(submitted, state=run.state)
 
 
-def look_for_model(submitted: SubmittedRun, folder: str) -> SubmittedRun:
-    """Look which model is the newest in the promotion folder, and which run made it.
+def look_for_model(server: Server, compiled: CompiledPipeline, submitted: SubmittedRun, folder: str) -> SubmittedRun:
+    """Look in the promotion folder's ledger for what a run did, whichever run made its model.
 
     Args:
+        server: Where the run is.
+        compiled: Its pipeline.
         submitted: The run.
         folder: The promotion folder, as this machine sees it.
     """
-    newest = newest_version(folder)
-    made_by = str(read_manifest(newest).get("run", "")) if newest else ""
-    return attrs.evolve(submitted, promoted=newest, made_by=made_by)
+    submitted = attrs.evolve(submitted, promoted=tuple(find_incumbents(folder)))
+    if promotion := find_promotion(folder, submitted.run):
+        return attrs.evolve(submitted, action=promotion.action, promoted_version=promotion.version)
+    if any(read_manifest(served).get("run") == submitted.run for served in submitted.promoted):
+        return attrs.evolve(submitted, action="promote")  # by TFX's stock Pusher, which keeps no ledger
+    with server.speaking():
+        run = server.client.get_run(submitted.run)
+    steps = list(compiled.spec["root"]["dag"]["tasks"])
+    return attrs.evolve(submitted, refused=tuple(explain_refusal(server, run, steps)))
 
 
 def check_parameters(compiled: CompiledPipeline, given: Mapping[str, Any]) -> dict[str, Any]:

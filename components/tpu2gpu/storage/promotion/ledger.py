@@ -32,7 +32,7 @@ class Promotion:
     Attributes:
         model: The model's name.
         version: The number under which it is served.
-        action: `promote` or `rollback`.
+        action: `promote`, `rollback`, or `confirm` where a run found its model to be served already.
         digest: The digest of the serving folder's manifest.
         run: The run that promoted it; empty outside a pipeline.
         at: When, in UTC.

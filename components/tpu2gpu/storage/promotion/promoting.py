@@ -13,11 +13,11 @@ from tpu2gpu.errors import PromotionRefusedError, SourceError, UnsupportedError,
 from tpu2gpu.storage.paths import is_remote
 from tpu2gpu.storage.promotion.home import ModelHome, find_home, find_homes, foreign_versions, history, locked
 from tpu2gpu.storage.promotion.layouts import layout_named, layout_of
-from tpu2gpu.storage.promotion.ledger import Promotion
+from tpu2gpu.storage.promotion.ledger import Promotion, append_to_ledger
 from tpu2gpu.storage.promotion.model_card import CARD, write_model_card
 from tpu2gpu.storage.promotion.stock_pusher import newest_version
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict, check_verdict
-from tpu2gpu.storage.publishing import plain, verify_model
+from tpu2gpu.storage.publishing import MANIFEST, plain, read_manifest, verify_model
 
 KEEP = 5
 GRACE_S = 600.0
@@ -55,7 +55,7 @@ def promote_model(
     """Make a blessed model the one that servers of a promotion folder serve.
 
     The version's number is one more than the largest that was ever used. It is staged aside and moved in; a server that
-    polls never sees half of it. The same content again changes nothing.
+    polls never sees half of it. The same content again changes nothing but the ledger, where it names the run.
 
     Args:
         source: The serving folder, as the converter wrote it.
@@ -82,7 +82,7 @@ def promote_model(
     own_name = layout.model_name(source)
     if name and own_name and name != own_name:
         raise UsageError(f"--name {name}: {source} was converted as '{own_name}'", hint="convert it with that --name")
-    home = ModelHome(folder, name or own_name or str(manifest.get("options", {}).get("name") or "model"))
+    home = ModelHome(folder, name or model_name(source))
     find_homes(folder)  # no folder of another layout
     with locked(folder):
         version = home.repair()
@@ -93,6 +93,7 @@ def promote_model(
                 hint="convert it with the other --layout, or choose another promotion folder",
             )
         if incumbent is not None and incumbent.digest == manifest["digest"]:
+            _confirm(home, incumbent, verdict, run_name)
             return PromotionResult(promotion=incumbent, folder=home.folder_of(incumbent.version), changed=False)
 
         def fill(target: Path) -> Promotion:
@@ -191,6 +192,17 @@ def roll_back(
     )
 
 
+def _confirm(home: ModelHome, incumbent: Promotion, verdict: EvaluationVerdict, run_name: str) -> None:
+    """Note that a run found its model to be the incumbent already: nobody could tell it from a refused one else."""
+    if not run_name or any(line.run == run_name for line in history(home.folder)):
+        return
+    reason = "the same content is served already"
+    line = attrs.evolve(
+        incumbent, action="confirm", run=run_name, at=_now(), replaces=None, reason=reason, verdict=plain(verdict)
+    )
+    append_to_ledger(home.folder, [line])
+
+
 def list_promoted(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """List all versions that were ever promoted, newest last, with `incumbent` and `kept` for each.
 
@@ -229,10 +241,28 @@ def find_incumbent(folder: str | os.PathLike[str], name: str = "") -> Path | Non
     return home.path / str(incumbent.version) if incumbent else None
 
 
+def find_incumbents(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the folders of the versions that are served now, one for each model."""
+    folder = local_folder(folder)
+    if foreign_versions(folder):
+        return [newest] if (newest := newest_version(str(folder))) else []
+    return [home.path / str(served) for home in find_homes(folder) if (served := home.served()) is not None]
+
+
 def find_promotion(folder: str | os.PathLike[str], run_name: str) -> Promotion | None:
-    """Return what a run promoted; None where it promoted nothing."""
-    lines = [line for line in history(local_folder(folder)) if run_name and line.run == run_name]
+    """Return what a run promoted, or found to be served already; None where it promoted nothing."""
+    folder = local_folder(folder)
+    if foreign_versions(folder):  # TFX's stock Pusher keeps no ledger
+        return None
+    lines = [line for line in history(folder) if run_name and line.run == run_name]
     return lines[-1] if lines else None
+
+
+def model_name(source: str | os.PathLike[str]) -> str:
+    """Return the name under which a serving folder's model is promoted."""
+    path = Path(source)
+    told = read_manifest(path).get("options", {}).get("name") if (path / MANIFEST).is_file() else None
+    return layout_of(path).model_name(path) or str(told or "model")
 
 
 def local_folder(folder: str | os.PathLike[str]) -> Path:

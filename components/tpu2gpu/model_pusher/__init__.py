@@ -1,0 +1,5 @@
+"""The ModelPusher step: what was blessed becomes what servers serve.
+
+component     the TFX component
+options       its options
+"""

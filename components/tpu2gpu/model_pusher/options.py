@@ -1,0 +1,26 @@
+"""Options of a promotion."""
+
+from __future__ import annotations
+
+import attrs
+
+from tpu2gpu.options import option
+from tpu2gpu.storage.promotion.promoting import GRACE_S, KEEP
+from tpu2gpu.storage.promotion.verdicts import LEVELS
+
+
+@attrs.frozen(kw_only=True)
+class PushOptions:
+    """How to promote. Every field is a flag of `tpu2gpu promote`.
+
+    Attributes:
+        name: The model's name; the serving folder's own when not given.
+        require_level: The lowest level on which the verdict may have been reached.
+        keep: How many versions stay; the incumbent always does.
+        grace_s: Seconds that a server may take to see and load a version; none that it may still serve goes before.
+    """
+
+    name: str = option("", "the model's name (default: the serving folder's own)", metavar="NAME")
+    require_level: str | None = option(None, "lowest level on which the verdict was reached", choices=LEVELS)
+    keep: int = option(KEEP, "how many versions stay; the incumbent always does", minimum=1)
+    grace_s: float = option(GRACE_S, "seconds that a server may take to load a version", minimum=0)
