@@ -61,17 +61,20 @@ def import_model(
     from tpu2gpu.graphs.passes.extra_passes import load_passes
     from tpu2gpu.graphs.passes.precision.widen import Widen
     from tpu2gpu.graphs.passes.rename_variables import RenameVariables, check_expressions, parse_rules
+    from tpu2gpu.graphs.passes.to_inference import PASSES
 
     options = options or ImportOptions()
     if options.checkpoint_name:
         source = place(source) / options.checkpoint_name
     parse_rules(options.rename)
-    load_passes(options.extra_pass)
+    extra = load_passes(options.extra_pass)
     check_expressions("drop", options.drop)
     parse_inputs(options.input)
     parse_outputs(options.output)
     found_source = find_source(source, options.step)
-    frame = publish_step("import", describe_source(source), target, options, force=force, run_name=run_name)
+    more = {"extra_passes": {it.spec: it.source_sha256 for it in extra}} if extra else {}
+    about = describe_source(source)
+    frame = publish_step("import", about, target, options, force=force, run_name=run_name, more=more)
     with frame as staging, _uncollected():
         progress("read the graph", 0, 3)
         found = read_source(found_source, options)
@@ -93,6 +96,7 @@ def import_model(
             "source": {"kind": found_source.kind, "name": found_source.path.name, "step": found_source.step},
             "to_inference": {kind: names for kind, names in found.changes.items() if kind not in options.extra_pass},
             "extra_passes": {name: found.changes.get(name, {}) for name in options.extra_pass},
+            "summary": Sequential([*PASSES, *extra, *passes.passes]).summary({**found.changes, **changes}),
             "checkpoint": attrs.asdict(found.restored) if found.restored else None,
         }
         progress("write the SavedModel", 2, 3)

@@ -65,16 +65,21 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
         unknown_ops,
         variables_size_bytes,
     )
+    from tpu2gpu.graphs.ops import DT_BFLOAT16
+    from tpu2gpu.graphs.passes.base import Sequential
     from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
+    from tpu2gpu.graphs.passes.precision.widen import Widen
+    from tpu2gpu.graphs.passes.rename_variables import RenameVariables
+    from tpu2gpu.graphs.passes.to_inference import PASSES
 
-    model = found.model
-    changes = MakeBatchDynamic(found.batch).run(model)
+    model, batch = found.model, MakeBatchDynamic(found.batch)
+    changes = batch.run(model)
     types: dict[str, int] = {}
     for node in model.nodes.values():
         for slot in model.ops.outputs(node) or []:
             name = dtype_name(slot.type_of(node))
             types[name] = types.get(name, 0) + 1
-    return {
+    report = {
         "tensorflow_version": model.tensorflow_version,
         "signatures": describe_signatures(model),
         "variables": describe_variables(model),
@@ -88,20 +93,16 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
         "unused": found.restored.unused if found.restored else [],
         **changes,
     }
+    rest = Sequential([RenameVariables(), Widen((DT_BFLOAT16,))])  # what stands above is as the source has it
+    changes = {**found.changes, **changes, **rest.run(model)}
+    return {**report, "summary": Sequential([*PASSES, *rest.passes, batch]).summary(changes)}
 
 
 def _plan(report: dict[str, Any]) -> str:
-    from tpu2gpu.graphs.passes.base import Sequential
-    from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
-    from tpu2gpu.graphs.passes.to_inference import PASSES
-
-    narrow = report["tensors_by_type"].get("bfloat16", 0)
     parts = [f"import keeps {len(report['signatures'])} signatures and {len(report['variables'])} variables"]
-    parts += Sequential(PASSES).summary(report["to_inference"])
+    parts += report["summary"]
     parts += [f"drops {len(names)} {kind}" for kind, names in report["dropped"].items()]
     parts += [f"leaves {len(report['unused'])} tensors unused"] if report["unused"] else []
-    parts += [f"makes {narrow} bfloat16 tensors float32"] if narrow else []
-    parts += MakeBatchDynamic().summary(report)
     unknown = report["serving_unknown_ops"]
     parts += [f"keeps {', '.join(unknown)}, which this TensorFlow does not know"] if unknown else []
     effects = len(report["dropped_side_effects"])

@@ -151,7 +151,7 @@ def test_inspect_tells_kind_contents_and_what_import_would_do(built: Built) -> N
     inspection = inspect_model(built(networks.convnet, policy="mixed_bfloat16"))
     assert (inspection.kind, inspection.importable) == ("SavedModel", True)
     assert "13 variables" in inspection.verdict
-    assert "bfloat16 tensors float32" in inspection.verdict
+    assert "bfloat16 nodes float32" in inspection.verdict
     image = inspection.report["signatures"]["serving_default"]["inputs"]["image"]
     assert (image["dtype"], image["shape"]) == ("float32", [None, 8, 8, 1])
     checkpoint = inspect_model(built(networks.convnet) / "variables" / "variables")

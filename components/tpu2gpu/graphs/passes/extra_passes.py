@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,12 +15,15 @@ from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.user_code import load_named
 
 
-def load_passes(specs: Iterable[str]) -> tuple[Pass, ...]:
+def load_passes(specs: Iterable[str]) -> tuple[ExtraPass, ...]:
     """Make the passes that `--extra-pass` names, in the given order.
 
     Raises:
-        UsageError: One cannot be imported, is no Pass, or cannot be made without arguments.
+        UsageError: One cannot be imported, is no Pass, cannot be made without arguments, or is named twice.
     """
+    specs = tuple(specs)
+    if twice := sorted({spec for spec in specs if specs.count(spec) > 1}):
+        raise UsageError(f"--extra-pass {', '.join(twice)}: named twice")
     return tuple(ExtraPass(spec) for spec in specs)
 
 
@@ -28,16 +33,21 @@ class ExtraPass(Pass):
     Args:
         spec: `MODULE:CLASS`; the class is made without arguments.
 
+    Attributes:
+        spec: `MODULE:CLASS`.
+        source_sha256: Digest of the class's source, so that results of other code under the same name are told apart.
+
     Raises:
         UsageError: It cannot be imported, is no Pass, or cannot be made without arguments.
     """
 
     def __init__(self, spec: str) -> None:
-        self._spec = spec
+        self.spec = spec
         flag = f"--extra-pass {spec}"
         kind = load_named(flag, spec, "MODULE:CLASS")
         if not (isinstance(kind, type) and issubclass(kind, Pass)):
             raise UsageError(f"{flag}: not a Pass", hint="derive the class from tpu2gpu.Pass")
+        self.source_sha256 = _source_sha256(kind)
         try:
             self._pass = kind()
         except Exception as error:
@@ -46,7 +56,7 @@ class ExtraPass(Pass):
     def requires(self, model: ServingModel) -> Iterable[str]:
         """List what the pass must not find."""
         with self._guarded():
-            return [f"{self._spec}: {found}" for found in self._pass.requires(model)]
+            return [f"{self.spec}: {found}" for found in self._pass.requires(model)]
 
     def run(self, model: ServingModel) -> Changes:
         """Run the pass, and check that graph and report are sound after it.
@@ -58,24 +68,31 @@ class ExtraPass(Pass):
             changes = self._pass.run(model)
             plain = json.loads(json.dumps(dict(changes)))
         if broken := _broken_references(model):
-            raise GraphError(f"--extra-pass {self._spec}: leaves tensors that no node makes", details=broken)
+            raise GraphError(f"--extra-pass {self.spec}: leaves tensors that no node makes", details=broken)
         model.prune()
-        return {self._spec: plain} if plain else {}
+        return {self.spec: plain} if plain else {}
 
     def summary(self, changes: Changes) -> list[str]:
         """Tell what the pass tells of its changes."""
         with self._guarded():
-            return list(self._pass.summary(changes[self._spec])) if self._spec in changes else []
+            return list(self._pass.summary(changes[self.spec])) if self.spec in changes else []
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        flag = f"--extra-pass {self._spec}"
+        flag = f"--extra-pass {self.spec}"
         try:
             yield
         except Tpu2GpuError as error:
             raise type(error)(f"{flag}: {error.message}", details=error.details, hint=error.hint) from error
         except Exception as error:
             raise GraphError(f"{flag}: failed with {type(error).__name__} ({first_line(error)})") from error
+
+
+def _source_sha256(kind: type) -> str:
+    try:
+        return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
+    except (OSError, TypeError):  # made at run time, in no file
+        return ""
 
 
 def _broken_references(model: ServingModel) -> list[str]:

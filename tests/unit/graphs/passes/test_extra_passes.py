@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +20,8 @@ from tpu2gpu.errors import GraphError, UsageError
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.passes.base import Changes, Pass, Sequential
 from tpu2gpu.graphs.passes.to_inference import PASSES, to_inference
+from tpu2gpu.graphs.passes.training.fold_training_phase import FoldTrainingPhase
+from tpu2gpu.graphs.passes.training.remove_dropout import RemoveDropout
 from tpu2gpu.graphs.passes.training.training_ops import check_serving
 from tpu2gpu.storage.publishing import verify_model
 
@@ -130,7 +133,10 @@ def test_a_pass_of_ones_own_makes_a_graph_serve_that_did_not(tmp_path: Path) -> 
     report = json.loads((target / "report.json").read_text(encoding="utf-8"))
     assert report["extra_passes"] == {name: {"moved": ["sine"]}}
     assert report["to_inference"] == {}
-    assert verify_model(target)["options"]["extra_pass"] == [name]
+    assert "computes 1 sines here" in report["summary"]
+    manifest = verify_model(target)
+    assert manifest["options"]["extra_pass"] == [name]
+    assert len(manifest["extra_passes"][name]) == 64
 
 
 def test_the_order_is_data_and_what_is_left_behind_the_last_pass_is_named(tmp_path: Path) -> None:
@@ -141,6 +147,23 @@ def test_the_order_is_data_and_what_is_left_behind_the_last_pass_is_named(tmp_pa
     assert served.changes == {"moved": ["sine"]}
     assert Sequential((ComputeSineHere(), *PASSES)).summary(served.changes) == ["computes 1 sines here"]
     assert served.model.op_counts()["Sin"] == 1
+
+
+def test_passes_in_another_order_say_what_they_miss(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        x = v1.placeholder(tf.float32, [None, 4], name="x")
+        keep = v1.placeholder(tf.float32, [], name="keep_prob")
+        tf.identity(x / keep * tf.floor(keep + tf.random.uniform(tf.shape(x))), "y")
+        meta = v1.train.export_meta_graph(graph=graph)
+    phase, dropout = (next(it for it in PASSES if isinstance(it, kind)) for kind in (FoldTrainingPhase, RemoveDropout))
+    with pytest.raises(GraphError, match=r"RemoveDropout: cannot work on this graph(.|\n)*keep_prob: not folded"):
+        to_inference(copy.deepcopy(meta), outputs={"y": "y"}, passes=(dropout, phase))
+    served = to_inference(copy.deepcopy(meta), outputs={"y": "y"})
+    assert {**served.changes} == {"training_phases": ["keep_prob"], "dropouts": ["mul"]}
+    assert served.model.op_counts() == {"Placeholder": 1, "Identity": 1}
 
 
 def test_a_serving_model_goes_through_extra_passes_in_their_order_and_is_checked(built: Built, tmp_path: Path) -> None:
@@ -177,6 +200,11 @@ def test_the_check_finds_what_only_training_has(op: str, tmp_path: Path) -> None
 def test_what_is_no_pass_is_refused_before_anything_is_read(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         import_model(tmp_path / "nowhere", tmp_path / "model", ImportOptions(extra_pass=(name,)))
+
+
+def test_a_pass_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="ComputeSineHere: named twice"):
+        import_model(tmp_path / "nowhere", tmp_path / "model", ImportOptions(extra_pass=(named(ComputeSineHere),) * 2))
 
 
 @pytest.mark.parametrize(
