@@ -43,7 +43,7 @@ class Model:
         precision: What it is cast to before.
         options: For the conversion.
         rows: The rows of each request.
-        tolerance: How far answers may be from the source's, relative to the largest.
+        tolerance: How far outputs may be from the source's, relative to the largest.
     """
 
     builder: Callable[..., Path]
@@ -80,10 +80,10 @@ class Served:
 
     def ask(self, name: str, requests: list[dict[str, Array]]) -> list[dict[str, Array]]:
         """Sends all requests before it looks for an answer; none may fail."""
-        answers = self.try_all(name, requests)
-        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        outputs = self.try_all(name, requests)
+        errors = [each for each in outputs if isinstance(each, Exception)]
         assert not errors, errors[0]
-        return [answer for answer in answers if not isinstance(answer, Exception)]
+        return [each for each in outputs if not isinstance(each, Exception)]
 
     def try_all(self, name: str, requests: list[dict[str, Array]]) -> list[dict[str, Array] | Exception]:
         """Sends all requests before it looks for an answer, or an error."""
@@ -93,7 +93,7 @@ class Served:
         plan = self._plans[name]
         whole = len(plan["parts"]) == 1
         names = plan["parts"][0]["onnx_names"] if whole else {"inputs": {}, "outputs": plan["output_tensors"]}
-        answers: queue.Queue[tuple[int, Any, Any]] = queue.Queue()
+        results: queue.Queue[tuple[int, Any, Any]] = queue.Queue()
         for position, request in enumerate(requests):
             fed = []
             for key, array in request.items():
@@ -101,10 +101,10 @@ class Served:
                 shape = array.shape if array.ndim > 1 else (*array.shape, 1)
                 fed.append(grpc.InferInput(names["inputs"].get(key, key), shape, kind))
                 fed[-1].set_data_from_numpy(array.reshape(shape))
-            self.client.async_infer(name, fed, lambda result, error, at=position: answers.put((at, result, error)))
+            self.client.async_infer(name, fed, lambda result, error, at=position: results.put((at, result, error)))
         found: list[dict[str, Array] | Exception] = [{} for _ in requests]
         for _ in requests:
-            position, result, error = answers.get(timeout=120)
+            position, result, error = results.get(timeout=120)
             found[position] = error or {
                 spec["name"]: result.as_numpy(names["outputs"][spec["name"]]) for spec in plan["outputs"]
             }
@@ -119,20 +119,20 @@ class Served:
         """The server answers as the source does, and as our own runner of the same folder."""
         model = self.models[name]
         feeds = model.feeds()
-        answers = self.ask(name, model.requests(feeds))
+        outputs = self.ask(name, model.requests(feeds))
         ends = np.cumsum(model.rows)[:-1]
         for runner, tolerance in (
             (open_runner(self.sources[name]), model.tolerance),
             (load(self.folders[name]), min(1e-4, model.tolerance)),
         ):
             for output, wanted in runner.run(feeds).items():
-                for answer, part in zip((each[output] for each in answers), np.split(wanted, ends), strict=True):
+                for served, part in zip((each[output] for each in outputs), np.split(wanted, ends), strict=True):
                     if part.dtype == object:
-                        assert answer.ravel().tolist() == part.tolist(), output
+                        assert served.ravel().tolist() == part.tolist(), output
                     else:
-                        assert answer.dtype == part.dtype
+                        assert served.dtype == part.dtype
                         limit = tolerance * np.abs(wanted).max()
-                        found = answer.reshape(part.shape)
+                        found = served.reshape(part.shape)
                         np.testing.assert_allclose(found, part, rtol=0, atol=limit, err_msg=output)
 
 

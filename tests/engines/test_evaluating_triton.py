@@ -85,9 +85,9 @@ def test_both_protocols_answer_and_tell_where_the_time_went(server: triton_serve
         runner = open_runner(address)
         assert [str(spec) for spec in runner.inputs] == ["x: float32 [?, 6]"]
         assert [str(spec) for spec in runner.outputs] == ["doubled: float32 [?, 4]", "scores: float32 [?, 4]"]
-        answers = runner.run({"x": features()[:7]})
-        np.testing.assert_allclose(answers["scores"], features()[:7] @ weights(), rtol=1e-6)
-        np.testing.assert_array_equal(answers["doubled"], 2 * answers["scores"])
+        outputs = runner.run({"x": features()[:7]})
+        np.testing.assert_allclose(outputs["scores"], features()[:7] @ weights(), rtol=1e-6)
+        np.testing.assert_array_equal(outputs["doubled"], 2 * outputs["scores"])
         described = runner.describe()
         assert described["provider"].startswith("triton 2.")
         assert described["device"].startswith("CPU at 127.0.0.1")

@@ -66,10 +66,10 @@ def test_the_server_answers_as_the_source_does(served: Served, name: str) -> Non
 def test_a_broken_image_fails_its_own_request_alone(served: Served) -> None:
     files = zoo.jpegs(COUNT)
     files[COUNT // 2] = b"no image"
-    answers = served.try_all("detector", [{"files": files[[place]]} for place in range(COUNT)] * 3)
-    failed = [place % COUNT for place, answer in enumerate(answers) if isinstance(answer, Exception)]
+    outputs = served.try_all("detector", [{"files": files[[place]]} for place in range(COUNT)] * 3)
+    failed = [place % COUNT for place, output in enumerate(outputs) if isinstance(output, Exception)]
     assert failed == [COUNT // 2] * 3
-    assert "InvalidArgumentError" in str(answers[COUNT // 2])
+    assert "InvalidArgumentError" in str(outputs[COUNT // 2])
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -80,8 +80,8 @@ def test_the_evaluator_sees_the_signature_of_the_source(served: Served, name: st
     runner = open_runner(f"triton+{protocol}://{served.addresses[protocol]}/{name}")
     assert {spec.name: spec.dtype for spec in runner.outputs} == {spec.name: spec.dtype for spec in source.outputs}
     assert not differing_specs("input", source.inputs, runner.inputs)
-    answers = runner.run(feeds)
-    for output, figures in compare(source.run(feeds), answers).items():
+    outputs = runner.run(feeds)
+    for output, figures in compare(source.run(feeds), outputs).items():
         assert figures.relative_error < 1e-4, output
     runner.close()
 

@@ -1,4 +1,4 @@
-"""The Python bindings of TensorRT's two families: importing them, and hearing what they say."""
+"""The Python bindings of TensorRT's two families, and their log."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LIBRARIES = {library.name: library for library in (RTX, DATA_CENTER)}
 
 
 def import_bindings(library: Library) -> ModuleType:
-    """The bindings of a family.
+    """Import the bindings of a family.
 
     Raises:
         EnvironmentLacksError: They are not installed, or their library cannot be loaded.
@@ -53,7 +53,7 @@ def import_bindings(library: Library) -> ModuleType:
 
 
 def listening_logger(trt: ModuleType) -> Any:
-    """A logger for the bindings that keeps warnings and errors.
+    """Make a logger for the bindings that keeps warnings and errors.
 
     Its `messages` are (severity, text) pairs. Build errors reach nothing but a logger: the calls only return None.
     """

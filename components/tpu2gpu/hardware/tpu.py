@@ -1,4 +1,4 @@
-"""Whether this machine has a TPU."""
+"""TPUs of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _GOOGLE, _NETWORK = "0x1ae0", "0x02"
 
 
 def has_tpu(root: Path = Path("/")) -> bool:
-    """Whether there is a TPU among the devices: `/dev/accel*` up to v4, VFIO devices of Google's since.
+    """Tell whether there is a TPU among the devices: `/dev/accel*` up to v4, VFIO devices of Google's since.
 
     Args:
         root: Where the machine's file system begins.
@@ -19,7 +19,7 @@ def has_tpu(root: Path = Path("/")) -> bool:
 
 
 def _is_accelerator(device: Path) -> bool:
-    """Google's network cards have the same vendor number as its TPUs."""
+    """Tell TPUs from Google's network cards, which have the same vendor number as its TPUs."""
     try:
         vendor = (device / "vendor").read_text(encoding="ascii").strip()
         kind = (device / "class").read_text(encoding="ascii").strip()

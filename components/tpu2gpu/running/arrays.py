@@ -18,7 +18,7 @@ _LENGTHS = "lengths|"
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The dtype of a TensorSpec: NumPy's own, `bfloat16` and the like of ml_dtypes, objects (bytes) for `string`.
+    """Return the dtype of a TensorSpec: NumPy's own, one of ml_dtypes, such as `bfloat16`, or objects for `string`.
 
     Raises:
         TypeError: No such dtype.
@@ -36,12 +36,12 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 
 def is_text(array: Array) -> bool:
-    """Whether the elements are strings."""
+    """Tell whether the elements are strings."""
     return array.dtype.kind in "OSU"
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether the elements are floating-point numbers, those of ml_dtypes among them."""
+    """Tell whether the elements are floating-point numbers, those of ml_dtypes among them."""
     return dtype.kind == "f" or "float" in dtype.name
 
 

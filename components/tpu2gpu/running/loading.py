@@ -1,4 +1,4 @@
-"""`tpu2gpu.load`: a converted model, ready to answer, without TFX."""
+"""`tpu2gpu.load`: a converted model, ready to run, without TFX."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tpu2gpu.running.runner import Runner
 
 
 def load(folder: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None) -> Runner:
-    """Load a model and give what runs it.
+    """Load a model, and return what runs it.
 
     >>> model = tpu2gpu.load("serving/digits")  # doctest: +SKIP
     >>> model.run({"images": images})["probabilities"]  # [batch, classes]  # doctest: +SKIP

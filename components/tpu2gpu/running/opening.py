@@ -39,7 +39,7 @@ def open_runner(
             wrote, a server's address, or a file that says how to start a server.
         signature: The signature of a SavedModel or a GraphDef; the other kinds have just one.
         threads: How many threads compute; the library's own choice when None.
-        timeout_s: How long a server may take to start, and to answer a request.
+        timeout_s: How long a server may take to start, and to respond to a request.
 
     Raises:
         SourceError: There is no model of a known kind there, or it is damaged.

@@ -1,4 +1,4 @@
-"""What every runner is: a model that is ready to answer, whatever its kind."""
+"""What every runner is: a model that is ready to run, whatever its kind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TensorSpec:
 
 
 class Runner(Protocol):
-    """A model that is ready to answer.
+    """A model that is ready to run.
 
     Attributes:
         kind: `saved_model`, `graph_def`, `onnx`, `engine`, `serving` or `server`.
@@ -62,7 +62,7 @@ class Runner(Protocol):
     outputs: tuple[TensorSpec, ...]
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request.
+        """Run one request.
 
         Raises:
             SignatureError: The feeds do not fit the inputs; every misfit is listed.
@@ -156,7 +156,7 @@ def choose_signature(signatures: Mapping[str, Any], name: str, model: object) ->
 
 
 def _has_dtype(array: Array, name: str) -> bool:
-    """As `dtype_name(array.dtype) == name`, but in a tenth of a microsecond: this is done for every request."""
+    """Tell whether `dtype_name(array.dtype) == name`, in a tenth of a microsecond: this is done for every request."""
     return is_text(array) if name == "string" else array.dtype == _dtype_of(name)
 
 

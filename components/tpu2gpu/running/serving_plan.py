@@ -148,7 +148,7 @@ class BoundaryTensor(_Entry):
 
 @attrs.frozen(kw_only=True)
 class Plan(_Entry):
-    """What a loader must know of a serving folder, and how far it was verified.
+    """The plan of a serving folder: what a loader must know, and how far it was verified.
 
     Attributes:
         signature: The signature of the source.

@@ -40,8 +40,8 @@ def test_a_saved_model_answers_as_its_signature_does(built: Built) -> None:
 
 def test_a_saved_model_of_tensorflow_1_is_a_model_like_any_other(built: Built) -> None:
     runner = open_runner(built(tf1_network, resource=False))
-    answers = runner.run({"x": np.ones((2, 4), np.float32)})
-    assert {name: answer.shape for name, answer in answers.items()} == {"hidden": (2, 3), "y": (2, 2)}
+    outputs = runner.run({"x": np.ones((2, 4), np.float32)})
+    assert {name: output.shape for name, output in outputs.items()} == {"hidden": (2, 3), "y": (2, 2)}
 
 
 def test_a_runner_says_what_runs_and_on_what(built: Built) -> None:

@@ -66,7 +66,7 @@ class Detections:
 
 @attrs.frozen(kw_only=True)
 class BoxParity:
-    """How well the boxes of two models match over some examples; `a + b` is that of both parts' examples.
+    """The match of two models' boxes over some examples; `a + b` is the match over both parts' examples.
 
     A box counts where its score reaches the threshold, in either model; one that finds no partner of its class in the
     other model, at any score, counts with an IoU of 0.
@@ -88,7 +88,7 @@ class BoxParity:
     worst_example: int | None = None
 
     def __add__(self, other: BoxParity) -> BoxParity:
-        """That of both parts' examples."""
+        """Return the match over both parts' examples."""
         worst = min((part for part in (self, other) if part.boxes), key=_worst_first, default=self)
         return BoxParity(
             boxes=self.boxes + other.boxes,
@@ -106,7 +106,7 @@ class BoxParity:
 
 
 def find_detections(outputs: Mapping[str, Array], named: Mapping[str, str]) -> DetectionOutputs | None:
-    """The outputs that hold detections: those named, else those whose names and shapes say so.
+    """Find the outputs that hold detections: those named, else those whose names and shapes say so.
 
     Args:
         outputs: All outputs.
@@ -139,13 +139,15 @@ def find_detections(outputs: Mapping[str, Array], named: Mapping[str, str]) -> D
     return None
 
 
-def read_detections(outputs: Mapping[str, Array], names: DetectionOutputs, form: str = "xyxy") -> list[Detections]:
-    """The detections of each example.
+def read_detections(
+    outputs: Mapping[str, Array], names: DetectionOutputs, box_format: str = "xyxy"
+) -> list[Detections]:
+    """Return the detections of each example.
 
     Args:
         outputs: All outputs.
         names: Which of them hold what.
-        form: How a box is written: `xyxy`, `xywh` or `cxcywh`.
+        box_format: How a box is written: `xyxy`, `xywh` or `cxcywh`.
     """
     boxes = outputs[names.boxes].astype(np.float64)
     if names.scores is None:
@@ -156,28 +158,28 @@ def read_detections(outputs: Mapping[str, Array], names: DetectionOutputs, form:
     counts = [boxes.shape[1]] * len(boxes)
     if names.count is not None:
         counts = outputs[names.count].astype(np.int64).ravel().tolist()
-    rows = zip(to_xyxy(boxes, form), scores, classes.astype(np.int64), counts, strict=True)
+    rows = zip(to_xyxy(boxes, box_format), scores, classes.astype(np.int64), counts, strict=True)
     return [Detections(box[:count], score[:count], kind[:count]) for box, score, kind, count in rows]
 
 
-def to_xyxy(boxes: Array, form: str) -> Array:
-    """Boxes `[..., 4]` as two opposite corners, `[y, x, y, x]` or `[x, y, x, y]` as their axes are."""
-    if form == "xyxy":
+def to_xyxy(boxes: Array, box_format: str) -> Array:
+    """Return boxes `[..., 4]` as two opposite corners, `[y, x, y, x]` or `[x, y, x, y]` as their axes are."""
+    if box_format == "xyxy":
         return boxes
     first, size = boxes[..., :2], boxes[..., 2:]
-    corner = first - size / 2 if form == "cxcywh" else first
+    corner = first - size / 2 if box_format == "cxcywh" else first
     return np.concatenate([corner, corner + size], axis=-1)
 
 
 def to_xywh(boxes: Array) -> Array:
-    """Corners as COCO writes boxes: the first corner, then the sizes."""
+    """Return boxes `[..., 4]` as COCO writes them: the first corner, then the sizes."""
     return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
 
 def match_boxes(
     reference: Sequence[Detections], candidate: Sequence[Detections], threshold: float, first_example: int = 0
 ) -> BoxParity:
-    """How well the boxes of two models match, example by example.
+    """Match the boxes of two models, example by example.
 
     Args:
         reference: Those held to be right.
@@ -224,7 +226,7 @@ def _worst_first(part: BoxParity) -> tuple[float, int]:
 
 
 def _boxes_by_name(outputs: Mapping[str, Array]) -> list[str]:
-    """The outputs that may hold boxes, the likeliest first."""
+    """Return the outputs that may hold boxes, the likeliest first."""
     named = [name for name, array in outputs.items() if _is_named("boxes", name) and _has_form("boxes", array)]
     return named + [name for name, array in outputs.items() if name not in named and _is_packed(name, array)]
 
@@ -239,7 +241,7 @@ def _is_named(part: str, name: str) -> bool:
 
 
 def _goes_with(part: str, array: Array, boxes: tuple[int, ...]) -> bool:
-    """Whether an output tells of boxes of that shape: a classifier beside a detector does not."""
+    """Tell whether an output goes with boxes of that shape: a classifier beside a detector does not."""
     return array.shape[:1] == boxes[:1] if part == "count" else array.shape[:2] == boxes[:2]
 
 

@@ -1,4 +1,4 @@
-"""What the errors of one output come to, in a record that adds up: part by part, process by process.
+"""The errors of one output, in a record that adds up: part by part, process by process.
 
 Counts, largest values and places of a sum are exactly those of the whole. Sums of numbers are rounded in another order,
 so means and cosines agree to about 1e-12 of their value.
@@ -62,7 +62,7 @@ class ErrorSketch:
     worst_element: tuple[int, ...] = ()
 
     def __add__(self, other: ErrorSketch) -> ErrorSketch:
-        """The sketch of both parts; of equal largest errors the one of the smaller example number is kept."""
+        """Return the sketch of both parts; of equal largest errors the one of the smaller example number is kept."""
         worst = min(self, other, key=_badness)
         unequal = [part.unequal for part in (self, other) if part.unequal is not None]
         top5 = [part.same_top5 for part in (self, other) if part.same_top5 is not None]
@@ -96,7 +96,7 @@ class ErrorSketch:
 
 
 def sketch_errors(reference: Array, candidate: Array, first_example: int = 0) -> ErrorSketch:
-    """The sketch of two outputs of one shape, `[examples, ...]`.
+    """Sketch the errors between two outputs of one shape, `[examples, ...]`.
 
     Args:
         reference: The output held to be right.
@@ -114,17 +114,17 @@ def sketch_errors(reference: Array, candidate: Array, first_example: int = 0) ->
 
 
 def is_class_scores(output: Array) -> bool:
-    """Whether an output is floating point [n, classes] with at least two classes: a classifier's scores."""
+    """Tell whether an output is floating point [n, classes] with at least two classes: a classifier's scores."""
     return is_float(output.dtype) and output.ndim == 2 and output.shape[1] >= 2
 
 
 def is_discrete(output: Array) -> bool:
-    """Whether an output holds class ids, strings or booleans: equal or not, whatever the distance."""
+    """Tell whether an output holds class ids, strings or booleans: equal or not, whatever the distance."""
     return is_text(output) or output.dtype.kind in "biu"
 
 
 def best_classes(scores: Array) -> Array:
-    """The classes of each row's five largest scores, `[rows, 5]`; of equal ones the earlier class."""
+    """Return the classes of each row's five largest scores, `[rows, 5]`; of equal ones the earlier class."""
     return np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :TOP]
 
 

@@ -1,4 +1,4 @@
-"""How far a candidate's answers are from the reference's, output by output."""
+"""The differences between a candidate's outputs and the reference's, output by output."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OutputParity:
 
     @classmethod
     def of(cls, sketch: ErrorSketch) -> OutputParity:
-        """The figures of a sketch."""
+        """Return the figures of a sketch."""
         worst, largest = sketch.max_abs_error, sketch.max_abs_reference
         scored = sketch.scored or None
         return cls(
@@ -77,7 +77,7 @@ class OutputParity:
 
     @property
     def agreement(self) -> float | None:
-        """Share of the classes that are the same: of class scores the best ones, of discrete outputs the elements."""
+        """The share of classes that are the same: of class scores the best ones, of discrete outputs the elements."""
         return self.top1_agreement if self.unequal_share is None else 1 - self.unequal_share
 
 
@@ -100,7 +100,7 @@ def compare(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> d
 
 
 def differing_forms(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> list[str]:
-    """What differs in the names, shapes and dtypes of two sets of outputs."""
+    """Return what differs in the names, shapes and dtypes of two sets of outputs."""
     differences = [f"output {name}: missing" for name in reference if name not in candidate]
     differences += [f"output {name}: not in the reference" for name in candidate if name not in reference]
     for name in reference:

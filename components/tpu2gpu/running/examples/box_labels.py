@@ -34,7 +34,7 @@ class BoxLabels:
 
 @attrs.frozen
 class BoxFeatures:
-    """Which features of an example hold its ground-truth boxes.
+    """The features of an example that hold its ground-truth boxes.
 
     Attributes:
         boxes: One feature with four numbers for each box, or four with one number each.
@@ -47,7 +47,7 @@ class BoxFeatures:
     required: bool = False
 
     def read(self, values: Mapping[str, Any]) -> BoxLabels | None:
-        """The ground-truth boxes of an example; none at all where its lists are empty.
+        """Read the ground-truth boxes of an example; none at all where its lists are empty.
 
         Args:
             values: Its features by name.
@@ -71,7 +71,7 @@ class BoxFeatures:
 
 
 def box_features(boxes: str | None, classes: str | None) -> BoxFeatures:
-    """The features that options name: one for boxes or four with commas between, and one for their classes.
+    """Return the features that options name: one for boxes or four with commas between, and one for their classes.
 
     Raises:
         ExamplesError: There are neither one nor four.

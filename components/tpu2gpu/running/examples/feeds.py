@@ -1,4 +1,4 @@
-"""Real examples as model inputs: tf.Example records, read by the input specs of the model that will run them."""
+"""Real examples as feeds: tf.Example records, read by the input specifications of the model that will run them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Examples:
     boxes: tuple[BoxLabels, ...] | None = attrs.field(default=None, eq=False)
 
     def batch(self, start: int, size: int) -> dict[str, Array]:
-        """The `size` examples from number `start` on; after the last one comes the first again."""
+        """Return the `size` examples from number `start` on; after the last one comes the first again."""
         chosen = np.arange(start, start + size) % self.count
         return {name: values[chosen] for name, values in self.feeds.items()}
 
@@ -87,7 +87,7 @@ def parse_examples(
     label: str | None = DEFAULT_LABEL,
     boxes: BoxFeatures | None = None,
 ) -> Examples:
-    """`read_examples` of records that are read already: file, number and tf.Example of each.
+    """Make feeds of records that are read already: file, number and tf.Example of each.
 
     Raises:
         UsageError: `features` names an input that the model has not.
@@ -133,7 +133,7 @@ def parse_examples(
 
 @attrs.frozen
 class _Row:
-    """How one feature of an example becomes one row of one input."""
+    """One feature of an example, and the row of an input that it becomes."""
 
     input: str
     feature: str
@@ -164,7 +164,7 @@ class _Row:
         return self._narrow(wide).reshape(shape)
 
     def _image_size(self, values: Mapping[str, Any]) -> list[int]:
-        """The height and the width that an example tells of its image."""
+        """Return the height and the width that an example tells of its image."""
         sizes = []
         for name in _IMAGE_SIZE:
             kind, found = _content(values[name]) if name in values else ("nothing", ())
@@ -228,7 +228,7 @@ def _rows_for(inputs: Sequence[TensorSpec], features: Mapping[str, str]) -> list
 
 
 def _is_image(shape: Sequence[int | None]) -> bool:
-    """Whether a row is an image of any size: an unknown height, an unknown width, and channels."""
+    """Tell whether a row is an image of any size: an unknown height, an unknown width, and channels."""
     return len(shape) == 3 and shape[0] is shape[1] is None and shape[2] is not None
 
 
@@ -244,7 +244,7 @@ def _content(feature: Any) -> tuple[str, Sequence[Any]]:
 
 
 def _amount(kind: str, found: Sequence[Any]) -> str:
-    """`3 values in a float_list`."""
+    """Return `3 values in a float_list`."""
     return "no values" if kind == "nothing" else f"{len(found)} value{'s' * (len(found) != 1)} in a {kind}"
 
 
@@ -253,7 +253,7 @@ def _shape_text(shape: Sequence[int | None]) -> str:
 
 
 def _complete(shape: tuple[int | None, ...], length: int) -> tuple[int, ...] | None:
-    """The shape with its one unknown size filled in, or None where `length` values do not fill it."""
+    """Return the shape with its one unknown size filled in, or None where `length` values do not fill it."""
     known = int(np.prod([size for size in shape if size is not None]))
     if None not in shape:
         return tuple(size for size in shape if size is not None) if known == length else None

@@ -1,4 +1,4 @@
-"""TFRecord files of tf.Examples: found by name, read one record after the other."""
+"""TFRecord files of tf.Examples, found by name and read record by record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tpu2gpu.errors import ExamplesError
 
 
 def find_files(patterns: Sequence[str]) -> list[Path]:
-    """The files that paths, globs and folders name, each once, in order.
+    """Find the files that paths, globs and folders name, each once, in order.
 
     Raises:
         ExamplesError: One of them names nothing; all such are listed.

@@ -1,4 +1,4 @@
-"""Runs an engine of TensorRT-RTX or of data-center TensorRT on a GPU."""
+"""The runner of an engine of TensorRT-RTX or of data-center TensorRT, on a GPU."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class EngineRunner:
         self._buffers = {spec.name: Buffer(self._driver) for spec in self.inputs + self.outputs}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request: copy in, compute, copy out."""
+        """Run one request: copy in, compute, copy out."""
         arrays = {
             name: np.ascontiguousarray(array) for name, array in check_feeds(self.inputs, feeds, self._path).items()
         }
@@ -106,11 +106,11 @@ class EngineRunner:
         return outputs
 
     def latency_breakdown_ms(self) -> dict[str, float]:
-        """The mean time of a request in copies and on the GPU since this was last asked."""
+        """Return the mean time of a request in copies and on the GPU since last asked."""
         return self._breakdown.take_ms()
 
     def describe(self) -> dict[str, Any]:
-        """What runs, and on what."""
+        """Tell what runs, and on what."""
         return {
             "kind": self.kind,
             "provider": self._library.title,
@@ -120,7 +120,7 @@ class EngineRunner:
         }
 
     def close(self) -> None:
-        """Frees the memory on the GPU."""
+        """Free the memory on the GPU."""
         for buffer in self._buffers.values():
             buffer.free()
         self._buffers = {}
@@ -182,7 +182,7 @@ class EngineRunner:
 def fitting_profile(
     profiles: Sequence[EngineProfile], shapes: Mapping[str, tuple[int, ...]], current: int = 0
 ) -> int | None:
-    """The number of a profile that takes the shapes; the current one where it does, None where none does."""
+    """Return the number of a profile that takes the shapes; the current one where it does, None where none does."""
     fits = [number for number, profile in enumerate(profiles) if _takes(profile, shapes)]
     return current if current in fits else next(iter(fits), None)
 

@@ -63,7 +63,7 @@ def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _problem(folder: Path, location: str, about: dict[str, str]) -> str:
-    """What is wrong with a reference; nothing where it is sound."""
+    """Return what is wrong with a reference; nothing where it is sound."""
     parts = PurePosixPath(location).parts
     if not parts or location.startswith("/") or ".." in parts or "\\" in location or "\0" in location:
         return "not a path inside the model's folder"
@@ -85,7 +85,7 @@ def _problem(folder: Path, location: str, about: dict[str, str]) -> str:
 
 
 def _references(model: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
-    """For each tensor with external data its name, and what is said of the data."""
+    """Yield for each tensor with external data its name, and what is said of the data."""
     for field, view in _messages(model):
         if field == _MODEL_GRAPH:
             yield from _in_graph(view)

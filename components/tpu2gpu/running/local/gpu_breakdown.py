@@ -1,4 +1,4 @@
-"""Where a request's time goes on a GPU: copies in, computing, copies out, by events in its stream."""
+"""The parts of a request's latency on a GPU: copies in, computing, copies out, by events in its stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PARTS = {"copy_in": (0, 1), "compute": (2, 3), "copy_out": (3, 4)}
 
 
 class GpuBreakdown:
-    """Adds up the parts of requests that run one after the other.
+    """The parts of requests that run one after the other, added up.
 
     A request marks five moments in order: before and after its copies in, before and after computing, and after its
     copies out. Between the second and the third the GPU waits for the host.
@@ -20,11 +20,11 @@ class GpuBreakdown:
         self._spent_ms = dict.fromkeys(_PARTS, 0.0)
 
     def restart(self) -> None:
-        """Forgets what a request that failed has marked."""
+        """Forget what a request that failed has marked."""
         self._marked = 0
 
     def mark(self, stream: Stream) -> None:
-        """The next moment."""
+        """Mark the next moment."""
         self._events[self._marked].record(stream)
         self._marked += 1
 
@@ -35,7 +35,7 @@ class GpuBreakdown:
         self._marked, self._requests = 0, self._requests + 1
 
     def take_ms(self) -> dict[str, float]:
-        """The mean time of a request in each part since this was last asked; empty without any request."""
+        """Return the mean time of a request in each part since last asked; empty without any request."""
         spent_ms, requests = self._spent_ms, self._requests
         self._spent_ms, self._requests = dict.fromkeys(_PARTS, 0.0), 0
         return {part: spent / requests for part, spent in spent_ms.items()} if requests else {}

@@ -78,7 +78,7 @@ class OnnxRunner:
         return cls(path, threads=threads)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request; strings come as objects of type bytes."""
+        """Run one request; strings come as objects of type bytes."""
         arrays = check_feeds(self.inputs, feeds, self._path)
         texts = {name: _decoded(array) for name, array in arrays.items() if is_text(array)}
         names = [spec.name for spec in self.outputs]
@@ -138,7 +138,7 @@ def _encoded(array: Array) -> Array:
 def adds_up_int8() -> bool:
     """Tell whether this processor adds up products of int8 in 32 bits.
 
-    Older ones do so in 16, and ONNX Runtime's kernels overflow there: answers are wrong, without a word. Without those
+    Older ones do so in 16, and ONNX Runtime's kernels overflow there: outputs are wrong, without a word. Without those
     kernels the model computes in float32 on the values that int8 holds, as it does on a GPU to the last bit or so.
 
     Source: ONNX Runtime, "Quantize ONNX models", on U8S8 and saturation on AVX2 and AVX512.

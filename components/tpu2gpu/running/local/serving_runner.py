@@ -85,7 +85,7 @@ class ServingRunner:
         return _RunningPart(part, runner, why_not)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request, part by part."""
+        """Run one request, part by part."""
         tensors = check_feeds(self.inputs, feeds, self._path)
         for each in self._parts:
             names = each.part.onnx_names

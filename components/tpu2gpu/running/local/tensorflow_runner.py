@@ -58,7 +58,7 @@ class TensorFlowRunner:
             )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request; strings come as objects of type bytes."""
+        """Run one request; strings come as objects of type bytes."""
         import tensorflow as tf
 
         arrays = check_feeds(self.inputs, feeds, self._path)

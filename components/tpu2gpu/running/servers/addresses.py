@@ -22,7 +22,7 @@ class Addresses:
 
     @property
     def form(self) -> str:
-        """What to give, for messages."""
+        """The forms that addresses have, for messages."""
         return f"a server's address ({address_forms()})"
 
     def detect(self, path: str) -> bool:
@@ -44,7 +44,7 @@ def open_address(text: str, *, signature: str = "serving_default", timeout_s: fl
     Args:
         text: Its address, such as `triton+grpc://localhost:8001/digits`.
         signature: The signature; of TensorFlow Serving only.
-        timeout_s: How long an answer may take.
+        timeout_s: How long a response may take.
 
     Raises:
         UsageError: The address has another form.

@@ -54,7 +54,7 @@ class ServerProtocol(ABC):
 
     Args:
         address: Where the model is.
-        timeout_s: How long an answer may take.
+        timeout_s: How long a response may take.
 
     Attributes:
         scheme: What the protocol's addresses begin with: `triton` in `triton+grpc://host:8001/digits`.
@@ -83,7 +83,7 @@ class ServerProtocol(ABC):
         Args:
             address: Where it is; of this scheme.
             signature: Which signature, where the server knows signatures.
-            timeout_s: How long an answer may take.
+            timeout_s: How long a response may take.
 
         Raises:
             EnvironmentLacksError: Nobody answers there.
@@ -93,7 +93,7 @@ class ServerProtocol(ABC):
 
     @abstractmethod
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request, within `self._breakdown.request()`; strings come as objects of type bytes.
+        """Run one request, within `self._breakdown.request()`; strings come as objects of type bytes.
 
         Raises:
             SignatureError: The feeds do not fit the inputs, or the server does not take them.

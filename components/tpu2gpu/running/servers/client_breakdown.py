@@ -17,7 +17,7 @@ class ClientBreakdown:
 
     @contextmanager
     def request(self) -> Iterator[Away]:
-        """Time one request, if it is answered; what is inside `away()` in it is not the client's."""
+        """Time one request, if it succeeds; what is inside `away()` in it is not the client's."""
         begin_ns, away = perf_counter_ns(), Away()
         yield away
         total_ns = perf_counter_ns() - begin_ns

@@ -11,7 +11,7 @@ _UNFIT = ("INVALID_ARGUMENT", "400")
 
 
 def failure(address: ServerAddress, status: str, says: str, timeout_s: float) -> Tpu2GpuError:
-    """Return the error for an answer that is none.
+    """Return the error for a response that is none.
 
     Args:
         address: Who was asked.

@@ -21,7 +21,7 @@ _PLACEHOLDER = re.compile(r"\{(model|(?:\w+_)?port)\}")
 
 @attrs.frozen(kw_only=True)
 class ServerFile:
-    """How to start a server, and where its model is then.
+    """The start of a server, and the address of its model then.
 
     `{port}`, `{grpc_port}` and other names ending in `port` stand for free ports, `{model}` for the model's path.
     """

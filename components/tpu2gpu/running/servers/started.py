@@ -35,7 +35,7 @@ class StartedRunner:
     Args:
         path: The server file.
         signature: The signature; of TensorFlow Serving only.
-        timeout_s: How long an answer may take.
+        timeout_s: How long a response may take.
 
     Raises:
         SourceError: The file is damaged, or the server does not serve the model.
@@ -92,7 +92,7 @@ class StartedRunner:
         return cls(path, signature=signature, timeout_s=timeout_s)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request; a failure tells the end of the server's log."""
+        """Run one request; a failure tells the end of the server's log."""
         try:
             return self._runner.run(feeds)
         except Tpu2GpuError as error:

@@ -70,14 +70,14 @@ class _GrpcRunner(TfServing):
             self._model.version.value = int(address.version)
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.CopyFrom(self._model)
-        answer = self._ask(self._stub.GetModelMetadata, request, min(timeout_s, METADATA_S))
+        response = self._ask(self._stub.GetModelMetadata, request, min(timeout_s, METADATA_S))
         signatures = get_model_metadata_pb2.SignatureDefMap()
-        answer.metadata["signature_def"].Unpack(signatures)
+        response.metadata["signature_def"].Unpack(signatures)
         self._take(choose_signature(signatures.signature_def, signature, address))
-        self._version = str(answer.model_spec.version.value)
+        self._version = str(response.model_spec.version.value)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request; strings come as objects of type bytes."""
+        """Run one request; strings come as objects of type bytes."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -87,8 +87,8 @@ class _GrpcRunner(TfServing):
             for name, array in check_feeds(self.inputs, feeds, str(self._address)).items():
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
             with away:
-                answer = self._ask(self._stub.Predict, request, self._timeout_s)
-            return {name: tf.make_ndarray(tensor) for name, tensor in sorted(answer.outputs.items())}
+                response = self._ask(self._stub.Predict, request, self._timeout_s)
+            return {name: tf.make_ndarray(tensor) for name, tensor in sorted(response.outputs.items())}
 
     def close(self) -> None:
         """Close the connection."""
@@ -118,24 +118,24 @@ class _RestRunner(TfServing):
         self._pool = urllib3.HTTPConnectionPool(address.host, address.port, maxsize=self.concurrency, retries=False)
         version = f"/versions/{address.version}" if address.version else ""
         self._path = f"/v1/models/{address.model}{version}"
-        answer = self._ask("GET", f"{self._path}/metadata", None, min(timeout_s, METADATA_S))
+        response = self._ask("GET", f"{self._path}/metadata", None, min(timeout_s, METADATA_S))
         try:
-            signatures = answer["metadata"]["signature_def"]["signature_def"]
-            self._version = str(answer["model_spec"].get("version", ""))
+            signatures = response["metadata"]["signature_def"]["signature_def"]
+            self._version = str(response["model_spec"].get("version", ""))
         except (KeyError, TypeError) as error:
             raise SourceError(f"{address}: the server's metadata hold no signatures") from error
         chosen = choose_signature(signatures, signature, address)
         self._take(json_format.ParseDict(chosen, meta_graph_pb2.SignatureDef(), ignore_unknown_fields=True))
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request; strings come as objects of type bytes."""
+        """Run one request; strings come as objects of type bytes."""
         with self._breakdown.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))
             columns = {name: _values(array) for name, array in arrays.items()}
             body = json.dumps({"signature_name": self._signature, "inputs": columns}).encode()
             with away:
-                answer = self._ask("POST", f"{self._path}:predict", body, self._timeout_s)
-            return self._outputs(answer)
+                response = self._ask("POST", f"{self._path}:predict", body, self._timeout_s)
+            return self._outputs(response)
 
     def close(self) -> None:
         """Close the connections."""
@@ -146,7 +146,7 @@ class _RestRunner(TfServing):
 
         headers = {"Content-Type": "application/json"}
         try:
-            answer = self._pool.request(method, path, body=body, headers=headers, timeout=timeout_s)
+            response = self._pool.request(method, path, body=body, headers=headers, timeout=timeout_s)
         except urllib3.exceptions.NewConnectionError as error:
             raise unreachable(self._address, error) from error
         except urllib3.exceptions.TimeoutError as error:
@@ -154,23 +154,23 @@ class _RestRunner(TfServing):
         except urllib3.exceptions.HTTPError as error:
             raise unreachable(self._address, error) from error
         try:
-            found = json.loads(answer.data)
+            found = json.loads(response.data)
         except ValueError as error:
-            raise SourceError(f"{self._address}: the server's answer is no JSON ({error})") from error
-        if answer.status != _OK:
+            raise SourceError(f"{self._address}: the server's response is no JSON ({error})") from error
+        if response.status != _OK:
             says = str(found.get("error", found)) if isinstance(found, dict) else str(found)
-            raise failure(self._address, str(answer.status), says, timeout_s)
+            raise failure(self._address, str(response.status), says, timeout_s)
         return found
 
-    def _outputs(self, answer: Any) -> dict[str, Array]:
-        outputs = answer["outputs"]
+    def _outputs(self, response: Any) -> dict[str, Array]:
+        outputs = response["outputs"]
         if len(self.outputs) == 1 and not (isinstance(outputs, dict) and self.outputs[0].name in outputs):
             outputs = {self.outputs[0].name: outputs}  # the only output comes without its name
         known = {spec.name: spec for spec in self.outputs}
         try:
             return {name: _array(known[name], values) for name, values in sorted(outputs.items())}
         except (KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"{self._address}: the answer does not fit the model's outputs ({error})") from error
+            raise SourceError(f"{self._address}: the response does not fit the model's outputs ({error})") from error
 
 
 def _values(array: Array) -> Any:

@@ -39,7 +39,7 @@ class Triton(ServerProtocol):
 
     Args:
         address: Where it is.
-        timeout_s: How long an answer may take.
+        timeout_s: How long a response may take.
 
     Raises:
         EnvironmentLacksError: Nobody answers there.
@@ -70,13 +70,13 @@ class Triton(ServerProtocol):
         return cls(address, timeout_s)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one request; strings come as objects of type bytes."""
+        """Run one request; strings come as objects of type bytes."""
         with self._breakdown.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))
             inputs = [self._input(spec, arrays[name]) for name, spec in self._served_inputs.items()]
             with away:
-                answer = self._client.infer(inputs)
-            found = {name: _array(answer, name, datatype) for name, datatype in self._client.outputs_of(answer)}
+                response = self._client.infer(inputs)
+            found = {name: _array(response, name, datatype) for name, datatype in self._client.outputs_of(response)}
             return dict(self._as_in_the_source(name, array) for name, array in found.items())
 
     def latency_breakdown_ms(self) -> dict[str, float]:
@@ -147,7 +147,7 @@ class Triton(ServerProtocol):
         return found
 
     def _statistics(self) -> dict[str, int]:
-        """Return the requests answered so far, and the nanoseconds in each part; empty where it is not told."""
+        """Return the requests served so far, and the nanoseconds in each part; empty where it is not told."""
         try:
             told = self._client.ask("get_inference_statistics", self._address.model, self._address.version)
             of_versions = [one["inference_stats"] for one in told["model_stats"]]
@@ -177,9 +177,9 @@ class _GrpcClient:
         model, version = self._address.model, self._address.version
         return self._call("infer", self._timeout_s, model, inputs, version, client_timeout=self._timeout_s)
 
-    def outputs_of(self, answer: Any) -> list[tuple[str, str]]:
+    def outputs_of(self, response: Any) -> list[tuple[str, str]]:
         """Return names and datatypes of what came back, by name."""
-        return sorted((output.name, output.datatype) for output in answer.get_response().outputs)
+        return sorted((output.name, output.datatype) for output in response.get_response().outputs)
 
     def close(self) -> None:
         """Close the connection."""
@@ -221,9 +221,9 @@ class _HttpClient:
         model, version = self._address.model, self._address.version
         return self._call(self._own.client, "infer", self._timeout_s, model, inputs, version)
 
-    def outputs_of(self, answer: Any) -> list[tuple[str, str]]:
+    def outputs_of(self, response: Any) -> list[tuple[str, str]]:
         """Return names and datatypes of what came back, by name."""
-        return sorted((output["name"], output["datatype"]) for output in answer.get_response()["outputs"])
+        return sorted((output["name"], output["datatype"]) for output in response.get_response()["outputs"])
 
     def close(self) -> None:
         """Close this thread's connection; those of other threads end with them."""
@@ -267,6 +267,6 @@ def _specs(tensors: Any, address: ServerAddress) -> tuple[TensorSpec, ...]:
     )
 
 
-def _array(answer: Any, name: str, datatype: str) -> Array:
-    array: Array = answer.as_numpy(name)
+def _array(response: Any, name: str, datatype: str) -> Array:
+    array: Array = response.as_numpy(name)
     return array if is_text(array) else array.astype(numpy_dtype(_DTYPES[datatype]), copy=False)

@@ -47,8 +47,8 @@ class JsonServer(ServerProtocol):
             arrays = check_feeds(self.inputs, feeds, str(self._address))
             body = json.dumps(arrays["x"].tolist()).encode()
             request = urllib.request.Request(f"http://{self._address.authority}/{self._address.model}", data=body)
-            with away, urllib.request.urlopen(request, timeout=self._timeout_s) as answer:
-                outputs = json.load(answer)
+            with away, urllib.request.urlopen(request, timeout=self._timeout_s) as response:
+                outputs = json.load(response)
             return {name: np.asarray(outputs[name], np.float32) for name in ("doubled", "scores")}
 
     def describe(self) -> dict[str, Any]:

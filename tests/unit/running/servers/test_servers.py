@@ -58,11 +58,11 @@ def test_a_served_model_answers_as_tensorflow_does(addresses, served, transport)
     runner = open_runner(addresses[transport])
     assert [str(spec) for spec in runner.inputs] == ["x: float32 [?, 6]"]
     assert [str(spec) for spec in runner.outputs] == ["doubled: float32 [?, 4]", "scores: float32 [?, 4]"]
-    answers = runner.run({"x": features()[:5]})
+    outputs = runner.run({"x": features()[:5]})
     wanted = served.loaded.signatures["serving_default"](x=tf.constant(features()[:5]))
     for name in ("doubled", "scores"):
-        np.testing.assert_array_equal(answers[name], wanted[name].numpy())
-        assert answers[name].dtype == np.float32
+        np.testing.assert_array_equal(outputs[name], wanted[name].numpy())
+        assert outputs[name].dtype == np.float32
     runner.close()
 
 
@@ -72,10 +72,10 @@ def test_strings_narrow_types_and_large_integers_survive_the_way(addresses, tran
     assert words.run({"text": np.asarray([b"tea", b"two"], object)})["upper"].tolist() == [b"TEA", b"TWO"]
     narrow = open_runner(addresses[transport], signature="narrow")
     b = np.asarray([[1.5, -0.078125]], ml_dtypes.bfloat16)
-    answers = narrow.run({"b": b, "n": np.asarray([2**60], np.int64)})
-    assert answers["same"].dtype == ml_dtypes.bfloat16
-    np.testing.assert_array_equal(answers["same"], b)
-    assert answers["big"].tolist() == [2**60 + 1]
+    outputs = narrow.run({"b": b, "n": np.asarray([2**60], np.int64)})
+    assert outputs["same"].dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(outputs["same"], b)
+    assert outputs["big"].tolist() == [2**60 + 1]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
