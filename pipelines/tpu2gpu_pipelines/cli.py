@@ -13,7 +13,7 @@ from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal, columns
 from tpu2gpu.errors import SourceError
 from tpu2gpu_pipelines.local import DEFAULT_PIPELINE, find_pipeline, log_path, new_run_name, run_pipeline
-from tpu2gpu_pipelines.outcome import RunResult, StepTime
+from tpu2gpu_pipelines.run_result import RunResult, StepTime
 from tpu2gpu_pipelines.settings import Settings, load_settings
 
 REFUSED = 1
@@ -94,7 +94,7 @@ def given_settings(given: dict[str, Any]) -> Settings:
 
 def _compile(terminal: Terminal, given: dict[str, Any]) -> None:
     from tpu2gpu.storage.publishing import sha256_of
-    from tpu2gpu_pipelines.kubeflow.compiling import compile_pipeline
+    from tpu2gpu_pipelines.kubeflow.compiler.compiling import compile_pipeline
 
     settings = given_settings(given)
     terminal.activity("loading TFX")

@@ -25,9 +25,9 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError, UsageError
-from tpu2gpu_pipelines.history import CACHED, fail_running, read_run
-from tpu2gpu_pipelines.outcome import RunResult, StepTime, conclude
-from tpu2gpu_pipelines.runlog import logging_to
+from tpu2gpu_pipelines.log_capture import logging_to
+from tpu2gpu_pipelines.metadata_store import CACHED, fail_running, read_run
+from tpu2gpu_pipelines.run_result import RunResult, StepTime, conclude
 from tpu2gpu_pipelines.settings import Settings
 
 DEFAULT_PIPELINE = "tpu2gpu_pipelines.tpu_to_gpu:create_pipeline"

@@ -20,7 +20,7 @@ from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
 from tpu2gpu_pipelines.kubeflow.options import KubeflowOptions
-from tpu2gpu_pipelines.sections import fill
+from tpu2gpu_pipelines.structuring import structure
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _DIGITS = "tpu2gpu_pipelines.trainers.digits.run_fn"
@@ -143,7 +143,7 @@ def make_settings(values: Any, where: str) -> Settings:
         UsageError: There are unknown keys or values that are not allowed; all are listed with their path.
     """
     wrong: list[str] = []
-    settings: Settings | None = fill(Settings(), values, "", wrong)
+    settings: Settings | None = structure(Settings(), values, "", wrong)
     if settings is None:
         raise UsageError(f"{where}: cannot be used as settings", details=wrong)
     return settings

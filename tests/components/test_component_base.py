@@ -15,7 +15,7 @@ from tpu2gpu.options import option
 from tpu2gpu.progress import Progress
 from tpu2gpu.tfx.artifacts import Metrics
 from tpu2gpu.tfx.component_base import StepComponent
-from tpu2gpu_pipelines.history import read_run
+from tpu2gpu_pipelines.metadata_store import read_run
 
 
 @attrs.frozen

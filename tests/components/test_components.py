@@ -19,7 +19,7 @@ from tests.models.answers import ask, images
 from tests.models.networks import convnet
 from tpu2gpu.errors import SignatureError, UsageError
 from tpu2gpu.storage.publishing import read_manifest, verify_model
-from tpu2gpu_pipelines.history import OutputRecord, StepRecord, read_run
+from tpu2gpu_pipelines.metadata_store import OutputRecord, StepRecord, read_run
 
 RUN = "a run of the components"
 

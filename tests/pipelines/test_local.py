@@ -10,8 +10,8 @@ import pytest
 
 from tests.pipelines import faulty
 from tpu2gpu.errors import EnvironmentLacksError, SourceError, Tpu2GpuError, UsageError
-from tpu2gpu_pipelines.history import read_run
 from tpu2gpu_pipelines.local import METADATA, find_pipeline, run_pipeline
+from tpu2gpu_pipelines.metadata_store import read_run
 from tpu2gpu_pipelines.settings import Settings
 
 

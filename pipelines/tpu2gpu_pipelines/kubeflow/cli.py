@@ -73,10 +73,10 @@ def schedule_command(summary: str, pipeline_flags: list[click.Parameter]) -> cli
 
 
 def _submit(terminal: Terminal, given: dict[str, Any]) -> int:
-    from tpu2gpu_pipelines.kubeflow import submitting
-    from tpu2gpu_pipelines.kubeflow.compiling import compile_pipeline
-    from tpu2gpu_pipelines.kubeflow.parameters import PROMOTION
-    from tpu2gpu_pipelines.kubeflow.server import Server
+    from tpu2gpu_pipelines.kubeflow.api import submitting
+    from tpu2gpu_pipelines.kubeflow.api.server import Server
+    from tpu2gpu_pipelines.kubeflow.compiler.compiling import compile_pipeline
+    from tpu2gpu_pipelines.kubeflow.compiler.parameters import PROMOTION
 
     settings = _settings(given)
     settings = attrs.evolve(settings, cache=settings.cache and not given["force"])
@@ -118,10 +118,10 @@ def _describe_run(run: Any) -> list[str]:
 
 
 def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:
-    from tpu2gpu_pipelines.kubeflow import scheduling
-    from tpu2gpu_pipelines.kubeflow.compiling import compile_pipeline
-    from tpu2gpu_pipelines.kubeflow.server import Server
-    from tpu2gpu_pipelines.kubeflow.submitting import split_parameters
+    from tpu2gpu_pipelines.kubeflow.api import scheduling
+    from tpu2gpu_pipelines.kubeflow.api.server import Server
+    from tpu2gpu_pipelines.kubeflow.api.submitting import split_parameters
+    from tpu2gpu_pipelines.kubeflow.compiler.compiling import compile_pipeline
 
     asked = [flag for flag in ("only_list", "pause", "delete") if given[flag]]
     if len(asked) > 1:

@@ -1,0 +1,86 @@
+"""A step's machine in the pipeline's terms: the container's resources, and its part of the Kubernetes document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tpu2gpu.tfx.step import RUN_VARIABLE
+from tpu2gpu_pipelines.kubeflow.compiler.accelerators import Accelerator
+from tpu2gpu_pipelines.kubeflow.options import Secret, StepOptions, Toleration, Volume
+from tpu2gpu_pipelines.kubeflow.quantities import to_cpus, to_gigabytes
+
+_RUN_LABEL = "metadata.labels['pipeline/runid']"  # which the API server puts on every pod of a run
+
+
+def container_resources(step: StepOptions, accelerator: Accelerator | None) -> dict[str, Any]:
+    """The `resources` of a container, for new backends (`resource...`) and for old ones.
+
+    Args:
+        step: The step's options.
+        accelerator: What it asks for.
+    """
+    resources: dict[str, Any] = {}
+    if step.cpu:
+        resources |= {"cpuLimit": to_cpus(step.cpu), "resourceCpuLimit": step.cpu}
+    if step.memory:
+        resources |= {"memoryLimit": to_gigabytes(step.memory), "resourceMemoryLimit": step.memory}
+    if accelerator:
+        name, count = accelerator.resource, str(accelerator.count)
+        resources["accelerator"] = {"type": name, "count": count, "resourceType": name, "resourceCount": count}
+    return resources
+
+
+def kubernetes_config(
+    step: StepOptions, accelerator: Accelerator | None, image_pull_secrets: tuple[str, ...]
+) -> dict[str, Any]:
+    """The step's `KubernetesExecutorConfig`. Its environment learns the run's id, for the manifests.
+
+    Args:
+        step: The step's options.
+        accelerator: What it asks for.
+        image_pull_secrets: Secrets to pull the image with.
+    """
+    labels = {**(accelerator.node_selector if accelerator else {}), **step.node_selector}
+    tolerations = list(step.tolerations)
+    if accelerator and all(it.key != accelerator.taint for it in tolerations):
+        tolerations.insert(0, Toleration(key=accelerator.taint))
+    config: dict[str, Any] = {"fieldPathAsEnv": [{"name": RUN_VARIABLE, "fieldPath": _RUN_LABEL}]}
+    if labels:
+        config["nodeSelector"] = {"labels": labels}
+    if tolerations:
+        config["tolerations"] = [_toleration(it) for it in tolerations]
+    if variables := [_secret_variable(it) for it in step.secrets if it.env]:
+        config["secretAsEnv"] = variables
+    if folders := [_secret_folder(it) for it in step.secrets if it.path]:
+        config["secretAsVolume"] = folders
+    if step.volumes:
+        config["pvcMount"] = [_mount(it) for it in step.volumes]
+    if image_pull_secrets:
+        config["imagePullSecret"] = [_named("secretName", it) for it in image_pull_secrets]
+    return config
+
+
+def _toleration(toleration: Toleration) -> dict[str, str]:
+    fields = {"key": toleration.key, "operator": toleration.operator, "effect": toleration.effect}
+    return {**fields, "value": toleration.value} if toleration.operator == "Equal" else fields
+
+
+def _secret_variable(secret: Secret) -> dict[str, Any]:
+    return {**_named("secretName", secret.name), "keyToEnv": [{"secretKey": secret.key, "envVar": secret.env}]}
+
+
+def _secret_folder(secret: Secret) -> dict[str, Any]:
+    return {**_named("secretName", secret.name), "mountPath": secret.path}
+
+
+def _mount(volume: Volume) -> dict[str, Any]:
+    return {
+        "constant": volume.claim,
+        "pvcNameParameter": {"runtimeValue": {"constant": volume.claim}},
+        "mountPath": volume.path,
+    }
+
+
+def _named(field: str, value: str) -> dict[str, Any]:
+    """A name for old backends and for new ones, which could take it from a parameter."""
+    return {field: value, f"{field}Parameter": {"runtimeValue": {"constant": value}}}

@@ -1,0 +1,121 @@
+"""What a run came to: verdict, promoted model, report and figures, gathered from the artifacts of its steps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tpu2gpu_pipelines.metadata_store import OutputRecord, StepRecord
+
+_BLESSINGS = ("ModelBlessing", "InfraBlessing")
+
+
+@attrs.frozen
+class StepTime:
+    """How one step went.
+
+    Attributes:
+        id: The component's id.
+        cached: Whether a former result served.
+        step_s: Seconds that it took.
+    """
+
+    id: str
+    cached: bool
+    step_s: float
+
+
+@attrs.frozen(kw_only=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        run: Its name, which the manifests carry.
+        root: Folder of everything that runs leave behind.
+        log: What the libraries said.
+        steps: How each step went.
+        seconds: How long all of them took.
+        training: What the trainer says of its training.
+        blessed: The verdict; None in a pipeline without one.
+        reasons: Why the candidate was refused.
+        promoted: Folder of the promoted model; None where nothing was promoted.
+        report: The newest report; None in a pipeline without one.
+        summary: The evaluation's `lines` and `rows`.
+    """
+
+    run: str
+    root: Path
+    log: Path
+    steps: tuple[StepTime, ...]
+    seconds: float
+    training: dict[str, Any]
+    blessed: bool | None
+    reasons: tuple[str, ...]
+    promoted: Path | None
+    report: Path | None
+    summary: dict[str, Any]
+
+
+def conclude(
+    records: Sequence[StepRecord], *, run: str, root: Path, log: Path, steps: tuple[StepTime, ...], seconds: float
+) -> RunResult:
+    """Gathers what a run came to, and copies its report to where the newest one always stands.
+
+    Args:
+        records: What the metadata store knows of the run's steps.
+        run: The run's name.
+        root: Folder of everything that runs leave behind.
+        log: What the libraries said.
+        steps: How each step went.
+        seconds: How long all of them took.
+    """
+    training: dict[str, Any] = {}
+    for model_run in _outputs(records, "ModelRun"):
+        training = _read(Path(model_run.uri) / "training.json")
+    report, summary = None, {}
+    for page in _outputs(records, "system.HTML"):
+        report, summary = root / "report" / "index.html", _read(Path(page.uri) / "summary.json")
+        _replace(Path(page.uri), report.parent)
+    blessings = list(_outputs(records, *_BLESSINGS))
+    reasons = {str(blessing.properties.get("reasons", "")) for blessing in blessings if not _flag(blessing, "blessed")}
+    promoted = None
+    for pushed in _outputs(records, "PushedModel"):
+        if _flag(pushed, "pushed"):
+            promoted = Path(str(pushed.properties["pushed_destination"]))
+    return RunResult(
+        run=run,
+        root=root,
+        log=log,
+        steps=steps,
+        seconds=seconds,
+        training=training,
+        blessed=all(_flag(blessing, "blessed") for blessing in blessings) if blessings else None,
+        reasons=tuple(reason for text in sorted(reasons) for reason in text.splitlines()),
+        promoted=promoted,
+        report=report,
+        summary=summary,
+    )
+
+
+def _outputs(records: Sequence[StepRecord], *types: str) -> Iterator[OutputRecord]:
+    for record in records:
+        for artifacts in record.outputs.values():
+            yield from (artifact for artifact in artifacts if artifact.type in types)
+
+
+def _flag(artifact: OutputRecord, name: str) -> bool:
+    return artifact.properties.get(name) == 1
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _replace(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
