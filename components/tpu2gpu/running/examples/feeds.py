@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
@@ -15,9 +15,7 @@ from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.arrays import is_float, numpy_dtype
 from tpu2gpu.running.examples.box_labels import BoxFeatures, BoxLabels
 from tpu2gpu.running.examples.records import find_files, read_records
-
-if TYPE_CHECKING:
-    from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.running.runner import TensorSpec
 
 Array = npt.NDArray[Any]
 

@@ -8,22 +8,19 @@ two rows, where a larger one may be none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.running.arrays import is_float, numpy_dtype
 from tpu2gpu.running.examples.feeds import Array, Examples
-
-if TYPE_CHECKING:
-    from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.running.runner import TensorSpec
 
 DISTRIBUTION = "numbers in [0, 1), integers 0 and 1"
 
 
 def make_examples(inputs: Sequence[TensorSpec], count: int, seed: int) -> Examples:
-    """Make synthetic examples: floats uniform in [0, 1), integers 0 and 1, either boolean.
+    """Make synthetic examples: floats uniform in [0, 1), integers 0 and 1, booleans of either value.
 
     Args:
         inputs: The model's inputs, batch dimension first.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import subprocess
 import sys
 import time
@@ -13,7 +12,6 @@ import pytest
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.hardware import host as hardware
-from tpu2gpu.hardware.cuda import gpu_memory_bytes
 
 SMI = """#!/bin/sh
 case "$1" in
@@ -21,19 +19,6 @@ case "$1" in
   *) echo "NVIDIA H200, 143771 MiB, 570.86.15" ;;
 esac
 """
-
-
-@pytest.fixture
-def nvidia_smi(tmp_path, monkeypatch):
-    """A driver's command that says what a real one says."""
-
-    def install(text: str) -> None:
-        command = tmp_path / "nvidia-smi"
-        command.write_text(text)
-        command.chmod(command.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-
-    return install
 
 
 def test_the_stable_part_has_no_clocks_and_no_load():
@@ -120,9 +105,3 @@ def test_the_processes_that_a_model_started_are_ours():
     watch = hardware.CpuWatch([parent.pid])
     assert len(watch._processes) == 3
     parent.wait()
-
-
-def test_the_gpu_memory_of_a_server_is_that_of_all_its_processes(nvidia_smi):
-    nvidia_smi('#!/bin/sh\nprintf "7, 100\\n12, 20\\n12, 30\\n9, [N/A]\\n"\n')
-    assert gpu_memory_bytes([7, 12]) == 150 << 20
-    assert gpu_memory_bytes([1, 9]) is gpu_memory_bytes([]) is None
