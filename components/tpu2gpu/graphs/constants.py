@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tpu2gpu.graphs.edit import const_node, const_value, free_name, new_node
 from tpu2gpu.graphs.model import ServingModel, Variable
 from tpu2gpu.graphs.nodes import data_inputs, producer
 from tpu2gpu.tensorbundle import format
@@ -16,17 +17,14 @@ _STREAMED_BYTES = 1 << 10
 
 
 def constant_value(model: ServingModel, name: str) -> np.ndarray[Any, Any]:
-    """The value of a Const node.
+    """Return the value of a Const node.
 
     Raises:
         CheckpointError: Its value is damaged.
     """
-    from tensorflow.python.framework import tensor_util
-
     variable = model.constants.get(name)
     if variable is None:
-        value: np.ndarray[Any, Any] = tensor_util.MakeNdarray(model.nodes[name].attr["value"].tensor)
-        return value
+        return const_value(model.nodes[name])
     if variable.value is not None:
         return variable.value
     data = b"".join(bytes(chunk) for chunk in model.value_chunks(variable))
@@ -34,7 +32,7 @@ def constant_value(model: ServingModel, name: str) -> np.ndarray[Any, Any]:
 
 
 def constant_shape(model: ServingModel, name: str) -> tuple[int, ...]:
-    """Return the sizes of a Const node's dimensions."""
+    """Return the sizes of a constant's dimensions, wherever its value is."""
     if name in model.constants:
         return model.constants[name].shape
     return tuple(dim.size for dim in model.nodes[name].attr["value"].tensor.tensor_shape.dim)
@@ -70,21 +68,18 @@ def put_constant(
         Its name.
     """
     import tensorflow as tf
-    from tensorflow.core.framework import node_def_pb2
-    from tensorflow.python.framework import tensor_util
 
     value = np.asarray(value)
     key = (value.dtype.name, value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest())
     if known is not None and key in known:
         return known[key]
-    name = model.free_name(wanted)
+    name = free_name(model.nodes, wanted)
     if known is not None:
         known[key] = name
-    node = node_def_pb2.NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = dtype = tf.as_dtype(value.dtype).as_datatype_enum
-    model.nodes[name] = node
     if value.nbytes > _STREAMED_BYTES:
+        dtype = tf.as_dtype(value.dtype).as_datatype_enum
+        model.nodes[name] = new_node(name, "Const", dtype=dtype)
         model.constants[name] = Variable(name, "", dtype, value.shape, value=value)
     else:
-        node.attr["value"].tensor.CopyFrom(tensor_util.make_tensor_proto(value))
+        model.nodes[name] = const_node(name, value)
     return name

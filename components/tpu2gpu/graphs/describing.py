@@ -1,4 +1,4 @@
-"""A model in plain data, for reports and for people."""
+"""Descriptions of a model in plain data, for reports and for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tpu2gpu.tensorbundle import format
 
 
 def dtype_name(enum: int) -> str:
-    """numpy's name of a DataType number, or TensorFlow's for types that numpy lacks."""
+    """Return numpy's name of a DataType number, or TensorFlow's for types that numpy lacks."""
     if enum in format.DTYPE_NAMES:
         return format.DTYPE_NAMES[enum]
     from tensorflow.core.framework import types_pb2
@@ -20,7 +20,7 @@ def dtype_name(enum: int) -> str:
 
 
 def describe_signatures(model: ServingModel) -> dict[str, Any]:
-    """For each signature: its inputs and outputs with type and shape; unknown sizes are None."""
+    """Describe each signature: its inputs and outputs with type and shape; unknown sizes are None."""
     return {
         name: {
             "inputs": {key: _describe_tensor(info) for key, info in sorted(signature.inputs.items())},
@@ -39,7 +39,7 @@ def _describe_tensor(info: Any) -> dict[str, Any]:
 
 
 def describe_variables(model: ServingModel) -> list[dict[str, Any]]:
-    """Name, type, shape, size and trainability of each variable."""
+    """Describe each variable: name, type, shape, size and trainability."""
     return [
         {
             "name": name,
@@ -53,12 +53,12 @@ def describe_variables(model: ServingModel) -> list[dict[str, Any]]:
 
 
 def size_bytes(variable: Variable) -> int:
-    """Bytes of a variable in the type that the graph gives it."""
+    """Return the bytes of a variable in the type that the graph gives it."""
     return math.prod(variable.shape) * format.numpy_dtype(variable.dtype).itemsize
 
 
 def unknown_ops(model: ServingModel) -> list[str]:
-    """Kinds of operation that this TensorFlow does not know: a server needs the libraries that bring them."""
+    """Return the ops that this TensorFlow does not know: a server needs the libraries that bring them."""
     ops = OpDefs()
     bodies = (node for function in model.functions.values() for node in function.node_def)
     found = {node.op for node in (*model.nodes.values(), *bodies)} - model.functions.keys()
@@ -66,5 +66,5 @@ def unknown_ops(model: ServingModel) -> list[str]:
 
 
 def variables_size_bytes(model: ServingModel) -> int:
-    """Bytes of all variables together."""
+    """Return the bytes of all variables together."""
     return sum(size_bytes(variable) for variable in model.variables.values())

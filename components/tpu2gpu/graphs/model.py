@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import attrs
 import numpy as np
 
 from tpu2gpu.errors import CheckpointError, SignatureError
-from tpu2gpu.graphs.edit import ancestors, free_name, replace_all_uses
+from tpu2gpu.graphs.edit import ancestors, replace_all_uses
 from tpu2gpu.graphs.functions.calls import needed_functions
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
 from tpu2gpu.options import did_you_mean
@@ -92,7 +93,7 @@ class ServingModel:
     constants: dict[str, Variable] = attrs.field(factory=dict)
 
     def signature(self, name: str) -> Any:
-        """A signature by its name.
+        """Return a signature by its name.
 
         Raises:
             SignatureError: There is none of this name.
@@ -114,15 +115,24 @@ class ServingModel:
         self.prune()
 
     def output_tensors(self) -> list[str]:
-        """The tensors that signatures return."""
-        return [name for it in self.signatures.values() for info in it.outputs.values() for name in tensor_names(info)]
+        """Return the tensors that signatures return."""
+        return [name for info in self.infos("outputs") for name in tensor_names(info)]
 
     def input_tensors(self) -> list[str]:
-        """The tensors that signatures take."""
-        return [name for it in self.signatures.values() for info in it.inputs.values() for name in tensor_names(info)]
+        """Return the tensors that signatures take."""
+        return [name for info in self.infos("inputs") for name in tensor_names(info)]
+
+    def infos(self, *sides: str) -> list[Any]:
+        """Return the TensorInfos of signatures, by the names of signatures and tensors.
+
+        Args:
+            *sides: `inputs`, `outputs`.
+        """
+        signatures = self.signatures.values()
+        return [info for it in signatures for side in sides for _, info in sorted(getattr(it, side).items())]
 
     def roots(self) -> set[str]:
-        """The nodes that must stay: what signatures take and return, tables' initialisers, assets."""
+        """Return the nodes that must stay: what signatures take and return, tables' initialisers, assets."""
         named = {split_tensor(tensor)[0] for tensor in [*self.output_tensors(), *self.input_tensors()]}
         return named | {asset.node for asset in self.assets} | ({self.init_node} if self.init_node else set())
 
@@ -137,12 +147,11 @@ class ServingModel:
     def replace_all_uses(self, new_tensors: Mapping[str, str]) -> None:
         """Make everything that takes a tensor take another (`node`, or `node:1` names); signatures' outputs too."""
         replace_all_uses(self.nodes.values(), new_tensors)
-        for signature in self.signatures.values():
-            for info in signature.outputs.values():
-                map_tensors(info, lambda name: _output_name(new_tensors.get(join_tensor(*split_tensor(name)), name)))
+        for info in self.infos("outputs"):
+            map_tensors(info, lambda name: output_name(new_tensors.get(join_tensor(*split_tensor(name)), name)))
 
     def value_chunks(self, variable: Variable) -> Iterator[bytes | memoryview]:
-        """A variable's value in the type that the graph gives it, piece by piece.
+        """Return a variable's value in the type that the graph gives it, piece by piece.
 
         Raises:
             CheckpointError: The value is damaged.
@@ -156,20 +165,14 @@ class ServingModel:
             self.bundle.chunks(variable.key, box=variable.box), stored, variable.dtype, clamp=variable.clamp
         )
 
-    def free_name(self, wanted: str) -> str:
-        """Return a node name that is not taken: the wanted one, or that with a number behind."""
-        return free_name(self.nodes, wanted)
-
     def op_counts(self) -> dict[str, int]:
-        """How often each op stands in the flat graph, most frequent first."""
-        counts: dict[str, int] = {}
-        for node in self.nodes.values():
-            counts[node.op] = counts.get(node.op, 0) + 1
+        """Return how often each op stands in the flat graph, most frequent first."""
+        counts = Counter(node.op for node in self.nodes.values())
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def tensor_names(info: Any) -> list[str]:
-    """The dense tensors behind one TensorInfo of a signature.
+    """Return the dense tensors behind one TensorInfo of a signature.
 
     Raises:
         SignatureError: It is a composite tensor.
@@ -200,6 +203,7 @@ def map_tensors(info: Any, rename: Callable[[str], str]) -> None:
             map_tensors(component, rename)
 
 
-def _output_name(reference: str) -> str:
+def output_name(reference: str) -> str:
+    """Return how signatures call a tensor: `node:0`."""
     node, index = split_tensor(reference)
     return f"{node}:{index}"

@@ -27,7 +27,7 @@ class TypeSlot:
     is_ref: bool = False
 
     def type_of(self, node: Any) -> int:
-        """The DataType number of this tensor of a node."""
+        """Return the DataType number of this tensor of a node."""
         if self.fixed:
             return self.fixed
         attribute = node.attr[self.attribute]
@@ -58,7 +58,7 @@ class OpDefs:
         self._defs: dict[str, Any] = {op.name: op for op in carried}
 
     def find(self, op: str) -> Any | None:
-        """The definition of an op, or None when nobody knows it."""
+        """Return the definition of an op, or None when nobody knows it."""
         if op not in self._defs:
             from tensorflow.python.framework import op_def_registry
 
@@ -66,12 +66,12 @@ class OpDefs:
         return self._defs[op]
 
     def inputs(self, node: Any) -> list[TypeSlot] | None:
-        """The type slots of a node's data inputs, None for an unknown op."""
+        """Return the type slots of a node's data inputs, None for an unknown op."""
         op = self.find(node.op)
         return None if op is None else list(_slots(op.input_arg, node))
 
     def outputs(self, node: Any) -> list[TypeSlot] | None:
-        """The type slots of a node's outputs, None for an unknown op."""
+        """Return the type slots of a node's outputs, None for an unknown op."""
         op = self.find(node.op)
         return None if op is None else list(_slots(op.output_arg, node))
 
@@ -84,7 +84,7 @@ class OpDefs:
                 node.attr[attribute.name].type = default.type
 
     def output_index(self, node: Any, argument: str, position: int) -> int:
-        """The flat index of one tensor of a named output argument.
+        """Return the flat index of one tensor of a named output argument.
 
         Raises:
             GraphError: The op is unknown, so that the index cannot be told.
@@ -105,7 +105,7 @@ class OpDefs:
         raise GraphError(f"node {node.name}: op {node.op} has no output {argument}")
 
     def known(self, ops: Iterable[str]) -> list[Any]:
-        """The definitions of those ops that are known, by name."""
+        """Return the definitions of those ops that are known, by name."""
         return [self._defs[op] for op in sorted(set(ops)) if self.find(op) is not None]
 
 
@@ -127,20 +127,20 @@ def split_tensor(tensor: str) -> tuple[str, int]:
 
 
 def join_tensor(node: str, index: int) -> str:
-    """The name by which a GraphDef's nodes call a tensor: `node`, or `node:1`."""
+    """Return the name by which a GraphDef's nodes call a tensor: `node`, or `node:1`."""
     return node if index == 0 else f"{node}:{index}"
 
 
 def is_control(reference: str) -> bool:
-    """Whether a node's input is a control dependency."""
+    """Tell whether a node's input is a control dependency."""
     return reference.startswith("^")
 
 
 def producer(reference: str) -> str:
-    """The node that a node's input, control or data, comes from."""
+    """Return the node that a node's input, control or data, comes from."""
     return split_tensor(reference.removeprefix("^"))[0]
 
 
 def data_inputs(node: Any) -> list[str]:
-    """A node's inputs but for control dependencies."""
+    """Return a node's inputs but for control dependencies."""
     return [reference for reference in node.input if reference[:1] != "^"]  # is_control, without 100,000 calls

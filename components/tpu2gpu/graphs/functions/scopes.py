@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from tpu2gpu.graphs.edit import Consumers
+import numpy as np
+
+from tpu2gpu.graphs.edit import Consumers, const, const_node, free_name
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs, is_control, join_tensor, split_tensor
-
-_DT_INT32 = 3
 
 
 class Scope(Protocol):
@@ -47,7 +47,7 @@ class FlatScope:
         self.path = ""
         self.nodes = model.nodes
         self._model = model
-        self._consumers = _find_consumers(model.nodes, lambda reference: join_tensor(*split_tensor(reference)))
+        self._consumers = _consumers(model.nodes, lambda reference: join_tensor(*split_tensor(reference)))
 
     def consumers(self, tensor: str) -> list[tuple[Any, int]]:
         """Return the nodes that take a tensor, and as which input."""
@@ -62,9 +62,7 @@ class FlatScope:
 
     def add_number(self, wanted: str, value: int) -> str:
         """Add an int32 constant; return its tensor."""
-        name = self._model.free_name(wanted)
-        self.nodes[name] = _number(name, value)
-        return name
+        return const(self.nodes, wanted, np.int32(value))
 
 
 class FunctionScope:
@@ -82,7 +80,7 @@ class FunctionScope:
         self._function = function
         self._ops = ops
         self._functions = functions
-        self._consumers = _find_consumers(self.nodes, str)
+        self._consumers = _consumers(self.nodes, str)
         self._renamed: dict[str, str] = {}
 
     def consumers(self, tensor: str) -> list[tuple[Any, int]]:
@@ -108,16 +106,13 @@ class FunctionScope:
 
     def add_number(self, wanted: str, value: int) -> str:
         """Add an int32 constant; return its tensor."""
-        name, number = wanted, 0
-        while name in self.nodes:
-            number += 1
-            name = f"{wanted}_{number}"
-        self.nodes[name] = self._function.node_def.add()
-        self.nodes[name].CopyFrom(_number(name, value))
+        name = free_name(self.nodes, wanted)
+        self._function.node_def.append(const_node(name, np.int32(value)))
+        self.nodes[name] = self._function.node_def[-1]
         return f"{name}:output:0"
 
     def finish(self) -> None:
-        """Make all consumers use the outputs' new names."""
+        """Make everybody use the outputs' new names."""
         for node in self._function.node_def:
             for position, reference in enumerate(node.input):
                 if not is_control(reference) and reference in self._renamed:
@@ -127,19 +122,10 @@ class FunctionScope:
                 self._function.ret[name] = self._renamed[reference]
 
 
-def _find_consumers(nodes: dict[str, Any], normal: Callable[[str], str]) -> Consumers:
-    consumers: Consumers = {}
+def _consumers(nodes: dict[str, Any], normal: Callable[[str], str]) -> Consumers:
+    """Return for each tensor, in its normal spelling, the nodes that take it, and as which of their inputs."""
+    found: Consumers = {}
     for node in nodes.values():
         for position, reference in enumerate(data_inputs(node)):
-            consumers.setdefault(normal(reference), []).append((node, position))
-    return consumers
-
-
-def _number(name: str, value: int) -> Any:
-    from tensorflow.core.framework import node_def_pb2
-
-    node = node_def_pb2.NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = node.attr["value"].tensor.dtype = _DT_INT32
-    node.attr["value"].tensor.tensor_shape.SetInParent()
-    node.attr["value"].tensor.int_val.append(value)
-    return node
+            found.setdefault(normal(reference), []).append((node, position))
+    return found

@@ -120,7 +120,7 @@ class _Builder:
         nodes: dict[str, Any] = {}
         feeds: dict[str, str] = {}
         for reference, boundary in needed.items():
-            node = new_node(self._model.free_name(f"boundary_{boundary}"), "Placeholder")
+            node = new_node(free_name(self._model.nodes, f"boundary_{boundary}"), "Placeholder")
             node.attr["dtype"].type = self._costs.dtypes[reference]
             node.attr["shape"].shape.CopyFrom(self._shape(reference))
             nodes[node.name] = node

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from tpu2gpu.graphs.constants import constant_shape, constant_value
-from tpu2gpu.graphs.edit import new_node
+from tpu2gpu.graphs.edit import free_name, new_node
 from tpu2gpu.graphs.model import ServingModel, Variable
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.passes.freezing.find_weights import Weight
@@ -41,14 +41,15 @@ class UnfreezeConstants(Pass):
                 handle.attr["shape"].shape.dim.add(size=size)
             handle.attr["shared_name"].s = name.encode()
             # What a constant waited for says in which branch or loop of old control flow it stood.
-            readers[name] = new_node(model.free_name(f"{name}/read"), "ReadVariableOp", constant.input, dtype=dtype)
+            reader = free_name(model.nodes, f"{name}/read")
+            readers[name] = new_node(reader, "ReadVariableOp", constant.input, dtype=dtype)
             model.nodes[name] = handle
             model.constants.pop(name, None)
             model.variables[name] = Variable(name, name, dtype, shape, weight.trainable, value=value)
-        model.replace_all_uses({name: reader.name for name, reader in readers.items()})
-        for name, reader in readers.items():
-            reader.input.insert(0, name)
-            model.nodes[reader.name] = reader
+        model.replace_all_uses({name: node.name for name, node in readers.items()})
+        for name, node in readers.items():
+            node.input.insert(0, name)
+            model.nodes[node.name] = node
         return {"unfrozen": sorted(readers)}
 
     def summary(self, changes: Changes) -> list[str]:

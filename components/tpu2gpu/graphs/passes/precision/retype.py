@@ -173,8 +173,7 @@ def cast_tensor(tensor: Any, dtype: int, *, clamp: bool = False) -> None:
 
 def signature_tensors(model: ServingModel, dtype: int) -> list[Any]:
     """Return the dense tensors of a type that signatures promise, as TensorInfos."""
-    signatures = model.signatures.values()
-    infos = [info for it in signatures for side in (it.inputs, it.outputs) for info in side.values()]
+    infos = model.infos("inputs", "outputs")
     return [info for info in infos if info.dtype == dtype and info.WhichOneof("encoding") == "name"]
 
 

@@ -44,12 +44,8 @@ class Widen(Pass):
                     if handle.dtype in self.types:
                         handle.dtype = DT_FLOAT
             changed += sum(self._widen_node(node) for node in function.node_def)
-        signatures = model.signatures.values()
-        for typed in [
-            *model.variables.values(),
-            *model.constants.values(),
-            *(info for it in signatures for side in (it.inputs, it.outputs) for info in side.values()),
-        ]:
+        infos = model.infos("inputs", "outputs")
+        for typed in [*model.variables.values(), *model.constants.values(), *infos]:
             if typed.dtype in self.types:
                 typed.dtype = DT_FLOAT
         if self.keep_signature:
