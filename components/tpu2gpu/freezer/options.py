@@ -30,9 +30,9 @@ class FreezeOptions:
         format: A SavedModel, a GraphDef (`frozen_graph.pb` with `signature.json`), or both in one folder.
         signature: The signatures to keep; all when none is named.
         to_inference: Bring a graph in training form to the form for serving, instead of refusing it.
-        clean: Take out identities and control dependencies that change nothing; answers keep their bits.
-        fold_constants: Compute what depends on constants alone; answers keep their bits, weights do not stay by name.
-        fold_batch_norm: Multiply batch norms into the convolutions before them; answers change in their last bits.
+        clean: Take out identities and control dependencies that change nothing; outputs keep their bits.
+        fold_constants: Compute what depends on constants alone; outputs keep their bits, weights do not stay by name.
+        fold_batch_norm: Multiply batch norms into the convolutions before them; outputs change in their last bits.
         split_weights: Keep the largest weights as variables where the graph would be too large.
         max_graph_bytes: How large the graph may be.
     """
@@ -44,7 +44,7 @@ class FreezeOptions:
     to_inference: bool = option(False, "bring a graph in training form to the form for serving")
     clean: bool = option(True, "take out identities and control dependencies that change nothing")
     fold_constants: bool = option(False, "compute what depends on constants alone")
-    fold_batch_norm: bool = option(False, "multiply batch norms into convolutions; changes the last bits of answers")
+    fold_batch_norm: bool = option(False, "multiply batch norms into convolutions; changes the last bits of outputs")
     split_weights: bool = option(False, "keep the largest weights as variables where the graph would be too large")
     max_graph_bytes: int = option(
         MAX_GRAPH_BYTES, "how large the graph may be", minimum=_SMALLEST_GRAPH_BYTES, metavar="N"

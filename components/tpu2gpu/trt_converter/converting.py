@@ -27,8 +27,8 @@ def convert_model(
 ) -> ConvertResult:
     """Convert a SavedModel to ONNX, and to a TensorRT engine where one can be built, and lay them out for a server.
 
-    Nothing is written that does not answer as the source does: every operation is known, the ONNX file is sound, ONNX
-    Runtime runs it, and its answers on examples stay within the tolerance of TensorFlow's.
+    Nothing is written whose outputs are not those of the source: every operation is known, the ONNX file is sound, ONNX
+    Runtime runs it, and its outputs on examples stay within the tolerance of TensorFlow's.
 
     Args:
         source: The SavedModel's folder; frozen or with variables, of TensorFlow 1 or 2.

@@ -87,8 +87,8 @@ class ModelCode:
             ]
             feeds[name] = tf.constant(random.random(sizes), specs[name].dtype)
         wanted = [value.numpy() for value in served(**feeds).values()]
-        answers = self._made([feeds[name] for name in order] if len(order) > 1 else feeds[order[0]], training=False)
-        found = [value.numpy() for value in tf.nest.flatten(answers)]
+        outputs = self._made([feeds[name] for name in order] if len(order) > 1 else feeds[order[0]], training=False)
+        found = [value.numpy() for value in tf.nest.flatten(outputs)]
         if sorted(it.shape for it in wanted) != sorted(it.shape for it in found) or len(found) != 1:
             return {"reason": "the outputs are others"}
         largest = float(np.abs(wanted[0]).max())

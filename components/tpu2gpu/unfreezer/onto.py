@@ -33,7 +33,7 @@ class Onto:
     Attributes:
         matching: Which weight went to which variable, and what is left on both sides.
         report: The same for `report.json`, with what the code's own run showed.
-        relative_error: How far the code's answers are from the frozen model's, None where they were not compared.
+        relative_error: How far the code's outputs are from the frozen model's, None where they were not compared.
     """
 
     matching: Matching
@@ -51,7 +51,7 @@ def put_onto(
         model: The model, whose weights are variables already.
         weights: Its weights, by the variables' names.
         order: Those names in the graph's order.
-        served: The SavedModel of the same variables, to compare answers with.
+        served: The SavedModel of the same variables, to compare outputs with.
         prefix: The checkpoint to write.
 
     Raises:

@@ -120,7 +120,7 @@ class SignatureInliner:
         return list(walk(reversed(places), needed, depth_first=True))
 
     def _check_effects(self, places: list[_Place], kept: set[_Place]) -> None:
-        """Note what would have run by control alone, and refuse writes: without them answers would change."""
+        """Note what would have run by control alone, and refuse writes: without them outputs would change."""
         writes = []
         for frame, name in self._reach(places, through_control=True):
             node = frame.nodes[name]

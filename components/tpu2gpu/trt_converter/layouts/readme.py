@@ -25,7 +25,7 @@ _PYTHON = """```python
 import tpu2gpu
 
 model = tpu2gpu.load("this/folder")
-answers = model.run(feeds)  # arrays by name
+outputs = model.run(feeds)  # arrays by name
 print(model.describe())  # what runs, and why
 ```"""
 
@@ -125,7 +125,7 @@ def _files(
 def _tf_serving(servable: Servable, plan: Plan) -> str:
     name = Path(servable.path).parent.name
     warm_up = (
-        f"It answers {servable.requests} requests of real examples before it calls the model ready."
+        f"It runs {servable.requests} requests of real examples before it calls the model ready."
         if servable.requests
         else "It has no requests to warm up with: convert with `--examples` to give it some."
     )

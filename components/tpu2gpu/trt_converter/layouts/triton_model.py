@@ -57,7 +57,7 @@ class TritonPythonModel:
         joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in self.inputs}
         ends = np.cumsum([len(feed[self.inputs[0]]) for feed in feeds])
         parts = [np.split(output, ends[:-1]) for output in self.model.run(self.outputs, joined)]
-        return [self._response(answer) for answer in zip(*parts, strict=True)]
+        return [self._response(outputs) for outputs in zip(*parts, strict=True)]
 
     def _alone(self, feed: dict[str, Any]) -> Any:
         try:
@@ -66,8 +66,8 @@ class TritonPythonModel:
             said = pb_utils.TritonError(f"{type(error).__name__}: {error}")
             return pb_utils.InferenceResponse(output_tensors=[], error=said)
 
-    def _response(self, answer: Any) -> Any:
-        named = zip(self.outputs, answer, strict=True)
+    def _response(self, outputs: Any) -> Any:
+        named = zip(self.outputs, outputs, strict=True)
         tensors = [pb_utils.Tensor(name, value) for name, value in named]
         return pb_utils.InferenceResponse(output_tensors=tensors)
 

@@ -1,7 +1,7 @@
 """INT8 by explicit quantisation: ONNX Runtime's static quantiser, calibrated on examples, and what it costs each layer.
 
 It runs in a process of its own and replaces an ONNX file by one with QuantizeLinear and DequantizeLinear around what is
-computed in 8 bits. Accuracy is not assumed: answers are compared with the source's, and the LatencyEvaluator measures
+computed in 8 bits. Accuracy is not assumed: outputs are compared with the source's, and the LatencyEvaluator measures
 what remains of the model's quality.
 """
 
@@ -40,7 +40,7 @@ def quantise(
 
     Args:
         onnx_path: The ONNX file, which computes in float32.
-        reference_folder: Feeds to calibrate on, and the reference's answers to compare with.
+        reference_folder: Feeds to calibrate on, and the reference's outputs to compare with.
         names: The file's names of inputs and outputs.
         per_channel: A scale for each channel of a weight, instead of one for all.
         exclude: What stays as it is: kinds of operation, names of tensors, or patterns of nodes' names.

@@ -90,7 +90,7 @@ def test_the_folder_says_how_it_is_served(served: tuple[Path, Path]) -> None:
     _, target = served
     readme = (target / "README.md").read_text()
     assert "--model_name=digits --model_base_path=this/folder/tf_serving/digits" in readme
-    assert "It answers 4 requests of real examples before it calls the model ready." in readme
+    assert "It runs 4 requests of real examples before it calls the model ready." in readme
     assert not (target / "model_repository").exists()
     model = yaml.safe_load((target / "kserve.yaml").read_text())["spec"]["predictor"]["model"]
     assert (model["modelFormat"], model["storageUri"]) == ({"name": "tensorflow"}, "pvc://CLAIM/tf_serving/digits")

@@ -50,7 +50,7 @@ def convert(
         examples: Files of examples to compare and to calibrate on.
         features: The examples' feature for an input of another name.
         limit: Read no more examples than this.
-        reference_folder: Where to leave feeds and answers.
+        reference_folder: Where to leave feeds and reference outputs.
 
     Returns:
         `coverage`; `parity`, `compared_on` and `batched` as `compare_models` gives them; the signature's `inputs` and
