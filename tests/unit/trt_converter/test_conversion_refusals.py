@@ -199,17 +199,28 @@ def failing(*_: Any, **__: Any) -> None:
     raise ValueError("no idea\nwhat this is")
 
 
+def refusing(*_: Any) -> None:
+    raise UnsupportedError("not this one")
+
+
+FREEZE = "tpu2gpu.trt_converter.onnx.freeze"
+
+
 @pytest.mark.parametrize(
-    ("function", "message"),
+    ("replaced", "message"),
     [
-        ("tf2onnx.convert.from_graph_def", r"tf2onnx cannot convert the model \(no idea\)"),
-        ("tpu2gpu.trt_converter.onnx.freeze._with_constants", r"TensorFlow cannot freeze the model \(no idea\)"),
+        ({"tf2onnx.convert.from_graph_def": failing}, r"tf2onnx cannot convert the model \(no idea\)"),
+        (  # where our own way refuses the model
+            {f"{FREEZE}.FreezeVariables.run": refusing, f"{FREEZE}._with_constants": failing},
+            r"TensorFlow cannot freeze the model \(no idea\)",
+        ),
     ],
 )
 def test_a_library_that_gives_up_is_named(
-    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, message: str
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(function, failing)
+    for name, function in replaced.items():
+        monkeypatch.setattr(name, function)
     with pytest.raises(ConversionError, match=message):
         convert(built(models.elementary), tmp_path)
     assert not (tmp_path / "model.onnx").exists()

@@ -90,13 +90,13 @@ def test_what_the_freezer_wrote_is_taken_as_it_is(
 def test_tensorflow_freezes_what_ours_refuses_and_makes_the_same_of_it(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builder: Any, limit_bytes: int
 ) -> None:
-    def refuse(model: Any) -> None:
+    def refuse(self: Any, model: Any) -> None:
         raise UnsupportedError("not this one")
 
     source = built(builder, **({"resource": False} if builder is tf1_network else {}))
     (tmp_path / "ours").mkdir()
     ours = converted(source, tmp_path / "ours", limit_bytes=limit_bytes)
-    monkeypatch.setattr("tpu2gpu.trt_converter.onnx.freeze.freeze_variables", refuse)
+    monkeypatch.setattr("tpu2gpu.trt_converter.onnx.freeze.FreezeVariables.run", refuse)
     (tmp_path / "tensorflows").mkdir()
     tensorflows = converted(source, tmp_path / "tensorflows", limit_bytes=limit_bytes)
     assert ours["ops"] == tensorflows["ops"]
