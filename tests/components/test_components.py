@@ -15,8 +15,8 @@ import attrs
 import numpy as np
 import pytest
 
-from tests.models.answers import ask, images
 from tests.models.networks import convnet
+from tests.models.predictions import images, predict
 from tpu2gpu.errors import SignatureError, UsageError
 from tpu2gpu.storage.publishing import read_manifest, verify_model
 from tpu2gpu_pipelines.metadata_store import OutputRecord, StepRecord, read_run
@@ -138,9 +138,9 @@ def test_each_model_was_made_from_the_one_before(steps: dict[str, StepRecord]) -
 
 
 def test_all_savedmodels_of_the_way_answer_alike(steps: dict[str, StepRecord]) -> None:
-    wanted = ask(model_of(steps, "CheckpointImporter"), image=images())
+    wanted = predict(model_of(steps, "CheckpointImporter"), image=images())
     for step in ("PrecisionCaster", "Freezer", "Unfreezer"):
-        found = ask(model_of(steps, step), image=images())
+        found = predict(model_of(steps, step), image=images())
         for name, values in wanted.items():
             assert found[name].dtype == values.dtype
             np.testing.assert_allclose(found[name], values, atol=0.01 * np.abs(values).max())

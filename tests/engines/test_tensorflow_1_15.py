@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.models import tpu_training
-from tests.models.answers import ask
+from tests.models.predictions import predict
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 
@@ -53,7 +53,7 @@ def plain(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_graph_made_anew_answers_as_tensorflow_1_15_does(plain: Path, tmp_path: Path) -> None:
     import_model(plain, tmp_path / "model")
     known = np.load(plain / "answers.npz")
-    found = ask(tmp_path / "model", features=known["x"])["logits"]
+    found = predict(tmp_path / "model", features=known["x"])["logits"]
     assert np.abs(found - known["logits"]).max() < 1e-6 * np.abs(known["logits"]).max()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.models import networks
-from tests.models.answers import ask, images
+from tests.models.predictions import images, predict
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.inspecting import inspect_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
@@ -24,8 +24,8 @@ def test_a_float32_model_answers_bit_for_bit(built: Built, tmp_path: Path) -> No
     source = built(networks.convnet)
     result = import_model(source, tmp_path / "model")
     assert np.array_equal(
-        ask(tmp_path / "model", plainly=True, image=images())["output_0"],
-        ask(source, plainly=True, image=images())["output_0"],
+        predict(tmp_path / "model", plainly=True, image=images())["output_0"],
+        predict(source, plainly=True, image=images())["output_0"],
     )
     assert (result.variables, result.signatures[0]) == (13, "serving_default")
     assert verify_model(tmp_path / "model")["step"] == "import"
@@ -38,7 +38,7 @@ def test_a_bfloat16_model_computes_in_float32_and_stays_within_bfloat16_rounding
     assert "bfloat16" not in inspection.report["tensors_by_type"]
     assert "Cast" not in result.report["ops"]
     assert result.report["widened_nodes"] > 10
-    wanted, found = ask(source, image=images())["output_0"], ask(tmp_path / "model", image=images())["output_0"]
+    wanted, found = predict(source, image=images())["output_0"], predict(tmp_path / "model", image=images())["output_0"]
     assert 0 < np.abs(found - wanted).max() < 0.03 * np.abs(wanted).max()
 
 
@@ -46,8 +46,8 @@ def test_bfloat16_is_kept_bit_for_bit_on_request(built: Built, tmp_path: Path) -
     source = built(networks.convnet, policy="mixed_bfloat16")
     import_model(source, tmp_path / "model", ImportOptions(keep_bfloat16=True))
     assert np.array_equal(
-        ask(tmp_path / "model", plainly=True, image=images())["output_0"],
-        ask(source, plainly=True, image=images())["output_0"],
+        predict(tmp_path / "model", plainly=True, image=images())["output_0"],
+        predict(source, plainly=True, image=images())["output_0"],
     )
 
 
@@ -62,7 +62,8 @@ def test_variables_are_renamed_by_rules_in_order(built: Built, tmp_path: Path) -
     names = set(read_saved_model(tmp_path / "model").variables)
     assert {"stem/weights", "stem_1/weights", "dense/weights"} <= names
     assert np.array_equal(
-        ask(tmp_path / "model", image=images())["output_0"], ask(built(networks.convnet), image=images())["output_0"]
+        predict(tmp_path / "model", image=images())["output_0"],
+        predict(built(networks.convnet), image=images())["output_0"],
     )
 
 
@@ -116,7 +117,7 @@ def test_what_only_training_has_is_taken_out(form: str, built: Built, tmp_path: 
     weight = ((1.0, 2.0), (3.0, 4.0))
     x = np.array([[1, 2], [3, 4]], np.float32)
     result = import_model(built(networks.one_weight, weight, form=form), tmp_path / "model")
-    assert np.array_equal(ask(tmp_path / "model", x=x)["y"], x @ np.array(weight, np.float32))
+    assert np.array_equal(predict(tmp_path / "model", x=x)["y"], x @ np.array(weight, np.float32))
     assert list(result.report["to_inference"]) == [{"dropout": "dropouts", "tpu": "tpu_wrappers"}[form]]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models import tpu_training
-from tests.models.answers import ask
+from tests.models.predictions import predict
 from tpu2gpu.checkpoint_importer.formats.registry import find_source
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
@@ -30,7 +30,7 @@ def test_a_checkpoint_of_the_first_format_is_read(built: Built, tmp_path: Path) 
     assert find_source(source).kind == "checkpoint_v1"
     result = import_model(source, tmp_path / "model", ImportOptions(output=("logits=logits",)))
     known = np.load(source / "answers.npz")
-    assert relative_error(ask(tmp_path / "model", image=known["x"])["logits"], known["logits"]) < 1e-6
+    assert relative_error(predict(tmp_path / "model", image=known["x"])["logits"], known["logits"]) < 1e-6
     assert result.variables == 12
 
 
@@ -56,7 +56,7 @@ def test_a_checkpoint_of_the_first_format_in_parts_is_read(tmp_path: Path) -> No
         found = find_source(source)
         assert (found.kind, found.step, found.meta.name) == ("checkpoint_v1", 3, "model.ckpt-3.meta")
         import_model(source, tmp_path / "model", ImportOptions(output=("y=y",)), force=True)
-        assert relative_error(ask(tmp_path / "model", x=X)["y"], wanted) < 1e-6
+        assert relative_error(predict(tmp_path / "model", x=X)["y"], wanted) < 1e-6
     Path(path.replace("?????", "00001")).unlink()
     with pytest.raises(SourceError, match=r"model\.ckpt-3-00001-of-00002 is missing"):
         import_model(tmp_path / "run", tmp_path / "other", ImportOptions(output=("y=y",)))

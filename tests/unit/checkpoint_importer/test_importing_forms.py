@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models import tpu_training
-from tests.models.answers import ask
+from tests.models.predictions import predict
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import GraphError
@@ -63,14 +63,14 @@ def test_a_learning_phase_and_the_branches_that_hang_on_it_are_folded(control_fl
     assert sorted(result.report["to_inference"]["training_phases"]) == ["keep_prob", "keras_learning_phase"]
     assert list(result.report["signatures"]["serving_default"]["inputs"]) == ["x"]
     assert not {"If", "Switch", "Merge", "RandomUniform"} & set(result.report["ops"])
-    assert np.abs(ask(tmp_path / "model", x=X)["y"] - wanted).max() < 1e-6
+    assert np.abs(predict(tmp_path / "model", x=X)["y"] - wanted).max() < 1e-6
 
 
 def test_a_genuine_keras_graph_of_tensorflow_1_15_loses_its_learning_phase(built: Built, tmp_path: Path) -> None:
     source = built(tpu_training.genuine, "phase")
     result = import_model(source, tmp_path / "model")
     known = np.load(source / "answers.npz")
-    found = ask(tmp_path / "model", image=known["x"])["logits"]
+    found = predict(tmp_path / "model", image=known["x"])["logits"]
     assert np.abs(found - known["logits"]).max() < 1e-6 * np.abs(known["logits"]).max()
     assert "keras_learning_phase" in result.report["to_inference"]["training_phases"]
     assert len(result.report["checkpoint"]["dropped"]["slots"]) == 12  # two of Adam's for each trainable variable
@@ -92,7 +92,7 @@ def test_predictions_beside_the_loss_become_outputs_by_their_estimators_names(tm
 
     wanted = saved(tmp_path, model_fn)
     import_model(tmp_path / "model.ckpt", tmp_path / "model")
-    found = ask(tmp_path / "model", x=X)
+    found = predict(tmp_path / "model", x=X)
     assert sorted(found) == sorted(wanted)
     for name, value in wanted.items():
         assert np.allclose(found[name], value, rtol=1e-6, atol=1e-6), name
@@ -107,7 +107,7 @@ def test_what_a_regression_predicts_is_found_before_its_loss(loss: str, tmp_path
 
     wanted = saved(tmp_path, model_fn)["predictions"]
     import_model(tmp_path / "model.ckpt", tmp_path / "model")
-    assert np.allclose(ask(tmp_path / "model", x=X)["predictions"], wanted, rtol=1e-6)
+    assert np.allclose(predict(tmp_path / "model", x=X)["predictions"], wanted, rtol=1e-6)
 
 
 def test_predictions_in_two_ways_are_left_to_the_user(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_scopes_of_replicas_are_cleaned_where_names_stay_apart(tmp_path: Path) -
     wanted = saved(tmp_path, towers)["y"]
     result = import_model(tmp_path / "model.ckpt", tmp_path / "model", ImportOptions(output=("y=y",)))
     assert result.report["renamed_variables"] == {"tower_0/first/kernel": "first/kernel"}
-    assert np.allclose(ask(tmp_path / "model", x=X)["y"], wanted, rtol=1e-6)
+    assert np.allclose(predict(tmp_path / "model", x=X)["y"], wanted, rtol=1e-6)
 
 
 def test_variables_of_a_replica_are_found_under_their_plain_names(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_variables_of_a_replica_are_found_under_their_plain_names(tmp_path: Path
     with BundleWriter(tmp_path / "model.ckpt") as writer:  # as a strategy saves its first replica
         writer.add_array("dense/kernel", value)
     import_model(tmp_path / "model.ckpt", tmp_path / "model", ImportOptions(output=("y=y",)))
-    assert np.allclose(ask(tmp_path / "model", x=X)["y"], wanted, rtol=1e-6)
+    assert np.allclose(predict(tmp_path / "model", x=X)["y"], wanted, rtol=1e-6)
 
 
 def test_ops_that_are_marked_for_outside_of_the_tpu_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_ops_that_are_marked_for_outside_of_the_tpu_are_taken_as_they_are(tmp_pa
     assert [node.op for node in graph.as_graph_def().node if "_xla_outside_compilation" in node.attr][:1] == ["Sin"]
     import_model(tmp_path / "model.ckpt", tmp_path / "model", ImportOptions(output=("y=y",)))
     kernel = tf.train.load_checkpoint(str(tmp_path / "model.ckpt")).get_tensor("dense/kernel")
-    assert np.allclose(ask(tmp_path / "model", x=X)["y"], np.sin(X @ kernel) * 2, rtol=1e-5, atol=1e-6)
+    assert np.allclose(predict(tmp_path / "model", x=X)["y"], np.sin(X @ kernel) * 2, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("op", ["XlaHostCompute", "_XlaRecvAtHost", "_XlaSendFromHost"])

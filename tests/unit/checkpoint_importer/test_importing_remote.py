@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models import builders, networks, tpu_training
-from tests.models.answers import ask
+from tests.models.predictions import predict
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.inspecting import inspect_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
@@ -48,7 +48,7 @@ def test_a_training_folder_is_imported_by_ranges(
     monkeypatch.setattr(MemoryFile, "read", lambda file, size=-1: read.append(size) or plain(file, size))
     result = import_model(url, tmp_path / "model")
     known = np.load(source / "answers.npz")
-    found = ask(tmp_path / "model", features=known["x"])["logits"]
+    found = predict(tmp_path / "model", features=known["x"])["logits"]
     assert np.abs(found - known["logits"]).max() < 1e-6 * np.abs(known["logits"]).max()
     assert result.report["source"] == {"kind": "checkpoint", "name": "model.ckpt-2", "step": 2}
     data = source / "model.ckpt-2.data-00000-of-00001"
@@ -65,12 +65,12 @@ def test_savedmodels_frozen_graphs_and_first_format_files_are_imported_from_else
 
     source = built(networks.convnet)
     images = np.random.default_rng(5).random((4, 8, 8, 1), dtype=np.float32)
-    wanted = ask(source, image=images)["output_0"]
+    wanted = predict(source, image=images)["output_0"]
     import_model(memory(source, "exported"), tmp_path / "one")
-    assert np.array_equal(ask(tmp_path / "one", image=images)["output_0"], wanted)
+    assert np.array_equal(predict(tmp_path / "one", image=images)["output_0"], wanted)
     freeze_model(source, tmp_path / "frozen", FreezeOptions(format="graph_def"))
     import_model(memory(tmp_path / "frozen", "frozen") + "/frozen_graph.pb", tmp_path / "two")
-    assert np.abs(ask(tmp_path / "two", image=images)["output_0"] - wanted).max() < 1e-6
+    assert np.abs(predict(tmp_path / "two", image=images)["output_0"] - wanted).max() < 1e-6
     first = built(tpu_training.genuine, "first_format")
     result = import_model(memory(first, "first"), tmp_path / "three", ImportOptions(output=("logits=logits",)))
     assert result.variables == 12
@@ -91,7 +91,7 @@ def test_keras_files_and_graphs_are_taken_from_elsewhere(memory: Any, tmp_path: 
         ("model.weights.h5", "tests.models.builders:small_keras"),
     ):
         import_model(f"{url}/{name}", tmp_path / "model", ImportOptions(graph=graph), force=True)
-        assert np.abs(ask(tmp_path / "model", x=x)["output_0"] - wanted).max() < 1e-6
+        assert np.abs(predict(tmp_path / "model", x=x)["output_0"] - wanted).max() < 1e-6
 
 
 def test_file_systems_of_tensorflow_are_read_too(built: Built, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models import builders, networks, tpu_training
-from tests.models.answers import ask
+from tests.models.predictions import predict
 from tpu2gpu.checkpoint_importer.formats.registry import find_source
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.inspecting import inspect_model
@@ -49,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 def test_weights_are_put_onto_a_saved_models_graph(name: str, trained: tuple[Path, Any], tmp_path: Path) -> None:
     folder, wanted = trained
     result = import_model(folder / name, tmp_path / "model", ImportOptions(graph=str(folder / "untrained")))
-    assert relative_error(ask(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6
+    assert relative_error(predict(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6
     assert result.variables == 8
 
 
@@ -59,14 +59,14 @@ def test_weights_are_put_onto_a_model_that_a_function_builds(
 ) -> None:
     folder, wanted = trained
     import_model(folder / name, tmp_path / "model", ImportOptions(graph="tests.models.builders:small_keras"))
-    assert relative_error(ask(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6
+    assert relative_error(predict(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["model.keras", "whole.h5"])
 def test_a_whole_keras_model_brings_its_own_graph(name: str, trained: tuple[Path, Any], tmp_path: Path) -> None:
     folder, wanted = trained
     import_model(folder / name, tmp_path / "model")
-    assert relative_error(ask(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6
+    assert relative_error(predict(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6
     assert inspect_model(folder / name).importable
     with pytest.raises(UsageError, match=r"--use-ema: nothing for a \w+, which has a graph of its own"):
         import_model(folder / name, tmp_path / "other", ImportOptions(use_ema=True))
@@ -106,9 +106,9 @@ def test_a_checkpoint_is_put_onto_a_graph_that_a_function_builds(built: Built, t
     source = built(networks.tf1_network, resource=False)
     checkpoint = source / "variables" / "variables"
     import_model(checkpoint, tmp_path / "model", ImportOptions(graph="tests.models.builders:small_graph"))
-    assert np.array_equal(ask(tmp_path / "model", x=X)["y"], ask(source, x=X)["y"])
+    assert np.array_equal(predict(tmp_path / "model", x=X)["y"], predict(source, x=X)["y"])
     import_model(checkpoint, tmp_path / "other", ImportOptions(graph=str(source)))
-    assert np.array_equal(ask(tmp_path / "other", x=X)["y"], ask(source, x=X)["y"])
+    assert np.array_equal(predict(tmp_path / "other", x=X)["y"], predict(source, x=X)["y"])
 
 
 def test_names_of_checkpoint_and_graph_are_brought_together_by_rules(built: Built, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_names_of_checkpoint_and_graph_are_brought_together_by_rules(built: Buil
     with pytest.raises(GraphError, match="net/w1: not in the checkpoint; did you mean 'nets/w1'"):
         import_model(tmp_path / "model.ckpt", tmp_path / "model", ImportOptions(graph=graph))
     import_model(tmp_path / "model.ckpt", tmp_path / "model", ImportOptions(graph=graph, rename=("^nets/=net/",)))
-    assert np.array_equal(ask(tmp_path / "model", x=X)["y"], ask(source, x=X)["y"])
+    assert np.array_equal(predict(tmp_path / "model", x=X)["y"], predict(source, x=X)["y"])
 
 
 def rewritten(source: Path, target: Path, names: Callable[[str], list[str]]) -> Path:
@@ -149,7 +149,7 @@ def test_tensors_that_rules_make_alike_are_all_named(built: Built, tmp_path: Pat
         import_model(both, tmp_path / "model", options)
     chosen = ImportOptions(graph=str(source), rename=("^new/=net/",))
     import_model(both, tmp_path / "model", chosen)
-    assert np.array_equal(ask(tmp_path / "model", x=X)["y"], ask(source, x=X)["y"])
+    assert np.array_equal(predict(tmp_path / "model", x=X)["y"], predict(source, x=X)["y"])
 
 
 def test_tensors_are_dropped_on_request(built: Built, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_an_export_with_jpeg_strings_keeps_its_signatures(built: Built, tmp_path
     result = import_model(source, tmp_path / "model")
     known = np.load(source / "answers.npz")
     assert result.signatures == ("serving_default", "classify")
-    found = ask(tmp_path / "model", jpegs=known["jpegs"].astype(object))
+    found = predict(tmp_path / "model", jpegs=known["jpegs"].astype(object))
     assert np.array_equal(found["classes"], known["classes"])
     assert relative_error(found["probabilities"], known["probabilities"]) < 1e-6
 
@@ -216,16 +216,16 @@ def test_an_lstm_of_keras_2_is_imported(built: Built, tmp_path: Path) -> None:
     known = np.load(source / "answers.npz")
     feeds = {"words": known["x"].astype(np.int32)}
     import_model(source, tmp_path / "model")
-    assert relative_error(ask(tmp_path / "model", **feeds)["scores"], known["scores"]) < 1e-6
+    assert relative_error(predict(tmp_path / "model", **feeds)["scores"], known["scores"]) < 1e-6
     import_model(source / "model.h5", tmp_path / "other", ImportOptions(graph=str(source)))
-    assert relative_error(ask(tmp_path / "other", **feeds)["scores"], known["scores"]) < 1e-6
+    assert relative_error(predict(tmp_path / "other", **feeds)["scores"], known["scores"]) < 1e-6
 
 
 def test_an_export_for_tpu_alone_serves_everywhere(built: Built, tmp_path: Path) -> None:
     source = built(tpu_training.exported_for_tpu_only)
     result = import_model(source, tmp_path / "model")
     known = np.load(source / "answers.npz")
-    found = ask(tmp_path / "model", jpegs=known["jpegs"].astype(object))
+    found = predict(tmp_path / "model", jpegs=known["jpegs"].astype(object))
     assert np.array_equal(found["classes"], known["classes"])
     assert relative_error(found["probabilities"], known["probabilities"]) < 1e-6
     assert not [op for op in result.report["ops"] if "TPU" in op]
@@ -257,7 +257,7 @@ def test_a_keras_model_saved_as_in_training_serves(dtype: str, tmp_path: Path) -
     tf.saved_model.save(holder, str(tmp_path / "source"), signatures=serve)
     result = import_model(tmp_path / "source", tmp_path / "model", ImportOptions(keep_bfloat16=True))
     wanted = model(images, training=False).numpy()
-    assert relative_error(ask(tmp_path / "model", x=images)["y"], wanted) < (1e-6 if dtype == "float32" else 0.02)
+    assert relative_error(predict(tmp_path / "model", x=images)["y"], wanted) < (1e-6 if dtype == "float32" else 0.02)
     assert len(result.report["to_inference"]["dropouts"]) == 2
 
 
@@ -270,7 +270,8 @@ def test_a_frozen_graph_gets_its_variables_back(built: Built, tmp_path: Path) ->
     result = import_model(tmp_path / "frozen" / "frozen_graph.pb", tmp_path / "model")
     images = np.random.default_rng(5).random((4, 8, 8, 1), dtype=np.float32)
     assert (
-        relative_error(ask(tmp_path / "model", image=images)["output_0"], ask(source, image=images)["output_0"]) < 1e-6
+        relative_error(predict(tmp_path / "model", image=images)["output_0"], predict(source, image=images)["output_0"])
+        < 1e-6
     )
     assert result.variables >= 12
 
@@ -344,7 +345,7 @@ def test_partitioned_variables_of_a_graph_take_their_parts(tmp_path: Path) -> No
         v1.train.Saver().save(session, str(tmp_path / "model.ckpt"))
         wanted = session.run("rows:0", {"ids:0": np.arange(11)})
     import_model(tmp_path / "model.ckpt", tmp_path / "model", ImportOptions(output=("rows=rows",)))
-    assert np.array_equal(ask(tmp_path / "model", ids=np.arange(11, dtype=np.int32))["rows"], wanted)
+    assert np.array_equal(predict(tmp_path / "model", ids=np.arange(11, dtype=np.int32))["rows"], wanted)
 
 
 def test_inspect_tells_what_stands_in_a_training_folder(built: Built) -> None:
@@ -378,11 +379,11 @@ def test_everything_that_keras_2_saves_in_tensorflow_2_is_imported(tmp_path: Pat
     model.save_weights(tmp_path / "object.ckpt")
     builders.small_keras_2().export(tmp_path / "untrained")
     import_model(tmp_path / "saved", tmp_path / "model")
-    assert relative_error(ask(tmp_path / "model", x=X)["head"], wanted) < 1e-6
+    assert relative_error(predict(tmp_path / "model", x=X)["head"], wanted) < 1e-6
     for name in ("model.h5", "model.keras"):
         import_model(tmp_path / name, tmp_path / "model", force=True)
-        assert relative_error(ask(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6, name
+        assert relative_error(predict(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6, name
     for name in ("model.h5", "model.keras", "object.ckpt"):
         for graph in ("tests.models.builders:small_keras_2", str(tmp_path / "untrained")):
             import_model(tmp_path / name, tmp_path / "model", ImportOptions(graph=graph), force=True)
-            assert relative_error(ask(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6, (name, graph)
+            assert relative_error(predict(tmp_path / "model", x=X)["output_0"], wanted) < 1e-6, (name, graph)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.models import networks
-from tests.models.answers import ask, images
+from tests.models.predictions import images, predict
 from tpu2gpu.errors import GraphError, SourceError, UnsupportedError, UsageError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.freezer.options import FreezeOptions
@@ -44,7 +44,7 @@ def test_a_frozen_model_answers_bit_for_bit_and_has_no_variables(
 
     source = built(builder, **options)
     result = freeze_model(source, tmp_path / "frozen")
-    wanted, found = ask(source, plainly=True, **feeds), ask(tmp_path / "frozen", plainly=True, **feeds)
+    wanted, found = predict(source, plainly=True, **feeds), predict(tmp_path / "frozen", plainly=True, **feeds)
     assert found.keys() == wanted.keys()
     for name in wanted:
         assert np.array_equal(found[name], wanted[name])
@@ -61,7 +61,10 @@ def test_freezing_what_was_unfrozen_gives_the_very_bits(
     freeze_model(built(builder, **options), tmp_path / "frozen")
     result = unfreeze_model(tmp_path / "frozen", tmp_path / "variables")
     freeze_model(tmp_path / "variables", tmp_path / "again")
-    wanted, found = ask(tmp_path / "frozen", plainly=True, **feeds), ask(tmp_path / "again", plainly=True, **feeds)
+    wanted, found = (
+        predict(tmp_path / "frozen", plainly=True, **feeds),
+        predict(tmp_path / "again", plainly=True, **feeds),
+    )
     for name in wanted:
         assert np.array_equal(found[name], wanted[name])
     assert result.variables == len(read_saved_model(built(builder, **options)).variables)
@@ -71,8 +74,8 @@ def test_a_cast_model_freezes_bit_for_bit(built: Built, tmp_path: Path) -> None:
     cast_model(built(networks.convnet), tmp_path / "half")
     freeze_model(tmp_path / "half", tmp_path / "frozen")
     assert np.array_equal(
-        ask(tmp_path / "frozen", plainly=True, image=images())["output_0"],
-        ask(tmp_path / "half", plainly=True, image=images())["output_0"],
+        predict(tmp_path / "frozen", plainly=True, image=images())["output_0"],
+        predict(tmp_path / "half", plainly=True, image=images())["output_0"],
     )
 
 
@@ -94,7 +97,7 @@ def test_a_frozen_graph_def_runs_by_the_names_beside_it(built: Built, tmp_path: 
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.import_graph_def(graph_def, name="")
         found = session.run(names["outputs"]["output_0"], {names["inputs"]["image"]: images()})
-    wanted = ask(source, image=images())["output_0"]
+    wanted = predict(source, image=images())["output_0"]
     assert np.abs(found - wanted).max() <= 2e-6 * np.abs(wanted).max()
 
 
@@ -118,7 +121,7 @@ def test_training_form_is_refused_with_its_nodes_or_fixed_when_asked(built: Buil
         freeze_model(source, tmp_path / "frozen")
     result = freeze_model(source, tmp_path / "served", FreezeOptions(to_inference=True))
     assert result.report["to_inference"]
-    answer = ask(tmp_path / "served", x=np.eye(2, dtype=np.float32))["y"]
+    answer = predict(tmp_path / "served", x=np.eye(2, dtype=np.float32))["y"]
     assert np.array_equal(answer, np.array([[1, 2], [3, 4]], np.float32))
     again = freeze_model(built(networks.convnet), tmp_path / "already", FreezeOptions(to_inference=True))
     assert again.report["to_inference"] == {}

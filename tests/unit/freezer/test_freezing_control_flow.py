@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.models import freezing_models
-from tests.models.answers import ask
+from tests.models.predictions import predict
 from tpu2gpu.errors import GraphError, SignatureError, SourceError, UsageError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.freezer.options import FreezeOptions
@@ -66,9 +66,9 @@ def _place(name: str, places: list[str]) -> int:
 def test_variables_that_control_flow_captures_are_frozen_bit_for_bit(kind: str, tmp_path: Path) -> None:
     source = freezing_models.control_flow(tmp_path / "model", kind=kind)
     result = freeze_model(source, tmp_path / "frozen", FreezeOptions(format="both"))
-    wanted = ask(source, plainly=True, x=X)["y"]
-    assert np.array_equal(ask(tmp_path / "frozen", plainly=True, x=X)["y"], wanted)
-    assert np.abs(ask(tmp_path / "frozen", x=X)["y"] - wanted).max() <= 2e-6 * np.abs(wanted).max()
+    wanted = predict(source, plainly=True, x=X)["y"]
+    assert np.array_equal(predict(tmp_path / "frozen", plainly=True, x=X)["y"], wanted)
+    assert np.abs(predict(tmp_path / "frozen", x=X)["y"] - wanted).max() <= 2e-6 * np.abs(wanted).max()
     assert result.report["rewritten_functions"]
     model = read_graph_def(tmp_path / "frozen" / "frozen_graph.pb")
     left = [node.op for function in model.functions.values() for node in function.node_def]
@@ -84,10 +84,12 @@ def test_variables_that_control_flow_captures_are_frozen_bit_for_bit(kind: str, 
 def test_old_loops_and_conditionals_are_frozen_bit_for_bit(resource: bool, tmp_path: Path) -> None:
     source = freezing_models.old_control_flow(tmp_path / "model", resource=resource)
     freeze_model(source, tmp_path / "frozen", FreezeOptions(fold_constants=True))
-    assert np.array_equal(ask(tmp_path / "frozen", plainly=True, x=X)["y"], ask(source, plainly=True, x=X)["y"])
+    assert np.array_equal(predict(tmp_path / "frozen", plainly=True, x=X)["y"], predict(source, plainly=True, x=X)["y"])
     unfreeze_model(tmp_path / "frozen", tmp_path / "variables")
     assert sorted(read_saved_model(tmp_path / "variables").variables) == sorted(read_saved_model(source).variables)
-    assert np.array_equal(ask(tmp_path / "variables", plainly=True, x=X)["y"], ask(source, plainly=True, x=X)["y"])
+    assert np.array_equal(
+        predict(tmp_path / "variables", plainly=True, x=X)["y"], predict(source, plainly=True, x=X)["y"]
+    )
 
 
 def test_a_frozen_model_loads_where_there_is_only_tensorflow(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_a_frozen_model_loads_where_there_is_only_tensorflow(tmp_path: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    wanted = ask(source, x=np.ones((1, 3), np.float32))["y"]
+    wanted = predict(source, x=np.ones((1, 3), np.float32))["y"]
     assert np.allclose(json.loads(done.stdout.splitlines()[-1]), wanted, rtol=2e-6)
 
 
@@ -139,7 +141,7 @@ def test_a_bare_graph_and_its_checkpoint_are_frozen(file: str, resource: bool, t
     options = FreezeOptions(checkpoint=str(folder / "model.ckpt"), output=("net/y",), format="both")
     result = freeze_model(folder / file, tmp_path / "frozen", options)
     weight = tf.train.load_checkpoint(str(folder / "model.ckpt")).get_tensor("net/w")
-    assert np.array_equal(ask(tmp_path / "frozen", plainly=True, x=np.eye(4, dtype=np.float32))["net/y"], weight)
+    assert np.array_equal(predict(tmp_path / "frozen", plainly=True, x=np.eye(4, dtype=np.float32))["net/y"], weight)
     assert result.frozen_variables == 1  # only what the outputs need
     names = json.loads((tmp_path / "frozen" / "signature.json").read_text())["signatures"]["serving_default"]
     assert names == {"inputs": {"x": "x:0"}, "outputs": {"net/y": "net/y:0"}}
@@ -161,7 +163,7 @@ def test_a_bare_graph_keeps_its_tables_and_their_files(tmp_path: Path) -> None:
     options = FreezeOptions(checkpoint=str(folder / "model.ckpt"), output=("net/y:0", "number=lookup"))
     freeze_model(folder / "model.ckpt.meta", tmp_path / "frozen", options)
     (folder / "words.txt").unlink()
-    answers = ask(tmp_path / "frozen", x=np.ones((2, 4), np.float32), words=np.array([b"emu", b"yak"]))
+    answers = predict(tmp_path / "frozen", x=np.ones((2, 4), np.float32), words=np.array([b"emu", b"yak"]))
     assert answers["number"].tolist() == [2, -1]
 
 

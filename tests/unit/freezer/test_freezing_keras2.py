@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models import keras2, zoo
-from tests.models.answers import ask
+from tests.models.predictions import predict
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.unfreezer.unfreezing import list_weights, unfreeze_model
@@ -29,11 +29,11 @@ def test_a_keras_2_model_is_frozen_and_unfrozen_bit_for_bit(name: str, built: Bu
     freeze_model(source, tmp_path / "frozen")
     unfreeze_model(tmp_path / "frozen", tmp_path / "variables")
     freeze_model(tmp_path / "variables", tmp_path / "again")
-    (output, wanted), *others = ask(source, plainly=True, **feeds(4)).items()
+    (output, wanted), *others = predict(source, plainly=True, **feeds(4)).items()
     assert not others
     assert np.ptp(wanted, axis=0).max() > 1e-3  # it does tell examples apart
     for folder in ("frozen", "again"):
-        assert np.array_equal(ask(tmp_path / folder, plainly=True, **feeds(4))[output], wanted)
+        assert np.array_equal(predict(tmp_path / folder, plainly=True, **feeds(4))[output], wanted)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.models import zoo
-from tests.models.answers import ask, exact_answers
+from tests.models.predictions import exact_outputs, predict
 from tests.unit.freezer.test_freezing_control_flow import frozen_by_tensorflow
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.freezer.options import FreezeOptions
@@ -59,13 +59,13 @@ def test_a_frozen_model_of_the_zoo_answers_bit_for_bit(name: str, built: Built, 
     builder, make_feeds, _ = ZOO[name]
     source, feeds = built(builder), make_feeds()
     freeze_model(source, tmp_path / "frozen")
-    wanted = ask(source, plainly=True, **feeds)
-    found = ask(tmp_path / "frozen", plainly=True, **feeds)
+    wanted = predict(source, plainly=True, **feeds)
+    found = predict(tmp_path / "frozen", plainly=True, **feeds)
     for output in wanted:
         assert np.array_equal(found[output], wanted[output])
 
     # With Grappler on, constants are folded into convolutions, which rounds elsewhere: the judge is the exact answer.
-    found = ask(tmp_path / "frozen", **feeds)
+    found = predict(tmp_path / "frozen", **feeds)
     if farthest(found, wanted) > ALLOWED:
         exact = exactly(source, tmp_path / "graph", feeds)
         assert farthest(found, exact) <= ALLOWED + farthest(wanted, exact)
@@ -82,7 +82,7 @@ def exactly(source: Path, frozen: Path, feeds: dict[str, Any]) -> dict[str, np.n
     freeze_model(source, frozen, FreezeOptions(format="graph_def"))
     signature = json.loads((frozen / "signature.json").read_text())["signatures"]["serving_default"]
     given = {signature["inputs"][name].partition(":")[0]: value for name, value in feeds.items()}
-    answers = exact_answers(frozen / "frozen_graph.pb", given, list(signature["outputs"].values()))
+    answers = exact_outputs(frozen / "frozen_graph.pb", given, list(signature["outputs"].values()))
     return dict(zip(signature["outputs"], answers, strict=True))
 
 
@@ -101,7 +101,7 @@ def test_weights_of_the_zoo_are_found_and_the_way_back_and_forth_keeps_bits(
 
     unfreeze_model(tmp_path / "frozen", tmp_path / "variables")
     freeze_model(tmp_path / "variables", tmp_path / "again")
-    first, second = (ask(tmp_path / folder, plainly=True, **feeds) for folder in ("frozen", "again"))
+    first, second = (predict(tmp_path / folder, plainly=True, **feeds) for folder in ("frozen", "again"))
     for output in first:
         assert np.array_equal(first[output], second[output])
 
@@ -111,7 +111,7 @@ def test_folded_constants_keep_the_bits_of_the_zoo(name: str, built: Built, tmp_
     builder, make_feeds, _ = ZOO[name]
     source, feeds = built(builder), make_feeds()
     result = freeze_model(source, tmp_path / "frozen", FreezeOptions(fold_constants=True))
-    wanted, found = ask(source, plainly=True, **feeds), ask(tmp_path / "frozen", plainly=True, **feeds)
+    wanted, found = predict(source, plainly=True, **feeds), predict(tmp_path / "frozen", plainly=True, **feeds)
     for output in wanted:
         assert np.array_equal(found[output], wanted[output])
     if name == "mobilenet_v3":
@@ -133,5 +133,5 @@ def test_batch_norms_are_folded_into_convolutions_with_a_reported_error(
     norms = sum("moving_variance" in item["name"] for item in result.report["frozen"])
     assert len(done["folded"]) == norms > 0
     assert 0 < done["largest_relative_error"] < 2e-6
-    error = farthest(ask(tmp_path / "frozen", plainly=True, **feeds), ask(source, plainly=True, **feeds))
+    error = farthest(predict(tmp_path / "frozen", plainly=True, **feeds), predict(source, plainly=True, **feeds))
     assert error < 2e-4

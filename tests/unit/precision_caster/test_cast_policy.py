@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.models import networks
-from tests.models.answers import ask, images
+from tests.models.predictions import images, predict
 from tpu2gpu.errors import CheckpointError, RemoteRunError, UsageError
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.precision_caster.casting import cast_checkpoint, cast_model
@@ -156,7 +156,7 @@ def test_what_the_lists_keep_is_cast_on_request(growing: Path, tmp_path: Path) -
     assert op_types(tmp_path / "cast") == {"Exp": "float16", "Softmax": "float16"}
     assert result.without_effect == ()
     x = np.ones((3, 4), np.float32)
-    (wanted,), (found,) = (ask(folder, x=x).values() for folder in (growing, tmp_path / "cast"))
+    (wanted,), (found,) = (predict(folder, x=x).values() for folder in (growing, tmp_path / "cast"))
     assert np.allclose(found, wanted, atol=1e-3)
 
 
@@ -180,7 +180,7 @@ def test_a_bfloat16_signature_stays(built: Built, tmp_path: Path) -> None:
     narrow = format.DTYPE_ENUMS["bfloat16"]
     assert {info.dtype for side in (signature.inputs, signature.outputs) for info in side.values()} == {narrow}
     x = images().astype(format.numpy_dtype(narrow))
-    found, wanted = ask(tmp_path / "wide", image=x)["output_0"], ask(tmp_path / "b", image=x)["output_0"]
+    found, wanted = predict(tmp_path / "wide", image=x)["output_0"], predict(tmp_path / "b", image=x)["output_0"]
     assert found.dtype == x.dtype
     assert np.abs(found.astype(np.float32) - wanted.astype(np.float32)).max() < 0.1
 
@@ -255,7 +255,7 @@ def test_beam_workers_put_partitioned_variables_of_a_model_together(tmp_path: Pa
     here, there = (Bundle(tmp_path / folder / "variables" / "variables") for folder in ("here", "there"))
     assert {key: there.entry(key).dtype_name for key in there} == {f"net/table/part_{it}": "float16" for it in range(3)}
     assert all(np.array_equal(here.read(key), there.read(key)) for key in here)
-    found = ask(tmp_path / "there", ids=np.arange(11, dtype=np.int32))["rows"]
+    found = predict(tmp_path / "there", ids=np.arange(11, dtype=np.int32))["rows"]
     assert np.array_equal(found, wanted.astype(np.float16).astype(np.float32))
     assert [it["file"] for it in result.report["shards"]] == ["variables.data-00000-of-00001"]
 

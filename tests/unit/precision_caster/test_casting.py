@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.models import networks
-from tests.models.answers import ask, images
+from tests.models.predictions import images, predict
 from tpu2gpu.errors import OutputExistsError, PrecisionRefusedError, SourceError, UsageError
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.nodes import data_inputs
@@ -35,7 +35,10 @@ def test_a_cast_model_keeps_its_signature_and_its_answers(
 ) -> None:
     source = built(networks.convnet)
     result = cast_model(source, tmp_path / "model", CastOptions(to=to))
-    wanted, found = ask(source, image=images(64))["output_0"], ask(tmp_path / "model", image=images(64))["output_0"]
+    wanted, found = (
+        predict(source, image=images(64))["output_0"],
+        predict(tmp_path / "model", image=images(64))["output_0"],
+    )
     assert found.dtype == np.float32
     assert 0 < np.abs(found - wanted).max() <= largest_error * np.abs(wanted).max()
     assert np.mean(found.argmax(1) == wanted.argmax(1)) >= 0.98
@@ -68,7 +71,7 @@ def test_a_tiny_epsilon_keeps_its_layer_norm_in_float32(built: Built, tmp_path: 
     ids = np.array([[0, 0, 1], [2, 3, 10]], np.int32)
     source = built(networks.embedding)
     cast_model(source, tmp_path / "model")
-    wanted, found = ask(source, ids=ids)["y"], ask(tmp_path / "model", ids=ids)["y"]
+    wanted, found = predict(source, ids=ids)["y"], predict(tmp_path / "model", ids=ids)["y"]
     assert np.isfinite(found).all()
     assert np.abs(found - wanted).max() < 1e-2 * np.abs(wanted).max()
     model = read_saved_model(tmp_path / "model")
@@ -84,13 +87,13 @@ def test_a_loop_multiplies_in_the_narrow_type_and_hands_its_state_on_in_float32(
     (body,) = [it for it in model.functions.values() if any(node.op == "MatMul" for node in it.node_def)]
     assert [node.attr["T"].type for node in body.node_def if node.op == "MatMul"] == [F16]
     assert F16 not in {argument.type for argument in body.signature.output_arg if argument.name != "kernel"}
-    wanted, found = ask(source, x=x)["y"], ask(tmp_path / "model", x=x)["y"]
+    wanted, found = predict(source, x=x)["y"], predict(tmp_path / "model", x=x)["y"]
     assert np.abs(found - wanted).max() <= 2e-3 * np.abs(wanted).max()
 
 
 def test_integers_stay_exact(built: Built, tmp_path: Path) -> None:
     result = cast_model(built(networks.counted), tmp_path / "model")
-    found = ask(tmp_path / "model", x=np.zeros((1, 2), np.float32), step=np.int32(2049))["y"]
+    found = predict(tmp_path / "model", x=np.zeros((1, 2), np.float32), step=np.int32(2049))["y"]
     assert found.tolist() == [[2049, 2049]]  # float16 knows 2048 and 2050
     assert read_saved_model(tmp_path / "model").variables["kernel"].dtype == F16
     assert any("integers" in it["reason"] for it in result.report["kept"])
@@ -99,7 +102,7 @@ def test_integers_stay_exact(built: Built, tmp_path: Path) -> None:
 def test_tables_and_assets_survive(built: Built, tmp_path: Path) -> None:
     words = np.array([b"emu", b"yak"])
     cast_model(built(networks.vocabulary), tmp_path / "model")
-    assert ask(tmp_path / "model", words=words)["score"].tolist() == [2.5, 9.0]
+    assert predict(tmp_path / "model", words=words)["score"].tolist() == [2.5, 9.0]
 
 
 def test_names_and_ops_are_kept_on_request_with_the_reason(built: Built, tmp_path: Path) -> None:
@@ -114,7 +117,7 @@ def test_names_and_ops_are_kept_on_request_with_the_reason(built: Built, tmp_pat
 
 def test_the_signature_is_cast_on_request(built: Built, tmp_path: Path) -> None:
     cast_model(built(networks.convnet), tmp_path / "model", CastOptions(cast_signature=True))
-    answer = ask(tmp_path / "model", image=images().astype(np.float16))["output_0"]
+    answer = predict(tmp_path / "model", image=images().astype(np.float16))["output_0"]
     assert answer.dtype == np.float16
 
 
@@ -149,7 +152,7 @@ def test_what_does_not_fit_stays_in_float32_on_request(built: Built, tmp_path: P
     assert result.report["kept_for_overflow"] == ["kernel"]
     assert read_saved_model(tmp_path / "model").variables["kernel"].dtype == F32
     x = np.array([[0.5, 0.25]], np.float32)
-    assert np.isfinite(ask(tmp_path / "model", x=x)["y"]).all()
+    assert np.isfinite(predict(tmp_path / "model", x=x)["y"]).all()
 
 
 def test_what_does_not_fit_is_clamped_on_request(built: Built, tmp_path: Path) -> None:

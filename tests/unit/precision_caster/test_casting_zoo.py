@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.models import zoo
-from tests.models.answers import ask
+from tests.models.predictions import predict
 from tpu2gpu.errors import PrecisionRefusedError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
@@ -170,7 +170,7 @@ def test_non_max_suppression_and_box_decoding_stay_float32(built: Built, tmp_pat
     given = {"image": zoo.photographs(8, 64)}
     source = built(zoo.retinanet)
     result = cast_model(source, tmp_path / "half", CastOptions(to="float16"))
-    wanted, found = ask(source, **given), ask(tmp_path / "half", **given)
+    wanted, found = predict(source, **given), predict(tmp_path / "half", **given)
     assert np.array_equal(found["valid"], wanted["valid"])
     # Scores are sorted; where two are nearly equal, their boxes may change places.
     assert np.abs(found["scores"] - wanted["scores"]).max() <= TOLERANCE

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.models import model_code, networks
-from tests.models.answers import ask, images
+from tests.models.predictions import images, predict
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.unfreezer.code import ModelCode
@@ -93,7 +93,7 @@ def test_keras_code_in_its_own_process_restores_the_checkpoint_with_nothing_left
     assert result.report["onto"]["compared"]["relative_error"] < 1e-5
     model = getattr(model_code, function)()
     tf.train.Checkpoint(model).read(str(tmp_path / "model" / "checkpoint" / "model.ckpt")).assert_consumed()
-    wanted = ask(source, image=images())["output_0"]
+    wanted = predict(source, image=images())["output_0"]
     assert np.abs(model(images(), training=False).numpy() - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
@@ -145,7 +145,7 @@ def test_a_checkpoint_lends_its_names_and_all_else_in_it(built: Built, tmp_path:
     assert result.matched_variables == 13
     assert "_CHECKPOINTABLE_OBJECT_GRAPH" in result.report["onto"]["copied_unchanged"]
     checkpoint.read(str(tmp_path / "model" / "checkpoint" / "model.ckpt")).assert_existing_objects_matched()
-    wanted = ask(source, image=images())["output_0"]
+    wanted = predict(source, image=images())["output_0"]
     assert np.abs(model(images(), training=False).numpy() - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
@@ -177,7 +177,7 @@ def test_variables_are_renamed_by_rules(built: Built, tmp_path: Path) -> None:
     assert sorted(reader.get_variable_to_shape_map()) == ["layer_1/kernel", "layer_2/kernel"]
     assert result.report["renamed_variables"]["net/w1"] == "layer_1/kernel"
     x = {"x": np.ones((2, 4), np.float32)}
-    assert np.array_equal(ask(tmp_path / "model", plainly=True, **x)["y"], ask(tmp_path / "frozen", **x)["y"])
+    assert np.array_equal(predict(tmp_path / "model", plainly=True, **x)["y"], predict(tmp_path / "frozen", **x)["y"])
     with pytest.raises(UsageError, match="names must stay apart"):
         unfreeze_model(tmp_path / "frozen", tmp_path / "other", UnfreezeOptions(rename=("w.=w",)))
 

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 import pytest
 
-from tests.models.answers import ask
+from tests.models.predictions import predict
 from tpu2gpu.checkpoint_importer.formats import registry
 from tpu2gpu.checkpoint_importer.formats.base import SELECTIVE_OPTIONS, ImportedModel, SourceFormat, WeightsFormat
 from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
@@ -61,7 +61,7 @@ def linear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_new_format_is_imported(linear: Path, tmp_path: Path) -> None:
     result = import_model(linear, tmp_path / "model")
     assert result.report["source"] == {"kind": "linear_json", "name": "model.linear", "step": None}
-    assert np.allclose(ask(tmp_path / "model", x=X)["y"], X @ np.array(WEIGHTS, np.float32), atol=1e-6)
+    assert np.allclose(predict(tmp_path / "model", x=X)["y"], X @ np.array(WEIGHTS, np.float32), atol=1e-6)
 
 
 def test_a_new_format_is_inspected(linear: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_commands_take_a_new_format(linear: Path, tmp_path: Path, capfd: pyt
     assert "model.linear: linear_json" in said
     assert "import keeps 1 signatures and 1 variables" in said
     assert main(["import", str(linear), str(tmp_path / "model")]) == 0
-    assert np.allclose(ask(tmp_path / "model", x=X)["y"], X @ np.array(WEIGHTS, np.float32), atol=1e-6)
+    assert np.allclose(predict(tmp_path / "model", x=X)["y"], X @ np.array(WEIGHTS, np.float32), atol=1e-6)
     assert main(["import", str(linear), str(tmp_path / "other"), "--use-ema"]) == UsageError.exit_code
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.models import networks
-from tests.models.answers import ask, images
+from tests.models.predictions import images, predict
 from tpu2gpu.errors import UnsupportedError, UsageError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.freezer.options import MAX_GRAPH_BYTES, FreezeOptions
@@ -26,9 +26,9 @@ def test_identities_go_and_bits_stay(built: Built, tmp_path: Path) -> None:
     assert cleaned.report["cleanups"]["clean"]["identities"] > 0
     assert "clean" not in as_it_is.report["cleanups"]
     assert cleaned.report["ops"].get("Identity", 0) < as_it_is.report["ops"]["Identity"]
-    wanted = ask(source, plainly=True, only=images())
+    wanted = predict(source, plainly=True, only=images())
     for folder in ("cleaned", "plain"):
-        found = ask(tmp_path / folder, plainly=True, only=images())
+        found = predict(tmp_path / folder, plainly=True, only=images())
         assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
@@ -55,7 +55,7 @@ def test_split_weights_keeps_the_largest_as_variables(built: Built, tmp_path: Pa
     assert sorted(it.name for it in tf.saved_model.load(str(tmp_path / "split")).variables) == [
         f"{it}:0" for it in kept
     ]
-    wanted, found = (ask(folder, plainly=True, image=images()) for folder in (source, tmp_path / "split"))
+    wanted, found = (predict(folder, plainly=True, image=images()) for folder in (source, tmp_path / "split"))
     assert np.array_equal(found["output_0"], wanted["output_0"])
 
 
@@ -88,7 +88,7 @@ def test_a_folded_constant_that_would_be_larger_stays(tmp_path: Path) -> None:
     assert "Tile" in result.report["ops"]
     x = {"x": np.float32(2)}
     assert np.array_equal(
-        ask(tmp_path / "frozen", plainly=True, **x)["y"], ask(tmp_path / "model", plainly=True, **x)["y"]
+        predict(tmp_path / "frozen", plainly=True, **x)["y"], predict(tmp_path / "model", plainly=True, **x)["y"]
     )
 
 

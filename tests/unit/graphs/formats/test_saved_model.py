@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models import networks
-from tests.models.answers import ask, images
+from tests.models.predictions import images, predict
 from tpu2gpu.errors import CheckpointError, GraphError, SignatureError, SourceError
 from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
 
@@ -39,9 +39,9 @@ def test_what_is_written_back_answers_bit_for_bit(
     builder: Callable[..., Path], options: dict[str, Any], feeds: dict[str, Any], built: Built, tmp_path: Path
 ) -> None:
     source = built(builder, **options)
-    wanted = ask(source, plainly=True, **feeds)
+    wanted = predict(source, plainly=True, **feeds)
     for target in (rewritten(source, tmp_path / "once"), rewritten(tmp_path / "once", tmp_path / "twice")):
-        answers = ask(target, plainly=True, **feeds)
+        answers = predict(target, plainly=True, **feeds)
         assert answers.keys() == wanted.keys()
         for name in wanted:
             assert answers[name].dtype == wanted[name].dtype

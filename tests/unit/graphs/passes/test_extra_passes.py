@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.models import networks
-from tests.models.answers import ask
+from tests.models.predictions import predict
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.cli.main import main
@@ -129,7 +129,7 @@ def test_a_pass_of_ones_own_makes_a_graph_serve_that_did_not(tmp_path: Path) -> 
     assert refused == 3
     assert not target.exists()
     assert main(["import", str(checkpoint), str(target), "--output", "y=y", "--extra-pass", name]) == 0
-    assert np.allclose(ask(target, x=X)["y"], wanted, rtol=1e-5)
+    assert np.allclose(predict(target, x=X)["y"], wanted, rtol=1e-5)
     report = json.loads((target / "report.json").read_text(encoding="utf-8"))
     assert report["extra_passes"] == {name: {"moved": ["sine"]}}
     assert report["to_inference"] == {}

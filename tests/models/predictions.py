@@ -1,4 +1,4 @@
-"""What a SavedModel answers, as TensorFlow runs it."""
+"""The outputs of a SavedModel, as TensorFlow runs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def images(count: int = 16) -> np.ndarray[Any, Any]:
     return np.random.default_rng(5).random((count, 8, 8, 1), dtype=np.float32)
 
 
-def ask(folder: Path, *, plainly: bool = False, **feeds: Any) -> dict[str, np.ndarray[Any, Any]]:
+def predict(folder: Path, *, plainly: bool = False, **feeds: Any) -> dict[str, np.ndarray[Any, Any]]:
     """Runs a SavedModel's `serving_default` through TensorFlow's own loader.
 
     Args:
@@ -31,14 +31,14 @@ def ask(folder: Path, *, plainly: bool = False, **feeds: Any) -> dict[str, np.nd
         names = list(signature.structured_input_signature[1])
         if "only" in feeds:
             feeds = {names[0]: feeds["only"]}
-        answers = signature(**{name: tf.constant(value) for name, value in feeds.items()})
+        outputs = signature(**{name: tf.constant(value) for name, value in feeds.items()})
     finally:
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False, **before})
-    return {name: value.numpy() for name, value in answers.items()}
+    return {name: value.numpy() for name, value in outputs.items()}
 
 
-def exact_answers(frozen_graph: Path, feeds: dict[str, Any], outputs: list[str]) -> list[np.ndarray[Any, Any]]:
-    """What a frozen float32 graph answers where it computes in float64: the truth, as far as float32 can tell.
+def exact_outputs(frozen_graph: Path, feeds: dict[str, Any], outputs: list[str]) -> list[np.ndarray[Any, Any]]:
+    """What a frozen float32 graph gives where it computes in float64: the truth, as far as float32 can tell.
 
     Args:
         frozen_graph: A GraphDef's file.
