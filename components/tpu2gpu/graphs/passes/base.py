@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, ClassVar
 
 from tpu2gpu.errors import GraphError
@@ -19,14 +19,15 @@ class Pass(ABC):
     A new pass is one class, which says what it needs and what it did, and one line in the sequence that runs it.
 
     Attributes:
-        name: Its name in reports and errors.
+        PHRASES: For keys of its changes a phrase for `summary`, with `{}` for how many there are.
     """
 
-    name: ClassVar[str] = ""
+    PHRASES: ClassVar[Mapping[str, str]] = {}
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.name = cls.__dict__.get("name", cls.__name__)
+    @property
+    def name(self) -> str:
+        """The name of the pass in errors."""
+        return type(self).__name__
 
     def requires(self, model: ServingModel) -> Iterable[str]:
         """List what must not be there when the pass starts: nodes, each with the reason; nothing by default."""
@@ -49,7 +50,8 @@ class Pass(ABC):
         Args:
             changes: What `run` returned, possibly among the changes of other passes.
         """
-        return []
+        counts = {key: len(it) if isinstance(it, Sized) else it for key, it in changes.items() if key in self.PHRASES}
+        return [phrase.format(counts[key]) for key, phrase in self.PHRASES.items() if counts.get(key)]
 
 
 class Sequential(Pass):

@@ -43,20 +43,24 @@ class ExtraPass(Pass):
 
     def __init__(self, spec: str) -> None:
         self.spec = spec
-        flag = f"--extra-pass {spec}"
-        kind = load_named(flag, spec, "MODULE:CLASS")
+        kind = load_named(self.name, spec, "MODULE:CLASS")
         if not (isinstance(kind, type) and issubclass(kind, Pass)):
-            raise UsageError(f"{flag}: not a Pass", hint="derive the class from tpu2gpu.Pass")
+            raise UsageError(f"{self.name}: not a Pass", hint="derive the class from tpu2gpu.Pass")
         self.source_sha256 = _source_sha256(kind)
         try:
             self._pass = kind()
         except Exception as error:
-            raise UsageError(f"{flag}: cannot be made without arguments ({first_line(error)})") from error
+            raise UsageError(f"{self.name}: cannot be made without arguments ({first_line(error)})") from error
+
+    @property
+    def name(self) -> str:
+        """The flag that named the pass."""
+        return f"--extra-pass {self.spec}"
 
     def requires(self, model: ServingModel) -> Iterable[str]:
         """List what the pass must not find."""
         with self._guarded():
-            return [f"{self.spec}: {found}" for found in self._pass.requires(model)]
+            return list(self._pass.requires(model))
 
     def run(self, model: ServingModel) -> Changes:
         """Run the pass, and check that graph and report are sound after it.
@@ -68,7 +72,7 @@ class ExtraPass(Pass):
             changes = self._pass.run(model)
             plain = json.loads(json.dumps(dict(changes)))
         if broken := _broken_references(model):
-            raise GraphError(f"--extra-pass {self.spec}: leaves tensors that no node makes", details=broken)
+            raise GraphError(f"{self.name}: leaves tensors that no node makes", details=broken)
         model.prune()
         return {self.spec: plain} if plain else {}
 
@@ -79,13 +83,12 @@ class ExtraPass(Pass):
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        flag = f"--extra-pass {self.spec}"
         try:
             yield
         except Tpu2GpuError as error:
-            raise type(error)(f"{flag}: {error.message}", details=error.details, hint=error.hint) from error
+            raise type(error)(f"{self.name}: {error.message}", details=error.details, hint=error.hint) from error
         except Exception as error:
-            raise GraphError(f"{flag}: failed with {type(error).__name__} ({first_line(error)})") from error
+            raise GraphError(f"{self.name}: failed with {type(error).__name__} ({first_line(error)})") from error
 
 
 def _source_sha256(kind: type) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import ClassVar
 
 import attrs
 
@@ -82,6 +83,8 @@ class RenameVariables(Pass):
         defaults: Apply the default rules.
     """
 
+    PHRASES: ClassVar = {"renamed_variables": "renames {} variables"}
+
     rules: tuple[str, ...] = ()
     defaults: bool = True
 
@@ -110,11 +113,6 @@ class RenameVariables(Pass):
             model.nodes[new_name], model.variables[new_name] = node, variable
         model.replace_all_uses(changed)
         return {"renamed_variables": changed}
-
-    def summary(self, changes: Changes) -> list[str]:
-        """Tell how many variables have another name."""
-        renamed = changes["renamed_variables"]
-        return [f"renames {len(renamed)} variables"] if renamed else []
 
 
 def _cleaned(model: ServingModel) -> dict[str, str]:

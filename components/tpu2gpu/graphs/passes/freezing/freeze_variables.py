@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import ClassVar
 
 import attrs
 
@@ -22,6 +23,8 @@ class FreezeVariables(Pass):
     Attributes:
         keep: Variables that stay.
     """
+
+    PHRASES: ClassVar = {"rewritten_functions": "rewrites {} functions that captured variables"}
 
     keep: Collection[str] = ()
 
@@ -50,8 +53,3 @@ class FreezeVariables(Pass):
         model.replace_all_uses(reads)
         model.prune()
         return {"rewritten_functions": [name for name in rewritten if name in model.functions]}
-
-    def summary(self, changes: Changes) -> list[str]:
-        """Tell how many functions were cloned."""
-        rewritten = changes["rewritten_functions"]
-        return [f"rewrites {len(rewritten)} functions that captured variables"] if rewritten else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 import attrs
 
@@ -20,6 +21,8 @@ class UnfreezeConstants(Pass):
     Attributes:
         weights: The weights, by the constant's name.
     """
+
+    PHRASES: ClassVar = {"unfrozen": "makes variables of {} weights"}
 
     weights: Mapping[str, Weight]
 
@@ -51,7 +54,3 @@ class UnfreezeConstants(Pass):
             node.input.insert(0, name)
             model.nodes[node.name] = node
         return {"unfrozen": sorted(readers)}
-
-    def summary(self, changes: Changes) -> list[str]:
-        """Tell how many weights became variables."""
-        return [f"makes variables of {len(changes['unfrozen'])} weights"] if changes["unfrozen"] else []

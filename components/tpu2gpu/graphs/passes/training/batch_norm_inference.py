@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import ClassVar
 
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.edit import add
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import ADDS, ASSIGNS, DIVISIONS, PASSTHROUGH, REF_VARIABLES
@@ -32,6 +34,11 @@ class BatchNormInference(Pass):
     fused ones, and `batch_norms_unfused`, the statistics of others.
     """
 
+    PHRASES: ClassVar = {
+        "batch_norms": "makes {} batch norms read moving statistics",
+        "batch_norms_unfused": "makes {} statistics of batches moving ones",
+    }
+
     def run(self, model: ServingModel) -> Changes:
         """Replace a batch's statistics by the variables that training moves towards them.
 
@@ -40,14 +47,6 @@ class BatchNormInference(Pass):
         """
         with Rewriter(model) as graph:
             return _use_moving_statistics(graph)
-
-    def summary(self, changes: Changes) -> list[str]:
-        """Tell how many batch norms there were."""
-        words = {
-            "batch_norms": "makes {} batch norms read moving statistics",
-            "batch_norms_unfused": "makes {} statistics of batches moving ones",
-        }
-        return [text.format(len(changes[kind])) for kind, text in words.items() if kind in changes]
 
 
 def _use_moving_statistics(graph: Rewriter) -> Changes:
@@ -157,6 +156,6 @@ def _read(graph: Rewriter, variable: str) -> str:
         return variable
     name = f"{variable}/moving"
     if name not in graph.nodes:
-        read = graph.add(name, "ReadVariableOp", [variable], dtype=node.attr["dtype"].type)
+        read = add(graph.nodes, name, "ReadVariableOp", [variable], dtype=node.attr["dtype"].type)
         return str(read.name)
     return name

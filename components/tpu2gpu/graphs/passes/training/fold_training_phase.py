@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from tpu2gpu.graphs.edit import const
 from tpu2gpu.graphs.functions.training_inlining import TrainingInliner
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
@@ -28,6 +29,8 @@ class FoldTrainingPhase(Pass):
     Inputs of the model stay, whatever they are called. The change is `training_phases`, the placeholders.
     """
 
+    PHRASES: ClassVar = {"training_phases": "folds {} training-phase placeholders"}
+
     def run(self, model: ServingModel) -> Changes:
         """Put constants in the place of training-phase placeholders, and carry them forward."""
         values = training_phases(model)
@@ -36,11 +39,6 @@ class FoldTrainingPhase(Pass):
         with Rewriter(model) as graph:
             _Folding(graph, values).run()
         return {"training_phases": list(values)}
-
-    def summary(self, changes: Changes) -> list[str]:
-        """Tell how many placeholders were folded."""
-        folded = changes.get("training_phases")
-        return [f"folds {len(folded)} training-phase placeholders"] if folded else []
 
 
 def training_phases(model: ServingModel) -> dict[str, Any]:
@@ -87,7 +85,7 @@ class _Folding:
     def _know(self, tensor: str, value: Any) -> None:
         if tensor not in self._values:
             self._values[tensor] = value
-            self._graph.replace(tensor, self._graph.const(f"{split_tensor(tensor)[0]}/folded", value))
+            self._graph.replace(tensor, const(self._graph.nodes, f"{split_tensor(tensor)[0]}/folded", value))
             self._waiting.append(split_tensor(tensor)[0])
 
     def _kill(self, tensor: str) -> None:

@@ -9,7 +9,7 @@ Stochastic depth, written as the first form with one random number for each exam
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.edit import Consumers
@@ -32,6 +32,8 @@ class RemoveDropout(Pass):
     What lies behind the outputs is not looked at: gradients have masks too.
     """
 
+    PHRASES: ClassVar = {"dropouts": "removes {} dropouts"}
+
     def requires(self, model: ServingModel) -> Iterable[str]:
         """List placeholders that still tell training from inference: masks hang on them."""
         graph = Rewriter(model)
@@ -47,10 +49,6 @@ class RemoveDropout(Pass):
         with Rewriter(model) as graph:
             removed = _bypass(graph)
         return {"dropouts": removed} if removed else {}
-
-    def summary(self, changes: Changes) -> list[str]:
-        """Tell how many dropouts there were."""
-        return [f"removes {len(changes['dropouts'])} dropouts"] if "dropouts" in changes else []
 
 
 def _bypass(graph: Rewriter) -> list[str]:

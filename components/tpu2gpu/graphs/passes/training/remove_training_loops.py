@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from tpu2gpu.graphs.edit import set_inputs
+from tpu2gpu.graphs.edit import add, set_inputs
 from tpu2gpu.graphs.functions.calls import called_function
 from tpu2gpu.graphs.functions.training_inlining import LOOP_CARRIED
 from tpu2gpu.graphs.model import ServingModel
@@ -53,6 +53,8 @@ class RemoveTrainingLoops(Pass):
     Calls must be inlined. The changes are `tpu_wrappers`, nodes, and `training_loops`, the names of frames.
     """
 
+    PHRASES: ClassVar = {"training_loops": "leaves the training loop"}
+
     def requires(self, model: ServingModel) -> Iterable[str]:
         """List calls that are not inlined."""
         calls = [node for node in model.nodes.values() if called_function(node) in model.functions]
@@ -62,10 +64,6 @@ class RemoveTrainingLoops(Pass):
         """Make consumers take what went into a loop or a wrapper in place of what came out."""
         with Rewriter(model) as graph:
             return _unwrap(graph)
-
-    def summary(self, changes: Changes) -> list[str]:
-        """Tell that there was a training loop."""
-        return ["leaves the training loop"] if "training_loops" in changes else []
 
 
 def _unwrap(graph: Rewriter) -> Changes:
@@ -123,4 +121,4 @@ def _enter(graph: Rewriter, merge: str) -> None:
     if source.name == merge:
         graph.replace(merge, start)
         return
-    graph.replace(merge, graph.add(f"{merge}/carried", LOOP_CARRIED, [start], T=node.attr["T"].type).name)
+    graph.replace(merge, add(graph.nodes, f"{merge}/carried", LOOP_CARRIED, [start], T=node.attr["T"].type).name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
 from tpu2gpu.errors import SignatureError
+from tpu2gpu.graphs.edit import add
 from tpu2gpu.graphs.model import ServingModel, tensor_names
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass
@@ -50,6 +51,8 @@ class ReplaceInfeeds(Pass):
     and iterators is called `features`, with numbers where there are several.
     """
 
+    PHRASES: ClassVar = {"infeeds": "replaces {} tensors of infeeds"}
+
     def run(self, model: ServingModel) -> Changes:
         """Put placeholders in place of feeds, and add them to the signatures.
 
@@ -70,10 +73,6 @@ class ReplaceInfeeds(Pass):
             )
         infeeds = [given.tensor for given in feeds if given.tensor != given.name]
         return {"infeeds": infeeds} if infeeds else {}
-
-    def summary(self, changes: Changes) -> list[str]:
-        """Tell how many tensors of infeeds there were."""
-        return [f"replaces {len(changes['infeeds'])} tensors of infeeds"] if "infeeds" in changes else []
 
 
 def _feeds(graph: Rewriter) -> list[Input]:
@@ -121,7 +120,7 @@ def cut(graph: Rewriter, given: Input) -> Any:
     if node.op == "Placeholder" and node.name == given.name:
         placeholder = node
     else:
-        placeholder = graph.add(given.name, "Placeholder", dtype=dtype)
+        placeholder = add(graph.nodes, given.name, "Placeholder", dtype=dtype)
         graph.replace(given.tensor, placeholder.name)
     placeholder.attr["dtype"].type = dtype
     attribute = placeholder.attr["shape"].shape

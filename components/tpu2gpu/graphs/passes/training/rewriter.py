@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tpu2gpu.errors import GraphError
-from tpu2gpu.graphs.edit import Consumers, add, const, const_value, resolve
+from tpu2gpu.graphs.edit import Consumers, const_value, resolve
 from tpu2gpu.graphs.model import ServingModel, map_tensors
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import PASSTHROUGH, REF_VARIABLES
@@ -144,11 +144,3 @@ class Rewriter:
                 seen.add(node.name)
                 yield node
                 waiting += data_inputs(node)
-
-    def add(self, name: str, op: str, inputs: Iterable[str] = (), **types: int) -> Any:
-        """Add a node under a free name, and return it."""
-        return add(self.nodes, name, op, inputs, **types)
-
-    def const(self, name: str, value: Any) -> str:
-        """Add a constant under a free name, and return the name."""
-        return const(self.nodes, name, value)
