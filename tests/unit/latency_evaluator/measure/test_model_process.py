@@ -42,7 +42,7 @@ def damaged(folder: Path, damage: str) -> Path:
 
 
 def process_of(path: Path) -> ModelProcess:
-    return ModelProcess(path, "candidate", is_baseline=False, timeout_s=60.0)
+    return ModelProcess(path, "candidate", is_baseline=False, timeout_s=600.0)
 
 
 def external(path: Path, seed: int = 0) -> Path:
