@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -91,25 +91,21 @@ def _throughput(measured: Measurements, threshold: float) -> Finding:
     return Finding(found.value, reason, judge_minimum(found, threshold))
 
 
+def _percentile(percentile: float, share: str) -> Any:
+    """Declare the budget of a latency percentile, single-stream."""
+    says = f"{share} of the requests must be answered in that time"
+    return budget(says, check=Percentile(percentile), gate="infra", unit=milliseconds)
+
+
 @attrs.frozen(kw_only=True, slots=False)
 class LatencyBudgets:
     """The budgets of speed, all of which the infra blessing depends on."""
 
-    max_p50_ms: float | None = budget(
-        "half of the requests must be answered in that time", check=Percentile(50.0), gate="infra", unit=milliseconds
-    )
-    max_p90_ms: float | None = budget(
-        "90 % of the requests must be answered in that time", check=Percentile(90.0), gate="infra", unit=milliseconds
-    )
-    max_p95_ms: float | None = budget(
-        "95 % of the requests must be answered in that time", check=Percentile(95.0), gate="infra", unit=milliseconds
-    )
-    max_p99_ms: float | None = budget(
-        "99 % of the requests must be answered in that time", check=Percentile(99.0), gate="infra", unit=milliseconds
-    )
-    max_p99_9_ms: float | None = budget(
-        "99.9 % of the requests must be answered in that time", check=Percentile(99.9), gate="infra", unit=milliseconds
-    )
+    max_p50_ms: float | None = _percentile(50.0, "half")
+    max_p90_ms: float | None = _percentile(90.0, "90 %")
+    max_p95_ms: float | None = _percentile(95.0, "95 %")
+    max_p99_ms: float | None = _percentile(99.0, "99 %")
+    max_p99_9_ms: float | None = _percentile(99.9, "99.9 %")
     max_server_p99_ms: float | None = budget(
         "99 % in the server scenario, from the intended time of sending",
         check=Percentile(99.0, "server"),

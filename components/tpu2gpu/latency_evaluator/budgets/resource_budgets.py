@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 
 
-def _figure(name: str, reason: str, measured: Measurements, threshold: float, *, unit: int = 1) -> Finding:
-    """Find a figure of the candidate, in a unit."""
-    value = getattr(measured.candidate, name)
-    return Finding(None, "it was not measured") if value is None else Finding(value / unit, reason)
+def _figure(help: str, name: str, reason: str, unit: Callable[[float], str], divisor: int = 1) -> Any:  # noqa: A002
+    """Declare the budget of a figure of the candidate, which is divided to come to the budget's unit."""
+
+    def check(measured: Measurements, threshold: float) -> Finding:
+        value = getattr(measured.candidate, name)
+        return Finding(None, "it was not measured") if value is None else Finding(value / divisor, reason)
+
+    return budget(help, check=check, gate="infra", unit=unit)
 
 
 def _mebibytes(value: float) -> str:
@@ -30,33 +34,26 @@ def _mebibytes(value: float) -> str:
 class ResourceBudgets:
     """The budgets of start-up time, memory and disk, all of which the infra blessing depends on."""
 
-    max_first_call_ms: float | None = budget(
-        "the very first response, in which libraries compile",
-        check=partial(_figure, "first_call_ms", "the very first response"),
-        gate="infra",
-        unit=milliseconds,
+    max_first_call_ms: float | None = _figure(
+        "the very first response, in which libraries compile", "first_call_ms", "the very first response", milliseconds
     )
-    max_load_s: float | None = budget(
-        "loading the model, its library's import included",
-        check=partial(_figure, "load_s", "its library's import included"),
-        gate="infra",
-        unit=seconds,
+    max_load_s: float | None = _figure(
+        "loading the model, its library's import included", "load_s", "its library's import included", seconds
     )
-    max_rss_mib: float | None = budget(
+    max_rss_mib: float | None = _figure(
         "largest resident memory of the model's process",
-        check=partial(_figure, "peak_rss_bytes", "largest resident memory of its process", unit=_MIB),
-        gate="infra",
-        unit=_mebibytes,
+        "peak_rss_bytes",
+        "largest resident memory of its process",
+        _mebibytes,
+        _MIB,
     )
-    max_gpu_memory_mib: float | None = budget(
+    max_gpu_memory_mib: float | None = _figure(
         "largest GPU memory of the model's process",
-        check=partial(_figure, "gpu_memory_bytes", "GPU memory of its process after the last request", unit=_MIB),
-        gate="infra",
-        unit=_mebibytes,
+        "gpu_memory_bytes",
+        "GPU memory of its process after the last request",
+        _mebibytes,
+        _MIB,
     )
-    max_model_mib: float | None = budget(
-        "size of the files that are run",
-        check=partial(_figure, "model_bytes", "the files that were run", unit=_MIB),
-        gate="infra",
-        unit=_mebibytes,
+    max_model_mib: float | None = _figure(
+        "size of the files that are run", "model_bytes", "the files that were run", _mebibytes, _MIB
     )
