@@ -12,7 +12,6 @@ from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import EvaluateResult
 from tpu2gpu.options import flag
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.running.servers.addresses import is_address
 from tpu2gpu.storage.publishing import check_free, describe_source, name_of, publish_step
 
 
@@ -89,6 +88,8 @@ def evaluate_model(
 
 def _describe(model: str | os.PathLike[str]) -> dict[str, Any]:
     """Describe a model for the manifest: its name, and its digest where it has one that can be read."""
+    from tpu2gpu.running.servers.addresses import is_address
+
     if is_address(model):
         return {"path": os.fspath(model), "digest": None}
     try:
