@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tpu2gpu.errors import GraphError, UsageError
 from tpu2gpu.freezer.options import FreezeOptions, FreezeResult
-from tpu2gpu.graphs.passes.base import Changes, Pass, Sequential
+from tpu2gpu.graphs.passes.base import Pass, Sequential
 from tpu2gpu.graphs.passes.freezing.freeze_variables import FreezeVariables
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.publishing import describe_source, publish_step
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
+    from tpu2gpu.graphs.passes.to_inference import Served
 
 
 def freeze_model(
@@ -56,10 +57,12 @@ def freeze_model(
     options = options or FreezeOptions()
     with publish_step("freeze", describe_source(source), target, options, force=force, run_name=run_name) as staging:
         progress("read the graph", 0, 3)
-        model, brought = _read(source, options)
+        served = _read(source, options)
+        model = served.model
         if options.signature:
             model.keep_signatures(options.signature)
-        _check_form(model, source, brought)
+        if not options.to_inference:
+            _check_form(model, source)
         progress("rewrite the graph", 1, 3)
         kept = too_large(model, options.max_graph_bytes) if options.split_weights else []
         changes = Sequential([FreezeVariables(kept)]).run(model)
@@ -71,7 +74,7 @@ def freeze_model(
             ],
             "size_bytes": sum(item["size_bytes"] for item in frozen),
             **changes,
-            "to_inference": brought,
+            "to_inference": served.changes,
             "cleanups": Sequential(_cleanups(options)).run(model),
             "signatures": describe_signatures(model),
             "ops": model.op_counts(),
@@ -88,48 +91,45 @@ def freeze_model(
     return FreezeResult(Path(target), len(frozen), len(report["kept_variables"]), report["size_bytes"], report)
 
 
-def _read(source: str | os.PathLike[str], options: FreezeOptions) -> tuple[ServingModel, Changes]:
-    """The model, and what was done to bring it to the form for serving."""
+def _read(source: str | os.PathLike[str], options: FreezeOptions) -> Served:
+    """Read the model; with `to_inference` in the form for serving, whatever it was."""
     from tpu2gpu.graphs.formats.meta_graph import read_bare_graph, read_checkpointed_graph
     from tpu2gpu.graphs.formats.saved_model import (
+        SAVED_MODEL_FILE,
         VARIABLES_PREFIX,
         choose_meta_graph,
         parse_saved_model,
         read_saved_model,
     )
-    from tpu2gpu.graphs.passes.to_inference import serve_meta_graph
-    from tpu2gpu.graphs.passes.training.training_ops import check_inference_form
+    from tpu2gpu.graphs.passes.to_inference import Served, serve_if_trained
 
-    bare = bool(options.checkpoint)
-    if bare and (Path(source) / "saved_model.pb").is_file():
+    if options.checkpoint and (Path(source) / SAVED_MODEL_FILE).is_file():
         raise UsageError(f"--checkpoint: {source} is a SavedModel, which has its variables with it")
-    if not bare and Path(source).is_file():
+    if not options.checkpoint and Path(source).is_file():
         raise UsageError(f"{source}: a graph alone", hint="give its variables with --checkpoint PREFIX")
-    try:
-        model = (
-            read_checkpointed_graph(source, options.checkpoint, options.output) if bare else read_saved_model(source)
-        )
-        if options.to_inference:
-            check_inference_form(model, source)
-        return model, {}
-    except GraphError as refusal:
-        if not options.to_inference:
-            raise
-        meta = read_bare_graph(source, options.output) if bare else choose_meta_graph(parse_saved_model(source), source)
-        prefix = options.checkpoint if bare else Path(source) / VARIABLES_PREFIX
-        served = serve_meta_graph(meta, prefix)
-        if not served.changes:  # nothing of training was in it: the refusal had another reason
-            raise refusal from None
-        return served.model, served.changes
+
+    def read() -> ServingModel:
+        if options.checkpoint:
+            return read_checkpointed_graph(source, options.checkpoint, options.output)
+        return read_saved_model(source)
+
+    def read_meta_graph() -> Any:
+        if options.checkpoint:
+            return read_bare_graph(source, options.output)
+        return choose_meta_graph(parse_saved_model(source), source)
+
+    if not options.to_inference:
+        return Served(read(), {}, None)
+    return serve_if_trained(read, read_meta_graph, source, options.checkpoint or Path(source) / VARIABLES_PREFIX)
 
 
-def _check_form(model: ServingModel, source: str | os.PathLike[str], brought: Changes) -> None:
+def _check_form(model: ServingModel, source: str | os.PathLike[str]) -> None:
     from tpu2gpu.graphs.passes.training.training_ops import check_inference_form
 
     try:
         check_inference_form(model, source)
     except GraphError as error:
-        if brought or "training form" not in error.message:
+        if "training form" not in error.message:
             raise
         raise GraphError(
             error.message, details=error.details, hint="let --to-inference bring it to the form for serving"

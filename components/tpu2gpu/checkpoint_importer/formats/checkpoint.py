@@ -8,10 +8,11 @@ import attrs
 
 from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, WeightsFormat
 from tpu2gpu.checkpoint_importer.formats.contents import describe_training_graph, describe_weights
-from tpu2gpu.checkpoint_importer.formats.meta_graph import parse_meta_graph, serve_training_graph
+from tpu2gpu.checkpoint_importer.formats.meta_graph import serve_training_graph
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.graphs.formats.detection import find_checkpoint, meta_graph_file
+from tpu2gpu.graphs.formats.meta_graph import parse_graph_file
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle.arrays import Arrays
 from tpu2gpu.tensorbundle.reader import Bundle
@@ -47,7 +48,7 @@ class Checkpoint(WeightsFormat):
         report = describe_weights(self.open_weights())
         if self.others is not None:
             report["checkpoints"] = [self.path.name, *self.others]
-        return report | (describe_training_graph(parse_meta_graph(self.meta)) if self.meta.is_file() else {})
+        return report | (describe_training_graph(parse_graph_file(self.meta)) if self.meta.is_file() else {})
 
     def read(self, options: ImportOptions) -> ImportedModel:
         """Serve the training graph beside the checkpoint."""
@@ -62,7 +63,7 @@ class Checkpoint(WeightsFormat):
         """Serve the training graph beside the checkpoint with other weights."""
         if not self.meta.is_file():
             return super().load_weights(weights, options)
-        return serve_training_graph(parse_meta_graph(self.meta), weights, options)
+        return serve_training_graph(parse_graph_file(self.meta), weights, options)
 
 
 @attrs.frozen

@@ -9,9 +9,10 @@ import attrs
 from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, SourceFormat, WeightsFormat
 from tpu2gpu.checkpoint_importer.formats.meta_graph import serve_training_graph
 from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_inputs, parse_outputs
-from tpu2gpu.errors import GraphError, SourceError
+from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.formats.detection import GRAPH_DEF, graph_kind
 from tpu2gpu.graphs.formats.graph_def import read_graph_def
+from tpu2gpu.graphs.formats.meta_graph import parse_graph_file
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.passes.freezing.find_weights import WeightFinder
 from tpu2gpu.graphs.passes.freezing.unfreeze_constants import UnfreezeConstants
@@ -51,7 +52,7 @@ class GraphDef(SourceFormat):
 
     def load_weights(self, weights: WeightsFormat, options: ImportOptions) -> ImportedModel:
         """Serve the graph with the weights of a checkpoint."""
-        return serve_training_graph(_parse(self.path), weights, options)
+        return serve_training_graph(parse_graph_file(self.path), weights, options)
 
 
 def _meta_graph(model: ServingModel) -> Any:
@@ -61,21 +62,4 @@ def _meta_graph(model: ServingModel) -> Any:
     meta.graph_def.node.extend(model.nodes.values())
     meta.graph_def.library.function.extend(model.functions.values())
     meta.graph_def.versions.CopyFrom(model.versions)
-    return meta
-
-
-def _parse(path: Place) -> Any:
-    """Read a GraphDef, as bytes or as text, into a MetaGraphDef."""
-    from google.protobuf import text_format
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import meta_graph_pb2
-
-    meta = meta_graph_pb2.MetaGraphDef()
-    try:
-        if path.suffix == ".pb":
-            meta.graph_def.ParseFromString(path.read_bytes())
-        else:
-            text_format.Parse(path.read_text(encoding="utf-8"), meta.graph_def)
-    except (DecodeError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise SourceError(f"{path}: damaged, it cannot be parsed", hint="fetch it again") from error
     return meta

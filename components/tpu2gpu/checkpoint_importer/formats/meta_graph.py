@@ -11,6 +11,7 @@ from tpu2gpu.checkpoint_importer.formats.contents import describe_training_graph
 from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_inputs, parse_outputs
 from tpu2gpu.errors import SourceError
 from tpu2gpu.graphs.formats.detection import META_GRAPH, graph_kind
+from tpu2gpu.graphs.formats.meta_graph import parse_graph_file
 from tpu2gpu.graphs.formats.restore_ops import restored_by_saver, trainable_names
 from tpu2gpu.graphs.formats.variable_restore import restore_variables
 from tpu2gpu.graphs.nodes import OpDefs
@@ -33,7 +34,7 @@ class MetaGraph(SourceFormat):
 
     def inspect(self) -> dict[str, Any]:
         """Report what the graph is made of."""
-        return describe_training_graph(parse_meta_graph(self.path))
+        return describe_training_graph(parse_graph_file(self.path))
 
     def read(self, options: ImportOptions) -> ImportedModel:
         """Refuse, for want of weights.
@@ -45,27 +46,7 @@ class MetaGraph(SourceFormat):
 
     def load_weights(self, weights: WeightsFormat, options: ImportOptions) -> ImportedModel:
         """Serve the graph with the weights of a checkpoint."""
-        return serve_training_graph(parse_meta_graph(self.path), weights, options)
-
-
-def parse_meta_graph(path: Place) -> Any:
-    """Read a MetaGraphDef (`.meta`).
-
-    Raises:
-        SourceError: It is not there, or cannot be parsed.
-    """
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import meta_graph_pb2
-
-    try:
-        meta = meta_graph_pb2.MetaGraphDef.FromString(path.read_bytes())
-    except FileNotFoundError as error:
-        raise SourceError(f"{path}: not there", hint="give --graph") from error
-    except DecodeError as error:
-        raise SourceError(f"{path}: damaged, it cannot be parsed", hint="fetch it again, or give --graph") from error
-    if not meta.graph_def.node:
-        raise SourceError(f"{path}: holds no graph", hint="give --graph")
-    return meta
+        return serve_training_graph(parse_graph_file(self.path), weights, options)
 
 
 def serve_training_graph(

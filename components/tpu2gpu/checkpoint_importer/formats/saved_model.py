@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, SourceFormat, WeightsFormat
 from tpu2gpu.checkpoint_importer.formats.keras_files import KerasArrays
 from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_inputs, parse_outputs
-from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.formats.checkpoint_tensors import object_names
 from tpu2gpu.graphs.formats.detection import find_saved_model
 from tpu2gpu.graphs.formats.restore_ops import Restored
@@ -19,9 +20,8 @@ from tpu2gpu.graphs.formats.saved_model import (
 )
 from tpu2gpu.graphs.formats.variable_restore import restore_variables
 from tpu2gpu.graphs.passes.rename_variables import new_name, parse_rules
-from tpu2gpu.graphs.passes.to_inference import run_extra, serve_meta_graph, with_extra
+from tpu2gpu.graphs.passes.to_inference import run_extra, serve_if_trained, serve_meta_graph, with_extra
 from tpu2gpu.graphs.passes.training.prune_to_serving import clear_attributes
-from tpu2gpu.graphs.passes.training.training_ops import check_inference_form
 from tpu2gpu.storage.paths import Place
 
 
@@ -42,18 +42,19 @@ class SavedModel(SourceFormat):
 
         One that is in training form, or made for TPUs, is brought to the form for serving.
         """
+        prefix, passes = self.path / VARIABLES_PREFIX, with_extra(options.extra_pass)
         if options.input or options.output:
-            return self._transform(options)
-        try:
-            model = read_saved_model(self.path)
-            check_inference_form(model, self.path)
-        except GraphError as refusal:
-            found = self._transform(options)
-            if not found.changes:  # nothing of training was in it: the refusal had another reason
-                raise refusal from None
-            return found
-        clear_attributes(model)
-        return ImportedModel(model, run_extra(model, options.extra_pass))
+            inputs, outputs = parse_inputs(options.input), parse_outputs(options.output)
+            served = serve_meta_graph(self._meta_graph(), prefix, inputs, outputs, passes=passes)
+        else:
+            served = serve_if_trained(
+                lambda: read_saved_model(self.path), self._meta_graph, self.path, prefix, passes=passes
+            )
+        changes = served.changes
+        if not changes:
+            clear_attributes(served.model)
+            changes = run_extra(served.model, options.extra_pass)
+        return ImportedModel(served.model, changes, None, served.batch)
 
     def load_weights(self, weights: WeightsFormat, options: ImportOptions) -> ImportedModel:
         """Take the graph, and each variable's value from elsewhere, by the variable's name."""
@@ -76,10 +77,5 @@ class SavedModel(SourceFormat):
         )
         return attrs.evolve(found, restored=restored)
 
-    def _transform(self, options: ImportOptions) -> ImportedModel:
-        """Bring the graph to the form for serving, its signatures kept unless others are given."""
-        meta = choose_meta_graph(parse_saved_model(self.path), self.path)
-        inputs, outputs = parse_inputs(options.input), parse_outputs(options.output)
-        passes = with_extra(options.extra_pass)
-        served = serve_meta_graph(meta, self.path / VARIABLES_PREFIX, inputs, outputs, passes=passes)
-        return ImportedModel(served.model, served.changes, None, served.batch)
+    def _meta_graph(self) -> Any:
+        return choose_meta_graph(parse_saved_model(self.path), self.path)

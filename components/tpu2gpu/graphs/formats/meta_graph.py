@@ -15,6 +15,7 @@ from tpu2gpu.graphs.formats.saver import OURS, add_restore_op
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
 from tpu2gpu.options import did_you_mean
+from tpu2gpu.storage.paths import Place, place
 
 _PREDICT = "tensorflow/serving/predict"
 _INIT_COLLECTION = "table_initializer"
@@ -60,7 +61,7 @@ def read_bare_graph(path: str | os.PathLike[str], outputs: Iterable[str] = ()) -
         UsageError: No output is named, or one is twice.
         SignatureError: A named output is not in the graph.
     """
-    meta = _parse(Path(path))
+    meta = parse_graph_file(place(path))
     wanted = list(outputs)
     if wanted:
         meta.signature_def.clear()
@@ -73,8 +74,12 @@ def read_bare_graph(path: str | os.PathLike[str], outputs: Iterable[str] = ()) -
     return meta
 
 
-def _parse(path: Path) -> Any:
-    """The file as a MetaGraphDef, whichever of the two protos it holds, and as bytes or text."""
+def parse_graph_file(path: Place) -> Any:
+    """Read a MetaGraphDef or a GraphDef, as bytes or as text, into a MetaGraphDef.
+
+    Raises:
+        SourceError: The file is not there, or holds no graph.
+    """
     from google.protobuf import text_format
     from google.protobuf.message import DecodeError
     from tensorflow.core.framework import graph_pb2
@@ -98,7 +103,7 @@ def _parse(path: Path) -> Any:
             if meta.graph_def.node and all(node.name and node.op for node in meta.graph_def.node):
                 return meta
     raise SourceError(
-        f"{path}: neither a MetaGraphDef (.meta) nor a GraphDef (.pb, .pbtxt)", hint="write the graph again"
+        f"{path}: neither a MetaGraphDef (.meta) nor a GraphDef (.pb, .pbtxt)", hint="fetch or write the graph again"
     )
 
 

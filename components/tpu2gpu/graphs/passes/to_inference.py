@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import SignatureError, UnsupportedError
+from tpu2gpu.errors import GraphError, SignatureError, UnsupportedError
 from tpu2gpu.graphs.formats.saved_model import INIT_SIGNATURE
 from tpu2gpu.graphs.formats.variable_restore import find_variables
 from tpu2gpu.graphs.functions.training_inlining import TrainingInliner
@@ -25,7 +25,7 @@ from tpu2gpu.graphs.passes.training.remove_dropout import RemoveDropout
 from tpu2gpu.graphs.passes.training.remove_training_loops import RemoveTrainingLoops
 from tpu2gpu.graphs.passes.training.replace_infeeds import Input, ReplaceInfeeds, add_input, cut
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
-from tpu2gpu.graphs.passes.training.training_ops import check_serving
+from tpu2gpu.graphs.passes.training.training_ops import check_inference_form, check_serving
 from tpu2gpu.options import did_you_mean
 
 _PREDICT = "tensorflow/serving/predict"
@@ -113,6 +113,41 @@ def serve_meta_graph(
     find_variables(served.model, meta, prefix)
     served.model.prune()
     return served
+
+
+def serve_if_trained(
+    read: Callable[[], ServingModel],
+    read_meta_graph: Callable[[], Any],
+    source: str | os.PathLike[str],
+    prefix: str | os.PathLike[str],
+    *,
+    passes: Iterable[Pass] = PASSES,
+) -> Served:
+    """Read a model, and bring it to the form for serving where it is in training form, or made for TPUs.
+
+    Args:
+        read: Reads it as it is.
+        read_meta_graph: Reads its MetaGraphDef.
+        source: What errors call it.
+        prefix: The checkpoint of its variables.
+        passes: What to do with a training graph, in this order.
+
+    Returns:
+        The model, without changes where it serves already.
+
+    Raises:
+        GraphError: It cannot serve, or contradicts itself.
+        Tpu2GpuError: It cannot be read.
+    """
+    try:
+        model = read()
+        check_inference_form(model, source)
+    except GraphError as refusal:
+        served = serve_meta_graph(read_meta_graph(), prefix, passes=passes)
+        if not served.changes:  # nothing of training was in it: the refusal had another reason
+            raise refusal from None
+        return served
+    return Served(model, {}, None)
 
 
 def with_extra(specs: Iterable[str]) -> tuple[Pass, ...]:
