@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Inspection:
-    """What a path holds.
+    """The content of a path, and what an import would do with it.
 
     Attributes:
         source: The path.

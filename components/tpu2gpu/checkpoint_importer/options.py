@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class ImportOptions:
-    """What to import, and how.
+    """The options of an import.
 
     Attributes:
         graph: The graph for a checkpoint that has none: a SavedModel, a `.meta` or `.pb` file, or
@@ -53,7 +53,7 @@ class ImportOptions:
 
 @attrs.frozen
 class ImportResult:
-    """What an import found and did.
+    """The result of an import.
 
     Attributes:
         target: The SavedModel that was written.

@@ -1,1 +1,6 @@
-"""Turns a model's variables into constants, byte for byte."""
+"""Turns a model's variables into constants, byte for byte.
+
+- freezing: `freeze_model`
+- options: the options and the result of a freeze
+- component, executor: the TFX component
+"""

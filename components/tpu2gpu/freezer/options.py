@@ -22,7 +22,7 @@ _SMALLEST_GRAPH_BYTES = 1 << 14
 
 @attrs.frozen(kw_only=True)
 class FreezeOptions:
-    """What to take, what to do, and what to write.
+    """The options of a freeze.
 
     Attributes:
         checkpoint: The checkpoint of a `.meta` or `.pb` source, without `.index`.
@@ -62,7 +62,7 @@ class FreezeOptions:
 
 @attrs.frozen
 class FreezeResult:
-    """What was frozen.
+    """The result of a freeze.
 
     Attributes:
         target: The folder that was written.

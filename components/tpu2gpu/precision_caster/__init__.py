@@ -1,1 +1,10 @@
-"""Casts weights and graphs to another floating type, with a report of what that did to the values."""
+"""Casts weights and graphs to another floating type, with a report of what that did to the values.
+
+- casting: `cast_model` and `cast_checkpoint`
+- options: the options and the result of a cast
+- rules: which weights take which type, by rules and presets
+- policy: which ops compute in a narrow type
+- weights: weights from bundle to bundle, on threads
+- on_beam: the same on a Beam runner
+- component, executor: the TFX component
+"""

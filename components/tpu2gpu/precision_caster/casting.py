@@ -12,7 +12,6 @@ import attrs
 
 from tpu2gpu.errors import PrecisionRefusedError, UsageError
 from tpu2gpu.precision_caster.options import CastOptions, CastResult
-from tpu2gpu.precision_caster.rules import PRESETS
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.publishing import describe_source, publish_step
 
@@ -141,8 +140,7 @@ def _cast(
         graph = _cast_graph(model, options, overflowing)
         weights = CastWeights({"weights": [], "size_bytes": 0, "cast_size_bytes": 0}, {})
         if model.bundle is not None:
-            clamp = options.on_overflow == "clamp"
-            wanted = [Wanted(name, it.key, it.dtype, clamp, it.box) for name, it in model.variables.items()]
+            wanted = [Wanted(name, it.key, it.dtype, options.clamp, it.box) for name, it in model.variables.items()]
             weights = cast_weights(model.bundle, wanted, folder / VARIABLES_PREFIX, options, progress)
         overflows = {**graph.overflows, **weights.overflows}
         if options.on_overflow != "keep" or not overflows.keys() - overflowing.keys():
@@ -175,8 +173,7 @@ def _cast_graph(model: ServingModel, options: CastOptions, overflowing: Mapping[
     from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
 
     if options.precision == "float32":
-        sources = PRESETS[options.preset].sources if options.preset else None
-        types = {DT_HALF, DT_BFLOAT16} if sources is None else {DTYPE_ENUMS[name] for name in sources}
+        types = {DTYPE_ENUMS[name] for name in options.sources or ("float16", "bfloat16")}
         return Narrowing(**Widen(types, keep_signature=not options.cast_signature).run(model))
     wanted = DTYPE_ENUMS[options.precision]
     # One narrow type at a time: what computes in the other one goes through float32.
@@ -184,19 +181,17 @@ def _cast_graph(model: ServingModel, options: CastOptions, overflowing: Mapping[
     policy = serving_policy(
         options.precision, options.keep, options.keep_op, overflowing, rules=options.rule, preset=options.preset
     )
-    clamp = options.on_overflow == "clamp"
-    result = narrow(model, wanted, policy, cast_signature=options.cast_signature, clamp=clamp)
+    result = narrow(model, wanted, policy, cast_signature=options.cast_signature, clamp=options.clamp)
     return attrs.evolve(result, **widened)
 
 
 def _about_overflows(
     overflows: Mapping[str, CastStatistics], kept: Mapping[str, CastStatistics], options: CastOptions
 ) -> dict[str, Any]:
-    clamped = sorted(overflows) if options.on_overflow == "clamp" else []
     return {
         "overflows": {name: it.absmax for name, it in sorted(overflows.items())},
         "kept_for_overflow": sorted(kept),
-        "clamped": clamped,
+        "clamped": sorted(overflows) if options.clamp else [],
     }
 
 

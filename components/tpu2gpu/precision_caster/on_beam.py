@@ -132,7 +132,7 @@ def _result_file(data: Path) -> Path:
 
 @lru_cache(maxsize=1)
 def _read_plan(path: str) -> tuple[Bundle, CastPlan, dict[str, Any]]:
-    """The plan that a file holds; a worker reads it once for all its items."""
+    """Read the plan that a file holds; a worker reads it once for all its items."""
     told = json.loads(Path(path).read_text(encoding="utf-8"))
     bundle = Bundle(told["source"])
     wanted = [

@@ -16,7 +16,7 @@ PRECISIONS = ("float32", "float16", "bfloat16", "float64")
 
 @attrs.frozen(kw_only=True)
 class CastOptions:
-    """How to cast.
+    """The options of a cast.
 
     Attributes:
         to: The precision to compute and store weights in; that of the preset when not given, else float16.
@@ -63,10 +63,20 @@ class CastOptions:
         """The precision that is asked for, by `to`, by the preset, or by neither."""
         return self.to or (PRESETS[self.preset].to if self.preset else "float16")
 
+    @property
+    def sources(self) -> frozenset[str] | None:
+        """The types that are cast; None for all."""
+        return PRESETS[self.preset].sources if self.preset else None
+
+    @property
+    def clamp(self) -> bool:
+        """Whether values that do not fit become the largest that does."""
+        return self.on_overflow == "clamp"
+
 
 @attrs.frozen
 class CastResult:
-    """What a cast did.
+    """The result of a cast.
 
     Attributes:
         target: The folder that was written.

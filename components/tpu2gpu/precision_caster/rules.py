@@ -64,7 +64,7 @@ class Rule:
 
 
 def compile_rules(keep: Iterable[str], rules: Iterable[str], preset: str | None) -> tuple[Rule, ...]:
-    """The rules in the order in which they are tried: `--keep`, `--rule`, the preset's.
+    """Compile the rules in the order in which they are tried: `--keep`, `--rule`, the preset's.
 
     Args:
         keep: Regular expressions.
@@ -82,12 +82,12 @@ def compile_rules(keep: Iterable[str], rules: Iterable[str], preset: str | None)
 
 
 def decide(rules: Iterable[Rule], *names: str) -> Rule | None:
-    """The first rule that finds something in one of a weight's names."""
+    """Return the first rule that finds something in one of a weight's names."""
     return next((rule for rule in rules if any(rule.pattern.search(name) for name in names)), None)
 
 
 def without_finding(rules: Iterable[Rule], names: Iterable[str]) -> list[str]:
-    """The flags of the rules that find something in none of the names."""
+    """Return the flags of the rules that find something in none of the names."""
     known = list(names)
     return [rule.flag for rule in rules if not any(rule.pattern.search(name) for name in known)]
 

@@ -12,7 +12,7 @@ import attrs
 
 from tpu2gpu.graphs.formats.checkpoint_tensors import kind_of_tensor, object_names
 from tpu2gpu.hardware.host import available_cores
-from tpu2gpu.precision_caster.rules import KEEP, PRESETS, compile_rules, decide, without_finding
+from tpu2gpu.precision_caster.rules import KEEP, compile_rules, decide, without_finding
 from tpu2gpu.progress import Progress
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import is_float
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class CastWeights:
-    """What became of the weights.
+    """The weights after the cast.
 
     Attributes:
         report: `weights` (one entry a cast tensor), `size_bytes` and `cast_size_bytes`, and who cast which shard.
@@ -48,7 +48,7 @@ class CastWeights:
 def choose_types(
     bundle: Bundle, options: CastOptions, overflowing: Collection[str]
 ) -> tuple[list[Wanted], dict[str, str]]:
-    """Decides about each tensor of a checkpoint.
+    """Decide about each tensor of a checkpoint.
 
     Rules look at a tensor's key and, in an object-based checkpoint, at its variable's full name.
 
@@ -65,7 +65,6 @@ def choose_types(
     """
     rules = compile_rules(options.keep, options.rule, options.preset)
     names = object_names(bundle) if rules else {}
-    sources = PRESETS[options.preset].sources if options.preset else None
     wanted, kept = [], {}
     for key, entry in bundle.entries.items():
         if not is_float(entry.dtype):
@@ -79,17 +78,17 @@ def choose_types(
             dtype, reason = rule.dtype, f"asked for: {rule.flag}"
         elif not options.slots and kind_of_tensor(key, bundle) in ("slots", "steps"):
             dtype, reason = KEEP, "an optimizer's slot; --slots casts it"
-        elif sources is not None and entry.dtype_name not in sources:
+        elif options.sources is not None and entry.dtype_name not in options.sources:
             dtype, reason = KEEP, f"--preset {options.preset} leaves {entry.dtype_name} as it is"
         if dtype == KEEP and entry.dtype_name != options.precision:
             kept[key] = reason
-        clamp = options.on_overflow == "clamp"
-        wanted.append(Wanted(key, key, entry.dtype if dtype == KEEP else format.DTYPE_ENUMS[dtype], clamp))
+        enum = entry.dtype if dtype == KEEP else format.DTYPE_ENUMS[dtype]
+        wanted.append(Wanted(key, key, enum, options.clamp))
     return wanted, kept
 
 
 def without_effect(bundle: Bundle, options: CastOptions) -> list[str]:
-    """The flags that find no tensor of a checkpoint; an op is not to be found there at all."""
+    """Return the flags that find no tensor of a checkpoint; an op is not to be found there at all."""
     rules = compile_rules(options.keep, options.rule, None)
     names = [*bundle.entries, *(object_names(bundle).values() if rules else ())]
     return [*without_finding(rules, names), *(f"--keep-op {op}" for op in options.keep_op)]
@@ -124,7 +123,7 @@ def cast_weights(
     else:
         tensors = _cast_here(bundle, plan, prefix, options, progress)
     write_index(prefix, tensors, len(plan.shards))
-    return _judge(plan, tensors, workers, options)
+    return _summarize(plan, tensors, workers, options)
 
 
 def _cast_here(
@@ -157,7 +156,7 @@ def _cast_here(
     return tensors
 
 
-def _judge(
+def _summarize(
     plan: CastPlan, tensors: Iterable[CastTensor], workers: list[dict[str, Any]], options: CastOptions
 ) -> CastWeights:
     statistics = {tensor.key: tensor.statistics for tensor in tensors}
@@ -184,7 +183,7 @@ def _judge(
 def describe_weight(
     name: str, source: int, target: int, shape: Iterable[int], statistics: CastStatistics, options: CastOptions
 ) -> dict[str, Any]:
-    """What a report says of one cast tensor."""
+    """Describe one cast tensor for a report."""
     return {
         "name": name,
         "from": format.DTYPE_NAMES[source],

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Options that do not count for every format, in the order in which a refusal names them.
 SELECTIVE_OPTIONS = ("graph", "step", "use_ema", "drop", "input", "output")
 
+GRAPH_HINT = "give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it"
+
 
 @attrs.define
 class ImportedModel:

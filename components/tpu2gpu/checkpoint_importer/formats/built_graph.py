@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, WeightsFormat
-from tpu2gpu.checkpoint_importer.formats.keras import BUILD_HINT, export, read_exported
+from tpu2gpu.checkpoint_importer.formats.keras import export, read_exported
+from tpu2gpu.checkpoint_importer.formats.keras_models import BUILD_HINT
 from tpu2gpu.checkpoint_importer.formats.meta_graph import serve_training_graph
 from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
 from tpu2gpu.checkpoint_importer.options import ImportOptions

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, WeightsFormat
+from tpu2gpu.checkpoint_importer.formats.base import GRAPH_HINT, ImportedModel, WeightsFormat
 from tpu2gpu.checkpoint_importer.formats.contents import describe_training_graph, describe_weights
 from tpu2gpu.checkpoint_importer.formats.meta_graph import serve_training_graph
 from tpu2gpu.checkpoint_importer.options import ImportOptions
@@ -55,7 +55,7 @@ class Checkpoint(WeightsFormat):
         if not self.meta.is_file():
             raise UnsupportedError(
                 f"{self.path}: a bare checkpoint has no graph ({self.meta.name} is missing)",
-                hint="give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it",
+                hint=GRAPH_HINT,
             )
         return self.load_weights(self, options)
 

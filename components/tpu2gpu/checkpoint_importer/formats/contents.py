@@ -1,4 +1,4 @@
-"""What reports say of weights, and of a graph as it was trained."""
+"""Describes weights, and a graph as it was trained, for reports."""
 
 from __future__ import annotations
 

@@ -11,17 +11,15 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.checkpoint_importer.formats.base import SELECTIVE_OPTIONS, ImportedModel, WeightsFormat
+from tpu2gpu.checkpoint_importer.formats.base import GRAPH_HINT, SELECTIVE_OPTIONS, ImportedModel, WeightsFormat
 from tpu2gpu.checkpoint_importer.formats.contents import describe_weights
 from tpu2gpu.checkpoint_importer.formats.keras_files import KerasArrays, read_weights
-from tpu2gpu.checkpoint_importer.formats.keras_models import holds_model, rebuild_model
+from tpu2gpu.checkpoint_importer.formats.keras_models import BUILD_HINT, holds_model, rebuild_model
 from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.formats.detection import is_hdf5, is_zip
 from tpu2gpu.storage.paths import Place, fetched
-
-BUILD_HINT = "give --graph package.module:function that builds it"
 
 
 class KerasFile(WeightsFormat):
@@ -41,7 +39,7 @@ class KerasFile(WeightsFormat):
         if not holds_model(self.path):
             raise UnsupportedError(
                 f"{self.path}: holds weights alone, and no model",
-                hint="give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it",
+                hint=GRAPH_HINT,
             )
         with foreign_errors(SourceError, str(self.path), hint=BUILD_HINT):
             return read_exported(rebuild_model(self.path), options)

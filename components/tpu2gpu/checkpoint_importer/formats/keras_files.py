@@ -114,7 +114,7 @@ class KerasArrays(Arrays):
 
 
 def _layer_names(description: Any) -> dict[str, str]:
-    """The layers' names, by what Keras 2 calls them in a file: their kind, numbered from the second on."""
+    """Return the layers' names by what Keras 2 calls them in a file: their kind, numbered from the second on."""
     names: dict[str, str] = {}
     used: Counter[str] = Counter()
     for layer in description.get("config", {}).get("layers", ()):

@@ -15,11 +15,11 @@ from typing import Any
 from tpu2gpu.errors import EnvironmentLacksError, SourceError, UnsupportedError
 from tpu2gpu.storage.paths import Place, fetched
 
-_WAY_OUT = "give --graph package.module:function that builds it"
+BUILD_HINT = "give --graph package.module:function that builds it"
 
 
 def holds_model(path: Place) -> bool:
-    """Whether a Keras file describes its model, besides holding the weights."""
+    """Tell whether a Keras file describes its model, besides holding the weights."""
     with path.open("rb") as stored:
         if zipfile.is_zipfile(stored):
             with zipfile.ZipFile(stored) as archive:
@@ -38,7 +38,7 @@ def rebuild_model(path: Place) -> Any:
     version, description = _description(path)
     lambdas = sorted(set(_lambdas(description)))
     if lambdas:
-        raise UnsupportedError(f"{path}: holds Python code, in {', '.join(lambdas)}", hint=_WAY_OUT)
+        raise UnsupportedError(f"{path}: holds Python code, in {', '.join(lambdas)}", hint=BUILD_HINT)
     name = "tf_keras" if version.startswith(("1.", "2.")) else "keras"
     try:
         keras = importlib.import_module(name)
@@ -52,7 +52,7 @@ def rebuild_model(path: Place) -> Any:
 
 
 def _description(path: Place) -> tuple[str, Any]:
-    """The version of the Keras that wrote a file, and its description of the model."""
+    """Return the version of the Keras that wrote a file, and its description of the model."""
     try:
         with path.open("rb") as stored:
             if zipfile.is_zipfile(stored):
@@ -61,7 +61,7 @@ def _description(path: Place) -> tuple[str, Any]:
                     return version, json.loads(archive.read("config.json"))
         return _attribute(path, "keras_version"), json.loads(_attribute(path, "model_config"))
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: its description of the model is damaged ({error})", hint=_WAY_OUT) from error
+        raise SourceError(f"{path}: its description of the model is damaged ({error})", hint=BUILD_HINT) from error
 
 
 def _attribute(path: Place, name: str) -> str:
@@ -76,7 +76,7 @@ def _attribute(path: Place, name: str) -> str:
 
 
 def _lambdas(item: Any) -> Iterator[str]:
-    """Name of the layers that hold marshalled Python code."""
+    """Name the layers that hold marshalled Python code."""
     if isinstance(item, dict):
         if item.get("class_name") in ("Lambda", "__lambda__"):
             config = item.get("config")
