@@ -122,6 +122,14 @@ class ServingModel:
         """Return the tensors that signatures take."""
         return [name for info in self.infos("inputs") for name in tensor_names(info)]
 
+    def graph_def(self) -> Any:
+        """Return the flat graph as a GraphDef; constants that are in the bundle have no value in it."""
+        from tensorflow.core.framework import graph_pb2
+
+        graph = graph_pb2.GraphDef(node=self.nodes.values(), versions=self.versions)
+        graph.library.function.extend(self.functions.values())
+        return graph
+
     def infos(self, *sides: str) -> list[Any]:
         """Return the TensorInfos of signatures, by the names of signatures and tensors.
 

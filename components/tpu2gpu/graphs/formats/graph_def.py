@@ -103,15 +103,10 @@ def build_graph_def(model: ServingModel) -> Any:
     Raises:
         CheckpointError: A value of the source is damaged.
     """
-    from tensorflow.core.framework import graph_pb2
-
-    graph = graph_pb2.GraphDef(versions=model.versions)
-    graph.library.function.extend(model.functions.values())
-    for name, node in model.nodes.items():
-        added = graph.node.add()
-        added.CopyFrom(node)
-        if constant := model.constants.get(name):
-            tensor = added.attr["value"].tensor
+    graph = model.graph_def()
+    for node in graph.node:
+        if constant := model.constants.get(node.name):
+            tensor = node.attr["value"].tensor
             tensor.dtype, tensor.tensor_content = constant.dtype, b"".join(model.value_chunks(constant))
             for size in constant.shape:
                 tensor.tensor_shape.dim.add(size=size)

@@ -19,7 +19,7 @@ from tpu2gpu.graphs.model import ServingModel, tensor_names
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import DT_INT32
 from tpu2gpu.graphs.passes.base import Changes, Pass
-from tpu2gpu.graphs.shapes.propagation import BatchFlow
+from tpu2gpu.graphs.shapes.propagation import BatchPropagation
 from tpu2gpu.graphs.shapes.symbolic import BATCH, MustBeBatchError, Origin, Shape, Size, number
 
 _MOST_ROUNDS = 500
@@ -91,39 +91,39 @@ def make_batch_dynamic(model: ServingModel, trained_with: int | None, wanted: in
         if wanted:
             _set_inputs(model, None, wanted)
         return BatchReport(wanted)
-    flow, as_batch = _follow(model, batch)
-    _set_output_shapes(model, flow)
-    if flow.unproved:
+    propagation, as_batch = _follow(model, batch)
+    _set_output_shapes(model, propagation)
+    if propagation.unproved:
         if wanted not in (None, batch):
             raise GraphError(
                 f"--batch {wanted}: the graph was made for {batch} examples, and nodes may hold that number",
-                details=[f"{name}: {reason}" for name, reason in flow.unproved.items()],
+                details=[f"{name}: {reason}" for name, reason in propagation.unproved.items()],
                 hint=f"leave --batch out, and give {batch} examples in each request",
             )
         _set_inputs(model, batch, batch)
-        return BatchReport(batch, batch, held_by=flow.unproved)
+        return BatchReport(batch, batch, held_by=propagation.unproved)
     if wanted != batch:
         _ConstantRewriter(model, batch, wanted).rewrite(as_batch)
         _forget_element_shapes(model, batch)
     _set_inputs(model, batch, wanted)
-    _set_output_shapes(model, flow, wanted)
+    _set_output_shapes(model, propagation, wanted)
     return BatchReport(wanted, batch, tuple(sorted({name for name, _ in as_batch})))
 
 
-def _follow(model: ServingModel, batch: int) -> tuple[BatchFlow, frozenset[Origin]]:
+def _follow(model: ServingModel, batch: int) -> tuple[BatchPropagation, frozenset[Origin]]:
     """Follow the batch until no other constant turns out to hold it."""
     inputs = {name: _batched(model.nodes[name], batch) for name in _placeholders(model)}
     as_batch: frozenset[Origin] = frozenset()
     for _ in range(_MOST_ROUNDS):
-        flow = BatchFlow(model, batch, inputs, as_batch)
+        propagation = BatchPropagation(model, batch, inputs, as_batch)
         try:
-            flow.run()
+            propagation.run()
         except MustBeBatchError as found:
             if found.origins <= as_batch:
                 raise GraphError(f"the batch in {sorted(found.origins)} contradicts itself") from None
             as_batch |= found.origins
             continue
-        return flow, as_batch
+        return propagation, as_batch
     raise GraphError(f"the batch stands in more than {_MOST_ROUNDS} constants")
 
 
@@ -263,13 +263,13 @@ def _set_inputs(model: ServingModel, batch: int | None, wanted: int | None) -> N
             shape.dim[0].size = size
 
 
-def _set_output_shapes(model: ServingModel, flow: BatchFlow, wanted: int | None = None) -> None:
+def _set_output_shapes(model: ServingModel, propagation: BatchPropagation, wanted: int | None = None) -> None:
     """Write into signatures what shapes their outputs have."""
     for signature in model.signatures.values():
         for info in signature.outputs.values():
             if info.WhichOneof("encoding") != "name":
                 continue
-            shape = flow.shape(join_tensor(*split_tensor(tensor_names(info)[0])))
+            shape = propagation.shape(join_tensor(*split_tensor(tensor_names(info)[0])))
             if shape is None:
                 continue
             info.tensor_shape.Clear()

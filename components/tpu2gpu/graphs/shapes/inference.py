@@ -1,4 +1,4 @@
-"""How many values a sum adds up, where shapes tell it."""
+"""Shape inference by TensorFlow: a graph is imported, and nothing is executed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,38 @@ import math
 from collections.abc import Collection
 from typing import Any
 
+from tpu2gpu.graphs.edit import new_node
 from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.graphs.nodes import join_tensor
 
+# The sizes of a tensor, None for an unknown one.
+StaticShape = tuple["int | None", ...]
 _LARGE_CONSTANT_BYTES = 64 << 10
 
 
-def summed_counts(model: ServingModel, ops: Collection[str]) -> dict[str, int]:
-    """The number of values behind each result of a Mean, Sum or Softmax.
+def infer_tensors(graph_def: Any) -> tuple[dict[str, StaticShape | None], dict[str, int]]:
+    """Infer the shapes and types of all tensors of a graph.
 
-    TensorFlow infers the shapes: nothing is executed, and large constants are left out.
+    Args:
+        graph_def: The GraphDef.
+
+    Returns:
+        By `node` or `node:1`: the shapes, None for unknown rank; and the DataType numbers.
+
+    Raises:
+        ValueError: TensorFlow does not know an op of it.
+    """
+    shapes, dtypes = {}, {}
+    for operation in _imported(graph_def).get_operations():
+        for index, tensor in enumerate(operation.outputs):
+            name = join_tensor(operation.name, index)
+            shapes[name] = static_shape(tensor)
+            dtypes[name] = tensor.dtype.base_dtype.as_datatype_enum
+    return shapes, dtypes
+
+
+def summed_counts(model: ServingModel, ops: Collection[str]) -> dict[str, int]:
+    """Return the number of values behind each result of a Mean, Sum or Softmax; large constants are left out.
 
     Args:
         model: The model.
@@ -24,30 +47,40 @@ def summed_counts(model: ServingModel, ops: Collection[str]) -> dict[str, int]:
         The number by node; nodes whose shapes are not known are missing.
     """
     import tensorflow as tf
-    from tensorflow.core.framework import graph_pb2
 
     names = [name for name, node in model.nodes.items() if node.op in ops]
     if not names:
         return {}
-    definition = graph_pb2.GraphDef(versions=model.versions)
-    definition.library.function.extend(model.functions.values())
-    definition.node.extend(_small(node, model) for node in model.nodes.values())
-    graph = tf.Graph()
+    graph_def = model.graph_def()
+    del graph_def.node[:]
+    graph_def.node.extend(_small(node, model) for node in model.nodes.values())
     try:
-        with graph.as_default():
-            tf.import_graph_def(definition, name="")
+        graph = _imported(graph_def)
     except (ValueError, tf.errors.OpError):  # an op that this TensorFlow does not know
         return {}
     counts = {name: _count(graph.get_operation_by_name(name)) for name in names}
     return {name: count for name, count in counts.items() if count is not None}
 
 
+def static_shape(tensor: Any) -> StaticShape | None:
+    """Return what TensorFlow knows of a tensor's shape, None for unknown rank."""
+    return None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
+
+
+def _imported(graph_def: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name="")
+    return graph
+
+
 def _small(node: Any, model: ServingModel) -> Any:
+    """Return a node, or a placeholder in the place of a large constant."""
     streamed = model.constants.get(node.name)
     if node.op != "Const" or (streamed is None and node.ByteSize() < _LARGE_CONSTANT_BYTES):
         return node
-    placeholder = type(node)(name=node.name, op="Placeholder")
-    placeholder.attr["dtype"].type = node.attr["dtype"].type
+    placeholder = new_node(node.name, "Placeholder", dtype=node.attr["dtype"].type)
     shape = placeholder.attr["shape"].shape
     if streamed is None:
         shape.CopyFrom(node.attr["value"].tensor.tensor_shape)

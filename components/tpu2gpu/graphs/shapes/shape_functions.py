@@ -1,13 +1,16 @@
-"""Asks TensorFlow's own shape functions for one op at a time, at two batch sizes; nothing is executed."""
+"""Ask TensorFlow's own shape functions for one op at a time, at two batch sizes; nothing is executed."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tpu2gpu.graphs.edit import new_node, set_inputs
 from tpu2gpu.graphs.nodes import OpDefs
+from tpu2gpu.graphs.shapes.inference import StaticShape, static_shape
 from tpu2gpu.graphs.shapes.symbolic import BATCH, MustBeBatchError, Origin, Shape, Size, UnprovedError, number
 
 _FACTOR = 3  # how much larger the second batch is
@@ -23,12 +26,12 @@ class ShapeFunctions:
 
     def __init__(self, ops: OpDefs, batch: int) -> None:
         self._ops, self._batch = ops, batch
-        self._known: dict[Any, list[tuple[int, ...] | None] | None] = {}
+        self._known: dict[Any, list[StaticShape | None] | None] = {}
 
     def ask(
         self, node: Any, shapes: Sequence[Shape | None], values: Sequence[Sequence[Size] | None]
     ) -> list[Shape | None]:
-        """The shapes of a node's outputs.
+        """Return the shapes of a node's outputs.
 
         Args:
             node: The NodeDef.
@@ -54,7 +57,7 @@ class ShapeFunctions:
     def _culprit(
         self, node: Any, shapes: Sequence[Shape | None], values: Sequence[Sequence[Size] | None]
     ) -> MustBeBatchError | UnprovedError:
-        """Which size must be the batch for the inputs to fit at another one: the first that alone makes them fit."""
+        """Return which size must be the batch for inputs to fit at another: the first that alone makes them fit."""
         suspects = _suspects(shapes, self._batch)
         later = self._batch * _FACTOR
         for origins in [*(frozenset({suspect}) for suspect in suspects), frozenset(suspects)]:
@@ -66,13 +69,13 @@ class ShapeFunctions:
                 return MustBeBatchError(origins)
         return UnprovedError("its inputs do not fit at another batch")
 
-    def _sizes(self, now: tuple[int, ...] | None, later: tuple[int, ...] | None) -> Shape | None:
+    def _sizes(self, now: StaticShape | None, later: StaticShape | None) -> Shape | None:
         if now is None or later is None or len(now) != len(later):
             return None
         return tuple(self._size(first, second) for first, second in zip(now, later, strict=True))
 
-    def _size(self, now: int, later: int) -> Size | None:
-        if now < 0 or later < 0:
+    def _size(self, now: int | None, later: int | None) -> Size | None:
+        if now is None or later is None:
             return None
         if now == later:
             return number(now)
@@ -82,25 +85,24 @@ class ShapeFunctions:
 
     def _at(
         self, node: Any, shapes: Sequence[Shape | None], values: Sequence[Sequence[Size] | None], batch: int
-    ) -> list[tuple[int, ...] | None] | None:
-        """The output shapes at one batch (-1 for unknown sizes), None where the shape function refuses."""
-        given: list[tuple[int, ...] | None] = [
-            None if shape is None else tuple(-1 if size is None else size.at(batch) for size in shape)
+    ) -> list[StaticShape | None] | None:
+        """Return the output shapes at a batch, None where the shape function refuses."""
+        given: list[StaticShape | None] = [
+            None if shape is None else tuple(None if size is None else size.at(batch) for size in shape)
             for shape in shapes
         ]
         numbers = [None if value is None else tuple(size.at(batch) for size in value) for value in values]
-        plain = type(node)()
-        plain.CopyFrom(node)
+        plain = copy.deepcopy(node)
         plain.name = "asked"
-        del plain.input[:]
+        set_inputs(plain, [])
         key = (plain.SerializeToString(deterministic=True), tuple(given), tuple(numbers))
         if key not in self._known:
             self._known[key] = self._infer(plain, given, numbers)
         return self._known[key]
 
     def _infer(
-        self, node: Any, shapes: Sequence[tuple[int, ...] | None], values: Sequence[tuple[int, ...] | None]
-    ) -> list[tuple[int, ...] | None] | None:
+        self, node: Any, shapes: Sequence[StaticShape | None], values: Sequence[StaticShape | None]
+    ) -> list[StaticShape | None] | None:
         import tensorflow as tf
 
         slots = self._ops.inputs(node)
@@ -112,30 +114,27 @@ class ShapeFunctions:
                 for slot, shape, value in zip(slots, shapes, values, strict=True):
                     dtype = tf.as_dtype(slot.type_of(node))
                     if value is not None and shape is not None:
-                        inputs.append(tf.constant(np.asarray(value).reshape(shape), dtype))
+                        sizes = [-1 if size is None else size for size in shape]
+                        inputs.append(tf.constant(np.asarray(value).reshape(sizes), dtype))
                     else:
-                        sizes = None if shape is None else [None if size < 0 else size for size in shape]
-                        inputs.append(tf.compat.v1.placeholder(dtype, sizes))
+                        inputs.append(tf.compat.v1.placeholder(dtype, shape))
                 graph = tf.compat.v1.GraphDef()
                 node.input.extend(f"input_{number}" for number in range(len(inputs)))
                 graph.node.append(node)
                 for position, tensor in enumerate(inputs):
-                    stub = graph.node.add(name=f"input_{position}", op="Placeholder")
-                    stub.attr["dtype"].type = tensor.dtype.as_datatype_enum
+                    stub = new_node(f"input_{position}", "Placeholder", dtype=tensor.dtype.as_datatype_enum)
+                    graph.node.append(stub)
                 mapped = {f"input_{position}:0": tensor for position, tensor in enumerate(inputs)}
                 count = len(self._ops.outputs(node) or ())
                 names = [f"asked:{position}" for position in range(count)]
                 tensors = tf.import_graph_def(graph, input_map=mapped, return_elements=names, name="")
         except (ValueError, TypeError, KeyError, tf.errors.OpError):
             return None
-        return [
-            None if it.shape.rank is None else tuple(-1 if size is None else size for size in it.shape)
-            for it in tensors
-        ]
+        return [static_shape(tensor) for tensor in tensors]
 
 
 def _suspects(shapes: Sequence[Shape | None], batch: int) -> list[Origin]:
-    """Where sizes that may be the batch were read from: leading ones and the very number of the batch first."""
+    """Return where sizes that may be the batch were read from: leading ones, and its very number, first."""
     found: dict[Origin, tuple[bool, int]] = {}
     for shape in shapes:
         for axis, size in enumerate(shape or ()):

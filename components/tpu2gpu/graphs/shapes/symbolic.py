@@ -33,11 +33,11 @@ class Size:
     origins: frozenset[Origin] = frozenset()
 
     def at(self, batch: int) -> int:
-        """The size for a number of examples."""
+        """Return the size for a number of examples."""
         return self.before * (batch if self.batched else 1) * self.after
 
     def same(self, other: Size) -> bool:
-        """Whether two sizes are one for every batch."""
+        """Tell whether two sizes are equal for every batch."""
         return self.batched == other.batched and self.before * self.after == other.before * other.after
 
 
@@ -46,7 +46,7 @@ Shape = tuple["Size | None", ...]
 
 
 def number(value: int, origins: frozenset[Origin] = frozenset()) -> Size:
-    """A size without the batch."""
+    """Return a size without the batch."""
     return Size(value, origins=origins)
 
 
@@ -67,12 +67,12 @@ class UnprovedError(Exception):
 
 
 def possible(origin: str, index: int, value: int, batch: int) -> frozenset[Origin]:
-    """The origin of a number that might be the batch, or a multiple of it."""
+    """Return the origin of a number that might be the batch, or a multiple of it."""
     return frozenset({(origin, index)}) if value > 0 and value % batch == 0 else frozenset()
 
 
 def meet(first: Size | None, second: Size | None, batch: int) -> Size | None:
-    """What two sizes that must be equal are.
+    """Return what two sizes that must be equal are.
 
     Raises:
         MustBeBatchError: One is the batch, and the other its number.
@@ -91,7 +91,7 @@ def meet(first: Size | None, second: Size | None, batch: int) -> Size | None:
 
 
 def broadcast(shapes: Sequence[Shape], batch: int) -> Shape:
-    """The shape of an element-wise result.
+    """Return the shape of an element-wise result.
 
     Raises:
         MustBeBatchError: A size is the batch, written as a number.
@@ -110,7 +110,7 @@ def broadcast(shapes: Sequence[Shape], batch: int) -> Shape:
 
 
 def reshape(shape: Shape, target: Sequence[int], origin: str, batch: int, as_batch: frozenset[Origin]) -> Shape:
-    """The result of reshaping to constant sizes: which of them hold the batch follows from the order of elements.
+    """Reshape to constant sizes; which of them hold the batch follows from the order of elements.
 
     Args:
         shape: What is reshaped.

@@ -39,11 +39,8 @@ class GraphDefRunner(TensorFlowRunner):
         names = choose_signature(model.signatures, signature, path)
         super().__init__(path, threads)
         import tensorflow as tf
-        from tensorflow.core.framework import graph_pb2
 
-        graph = graph_pb2.GraphDef(versions=model.versions)
-        graph.node.extend(model.nodes.values())
-        graph.library.function.extend(model.functions.values())
+        graph = model.graph_def()
         with foreign_errors(SourceError, f"{path}: TensorFlow cannot load it", hint="freeze the model again"):
             imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
             inputs, outputs = (

@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import data_inputs, join_tensor
+from tpu2gpu.graphs.nodes import data_inputs
 from tpu2gpu.graphs.ops import CASES, IFS, LOOPS
+from tpu2gpu.graphs.shapes.inference import StaticShape, infer_tensors
 
-Shape = tuple["int | None", ...]
 _UNKNOWN_SIZE = 32  # an unknown dimension beside the batch
 _MATRIX = frozenset(["MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"])
 _CONVOLUTIONS = frozenset(["Conv2D", "Conv3D", "DepthwiseConv2dNative", "_FusedConv2D", "FusedConv2D"])
@@ -31,7 +31,7 @@ class Costs:
         dtypes: TensorFlow's numbers of their types.
     """
 
-    shapes: Mapping[str, Shape | None] = attrs.field(repr=False)
+    shapes: Mapping[str, StaticShape | None] = attrs.field(repr=False)
     dtypes: Mapping[str, int] = attrs.field(repr=False)
 
     def elements(self, tensor: str) -> int:
@@ -83,30 +83,15 @@ def costs_of(model: ServingModel) -> Costs:
     Raises:
         ValueError: TensorFlow does not know an op of it.
     """
-    from tensorflow.core.framework import graph_pb2
-
-    graph_def = graph_pb2.GraphDef(versions=model.versions)
-    graph_def.node.extend(model.nodes.values())
-    graph_def.library.function.extend(model.functions.values())
-    return costs_of_graph(graph_def)
+    return costs_of_graph(model.graph_def())
 
 
 def costs_of_graph(graph_def: Any) -> Costs:
     """Let TensorFlow infer the shapes of a GraphDef; see `costs_of`."""
-    import tensorflow as tf
-
-    shapes, dtypes = {}, {}
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(graph_def, name="")
-        for operation in graph.get_operations():
-            for index, tensor in enumerate(operation.outputs):
-                name = join_tensor(operation.name, index)
-                shapes[name] = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
-                dtypes[name] = tensor.dtype.base_dtype.as_datatype_enum
-    return Costs(shapes, dtypes)
+    return Costs(*infer_tensors(graph_def))
 
 
-def _elements(shape: Shape | None) -> int:
+def _elements(shape: StaticShape | None) -> int:
     if shape is None:
         return 1
     sizes = [size if size is not None else (1 if place == 0 else _UNKNOWN_SIZE) for place, size in enumerate(shape)]
