@@ -10,8 +10,9 @@ import attrs
 import click
 
 from tpu2gpu.cli.command import make_command
-from tpu2gpu.cli.terminal import Terminal, columns
+from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import SourceError
+from tpu2gpu.reporting.result_lines import columns
 from tpu2gpu_pipelines.local import DEFAULT_PIPELINE, find_pipeline, log_path, new_run_name, run_pipeline
 from tpu2gpu_pipelines.run_result import RunResult, StepTime
 from tpu2gpu_pipelines.settings import Settings, load_settings

@@ -1,17 +1,17 @@
-"""What this machine can do, and why it cannot do the rest."""
+"""`tpu2gpu doctor`: what this machine can do, and why it cannot do the rest."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
-from importlib import metadata
 from typing import Any
 
 import attrs
 
 from tpu2gpu._version import __version__
-from tpu2gpu.hardware.tpu import has_tpu
+from tpu2gpu.command_line import Call, Command, Reply
+from tpu2gpu.errors import EnvironmentLacksError
 
 _PACKAGES = (
     "tensorflow", "keras", "tfx", "apache-beam", "kfp", "ml-metadata", "tf2onnx", "onnx", "onnxruntime", "polygraphy",
@@ -42,6 +42,7 @@ def diagnose() -> Diagnosis:
     """Look at everything that the steps need. Loads no TensorFlow; what may crash is tried in a child process."""
     from tpu2gpu.hardware.cuda import find_gpus
     from tpu2gpu.hardware.host import stable_hardware
+    from tpu2gpu.hardware.tpu import has_tpu
     from tpu2gpu.trt_converter.backends.choice import probe
 
     back_ends = {name: attrs.asdict(availability) for name, availability in probe().items()}
@@ -68,7 +69,7 @@ def diagnose() -> Diagnosis:
 
 
 def describe(found: Diagnosis) -> list[str]:
-    """The diagnosis for a reader."""
+    """Tell the diagnosis to a reader."""
     devices = found.devices
     gpus = [f"{gpu['name']} (compute capability {gpu['compute_capability']})" for gpu in devices["gpus"]]
     lines = [f"{name:<12}{value}" for name, value in found.system.items()]
@@ -86,7 +87,21 @@ def describe(found: Diagnosis) -> list[str]:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _run(call: Call) -> Reply:
+    found = diagnose()
+    return Reply(found, describe(found), exit_code=0 if found.healthy else EnvironmentLacksError.exit_code)
+
+
+DOCTOR = Command(
+    name="doctor",
+    summary="Tell what this machine can do, and why it cannot do the rest.",
+    run=_run,
+)

@@ -8,9 +8,11 @@ import attrs
 import click
 from click.core import ParameterSource
 
-from tpu2gpu.cli.command import make_command, option_flags
-from tpu2gpu.cli.terminal import Terminal, columns
+from tpu2gpu.cli.command import make_command
+from tpu2gpu.cli.flags import option_flags
+from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import UnsupportedError, UsageError
+from tpu2gpu.reporting.result_lines import columns
 from tpu2gpu_pipelines.kubeflow.options import ScheduleOptions, ServerOptions
 from tpu2gpu_pipelines.local import find_pipeline, new_run_name
 from tpu2gpu_pipelines.settings import Settings

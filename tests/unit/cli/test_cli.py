@@ -18,8 +18,10 @@ import pytest
 
 from tests.models.evaluation_models import onnx_model, write_examples
 from tests.models.networks import convnet
-from tpu2gpu.cli.command import given_options, option_flags
+from tpu2gpu.cli.flags import given_options, option_flags
 from tpu2gpu.cli.main import main
+from tpu2gpu.command_line import COMMANDS as COMMANDS_OF_STEPS
+from tpu2gpu.command_line import Call, Command, Reply, argument
 from tpu2gpu.errors import UsageError
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.tensorbundle.reader import Bundle
@@ -298,6 +300,21 @@ def test_every_flag_that_scripts_rely_on_is_there(run: Run) -> None:
     for command, flags in wanted.items():
         help_text = run(command, "--help")[1]
         assert [flag for flag in flags if f"{flag} " not in help_text and f"{flag}\n" not in help_text] == []
+
+
+def _greet(call: Call) -> Reply:
+    return Reply({"said": call.given["name"]}, [f"hello {call.given['name']}"], notes=["politely"], exit_code=1)
+
+
+GREET = Command(name="greet", summary="Greet somebody.", run=_greet, parameters=[argument("NAME")])
+
+
+def test_a_command_is_one_object_and_one_line_in_the_list(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tpu2gpu.cli.main.COMMANDS", (*COMMANDS_OF_STEPS, f"{__name__}:GREET"))
+    assert "Greet somebody." in run("--help")[1]
+    assert run("greet", "Ada") == (1, "hello Ada\n", "politely\n")
+    assert json.loads(run("greet", "Ada", "--json")[1]) == {"said": "Ada"}
+    assert run("greet")[0] == 2
 
 
 def test_values_of_a_list_are_given_with_commas_or_by_repeating_the_flag():

@@ -1,34 +1,18 @@
-"""Results of the functions as lines for a reader."""
+"""What a model or checkpoint holds, as lines for a reader."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import attrs
+from tpu2gpu.checkpoint_importer.inspecting import Inspection
+from tpu2gpu.reporting.numbers import size
+from tpu2gpu.reporting.result_lines import columns
 
-from tpu2gpu.cli.terminal import columns
-from tpu2gpu.reporting.numbers import milliseconds, seconds, significant, size
-
-if TYPE_CHECKING:
-    from tpu2gpu.checkpoint_importer.inspecting import Inspection
-
-_UNITS = {"_bytes": size, "_ms": milliseconds, "_s": seconds}
 _MOST = 12
 
 
-def describe_result(result: Any) -> list[str]:
-    """Where a step's output stands, and its named figures."""
-    rows = []
-    for field in attrs.fields(type(result)):
-        value = getattr(result, field.name)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            rows.append(_label_and_text(field.name, value))
-    remarks = getattr(result, "remarks", ())
-    return [f"wrote {result.target}", *(f"  {line}" for line in columns(rows)), *remarks]
-
-
 def describe_inspection(found: Inspection) -> list[str]:
-    """What a model or checkpoint holds, with the longest lists cut short; `--json` has all of it."""
+    """Tell what a model or checkpoint holds, with the longest lists cut short; `--json` has all of it."""
     report = found.report
     step = "" if report.get("step") is None else f" of step {report['step']}"
     lines = [f"{found.source}: {found.kind}{step}", found.verdict]
@@ -80,10 +64,3 @@ def _type_and_shape(tensor: dict[str, Any]) -> tuple[str, str]:
     shape = tensor["shape"]
     sizes = "of unknown rank" if shape is None else f"[{', '.join('?' if n is None else str(n) for n in shape)}]"
     return tensor["dtype"], sizes
-
-
-def _label_and_text(name: str, value: str | float) -> tuple[str, str]:
-    for suffix, as_text in _UNITS.items():
-        if name.endswith(suffix) and not isinstance(value, str):
-            return name.removesuffix(suffix).replace("_", " "), as_text(value)
-    return name.replace("_", " "), significant(value) if isinstance(value, float) else str(value)

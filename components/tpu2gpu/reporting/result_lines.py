@@ -1,0 +1,42 @@
+"""Results of the steps as lines for a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from tpu2gpu.reporting.numbers import milliseconds, seconds, significant, size
+
+_UNITS = {"_bytes": size, "_ms": milliseconds, "_s": seconds}
+
+
+def describe_result(result: Any) -> list[str]:
+    """Tell where a step's output stands, and its named figures."""
+    rows = []
+    for field in attrs.fields(type(result)):
+        value = getattr(result, field.name)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            rows.append(_label_and_text(field.name, value))
+    remarks = getattr(result, "remarks", ())
+    return [f"wrote {result.target}", *(f"  {line}" for line in columns(rows)), *remarks]
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align rows in columns: the first to the left, the others to the right."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _label_and_text(name: str, value: str | float) -> tuple[str, str]:
+    for suffix, as_text in _UNITS.items():
+        if name.endswith(suffix) and not isinstance(value, str):
+            return name.removesuffix(suffix).replace("_", " "), as_text(value)
+    return name.replace("_", " "), significant(value) if isinstance(value, float) else str(value)
