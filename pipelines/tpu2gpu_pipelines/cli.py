@@ -1,8 +1,7 @@
-"""The commands that are about a whole pipeline: `run`, `compile`, `submit` and `schedule`."""
+"""`tpu2gpu run` and `tpu2gpu compile`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,15 @@ from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import SourceError
 from tpu2gpu.reporting.result_lines import columns
-from tpu2gpu_pipelines.local import DEFAULT_PIPELINE, find_pipeline, log_path, new_run_name, run_pipeline
+from tpu2gpu_pipelines.local import find_pipeline, log_path, new_run_name, run_pipeline
+from tpu2gpu_pipelines.pipeline_flags import given_settings, pipeline_flags
 from tpu2gpu_pipelines.run_result import RunResult, StepTime
-from tpu2gpu_pipelines.settings import Settings, load_settings
 
 REFUSED = 1
 
 
-def make_pipeline_command(name: str, summary: str) -> click.Command:
-    """One of the commands that are about a whole pipeline.
-
-    Args:
-        name: `run`, `compile`, `submit` or `schedule`.
-        summary: What its help says.
-    """
-    if name in ("submit", "schedule"):
-        from tpu2gpu_pipelines.kubeflow import cli as kubeflow
-
-        make = kubeflow.submit_command if name == "submit" else kubeflow.schedule_command
-        return make(summary, pipeline_flags())
-    return {"run": run_command, "compile": compile_command}[name](summary)
-
-
 def run_command(summary: str) -> click.Command:
-    """The command that runs a pipeline here.
+    """Make the command that runs a pipeline here.
 
     Args:
         summary: What its help says.
@@ -58,7 +42,7 @@ def run_command(summary: str) -> click.Command:
 
 
 def compile_command(summary: str) -> click.Command:
-    """The command that compiles a pipeline for Kubeflow.
+    """Make the command that compiles a pipeline for Kubeflow.
 
     Args:
         summary: What its help says.
@@ -67,30 +51,6 @@ def compile_command(summary: str) -> click.Command:
     return make_command(
         "compile", f"{summary} What Kubeflow would refuse is refused here.", [*pipeline_flags(), out], _compile
     )
-
-
-def pipeline_flags() -> list[click.Parameter]:
-    """Which pipeline, and what it is told."""
-    return [
-        click.Option(["--settings"], metavar="FILE", help="settings in YAML  [default: the demo's]"),
-        click.Option(
-            ["--pipeline"],
-            metavar="MODULE:FUNCTION",
-            default=DEFAULT_PIPELINE,
-            help="makes the TFX pipeline of the settings  [default: the main one]",
-        ),
-    ]
-
-
-def given_settings(given: dict[str, Any]) -> Settings:
-    """The settings that a command was given; modules of the current folder can be found from now on.
-
-    Raises:
-        SourceError: There is no such file.
-        UsageError: It holds what is not allowed.
-    """
-    sys.path.insert(0, str(Path.cwd()))  # a command's search path lacks it, and a pipeline of one's own may be there
-    return load_settings(given["settings"]) if given["settings"] else Settings()
 
 
 def _compile(terminal: Terminal, given: dict[str, Any]) -> None:
@@ -138,12 +98,12 @@ def _run(terminal: Terminal, given: dict[str, Any]) -> int:
 
 
 def describe_step(step: StepTime) -> str:
-    """One line about a step that has ended."""
+    """Tell of a step that has ended, in one line."""
     return f"{step.id:<20}{'cached' if step.cached else f'{step.step_s:.1f} s':>8}"
 
 
 def describe_run(result: RunResult) -> list[str]:
-    """What a run came to, for a reader."""
+    """Tell a reader what a run came to."""
     executed = sum(not step.cached for step in result.steps)
     lines = [f"{len(result.steps)} steps, {executed} executed, in {result.seconds:.1f} s"]
     if (accuracy := result.training.get("held_out_accuracy")) is not None:

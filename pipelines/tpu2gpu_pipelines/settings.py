@@ -19,7 +19,7 @@ from tpu2gpu.options import option
 from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
-from tpu2gpu_pipelines.kubeflow.options import KubeflowOptions
+from tpu2gpu_pipelines.kubeflow_options import KubeflowOptions
 from tpu2gpu_pipelines.structuring import structure
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")

@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 refused, 2 usage, 3 bad input, 4 something is not there, 5
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pkgutil import resolve_name
@@ -21,11 +20,20 @@ from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.command_line import COMMANDS, Call, Command
 from tpu2gpu.errors import EnvironmentLacksError
 
-_PIPELINE = {
-    "run": "Run the whole pipeline on this machine.",
-    "compile": "Compile the pipeline to one YAML file for Kubeflow.",
-    "submit": "Run the pipeline on Kubeflow, and tell whether it promoted a model.",
-    "schedule": "Have Kubeflow run the pipeline by itself, again and again.",
+_PIPELINE_COMMANDS = {
+    "run": ("Run the whole pipeline on this machine.", "tpu2gpu_pipelines.cli:run_command"),
+    "compile": (
+        "Compile the pipeline to one YAML file for Kubeflow.",
+        "tpu2gpu_pipelines.cli:compile_command",
+    ),
+    "submit": (
+        "Run the pipeline on Kubeflow, and tell whether it promoted a model.",
+        "tpu2gpu_pipelines.kubeflow.cli:submit_command",
+    ),
+    "schedule": (
+        "Have Kubeflow run the pipeline by itself, again and again.",
+        "tpu2gpu_pipelines.kubeflow.cli:schedule_command",
+    ),
 }
 
 
@@ -54,7 +62,10 @@ def _commands() -> click.Group:
     makers: dict[str, tuple[str, Callable[[], click.Command]]] = {
         command.name: (command.summary, partial(_make, command)) for command in commands
     }
-    pipelines = {name: (summary, partial(_pipeline_command, name, summary)) for name, summary in _PIPELINE.items()}
+    pipelines = {
+        name: (summary, partial(_make_pipeline_command, name, summary, path))
+        for name, (summary, path) in _PIPELINE_COMMANDS.items()
+    }
     return Commands(
         {**makers, **pipelines},
         name="tpu2gpu",
@@ -81,17 +92,16 @@ def _run(command: Command, options: type | None, terminal: Terminal, given: dict
     return reply.exit_code
 
 
-def _pipeline_command(name: str, summary: str) -> click.Command:
+def _make_pipeline_command(name: str, summary: str, path: str) -> click.Command:
     try:
-        pipelines = importlib.import_module("tpu2gpu_pipelines.cli")
+        make: Callable[[str], click.Command] = resolve_name(path)
     except ModuleNotFoundError as error:
-        if error.name not in ("tpu2gpu_pipelines", "tpu2gpu_pipelines.cli"):
+        if (error.name or "").partition(".")[0] != "tpu2gpu_pipelines":
             raise
         raise EnvironmentLacksError(
             f"{name}: the package tpu2gpu_pipelines is not installed", hint="install tpu2gpu with its pipelines"
         ) from error
-    command: click.Command = pipelines.make_pipeline_command(name, summary)
-    return command
+    return make(summary)
 
 
 def _print_version(context: click.Context, parameter: click.Parameter, given: bool) -> None:

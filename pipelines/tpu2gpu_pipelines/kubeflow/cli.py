@@ -13,8 +13,9 @@ from tpu2gpu.cli.flags import option_flags
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import UnsupportedError, UsageError
 from tpu2gpu.reporting.result_lines import columns
-from tpu2gpu_pipelines.kubeflow.options import ScheduleOptions, ServerOptions
+from tpu2gpu_pipelines.kubeflow_options import ScheduleOptions, ServerOptions
 from tpu2gpu_pipelines.local import find_pipeline, new_run_name
+from tpu2gpu_pipelines.pipeline_flags import given_settings, pipeline_flags
 from tpu2gpu_pipelines.settings import Settings
 
 _PARAMETER = click.Option(
@@ -22,19 +23,18 @@ _PARAMETER = click.Option(
 )
 
 
-def submit_command(summary: str, pipeline_flags: list[click.Parameter]) -> click.Command:
-    """The command that runs a pipeline on Kubeflow.
+def submit_command(summary: str) -> click.Command:
+    """Make the command that runs a pipeline on Kubeflow.
 
     Args:
         summary: What its help says.
-        pipeline_flags: Which pipeline, and what it is told.
     """
     return make_command(
         "submit",
         f"{summary} Exit code 0 when the run promoted its model or found it to be served already, 1 when it did not, "
         "5 when it failed. With --force no step is served from the cache.",
         [
-            *pipeline_flags,
+            *pipeline_flags(),
             _PARAMETER,
             click.Option(["--run-name"], metavar="NAME", help="what the dashboard calls the run"),
             click.Option(["--no-wait"], is_flag=True, help="start the run, print its link, and leave"),
@@ -45,19 +45,18 @@ def submit_command(summary: str, pipeline_flags: list[click.Parameter]) -> click
     )
 
 
-def schedule_command(summary: str, pipeline_flags: list[click.Parameter]) -> click.Command:
-    """The command that has Kubeflow run a pipeline by itself.
+def schedule_command(summary: str) -> click.Command:
+    """Make the command that has Kubeflow run a pipeline by itself.
 
     Args:
         summary: What its help says.
-        pipeline_flags: Which pipeline, and what it is told.
     """
     return make_command(
         "schedule",
         f"{summary} The same again changes nothing. A run that is late is left out, and none begins before the last "
         "has ended; data and training are made anew each time.",
         [
-            *pipeline_flags,
+            *pipeline_flags(),
             _PARAMETER,
             *option_flags(ScheduleOptions),
             click.Option(["--list", "only_list"], is_flag=True, help="list the recurring runs, change nothing"),
@@ -171,8 +170,6 @@ def _settings(given: dict[str, Any]) -> Settings:
     Raises:
         UnsupportedError: They are for a place that KFP's client does not reach.
     """
-    from tpu2gpu_pipelines.cli import given_settings
-
     settings = given_settings(given)
     if settings.kubeflow.platform != "kubernetes":
         raise UnsupportedError(

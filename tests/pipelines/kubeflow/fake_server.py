@@ -22,7 +22,7 @@ import attrs
 import yaml
 
 from tpu2gpu_pipelines.kubeflow.api.server import Server
-from tpu2gpu_pipelines.kubeflow.options import ServerOptions
+from tpu2gpu_pipelines.kubeflow_options import ServerOptions
 
 API = "/apis/v2beta1"
 _RUN = {"experiment_id", "display_name", "pipeline_version_reference", "runtime_config", "service_account"}

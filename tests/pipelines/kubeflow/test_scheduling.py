@@ -15,7 +15,7 @@ from tpu2gpu.errors import InputError, RemoteRunError, UsageError
 from tpu2gpu_pipelines.kubeflow.api import scheduling
 from tpu2gpu_pipelines.kubeflow.api.scheduling import delete_schedule, list_schedules, pause_schedule, schedule_pipeline
 from tpu2gpu_pipelines.kubeflow.compiler.compiling import CompiledPipeline
-from tpu2gpu_pipelines.kubeflow.options import ScheduleOptions
+from tpu2gpu_pipelines.kubeflow_options import ScheduleOptions
 
 NIGHTLY = ScheduleOptions(name="nightly", cron="0 0 2 * * *")
 

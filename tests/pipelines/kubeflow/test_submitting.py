@@ -22,7 +22,7 @@ from tpu2gpu_pipelines.kubeflow.api import server as server_module
 from tpu2gpu_pipelines.kubeflow.api.server import Server
 from tpu2gpu_pipelines.kubeflow.api.submitting import check_parameters, start_run, wait_for_end
 from tpu2gpu_pipelines.kubeflow.compiler.compiling import CompiledPipeline
-from tpu2gpu_pipelines.kubeflow.options import ServerOptions
+from tpu2gpu_pipelines.kubeflow_options import ServerOptions
 
 SECRET = "s3cr3t-t0k3n"
 pytestmark = pytest.mark.usefixtures("quick_client")

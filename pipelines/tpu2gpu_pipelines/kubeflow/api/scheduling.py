@@ -19,7 +19,7 @@ from tpu2gpu_pipelines.kubeflow.api.server import Server, named
 from tpu2gpu_pipelines.kubeflow.api.submitting import check_parameters
 from tpu2gpu_pipelines.kubeflow.api.uploading import find_experiment, upload_version
 from tpu2gpu_pipelines.kubeflow.compiler.compiling import CompiledPipeline
-from tpu2gpu_pipelines.kubeflow.options import ScheduleOptions
+from tpu2gpu_pipelines.kubeflow_options import ScheduleOptions
 
 _ONE_AT_A_TIME = 1
 _ASK_EVERY_S = 10.0

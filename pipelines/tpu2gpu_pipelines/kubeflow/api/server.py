@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import RemoteRunError, SourceError, Tpu2GpuError
-from tpu2gpu_pipelines.kubeflow.options import ServerOptions
+from tpu2gpu_pipelines.kubeflow_options import ServerOptions
 
 _REQUEST_S = (10, 60)  # to connect, and to read; the generated client drops anything else in silence
 _TRIES = 3

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import attrs
 
 from tpu2gpu.errors import UnsupportedError, UsageError
-from tpu2gpu_pipelines.kubeflow.options import GpuOptions, StepOptions, TpuOptions
+from tpu2gpu_pipelines.kubeflow_options import GpuOptions, StepOptions, TpuOptions
 
 TPU, GPU = "google.com/tpu", "nvidia.com/gpu"
 _TOPOLOGY = re.compile(r"\d+(x\d+){1,2}")

@@ -35,9 +35,9 @@ from tpu2gpu_pipelines.kubeflow.compiler.validation import (
     check_spec,
     unsupported_steps,
 )
-from tpu2gpu_pipelines.kubeflow.options import StepOptions
-from tpu2gpu_pipelines.kubeflow.quantities import to_seconds
+from tpu2gpu_pipelines.kubeflow_options import StepOptions
 from tpu2gpu_pipelines.local import CreatePipeline
+from tpu2gpu_pipelines.quantities import to_seconds
 from tpu2gpu_pipelines.settings import Settings
 
 # A verdict holds for the hardware of its hour, and a promotion happens in the world: neither is served from a cache.

@@ -6,8 +6,8 @@ from typing import Any
 
 from tpu2gpu.tfx.step import RUN_VARIABLE
 from tpu2gpu_pipelines.kubeflow.compiler.accelerators import Accelerator
-from tpu2gpu_pipelines.kubeflow.options import Secret, StepOptions, Toleration, Volume
-from tpu2gpu_pipelines.kubeflow.quantities import to_cpus, to_gigabytes
+from tpu2gpu_pipelines.kubeflow_options import Secret, StepOptions, Toleration, Volume
+from tpu2gpu_pipelines.quantities import to_cpus, to_gigabytes
 
 _RUN_LABEL = "metadata.labels['pipeline/runid']"  # which the API server puts on every pod of a run
 

@@ -9,7 +9,7 @@ import attrs
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.options import option
-from tpu2gpu_pipelines.kubeflow.quantities import to_cpus, to_gigabytes, to_seconds
+from tpu2gpu_pipelines.quantities import to_cpus, to_gigabytes, to_seconds
 
 _SECRETIVE = re.compile(r"passw|secret|token|credential|api_?key|private_?key", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -1,0 +1,36 @@
+"""What every command about a pipeline is given: which one, and its settings."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tpu2gpu_pipelines.local import DEFAULT_PIPELINE
+from tpu2gpu_pipelines.settings import Settings, load_settings
+
+
+def pipeline_flags() -> list[click.Parameter]:
+    """Make the flags that say which pipeline, and what it is told."""
+    return [
+        click.Option(["--settings"], metavar="FILE", help="settings in YAML  [default: the demo's]"),
+        click.Option(
+            ["--pipeline"],
+            metavar="MODULE:FUNCTION",
+            default=DEFAULT_PIPELINE,
+            help="makes the TFX pipeline of the settings  [default: the main one]",
+        ),
+    ]
+
+
+def given_settings(given: dict[str, Any]) -> Settings:
+    """Read the settings that a command was given; modules of the current folder can be found from now on.
+
+    Raises:
+        SourceError: There is no such file.
+        UsageError: It holds what is not allowed.
+    """
+    sys.path.insert(0, str(Path.cwd()))  # a command's search path lacks it, and a pipeline of one's own may be there
+    return load_settings(given["settings"]) if given["settings"] else Settings()
