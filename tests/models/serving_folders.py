@@ -61,7 +61,7 @@ def plan() -> dict[str, object]:
     return {
         "inputs": [{"name": "x", **spec}],
         "outputs": [{"name": "y", **spec}],
-        "precision": "float32",
+        "dtype": "float32",
         "backend": "onnx",
         "verified_level": "onnx_cpu",
         "relative_error": 1e-6,

@@ -220,7 +220,7 @@ class CandidateResult:
         box_outputs: The outputs that hold detections: they are matched, and their relative error does not count.
         speedup: The latency baseline's p50 and p99 over the candidate's; missing where the sample does not bound them.
         checks: Every value beside its threshold.
-        verified_level: On what the verdict was reached, such as `engine_executed`: one of `levels.LEVELS`.
+        verified_level: On what the verdict was reached, one of `storage.promotion.verdicts.LEVELS`.
         level_reason: The same in words.
         infra_blessed: Whether it runs, and is as fast as asked.
         model_blessed: Whether its outputs are the baseline's.

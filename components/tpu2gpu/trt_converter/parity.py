@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tpu2gpu.errors import ExamplesError, ParityRefusedError
+from tpu2gpu.errors import ExamplesError, ParityRefusedError, foreign_errors
 from tpu2gpu.running.arrays import Array, is_float, load_arrays, save_arrays
 from tpu2gpu.running.comparison.parity import OutputParity, compare
 from tpu2gpu.running.examples.feeds import read_examples
@@ -109,13 +109,8 @@ def run_reference(reference: Runner, batch: Mapping[str, Array], origin: str) ->
     Raises:
         ExamplesError: It does not run on the feeds.
     """
-    try:
+    with foreign_errors(ExamplesError, f"the source does not run on {origin}", hint="give --examples of real data"):
         return reference.run(batch)
-    except Exception as error:  # TensorFlow raises errors of every kind
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ExamplesError(
-            f"the source does not run on {origin} ({reason})", hint="give --examples of real data"
-        ) from error
 
 
 def save_reference(folder: Path, position: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:

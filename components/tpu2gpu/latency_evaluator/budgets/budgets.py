@@ -8,8 +8,8 @@ from tpu2gpu.latency_evaluator.budgets.accuracy_budgets import AccuracyBudgets
 from tpu2gpu.latency_evaluator.budgets.budget import budgets_of
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import LatencyBudgets
 from tpu2gpu.latency_evaluator.budgets.resource_budgets import ResourceBudgets
-from tpu2gpu.latency_evaluator.budgets.verification_level import LEVELS
 from tpu2gpu.options import option
+from tpu2gpu.storage.promotion.verdicts import LEVELS
 
 
 @attrs.frozen(kw_only=True, slots=False)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tpu2gpu.latency_evaluator.results import Check, run_by
+from tpu2gpu.storage.promotion.verdicts import LEVELS
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.statistics.intervals import Verdict
 
-# From the lowest, each with the sentence that tells it.
+# For each of the levels the sentence that tells it.
 _REASONS = {
     "unverified": "The candidate did not run: nothing of it is verified.",
     "saved_model": "The candidate is a SavedModel, run by {on}.",
@@ -20,7 +21,6 @@ _REASONS = {
     "Runtime's, not the engine's.",
     "engine_executed": "The engine itself was run: {on}.",
 }
-LEVELS = tuple(_REASONS)
 _OF_WHAT_RUNS = {"engine": "engine_executed", "saved_model": "saved_model"}
 
 

@@ -37,7 +37,7 @@ def _lines(promotion: Promotion, manifest: Mapping[str, Any], plan: Mapping[str,
                 yield f"| {spec['name']} | {spec['dtype']} | {_shape(spec['shape'])} |"
     yield from ("", "## How it was proved", "")
     if plan:
-        yield f"- Precision: {plan['precision']}; back end: {plan['backend']}; level: {plan['verified_level']}."
+        yield f"- Dtype: {plan['dtype']}; back end: {plan['backend']}; level: {plan['verified_level']}."
         yield (
             f"- Conversion: largest difference from the source {plan['relative_error']:.3g} of the largest value, "
             f"allowed {plan['tolerance']:.3g}; compared on {plan['compared_on']}."

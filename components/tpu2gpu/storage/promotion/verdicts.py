@@ -13,6 +13,8 @@ import attrs
 from tpu2gpu.errors import ManifestError, PromotionRefusedError, SourceError
 
 LEVELS = ("unverified", "saved_model", "onnx_cpu", "onnx_gpu", "engine_built", "engine_executed")
+"""What a model was verified on, from the lowest level."""
+
 _VERDICT = "verdict.json"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ConversionError, SignatureError, UsageError
+from tpu2gpu.errors import ConversionError, SignatureError, UsageError, foreign_errors
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
@@ -140,20 +140,18 @@ def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: 
     complaints = _Complaints()
     logger = logging.getLogger("tf2onnx")
     logger.addHandler(complaints)
+    ends: dict[str, Any] = {
+        "input_names": list(frozen.inputs.values()),
+        "output_names": list(frozen.outputs.values()),
+        "opset": opset,
+        "tensors_to_rename": renamed,
+    }
     try:
-        ends: dict[str, Any] = {
-            "input_names": list(frozen.inputs.values()),
-            "output_names": list(frozen.outputs.values()),
-            "opset": opset,
-            "tensors_to_rename": renamed,
-        }
-        if frozen.values:
-            model = convert_without_values(frozen.graph_def, frozen.values, **ends)
-        else:
-            model = OnnxModel(tf2onnx.convert.from_graph_def(frozen.graph_def, name="model", **ends)[0])
-    except Exception as error:  # tf2onnx raises errors of every kind
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConversionError(f"tf2onnx cannot convert the model ({reason})", details=complaints.texts) from error
+        with foreign_errors(ConversionError, "tf2onnx cannot convert the model", details=complaints.texts):
+            if frozen.values:
+                model = convert_without_values(frozen.graph_def, frozen.values, **ends)
+            else:
+                model = OnnxModel(tf2onnx.convert.from_graph_def(frozen.graph_def, name="model", **ends)[0])
     finally:
         logger.removeHandler(complaints)
     return model, complaints.texts

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tpu2gpu.errors import ConversionError, ExamplesError, UsageError
+from tpu2gpu.errors import ConversionError, ExamplesError, UsageError, foreign_errors
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.trt_converter.onnx.validate import check_onnx, describe_onnx
@@ -63,7 +63,7 @@ def quantise(
     calibrating = feeds[1:] or feeds  # all of one size, as histograms want them; the first batch is smaller
     with tempfile.TemporaryDirectory() as scratch:
         prepared, quantised = str(Path(scratch) / "prepared.onnx"), str(Path(scratch) / "quantised.onnx")
-        try:
+        with foreign_errors(ConversionError, "ONNX Runtime cannot quantise the model", hint="leave --int8 out"):
             quant_pre_process(onnx_path, prepared, skip_symbolic_shape=True)
             graph = onnx.load(prepared).graph
             nodes = [node for node in graph.node if node.op_type in _QUANTISED]
@@ -95,13 +95,6 @@ def quantise(
                 {**row, "node": givers.get(row["tensor"], "")}  # an input has none
                 for row in _sensitivity(prepared, quantised, feeds[-1], Path(scratch))
             ]
-        except (ConversionError, UsageError):
-            raise
-        except Exception as error:  # ONNX Runtime raises errors of every kind
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ConversionError(
-                f"ONNX Runtime cannot quantise the model ({reason})", hint="leave --int8 out"
-            ) from error
         model = onnx.load(quantised)
     check_onnx(model)
     Path(onnx_path).write_bytes(model.SerializeToString(deterministic=True))

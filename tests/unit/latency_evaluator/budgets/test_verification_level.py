@@ -8,12 +8,13 @@ import pytest
 
 from tests.models.evaluation_models import onnx_model, saved_model, serving_folder
 from tpu2gpu.hardware.cuda import Gpu
-from tpu2gpu.latency_evaluator.budgets.verification_level import LEVELS, reached_level
+from tpu2gpu.latency_evaluator.budgets.verification_level import reached_level
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.servers.addresses import parse_address
 from tpu2gpu.running.servers.triton import Triton
+from tpu2gpu.storage.promotion.verdicts import LEVELS
 
 GPU = Gpu(0, "NVIDIA L4", "89", "12.4")
 
