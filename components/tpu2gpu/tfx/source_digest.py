@@ -36,8 +36,8 @@ def source_digest(module: str) -> str:
 def loaded_sources(module: str) -> dict[str, Path]:
     """Find the sources that a module loads, sooner or later.
 
-    These are what it imports from its own package and from tpu2gpu, at its top and in functions; modules whose name
-    stands in a string, as that of a child process does; and the data folders beside all of these.
+    These are what it imports from its own package and from tpu2gpu, at its top and in functions; modules whose name or
+    file stands in a string, as that of a child process does; and the data folders beside all of these.
 
     Args:
         module: The module's name.
@@ -100,8 +100,11 @@ def _names(tree: ast.AST, package: str) -> Iterator[str]:
             case ast.ImportFrom():
                 origin = resolve_name("." * node.level + (node.module or ""), package)
                 yield from (origin, *(f"{origin}.{alias.name}" for alias in node.names))
-            case ast.Constant(value=str(text)) if found := _DOTTED.fullmatch(text):
-                yield found[1]
+            case ast.Constant(value=str(text)):
+                if text.endswith(".py"):
+                    yield f"{package}.{text.removesuffix('.py')}"
+                elif found := _DOTTED.fullmatch(text):
+                    yield found[1]
             case _:
                 yield from _names(node, package)
 

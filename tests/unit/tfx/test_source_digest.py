@@ -14,17 +14,18 @@ from tpu2gpu.tfx.source_digest import loaded_sources, source_digest
 
 FILES = {
     "__init__.py": "",
-    "step.py": "import json\nfrom mine import near\ndef work():\n    import mine.lazy\n    return 'mine.child:run'\n",
+    "step.py": "import json\nfrom mine import near\ndef work():\n    import mine.lazy\n    return 'copied.py'\n",
     "near.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import mine.types_alone\n",
-    "lazy.py": "from .room import deep\n",
+    "lazy.py": "from .room import deep\nchild = 'mine.child:run'\n",
     "child.py": "x = 'mine.nowhere:run'",
+    "copied.py": "",
     "types_alone.py": "",
     "apart.py": "from mine import step\n",
     "room/__init__.py": "",
     "room/deep.py": "",
     "room/pages/page.html": "<p>",
 }
-LOADED = {"step.py", "near.py", "lazy.py", "child.py", "__init__.py", "room/__init__.py", "room/deep.py"}
+LOADED = {"step.py", "near.py", "lazy.py", "child.py", "copied.py", "__init__.py", "room/__init__.py", "room/deep.py"}
 
 
 @pytest.fixture
