@@ -47,22 +47,22 @@ def signed(value: int) -> int:
 
 
 def tag(field: int, kind: int) -> bytes:
-    """The key before a field's value."""
+    """Encode the key before a field's value."""
     return varint(field << 3 | kind)
 
 
 def bytes_header(field: int, size_bytes: int) -> bytes:
-    """What stands before a string, bytes or message field of the given size."""
+    """Encode what stands before a string, bytes or message field of the given size."""
     return tag(field, BYTES) + varint(size_bytes)
 
 
 def bytes_field(field: int, payload: bytes) -> bytes:
-    """A whole string, bytes or message field."""
+    """Encode a whole string, bytes or message field."""
     return bytes_header(field, len(payload)) + payload
 
 
 def varint_field(field: int, value: int) -> bytes:
-    """An integer field; nothing when the value is 0, as proto3 writes it."""
+    """Encode an integer field; nothing when the value is 0, as proto3 writes it."""
     return tag(field, VARINT) + varint(value) if value else b""
 
 

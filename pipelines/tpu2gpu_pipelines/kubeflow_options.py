@@ -275,7 +275,7 @@ class KubeflowOptions:
     server: ServerOptions = attrs.field(factory=ServerOptions)
 
     def step(self, name: str) -> StepOptions:
-        """The options of one step: its own over the common ones."""
+        """Return the options of one step: its own over the common ones."""
         own = self.steps.get(name, StepOptions())
         return attrs.evolve(
             own,

@@ -94,7 +94,7 @@ def run_pipeline(
 
 
 def find_pipeline(path: str) -> CreatePipeline:
-    """The function that makes a pipeline.
+    """Find the function that makes a pipeline.
 
     Args:
         path: `MODULE:FUNCTION`; the function takes `Settings` and returns a TFX pipeline.
@@ -114,17 +114,17 @@ def find_pipeline(path: str) -> CreatePipeline:
 
 
 def new_run_name() -> str:
-    """A name for a run: the time of day."""
+    """Name a run by the time of day."""
     return datetime.now().isoformat(timespec="milliseconds")
 
 
 def log_path(root: Path, run_name: str) -> Path:
-    """Where a run's log stands."""
+    """Return where a run's log stands."""
     return root.resolve() / "logs" / f"{run_name.replace(':', '')}.log"
 
 
 def _here(settings: Settings) -> Settings:
-    """The settings with whole paths, and with the names of this machine's hardware."""
+    """Give the settings whole paths, and the names of this machine's hardware."""
     from tpu2gpu.hardware.host import stable_hardware
 
     return attrs.evolve(
@@ -137,7 +137,7 @@ def _here(settings: Settings) -> Settings:
 
 
 def _plan(settings: Settings, create: CreatePipeline, run_name: str) -> Any:
-    """The pipeline as TFX's intermediate representation, with the run's name in it."""
+    """Compile the pipeline to TFX's intermediate representation, with the run's name in it."""
     from tfx.dsl.compiler import compiler, constants
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
     from tfx.orchestration.portable import runtime_parameter_utils
@@ -158,7 +158,7 @@ def _drop_unfinished(settings: Settings, step: str, run_name: str) -> None:
 
 
 class _Steps:
-    """Has the runner take one step at a time, and skip the others: so we know which one it is at, and for how long."""
+    """Runs one step at a time, and skip the others: so we know which one it is at, and for how long."""
 
     def __init__(
         self,

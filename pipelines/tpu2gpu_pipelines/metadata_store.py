@@ -42,7 +42,7 @@ class OutputRecord:
 
 
 def read_run(metadata: Path, run_name: str) -> list[StepRecord]:
-    """The steps of a run in the order in which they began.
+    """Read the steps of a run in the order in which they began.
 
     Args:
         metadata: The SQLite file.

@@ -64,7 +64,7 @@ class RunResult:
 def conclude(
     records: Sequence[StepRecord], *, run: str, root: Path, log: Path, steps: tuple[StepTime, ...], seconds: float
 ) -> RunResult:
-    """Gathers what a run came to, and copies its report to where the newest one always stands.
+    """Gather what a run came to, and copy its report to where the newest one always stands.
 
     Args:
         records: What the metadata store knows of the run's steps.

@@ -150,7 +150,7 @@ def make_settings(values: Any, where: str) -> Settings:
 
 
 def _make_loader() -> Any:
-    """A SafeLoader that does not let the second of two equal keys win in silence."""
+    """Make a SafeLoader that does not let the second of two equal keys win in silence."""
     import yaml
 
     class Loader(yaml.SafeLoader):

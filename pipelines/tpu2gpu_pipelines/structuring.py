@@ -13,7 +13,7 @@ from tpu2gpu.options import did_you_mean, field_types, flag
 
 
 def structure(default: Any, values: Any, path: str, wrong: list[str]) -> Any:
-    """The default options with these values, or None where something is wrong with one or in a section below.
+    """Put values into default options; return None where something is wrong with one or in a section below.
 
     Args:
         default: Options of any class made by attrs.
@@ -62,7 +62,7 @@ def _structure_table(item: type, values: Any, path: str, wrong: list[str]) -> di
 
 
 def _structure_list(item: type, values: Any, path: str, wrong: list[str]) -> tuple[Any, ...] | None:
-    """Options that stand in a list; those that have no default are made of the values at once."""
+    """Read options that stand in a list; those that have no default are made of the values at once."""
     if not isinstance(values, list):
         wrong.append(f"{path}: must be a list, not {type(values).__name__}")
         return None
@@ -70,7 +70,7 @@ def _structure_list(item: type, values: Any, path: str, wrong: list[str]) -> tup
 
 
 def _blank(cls: type) -> Any:
-    """Options with all defaults, even where these alone are not allowed."""
+    """Make options with all defaults, even where these alone are not allowed."""
     blank: Any = object.__new__(cls)
     for field in attrs.fields(cls):
         object.__setattr__(blank, field.name, field.default)
@@ -89,7 +89,7 @@ def _try(make: Callable[[], Any], path: str, key: str, wrong: list[str]) -> Any:
 
 
 def _as(expected: type, value: Any, *, repeatable: bool) -> Any:
-    """A list as a tuple, one value where a list may stand as a list of one, and 1e-3, text to YAML, as a number."""
+    """Read a list as a tuple, one value where a list may stand as one of one, and 1e-3, text to YAML, as a number."""
     if repeatable:
         items = value if isinstance(value, list) else [] if value is None else [value]
         return tuple(_as(expected, item, repeatable=False) for item in items)

@@ -79,7 +79,7 @@ def create_pipeline(settings: Settings) -> Pipeline:
 
 
 def make_trainer(examples: object, training: TrainingOptions) -> Trainer:
-    """TFX's stock Trainer. It gets its function by path, and a digest of the source, so that a changed one runs anew.
+    """Make TFX's stock Trainer of a function's path and a digest of its source, so that a changed one runs anew.
 
     Raises:
         SourceError: There is no such training function.
@@ -102,7 +102,7 @@ def make_trainer(examples: object, training: TrainingOptions) -> Trainer:
 
 
 def make_checkpoint(uri: str) -> Importer:
-    """An importer node for what was trained elsewhere.
+    """Make an importer node for what was trained elsewhere.
 
     Where its files can be seen from here, their state is on the artifact, so that what changed in its place is
     imported anew.
@@ -132,7 +132,7 @@ def split_checkpoint(uri: str) -> tuple[str, str]:
 
 
 def files_state(uri: str) -> str:
-    """SHA-256 of the names, sizes and times of change of a local checkpoint's files; nothing where there are none.
+    """Return the SHA-256 of the names, sizes and times of change of a local checkpoint's files; empty where are none.
 
     Args:
         uri: A folder, or the prefix that its files' names share.
@@ -144,7 +144,7 @@ def files_state(uri: str) -> str:
 
 
 def source_digest(function: str) -> str:
-    """SHA-256 of the source that a function is defined in, without importing it.
+    """Return the SHA-256 of the source that a function is defined in, without importing it.
 
     Args:
         function: Its path, `package.module.function`. The modules beside its own in the package count too.

@@ -49,7 +49,7 @@ class Commands(click.Group):
         self._makers = makers
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names in the order of the table."""
+        """List the names in the order of the table."""
         return list(self._makers)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

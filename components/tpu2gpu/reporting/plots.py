@@ -175,7 +175,7 @@ def _draw_limit(latencies_ms: Mapping[str, Array], limit_ms: float | None, limit
 
 
 def _scale(axes: Any, latencies_ms: Mapping[str, Array], set_scale: Any, axis: Any) -> None:
-    """A logarithmic axis, where one model is several times slower or has far outliers; plain numbers at its ticks."""
+    """Make an axis logarithmic, where one model is several times slower or has far outliers, with plain numbers."""
     smallest = min(float(np.min(values)) for values in latencies_ms.values())
     largest = max(float(np.max(values)) for values in latencies_ms.values())
     if largest <= 4 * max(smallest, 1e-9):
@@ -215,7 +215,7 @@ def _svg(draw: Any, name: str) -> str:
 
 
 def _for_page(text: str, name: str) -> str:
-    """The SVG element alone, with CSS variables for colours, the page's font, and ids of its own."""
+    """Return the SVG element alone, with CSS variables for colours, the page's font, and ids of its own."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", text)

@@ -122,7 +122,7 @@ class Report:
 
 
 def to_html(report: Report) -> str:
-    """The report as one self-contained HTML file."""
+    """Render the report as one self-contained HTML file."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -137,7 +137,7 @@ def to_html(report: Report) -> str:
 
 
 def to_markdown(report: Report) -> str:
-    """The report as Markdown; drawings are left out."""
+    """Render the report as Markdown; drawings are left out."""
     lines = [f"# {_plain(report.title)}", "", f"**{report.verdict}**", ""]
     lines += [line for text in report.lead for line in (_plain(text), "")]
     lines += _bullets("Reasons", report.reasons) + _bullets("Mind", report.warnings)

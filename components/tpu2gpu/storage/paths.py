@@ -18,13 +18,13 @@ from tpu2gpu.errors import EnvironmentLacksError, foreign_errors
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is one of a file system with a scheme, such as `gs://bucket/model.ckpt`."""
+    """Tell whether a path is one of a file system with a scheme, such as `gs://bucket/model.ckpt`."""
     scheme, separator, _ = os.fspath(path).partition("://")
     return bool(separator) and scheme.isalnum()
 
 
 def place(path: str | os.PathLike[str]) -> Place:
-    """A path that can be read, whatever its file system.
+    """Make a path that can be read, whatever its file system.
 
     Raises:
         EnvironmentLacksError: Nothing installed knows its file system.
@@ -83,40 +83,40 @@ class RemotePath:
         return RemotePath(self._url.rpartition("/")[0])
 
     def with_name(self, name: str) -> RemotePath:
-        """The path beside this one that has another name."""
+        """Return the path beside this one that has another name."""
         return self.parent / name
 
     def is_file(self) -> bool:
-        """Whether a file is there."""
+        """Tell whether a file is there."""
         with _access(self._url):
             return self._files.is_file(self._url)
 
     def is_dir(self) -> bool:
-        """Whether a folder is there."""
+        """Tell whether a folder is there."""
         with _access(self._url):
             return self._files.is_folder(self._url)
 
     def exists(self) -> bool:
-        """Whether anything is there."""
+        """Tell whether anything is there."""
         return self.is_file() or self.is_dir()
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """What lies in the folder."""
+        """List what lies in the folder."""
         with _access(self._url):
             names = self._files.names(self._url)
         return (self / name for name in names)
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """What lies in the folder under a name of a pattern."""
+        """List what lies in the folder under a name of a pattern."""
         return (path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
 
     def open(self, mode: str = "rb") -> Any:
-        """The file, for reading bytes."""
+        """Open the file for reading bytes."""
         with _access(self._url):
             return self._files.open(self._url)[0]
 
     def open_sized(self) -> tuple[Any, int]:
-        """The file for reading bytes, and how many it has.
+        """Open the file for reading bytes, and tell how many it has.
 
         Raises:
             FileNotFoundError: It is not there.
@@ -125,13 +125,13 @@ class RemotePath:
             return self._files.open(self._url)
 
     def read_bytes(self) -> bytes:
-        """All of the file."""
+        """Read all of the file."""
         with _access(self._url):
             file, size_bytes = self._files.open(self._url)
             return bytes(file.read(size_bytes))
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        """All of the file, as text."""
+        """Read all of the file, as text."""
         return self.read_bytes().decode(encoding)
 
 
@@ -140,7 +140,7 @@ Place = Path | RemotePath
 
 @contextmanager
 def fetched(path: Place) -> Iterator[Path]:
-    """A file on this machine: the very one, or a copy for as long as the block runs."""
+    """Give a file on this machine: the very one, or a copy for as long as the block runs."""
     if isinstance(path, Path):
         yield path
         return

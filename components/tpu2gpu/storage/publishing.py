@@ -124,7 +124,7 @@ def check_free(target: Path, *, force: bool) -> None:
 
 
 def _make_beside(target: Path) -> Path:
-    """An empty folder in the same parent, so that it can be renamed to the target."""
+    """Make an empty folder in the same parent, so that it can be renamed to the target."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
@@ -179,7 +179,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def sha256_of(*paths: Path) -> str:
-    """The SHA-256 of a file's bytes, or of several files' one after the other, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, or of several files' one after the other, in hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -250,13 +250,13 @@ def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def name_of(path: str | os.PathLike[str]) -> str:
-    """What people call a model: its folder's name; that of a TFX artifact says nothing, so the step that made it."""
+    """Return a model's name: its folder's; that of a TFX artifact says nothing, so the step that made it."""
     path = place(path)
     return "/".join(path.parts[-4:-1]) if path.name == "Format-Serving" and len(path.parts) >= 4 else path.name
 
 
 def describe_source(source: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a manifest says of the model it was made from: its path, and its digest where it has one."""
+    """Tell what a manifest says of the model it was made from: its path, and its digest where it has one."""
     path = place(source)
     return {"path": name_of(path), "digest": read_manifest(path)["digest"] if (path / MANIFEST).exists() else None}
 

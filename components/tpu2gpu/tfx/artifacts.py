@@ -48,19 +48,19 @@ class Report(Artifact):
 
 
 def model_source(model: Any) -> Place:
-    """Where a model artifact holds its model; an imported one may be the SavedModel's folder itself."""
+    """Find where a model artifact holds its model; an imported one may be the SavedModel's folder itself."""
     folder = place(model.uri)
     serving = folder / _SERVING
     return serving if serving.is_dir() else folder
 
 
 def model_target(model: Any) -> Path:
-    """Where a model artifact's model is to be written."""
+    """Return where a model artifact's model is to be written."""
     return Path(model.uri) / _SERVING
 
 
 def examples_folder(examples: Any, split: str) -> Path:
-    """Where an Examples artifact holds a split's files.
+    """Find where an Examples artifact holds a split's files.
 
     Raises:
         ExamplesError: It has no such split.

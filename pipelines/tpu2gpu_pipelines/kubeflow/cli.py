@@ -165,7 +165,7 @@ def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:
 
 
 def _settings(given: dict[str, Any]) -> Settings:
-    """The settings, with what the command line says of the server over what the file says.
+    """Read the settings, with what the command line says of the server over what the file says.
 
     Raises:
         UnsupportedError: They are for a place that KFP's client does not reach.
@@ -181,13 +181,13 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 
 def _override(options: Any, cls: type) -> Any:
-    """Options with what the command line says over them."""
+    """Put what the command line says over options."""
     parameters = click.get_current_context().params
     return attrs.evolve(options, **{name: parameters[name] for name in _flags(cls)})
 
 
 def _flags(cls: type) -> set[str]:
-    """Fields of an options class that the command line really gave."""
+    """Return the fields of an options class that the command line really gave."""
     context = click.get_current_context()
     names = {field.name for field in attrs.fields(cls)}
     return {name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}

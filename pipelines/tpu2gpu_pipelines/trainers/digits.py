@@ -25,7 +25,7 @@ _DROPOUT = 0.3
 
 
 def run_fn(fn_args: Any) -> None:
-    """Trains, measures on the held-out images, and exports.
+    """Train, measure on the held-out images, and export.
 
     Args:
         fn_args: TFX's `FnArgs`: `train_files`, `eval_files` and `train_steps`, where to write, and in `custom_config`
@@ -79,7 +79,7 @@ def run_fn(fn_args: Any) -> None:
 
 
 def _epochs(done: int, steps: int, length: int) -> Iterator[tuple[int, range, int]]:
-    """What is left to do: the first step, the epochs' numbers and their length; the last epoch may be a shorter one."""
+    """Return what is left to do: the first step, the epochs' numbers and their length; the last may be shorter."""
     whole = steps // length
     if done // length < whole:
         yield done, range(done // length, whole), length
@@ -88,7 +88,7 @@ def _epochs(done: int, steps: int, length: int) -> Iterator[tuple[int, range, in
 
 
 def build_model() -> Any:
-    """A residual network for images `[batch, 8, 8, 1]`; its logits `[batch, 10]` are float32 under any policy."""
+    """Build a residual network for images `[batch, 8, 8, 1]`; its logits `[batch, 10]` are float32 under any policy."""
     import keras
 
     image = keras.Input(IMAGE_SHAPE, name="image")
@@ -132,7 +132,7 @@ def _compile(model: Any, steps: int, learning_rate: float, *, jit_compile: bool)
 
 
 def read_images(files: Sequence[str], batch_size: int, *, shuffle_seed: int | None = None, skip: int = 0) -> Any:
-    """A `tf.data` pipeline of images `[batch, 8, 8, 1]` and labels `[batch]` from compressed TFRecord files.
+    """Read a `tf.data` pipeline of images `[batch, 8, 8, 1]` and labels `[batch]` from compressed TFRecord files.
 
     Args:
         files: Patterns.

@@ -16,7 +16,7 @@ _CONNECT_S = 10.0
 
 
 def choose_strategy() -> Any:
-    """A `TPUStrategy` where there is a TPU, else TensorFlow's default strategy.
+    """Return a `TPUStrategy` where there is a TPU, else TensorFlow's default strategy.
 
     A TPU is looked for only where something says that there is one: `TPU_NAME` in the environment (`local`, a
     `grpc://HOST:PORT` or a Cloud TPU's name), or a TPU among this machine's devices. So nothing waits for an answer
@@ -58,7 +58,7 @@ def _check_listening(address: str) -> None:
 
 
 def compiles_better(strategy: Any) -> bool:
-    """Whether the model should be compiled by XLA.
+    """Tell whether the model should be compiled by XLA.
 
     On TPU there is no other way. On a CPU where oneDNN computes in bfloat16, XLA is slower (75 s against 26 s for 300
     steps of the digits on 2 cores); elsewhere it is TensorFlow's own kernels that are slow (1.6 s a step).

@@ -216,7 +216,7 @@ def _find(server: Server, experiment: str, name: str) -> list[Any]:
 
 
 def _what(run: Any) -> tuple[Any, ...]:
-    """What makes two recurring runs the same."""
+    """Return what makes two recurring runs the same."""
     version = getattr(run.pipeline_version_reference, "pipeline_version_id", "")
     parameters = dict(run.runtime_config.parameters or {}) if run.runtime_config else {}
     return version, _trigger_of(run), parameters, _is_enabled(run), bool(run.no_catchup), int(run.max_concurrency or 0)

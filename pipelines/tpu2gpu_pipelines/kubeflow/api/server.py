@@ -61,11 +61,11 @@ class Server:
             ) from error
 
     def link(self, path: str) -> str:
-        """Where the dashboard shows something, for example `runs/details/ID`."""
+        """Return where the dashboard shows something, for example `runs/details/ID`."""
         return f"{(self.options.dashboard or self.options.host).rstrip('/')}/#/{path}"
 
     def pages(self, ask: Callable[..., Any], field: str, **arguments: Any) -> Iterator[Any]:
-        """All items of a list that the server gives page by page.
+        """Walk over all items of a list that the server gives page by page.
 
         Args:
             ask: The client's method.
@@ -121,7 +121,7 @@ class Server:
 
 
 def named(name: str) -> str:
-    """The filter of what is called so."""
+    """Return the filter of what is called so."""
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
@@ -133,7 +133,7 @@ _WAYS_OUT = {
 
 
 def _say(error: Any) -> str:
-    """What an answer that is an error says of itself."""
+    """Tell what an error response says of itself."""
     try:
         body = json.loads(error.body)
         found = body.get("error_message") or body.get("message") or body.get("error") or ""

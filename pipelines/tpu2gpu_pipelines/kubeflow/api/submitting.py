@@ -157,7 +157,7 @@ def look_for_model(server: Server, compiled: CompiledPipeline, submitted: Submit
 
 
 def check_parameters(compiled: CompiledPipeline, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Run parameters in the types that the pipeline declares.
+    """Read run parameters in the types that the pipeline declares.
 
     Args:
         compiled: The pipeline.
@@ -183,7 +183,7 @@ def check_parameters(compiled: CompiledPipeline, given: Mapping[str, Any]) -> di
 
 
 def parameter_of(compiled: CompiledPipeline, name: str, given: Mapping[str, Any]) -> str:
-    """What a run parameter is in a run; empty where the pipeline has none of that name."""
+    """Return the value of a run parameter in a run; empty where the pipeline has none of that name."""
     declared = compiled.spec["root"].get("inputDefinitions", {}).get("parameters", {})
     return str(given.get(name, declared.get(name, {}).get("defaultValue", "")))
 
@@ -197,7 +197,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
 
 
 def split_parameters(words: tuple[str, ...]) -> dict[str, str]:
-    """`NAME=VALUE` words as names and values.
+    """Split `NAME=VALUE` words into names and values.
 
     Raises:
         UsageError: A word has another form.

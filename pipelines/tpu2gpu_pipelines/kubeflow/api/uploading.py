@@ -64,7 +64,7 @@ def upload_version(server: Server, compiled: CompiledPipeline) -> Version:
 
 
 def find_experiment(server: Server, pipeline: str) -> str:
-    """The id of the experiment that runs belong to; that of the pipeline's name is made if need be.
+    """Return the id of the experiment that runs belong to; that of the pipeline's name is made if need be.
 
     Args:
         server: Where it is.

@@ -47,7 +47,7 @@ class Accelerator:
 
 
 def find_accelerator(step: StepOptions, platform: str, cluster: str) -> Accelerator | None:
-    """What a step's accelerator is called there, or None for a step without one.
+    """Find what a step's accelerator is called there, or None for a step without one.
 
     Args:
         step: The step's options.

@@ -66,7 +66,7 @@ class CompiledPipeline:
     platform: Spec | None
 
     def to_yaml(self) -> str:
-        """One file of one or two YAML documents; the same pipeline gives the same text."""
+        """Write one or two YAML documents as text; the same pipeline gives the same text."""
         return yaml.safe_dump_all([it for it in (self.spec, self.platform) if it], sort_keys=True, width=120)
 
     def write(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -141,7 +141,7 @@ def compile_pipeline(settings: Settings, create: CreatePipeline, *, scheduled: b
 
 
 def settings_in_containers(settings: Settings) -> Settings:
-    """The settings as the steps shall see them: outputs where Kubeflow puts them, and no verdict without a GPU.
+    """Make the settings as the steps shall see them: outputs where Kubeflow puts them, and no verdict without a GPU.
 
     Args:
         settings: What was given.
@@ -155,7 +155,7 @@ def settings_in_containers(settings: Settings) -> Settings:
 
 
 def tfx_job(settings: Settings, create: CreatePipeline) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """What TFX itself compiles: a job for Vertex, and the defaults of the run parameters, which it leaves out.
+    """Have TFX compile a job for Vertex, and find the defaults of the run parameters, which it leaves out.
 
     Raises:
         UnsupportedError: TFX cannot compile the pipeline.
@@ -179,7 +179,7 @@ def tfx_job(settings: Settings, create: CreatePipeline) -> tuple[Mapping[str, An
 
 
 def _run_parameters(pipeline: Any) -> dict[str, Any]:
-    """The run parameters that a pipeline's author declared, with their defaults."""
+    """Find the run parameters that a pipeline's author declared, with their defaults."""
     from tfx.orchestration.data_types import RuntimeParameter
 
     values = [value for node in pipeline.components for value in node.exec_properties.values()]
@@ -199,7 +199,7 @@ def _find_accelerators(
 
 
 def _vertex_lacks(settings: Settings) -> list[str]:
-    """Vertex reads no Kubernetes document, and what stands only there would be forgotten in silence."""
+    """List what stands only in the Kubernetes document, which Vertex does not read."""
     options = settings.kubeflow
     if options.platform != "vertex":
         return []
@@ -233,6 +233,6 @@ def _place(step: Step, chosen: StepOptions, accelerator: Accelerator | None, *, 
 
 
 def _is_data_or_training(step: Step) -> bool:
-    """A step that takes nothing from another brings the data; a trainer is known by its class."""
+    """Tell whether a step brings data, taking nothing from another, or trains, by its class."""
     takes = step.task.get("inputs", {}).get("artifacts")
     return "container" in step.executor and (not takes or step.executor_class.startswith(_TRAINERS))

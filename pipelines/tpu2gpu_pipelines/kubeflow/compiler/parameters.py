@@ -53,7 +53,7 @@ def feed_parameters(spec: Spec, defaults: Mapping[str, Any]) -> list[str]:
 
 
 def _takers(spec: Spec, name: str) -> Iterator[tuple[Step, str, Any]]:
-    """Step that take a parameter of this name, by which key, and what they have been told instead."""
+    """Find the steps that take a parameter of this name, by which key, and what they have been told instead."""
     for step in steps_of(spec):
         if "importer" in step.executor:
             if name == _importer_parameter(step) and (found := _constant(step, "uri")) is not None:
@@ -81,7 +81,7 @@ def _constant(step: Step, key: str) -> Any:
 
 
 def _pushed_to(step: Step) -> str | None:
-    """The folder that a stock Pusher has been told, which stands inside a JSON text."""
+    """Return the folder that a stock Pusher has been told, which stands inside a JSON text."""
     if (text := _constant(step, DESTINATION)) is None:
         return None
     folder: str | None = json.loads(text).get("filesystem", {}).get("base_directory")

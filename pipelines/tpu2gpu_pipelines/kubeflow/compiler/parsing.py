@@ -43,7 +43,7 @@ def parse_documents(spec: Spec, platform: Spec | None) -> None:
 
 
 def _parse_configs(executors: dict[str, Any]) -> None:
-    """With KFP 2.5 there is no parser for these that knows tolerations."""
+    """Parse these where KFP has a parser that knows tolerations; 2.5 has none."""
     from google.protobuf import json_format
 
     try:

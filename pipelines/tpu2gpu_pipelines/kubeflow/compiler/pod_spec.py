@@ -13,7 +13,7 @@ _RUN_LABEL = "metadata.labels['pipeline/runid']"  # which the API server puts on
 
 
 def container_resources(step: StepOptions, accelerator: Accelerator | None) -> dict[str, Any]:
-    """The `resources` of a container, for new backends (`resource...`) and for old ones.
+    """Make the `resources` of a container, for new backends (`resource...`) and for old ones.
 
     Args:
         step: The step's options.
@@ -33,7 +33,7 @@ def container_resources(step: StepOptions, accelerator: Accelerator | None) -> d
 def kubernetes_config(
     step: StepOptions, accelerator: Accelerator | None, image_pull_secrets: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The step's `KubernetesExecutorConfig`. Its environment learns the run's id, for the manifests.
+    """Make the step's `KubernetesExecutorConfig`. Its environment learns the run's id, for the manifests.
 
     Args:
         step: The step's options.
@@ -82,5 +82,5 @@ def _mount(volume: Volume) -> dict[str, Any]:
 
 
 def _named(field: str, value: str) -> dict[str, Any]:
-    """A name for old backends and for new ones, which could take it from a parameter."""
+    """Write a name for old backends and for new ones, which could take it from a parameter."""
     return {field: value, f"{field}Parameter": {"runtimeValue": {"constant": value}}}

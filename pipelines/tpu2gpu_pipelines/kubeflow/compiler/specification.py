@@ -70,14 +70,14 @@ class Step:
 
 
 def steps_of(spec: Spec) -> Iterator[Step]:
-    """The steps of a specification."""
+    """Walk over the steps of a specification."""
     for name, task in spec["root"]["dag"]["tasks"].items():
         component = spec["components"][task["componentRef"]["name"]]
         yield Step(name, task, component, spec["deploymentSpec"]["executors"][component["executorLabel"]])
 
 
 def open_source_spec(job: Mapping[str, Any], defaults: Mapping[str, Any]) -> Spec:
-    """The specification of TFX's job in the form that open-source Kubeflow takes; the ids stay TFX's.
+    """Make the specification of TFX's job in the form that open-source Kubeflow takes; the ids stay TFX's.
 
     Args:
         job: What TFX compiled; stays as it is.
@@ -146,13 +146,13 @@ def _compact(data: Any) -> str:
 
 
 def kebab_case(name: str) -> str:
-    """A component's id as Argo takes it: `TRTConverter` is `trt-converter`, `import_data` is `import-data`."""
+    """Write a component's id as Argo takes it: `TRTConverter` is `trt-converter`, `import_data` is `import-data`."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name)
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def _title_schemas(part: Any) -> None:
-    """Types by their title; the whole schema of a type is written in YAML, and nobody reads it."""
+    """Give types by their title; the whole schema of a type is written in YAML, and nobody reads it."""
     if isinstance(part, dict):
         if "instanceSchema" in part:
             schema = yaml.safe_load(part["instanceSchema"]) or {}
@@ -197,7 +197,7 @@ def _name_importer_channels(spec: Spec, step: Step) -> None:
 
 
 def _without(arguments: list[str], flag: str) -> list[str]:
-    """Arguments without a flag and its value."""
+    """Drop a flag and its value from arguments."""
     if flag not in arguments:
         return list(arguments)
     place = arguments.index(flag)

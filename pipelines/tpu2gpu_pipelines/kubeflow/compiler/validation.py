@@ -25,7 +25,7 @@ _MOUNTED = "/gcs/"  # where Vertex mounts every bucket
 
 
 def unsupported_steps(spec: Spec) -> list[str]:
-    """What open-source Kubeflow does not run, in a specification with TFX's ids."""
+    """List what open-source Kubeflow does not run, in a specification with TFX's ids."""
     wrong = []
     names: dict[str, str] = {}
     for step in steps_of(spec):
@@ -56,7 +56,7 @@ def _reasons(step: Step) -> Iterator[str]:
 
 
 def check_settings(steps: Mapping[str, Any], spec: Spec) -> list[str]:
-    """Whether the settings speak of steps that there are."""
+    """Check that the settings speak of steps that there are."""
     from tpu2gpu.options import did_you_mean
 
     known = {step.name for step in steps_of(spec)}
@@ -68,7 +68,7 @@ def check_settings(steps: Mapping[str, Any], spec: Spec) -> list[str]:
 
 
 def check_root(root: str, platform: str) -> list[str]:
-    """Whether outputs can go there."""
+    """Check that outputs can go there."""
     schemes = [scheme for scheme in _SCHEMES[platform] if scheme != _IMAGE]  # which nothing can be written to
     if not root or root.startswith(tuple(schemes)):
         return []
@@ -76,7 +76,7 @@ def check_root(root: str, platform: str) -> list[str]:
 
 
 def check_imports(spec: Spec, platform: str) -> list[str]:
-    """Whether what importers import lies where the backend can read it."""
+    """Check that what importers import lies where the backend can read it."""
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
     wrong = []
     for step in steps_of(spec):
@@ -90,7 +90,7 @@ def check_imports(spec: Spec, platform: str) -> list[str]:
 
 
 def check_promotion(spec: Spec, mounts: Mapping[str, list[str]], platform: str) -> list[str]:
-    """Whether a model that is promoted outlives its container, and the next evaluation finds it.
+    """Check that a model that is promoted outlives its container, and the next evaluation finds it.
 
     Args:
         spec: The specification with TFX's ids.
@@ -117,7 +117,7 @@ def check_promotion(spec: Spec, mounts: Mapping[str, list[str]], platform: str) 
 
 
 def check_spec(spec: Spec) -> list[str]:
-    """Whether a finished specification says only what the backend understands."""
+    """Check that a finished specification says only what the backend understands."""
     steps = {step.name: step for step in steps_of(spec)}
     wrong = [f"schemaVersion {spec['schemaVersion']}: must be 2.1.0"] if spec["schemaVersion"] != "2.1.0" else []
     for name, step in steps.items():
@@ -148,7 +148,7 @@ def _check_parameters(name: str, step: Step, spec: Spec) -> Iterator[str]:
 
 
 def check_accelerators(spec: Spec, platform: Spec) -> list[str]:
-    """Whether each accelerator comes with the labels and the toleration by which a pod reaches its node."""
+    """Check that each accelerator comes with the labels and the toleration by which a pod reaches its node."""
     configs = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     wrong = []
     for step in steps_of(spec):

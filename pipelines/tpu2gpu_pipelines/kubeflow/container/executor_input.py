@@ -30,7 +30,7 @@ _PAGES = ("system.HTML", "system.Markdown")
 
 
 def local_path(uri: str) -> str:
-    """Where a launcher keeps what stands at a URI."""
+    """Return where a launcher keeps what stands at a URI."""
     if uri.startswith(_IMAGE):
         return f"/oci/{uri.removeprefix(_IMAGE).replace('/', '_')}/models"
     for scheme, mount in _MOUNTS.items():
@@ -138,5 +138,5 @@ def _make_one_file(folder: Path) -> None:
 
 
 def _flat(value: Any) -> str | int | float | bool:
-    """A value as ML Metadata holds it: lists and tables as JSON text."""
+    """Flatten a value as ML Metadata holds it: lists and tables as JSON text."""
     return value if isinstance(value, str | int | float | bool) else json.dumps(value, sort_keys=True)
