@@ -14,7 +14,7 @@ _PARTS = ("boxes", "scores", "classes", "count")
 
 @attrs.frozen(kw_only=True, slots=False)
 class OutputOptions:
-    """How outputs are read and compared."""
+    """Options for reading and comparing outputs."""
 
     label: str | None = option("label", "the feature with the class id", metavar="FEATURE")
     scores: tuple[str, ...] = option(

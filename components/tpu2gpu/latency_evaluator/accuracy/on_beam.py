@@ -55,7 +55,7 @@ class Chunk:
 
 @attrs.frozen
 class Comparison:
-    """What every worker must know, as plain data.
+    """The comparison as plain data, for every worker.
 
     Attributes:
         baseline: The model held to be right.

@@ -59,5 +59,5 @@ class Measurements:
 
     @property
     def floating(self) -> dict[str, OutputParity]:
-        """Those of them in floating point: class ids, strings and booleans have no distance."""
+        """Outputs among them in floating point: class ids, strings and booleans have no distance."""
         return {name: one for name, one in self.elementwise.items() if one.unequal_share is None}
