@@ -1,1 +1,6 @@
-"""Surgery on TensorFlow graphs as protocol buffers: nothing is executed and no op needs to be registered."""
+"""TensorFlow graphs as protocol buffers: nothing is executed, and no op needs to be registered.
+
+`model` - a model as the steps see it; `signatures`, `constants`, `describing` - its parts.
+`nodes` - types and names of tensors; `edit` - edits and walks; `ops` - named sets of ops and types.
+`formats` - files that hold graphs; `functions` - calls and bodies; `shapes` - sizes; `passes` - rewrites.
+"""

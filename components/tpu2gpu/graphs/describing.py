@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tpu2gpu.graphs.model import ServingModel, Variable, tensor_names
+from tpu2gpu.graphs.model import ServingModel, Variable
 from tpu2gpu.graphs.nodes import OpDefs
+from tpu2gpu.graphs.signatures import tensor_names
 from tpu2gpu.tensorbundle import format
 
 

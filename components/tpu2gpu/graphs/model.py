@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -13,6 +13,7 @@ from tpu2gpu.errors import CheckpointError, SignatureError
 from tpu2gpu.graphs.edit import ancestors, replace_all_uses
 from tpu2gpu.graphs.functions.calls import needed_functions
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
+from tpu2gpu.graphs.signatures import full_name, map_tensors, tensor_names
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle.casting import cast_chunks
@@ -156,7 +157,7 @@ class ServingModel:
         """Make everything that takes a tensor take another (`node`, or `node:1` names); signatures' outputs too."""
         replace_all_uses(self.nodes.values(), new_tensors)
         for info in self.infos("outputs"):
-            map_tensors(info, lambda name: output_name(new_tensors.get(join_tensor(*split_tensor(name)), name)))
+            map_tensors(info, lambda name: full_name(new_tensors.get(join_tensor(*split_tensor(name)), name)))
 
     def value_chunks(self, variable: Variable) -> Iterator[bytes | memoryview]:
         """Return a variable's value in the type that the graph gives it, piece by piece.
@@ -177,41 +178,3 @@ class ServingModel:
         """Return how often each op stands in the flat graph, most frequent first."""
         counts = Counter(node.op for node in self.nodes.values())
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def tensor_names(info: Any) -> list[str]:
-    """Return the dense tensors behind one TensorInfo of a signature.
-
-    Raises:
-        SignatureError: It is a composite tensor.
-    """
-    kind = info.WhichOneof("encoding")
-    if kind == "coo_sparse":
-        sparse = info.coo_sparse
-        return [sparse.values_tensor_name, sparse.indices_tensor_name, sparse.dense_shape_tensor_name]
-    if kind == "composite_tensor":
-        return [name for component in info.composite_tensor.components for name in tensor_names(component)]
-    if not info.name:
-        raise SignatureError("a signature holds a tensor without a name")
-    return [info.name]
-
-
-def map_tensors(info: Any, rename: Callable[[str], str]) -> None:
-    """Rename the dense tensors behind one TensorInfo."""
-    kind = info.WhichOneof("encoding")
-    if kind == "name":
-        info.name = rename(info.name)
-    elif kind == "coo_sparse":
-        sparse = info.coo_sparse
-        sparse.values_tensor_name = rename(sparse.values_tensor_name)
-        sparse.indices_tensor_name = rename(sparse.indices_tensor_name)
-        sparse.dense_shape_tensor_name = rename(sparse.dense_shape_tensor_name)
-    elif kind == "composite_tensor":
-        for component in info.composite_tensor.components:
-            map_tensors(component, rename)
-
-
-def output_name(reference: str) -> str:
-    """Return how signatures call a tensor: `node:0`."""
-    node, index = split_tensor(reference)
-    return f"{node}:{index}"

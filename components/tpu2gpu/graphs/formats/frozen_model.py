@@ -1,13 +1,12 @@
-"""Reads frozen models without holding their weights in memory."""
+"""Read frozen models without holding their weights in memory."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from tpu2gpu.errors import SourceError
 from tpu2gpu.graphs.formats.graph_def import FROZEN_GRAPH_FILE, read_graph_def
-from tpu2gpu.graphs.formats.lazy_constants import read_saved_model_file
+from tpu2gpu.graphs.formats.lazy_constants import parsing, read_saved_model_file
 from tpu2gpu.graphs.formats.saved_model import (
     SAVED_MODEL_FILE,
     VARIABLES_PREFIX,
@@ -38,14 +37,11 @@ def read_frozen(source: str | os.PathLike[str]) -> ServingModel:
 
 
 def _read_saved_model(path: Path, file: Path) -> ServingModel:
-    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved_model = saved_model_pb2.SavedModel()
-    try:
+    with parsing(file, hint="freeze the model again"):
         constants = read_saved_model_file(file, saved_model) if file.is_file() else []
-    except (DecodeError, ValueError) as error:
-        raise SourceError(f"{file}: damaged, it cannot be parsed", hint="freeze the model again") from error
     if not constants:
         parse_saved_model(path)  # says what is wrong
     meta = choose_meta_graph(saved_model, path)

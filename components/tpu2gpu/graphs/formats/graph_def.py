@@ -12,15 +12,15 @@ from typing import Any
 from tpu2gpu.errors import SignatureError, SourceError
 from tpu2gpu.graphs.describing import size_bytes
 from tpu2gpu.graphs.edit import consumers
-from tpu2gpu.graphs.formats.lazy_constants import read_graph_file
+from tpu2gpu.graphs.formats.lazy_constants import parsing, read_graph_file
 from tpu2gpu.graphs.formats.streaming import Payload, Piece, check_size, graph_pieces, write_pieces
-from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, tensor_names
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs
+from tpu2gpu.graphs.signatures import describe_tensor, has_tensor, new_signature, tensor_names
 from tpu2gpu.storage.paths import Place, place
 
 FROZEN_GRAPH_FILE = "frozen_graph.pb"
 SIGNATURE_FILE = "signature.json"
-_PREDICT = "tensorflow/serving/predict"
 
 
 def write_graph_def(model: ServingModel, folder: str | os.PathLike[str]) -> None:
@@ -63,18 +63,16 @@ def read_graph_def(path: str | os.PathLike[str], *, light: bool = False) -> Serv
         SourceError: It cannot be parsed, or its `signature.json` is damaged.
         SignatureError: There is nothing to give in or to get out, or a named tensor is not there.
     """
-    from google.protobuf.message import DecodeError
     from tensorflow.core.framework import graph_pb2
 
-    path, graph = place(path), graph_pb2.GraphDef()
-    try:
-        constants = read_graph_file(path, graph) if light else {}
-        if not light:
+    path, graph, constants = place(path), graph_pb2.GraphDef(), {}
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file")
+    with parsing(path, hint="freeze the model again"):
+        if light:
+            constants = read_graph_file(path, graph)
+        else:
             graph.ParseFromString(path.read_bytes())
-    except FileNotFoundError as error:
-        raise SourceError(f"{path}: no such file") from error
-    except (DecodeError, ValueError) as error:
-        raise SourceError(f"{path}: damaged, it cannot be parsed", hint="freeze the model again") from error
     nodes = {node.name: node for node in graph.node}
     model = ServingModel(
         nodes=nodes,
@@ -114,7 +112,7 @@ def build_graph_def(model: ServingModel) -> Any:
 
 
 def model_graph_pieces(model: ServingModel, nodes: Iterable[Any]) -> list[Piece]:
-    """A model's GraphDef of the given nodes, its constants streamed from the checkpoint."""
+    """Return a model's GraphDef of the given nodes, its constants streamed from the checkpoint."""
     payloads = {
         name: (
             variable.dtype,
@@ -127,12 +125,12 @@ def model_graph_pieces(model: ServingModel, nodes: Iterable[Any]) -> list[Piece]
 
 
 def constant_sizes(model: ServingModel) -> list[tuple[str, int]]:
-    """Name and sizes in bytes of the constants that are streamed."""
+    """Return name and size in bytes of the constants that are streamed."""
     return [(name, size_bytes(variable)) for name, variable in model.constants.items()]
 
 
 def _dense_tensors(infos: Any) -> dict[str, str]:
-    """The tensors of one side of a signature; a graph knows sparse and ragged ones by their parts only."""
+    """Return the tensors of one side of a signature; a graph knows sparse and ragged ones by their parts only."""
     tensors = {}
     for key, info in sorted(infos.items()):
         if info.WhichOneof("encoding") == "coo_sparse":
@@ -163,23 +161,14 @@ def _by_structure(nodes: dict[str, Any], path: Place) -> dict[str, dict[str, str
 
 
 def _signature(model: ServingModel, tensors: dict[str, dict[str, str]], path: Place) -> Any:
-    from tensorflow.core.protobuf import meta_graph_pb2
-
-    signature = meta_graph_pb2.SignatureDef(method_name=_PREDICT)
+    signature = new_signature()
     lost = []
     for side in ("inputs", "outputs"):
         for key, tensor in tensors[side].items():
-            name, _, index = tensor.partition(":")
-            node = model.nodes.get(name)
-            slots = None if node is None else model.ops.outputs(node)
-            if node is None or slots is None or int(index or 0) >= len(slots):
+            if has_tensor(model.nodes, model.ops, tensor):
+                describe_tensor(getattr(signature, side)[key], model.nodes, model.ops, tensor)
+            else:
                 lost.append(f"{key}: {tensor}")
-                continue
-            info = getattr(signature, side)[key]
-            info.name, info.dtype = tensor, slots[int(index or 0)].type_of(node)
-            info.tensor_shape.unknown_rank = True
-            if "shape" in node.attr and node.op == "Placeholder":
-                info.tensor_shape.CopyFrom(node.attr["shape"].shape)
     if lost:
         raise SignatureError(f"{path}: tensors of its signature are not in the graph", details=lost)
     return signature

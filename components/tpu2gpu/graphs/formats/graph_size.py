@@ -1,4 +1,4 @@
-"""How large a frozen graph would be, and which weights to leave out of it where that is too large."""
+"""Tell how large a frozen graph would be, and which weights to leave out of it where that is too large."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _AROUND_BYTES = 1 << 10
 
 
 def graph_size_bytes(model: ServingModel) -> int:
-    """Bytes of a model's GraphDef, with the constants that are streamed into it."""
+    """Return the bytes of a model's GraphDef, with the constants that are streamed into it."""
     return size_of(model_graph_pieces(model, model.nodes.values()))
 
 
 def too_large(model: ServingModel, max_bytes: int) -> list[str]:
-    """Which variables must stay, so that the frozen graph of the others fits: as few as possible, the largest.
+    """Return which variables must stay for the frozen graph of the others to fit: as few as possible, the largest.
 
     Args:
         model: A model whose variables are still variables.

@@ -1,12 +1,15 @@
-"""Reads graph files without their large constants: those stay in the file, and are read when they are written."""
+"""Read graph files without their large constants: those stay in the file, and are read when they are written."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tpu2gpu import wire
+from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.graphs.model import Variable
 from tpu2gpu.storage.paths import Place, RemotePath
 from tpu2gpu.tensorbundle import format
@@ -18,6 +21,25 @@ _META_GRAPHS, _GRAPH = 2, 2
 
 Constants = dict[str, Variable]
 View = memoryview
+
+
+@contextmanager
+def parsing(path: object, *, hint: str) -> Iterator[None]:
+    """Turn what protobuf says of bytes that it cannot parse into an error of ours.
+
+    Args:
+        path: The file.
+        hint: What the user can do about it.
+
+    Raises:
+        SourceError: The block could not parse it.
+    """
+    from google.protobuf.message import DecodeError
+
+    with foreign_errors(
+        SourceError, f"{path}: damaged, it cannot be parsed", hint=hint, catch=(DecodeError, ValueError)
+    ):
+        yield
 
 
 def read_graph_file(path: Place, graph: Any) -> Constants:

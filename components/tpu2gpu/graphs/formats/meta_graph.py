@@ -1,4 +1,4 @@
-"""Reads what TensorFlow 1 leaves of an inference graph: a `.meta` or `.pb` file and a checkpoint beside it."""
+"""Read what TensorFlow 1 leaves of an inference graph: a `.meta` or `.pb` file and a checkpoint beside it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tpu2gpu.graphs.formats.saved_model import read_meta_graph
 from tpu2gpu.graphs.formats.saver import OURS, add_restore_op
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
+from tpu2gpu.graphs.signatures import describe_tensor, has_tensor, new_signature
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.storage.paths import Place, place
 
-_PREDICT = "tensorflow/serving/predict"
 _INIT_COLLECTION = "table_initializer"
 _ASSET_COLLECTION = "asset_filepaths"
 
@@ -108,9 +108,7 @@ def parse_graph_file(path: Place) -> Any:
 
 
 def _signature(meta: Any, outputs: list[str], path: str | os.PathLike[str]) -> Any:
-    from tensorflow.core.protobuf import meta_graph_pb2
-
-    signature = meta_graph_pb2.SignatureDef(method_name=_PREDICT)
+    signature = new_signature()
     nodes = {node.name: node for node in meta.graph_def.node}
     ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
     lost = []
@@ -119,23 +117,16 @@ def _signature(meta: Any, outputs: list[str], path: str | os.PathLike[str]) -> A
         name, index = split_tensor(tensor)
         if (key or tensor) in signature.outputs:
             raise UsageError(f"--output {text}: this name is there already")
-        slots = ops.outputs(nodes[name]) if name in nodes else None
-        if slots is None or index >= len(slots):
+        if has_tensor(nodes, ops, tensor):
+            describe_tensor(signature.outputs[key or join_tensor(name, index)], nodes, ops, tensor)
+        else:
             lost.append(f"{tensor}: {did_you_mean(name, nodes) or 'no such tensor'}")
-            continue
-        info = signature.outputs[key or join_tensor(name, index)]
-        info.name, info.dtype = f"{name}:{index}", slots[index].type_of(nodes[name])
-        info.tensor_shape.unknown_rank = True
     if lost:
         raise SignatureError(f"{path}: outputs are not in the graph", details=lost)
     roots = [split_tensor(info.name)[0] for info in signature.outputs.values()]
     for name in sorted(ancestors(nodes, roots)):
         if nodes[name].op == "Placeholder":
-            info = signature.inputs[name]
-            info.name, info.dtype = f"{name}:0", nodes[name].attr["dtype"].type
-            info.tensor_shape.CopyFrom(nodes[name].attr["shape"].shape)
-            if "shape" not in nodes[name].attr:
-                info.tensor_shape.unknown_rank = True
+            describe_tensor(signature.inputs[name], nodes, ops, name)
     return signature
 
 
@@ -149,7 +140,7 @@ def _add_initialiser(meta: Any) -> None:
 
 
 def _assets(meta: Any, model: ServingModel) -> list[Asset]:
-    """The files that the graph names by their paths, if they are there."""
+    """Return the files that the graph names by their paths, if they are there."""
     if _ASSET_COLLECTION not in meta.collection_def:
         return []
     assets = []

@@ -1,7 +1,8 @@
-"""Reads any SavedModel into one flat graph, and writes one as a SavedModel that TensorFlow 1 and 2 load."""
+"""Read any SavedModel into one flat graph, and write one as a SavedModel that TensorFlow 1 and 2 load."""
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -11,12 +12,14 @@ from tpu2gpu import wire
 from tpu2gpu.errors import SignatureError, SourceError
 from tpu2gpu.graphs.edit import const_node
 from tpu2gpu.graphs.formats.graph_def import constant_sizes, model_graph_pieces
+from tpu2gpu.graphs.formats.lazy_constants import parsing
 from tpu2gpu.graphs.formats.saver import add_saver
 from tpu2gpu.graphs.formats.streaming import Piece, check_size, message_field, write_pieces
 from tpu2gpu.graphs.formats.variable_restore import find_variables, make_variables_resources
 from tpu2gpu.graphs.functions.inlining import SignatureInliner
-from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel, map_tensors, tensor_names
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
+from tpu2gpu.graphs.signatures import full_name, map_tensors, tensor_names
 from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
@@ -34,7 +37,6 @@ def parse_saved_model(source: str | os.PathLike[str]) -> Any:
     Raises:
         SourceError: There is none, or it cannot be parsed.
     """
-    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = place(source) / SAVED_MODEL_FILE
@@ -45,17 +47,15 @@ def parse_saved_model(source: str | os.PathLike[str]) -> Any:
             f"{source}: not a SavedModel ({SAVED_MODEL_FILE} is missing)",
             hint=f"give the folder that holds {SAVED_MODEL_FILE}",
         )
-    try:
+    with parsing(path, hint="export the model again"):
         saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    except DecodeError as error:
-        raise SourceError(f"{path}: damaged, it cannot be parsed", hint="export the model again") from error
     if not saved_model.meta_graphs:
         raise SourceError(f"{path}: holds no graph", hint="export the model again")
     return saved_model
 
 
 def choose_meta_graph(saved_model: Any, source: str | os.PathLike[str]) -> Any:
-    """The graph that is meant for serving, TPU-free where there is a choice.
+    """Return the graph that is meant for serving, TPU-free where there is a choice.
 
     Raises:
         SourceError: No graph is tagged `serve`.
@@ -139,15 +139,9 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
 
 
 def _flat_signature(signature: Any, inliner: SignatureInliner) -> Any:
-    flat = type(signature)()
-    flat.CopyFrom(signature)
-
-    def flat_name(name: str) -> str:
-        node, index = split_tensor(inliner.tensor(name))
-        return f"{node}:{index}"
-
+    flat = copy.deepcopy(signature)
     for info in [*flat.inputs.values(), *flat.outputs.values()]:
-        map_tensors(info, flat_name)
+        map_tensors(info, lambda name: full_name(inliner.tensor(name)))
     return flat
 
 
@@ -199,8 +193,8 @@ def write_saved_model(model: ServingModel, folder: str | os.PathLike[str], *, wr
     if model.assets:
         (folder / ASSETS_FOLDER).mkdir()
     for asset in model.assets:
-        with asset.path.open("rb") as file, (folder / ASSETS_FOLDER / asset.path.name).open("wb") as copy:
-            shutil.copyfileobj(file, copy)
+        with asset.path.open("rb") as file, (folder / ASSETS_FOLDER / asset.path.name).open("wb") as target:
+            shutil.copyfileobj(file, target)
     with (folder / SAVED_MODEL_FILE).open("wb") as file:
         write_pieces(file, pieces)
 
@@ -231,7 +225,7 @@ def _write_variables(model: ServingModel, folder: Path) -> None:
 
 
 def _saved_model_pieces(model: ServingModel, meta: Any) -> list[Piece]:
-    """A SavedModel with one MetaGraphDef: first the graph (field 2), then all that is small."""
+    """Return a SavedModel with one MetaGraphDef: first the graph (field 2), then all that is small."""
     graph = model_graph_pieces(model, [*model.nodes.values(), *meta.graph_def.node])
     meta.ClearField("graph_def")
     rest = meta.SerializeToString(deterministic=True)

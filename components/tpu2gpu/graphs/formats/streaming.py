@@ -1,4 +1,4 @@
-"""Writes graphs whose constants are streamed from a checkpoint, so that weights never pass through a proto."""
+"""Write graphs whose constants are streamed from a checkpoint, so that weights never pass through a proto."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Piece = bytes | Payload
 
 
 def size_of(pieces: Iterable[Piece]) -> int:
-    """How many bytes the pieces have together."""
+    """Return how many bytes the pieces have together."""
     return sum(piece.size_bytes if isinstance(piece, Payload) else len(piece) for piece in pieces)
 
 
 def message_field(field: int, pieces: list[Piece]) -> list[Piece]:
-    """A message field made of pieces."""
+    """Return a message field made of pieces."""
     return [wire.bytes_header(field, size_of(pieces)), *pieces]
 
 
 def constant_node(name: str, dtype: int, shape: Iterable[int], payload: Payload) -> list[Piece]:
-    """A Const NodeDef whose value is streamed.
+    """Return a Const NodeDef whose value is streamed.
 
     Source: node_def.proto, attr_value.proto and tensor.proto of tensorflow/core/framework.
     """
@@ -58,7 +58,7 @@ def graph_pieces(
     versions: Any,
     payloads: dict[str, tuple[int, tuple[int, ...], Payload]],
 ) -> list[Piece]:
-    """A GraphDef.
+    """Return a GraphDef.
 
     Args:
         nodes: NodeDefs.

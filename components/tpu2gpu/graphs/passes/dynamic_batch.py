@@ -15,12 +15,13 @@ import numpy as np
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.edit import add, const, const_value, replace_all_uses
-from tpu2gpu.graphs.model import ServingModel, tensor_names
+from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import DT_INT32
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.shapes.propagation import BatchPropagation
 from tpu2gpu.graphs.shapes.symbolic import BATCH, MustBeBatchError, Origin, Shape, Size, number
+from tpu2gpu.graphs.signatures import tensor_names
 
 _MOST_ROUNDS = 500
 

@@ -13,7 +13,7 @@ from tpu2gpu.errors import GraphError, SignatureError, UnsupportedError
 from tpu2gpu.graphs.formats.saved_model import INIT_SIGNATURE
 from tpu2gpu.graphs.formats.variable_restore import find_variables
 from tpu2gpu.graphs.functions.training_inlining import TrainingInliner
-from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, map_tensors, tensor_names
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass, Sequential
 from tpu2gpu.graphs.passes.extra_passes import load_passes
@@ -26,9 +26,8 @@ from tpu2gpu.graphs.passes.training.remove_training_loops import RemoveTrainingL
 from tpu2gpu.graphs.passes.training.replace_infeeds import Input, ReplaceInfeeds, add_input, cut
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
 from tpu2gpu.graphs.passes.training.training_ops import check_inference_form, check_serving
+from tpu2gpu.graphs.signatures import full_name, map_tensors, new_signature, tensor_names
 from tpu2gpu.options import did_you_mean
-
-_PREDICT = "tensorflow/serving/predict"
 
 # The order is that of what they require: loops hide the updates that batch norms are found by, and phases the dropouts.
 PASSES: tuple[Pass, ...] = (
@@ -210,7 +209,7 @@ def _flat_model(
     with Rewriter(model) as graph:
         for signature in model.signatures.values():
             for info in [*signature.inputs.values(), *signature.outputs.values()]:
-                map_tensors(info, lambda tensor: "{}:{}".format(*split_tensor(current(tensor))))
+                map_tensors(info, lambda tensor: full_name(current(tensor)))
         _cut_signatures(graph)
         if not model.signatures:
             ends = {name: current(tensor) for name, tensor in outputs.items()} or choose_outputs(graph)
@@ -224,23 +223,20 @@ def _flat_model(
 def _cut_signatures(graph: Rewriter) -> None:
     """Put placeholders in the place of the tensors that signatures take."""
     placeholders: dict[str, str] = {}
-    for signature in graph.model.signatures.values():
-        for info in signature.inputs.values():
-            dtype = info.dtype if info.WhichOneof("encoding") == "name" else 0
-            for tensor in tensor_names(info):
-                if tensor not in placeholders:
-                    name, index = split_tensor(tensor)
-                    wanted = name if index == 0 else f"{name}_{index}"
-                    placeholders[tensor] = cut(graph, Input(wanted, tensor, dtype)).name
-            map_tensors(info, lambda tensor: f"{placeholders[tensor]}:0")
+    for info in graph.model.infos("inputs"):
+        dtype = info.dtype if info.WhichOneof("encoding") == "name" else 0
+        for tensor in tensor_names(info):
+            if tensor not in placeholders:
+                name, index = split_tensor(tensor)
+                wanted = name if index == 0 else f"{name}_{index}"
+                placeholders[tensor] = cut(graph, Input(wanted, tensor, dtype)).name
+        map_tensors(info, lambda tensor: f"{placeholders[tensor]}:0")
 
 
 def _signature(outputs: Mapping[str, str]) -> Any:
-    from tensorflow.core.protobuf import meta_graph_pb2
-
-    signature = meta_graph_pb2.SignatureDef(method_name=_PREDICT)
+    signature = new_signature()
     for name, tensor in outputs.items():
-        signature.outputs[name].name = "{}:{}".format(*split_tensor(tensor))
+        signature.outputs[name].name = full_name(tensor)
         signature.outputs[name].tensor_shape.unknown_rank = True
     return signature
 

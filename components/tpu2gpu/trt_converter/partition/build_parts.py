@@ -11,6 +11,7 @@ from tpu2gpu.graphs.edit import add, free_name, new_node, set_inputs, walk
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, join_tensor, producer, split_tensor
 from tpu2gpu.graphs.ops import DT_STRING
+from tpu2gpu.graphs.signatures import new_signature
 from tpu2gpu.trt_converter.onnx.names import output_names
 from tpu2gpu.trt_converter.partition.assignment import CORE, PARTS, POST, PRE, Assignment, initialising
 from tpu2gpu.trt_converter.partition.costs import Costs
@@ -114,9 +115,7 @@ class _Builder:
             needed: The tensors that it takes from former parts, with their names.
             later: The same of the parts after it.
         """
-        from tensorflow.core.protobuf import meta_graph_pb2
-
-        signature = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
+        signature = new_signature()
         nodes: dict[str, Any] = {}
         feeds: dict[str, str] = {}
         for reference, boundary in needed.items():

@@ -8,10 +8,11 @@ import attrs
 
 from tpu2gpu.errors import SignatureError
 from tpu2gpu.graphs.edit import add
-from tpu2gpu.graphs.model import ServingModel, tensor_names
+from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
+from tpu2gpu.graphs.signatures import tensor_names
 
 Shape = tuple[int | None, ...]
 

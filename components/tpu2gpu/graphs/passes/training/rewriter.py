@@ -10,9 +10,10 @@ import numpy as np
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.edit import Consumers, const_value, resolve
-from tpu2gpu.graphs.model import ServingModel, map_tensors
+from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import PASSTHROUGH, REF_VARIABLES
+from tpu2gpu.graphs.signatures import full_name, map_tensors
 
 Array = np.ndarray[Any, Any]
 
@@ -60,7 +61,7 @@ class Rewriter:
                     node.input[position] = resolve(self._replaced, reference)
         for signature in self.model.signatures.values():
             for info in signature.outputs.values():
-                map_tensors(info, lambda name: "{}:{}".format(*split_tensor(self.current(name))))
+                map_tensors(info, lambda name: full_name(self.current(name)))
 
     def replace(self, tensor: str, by: str) -> None:
         """Make all consumers of a tensor take another."""
