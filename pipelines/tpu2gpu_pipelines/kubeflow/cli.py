@@ -75,17 +75,18 @@ def schedule_command(summary: str) -> click.Command:
 
 def _submit(terminal: Terminal, given: dict[str, Any]) -> int:
     from tpu2gpu_pipelines.kubeflow.api import submitting
+    from tpu2gpu_pipelines.kubeflow.api.run_requests import parameter_of, split_parameters
     from tpu2gpu_pipelines.kubeflow.api.server import Server
     from tpu2gpu_pipelines.kubeflow.compiler.compiling import compile_pipeline
     from tpu2gpu_pipelines.kubeflow.compiler.parameters import PROMOTION
 
     settings = _settings(given)
     settings = attrs.evolve(settings, cache=settings.cache and not given["force"])
-    parameters = submitting.split_parameters(given["parameter"])
+    parameters = split_parameters(given["parameter"])
     terminal.activity("compiling")
     with terminal.quiet():
         compiled = compile_pipeline(settings, find_pipeline(given["pipeline"]))
-        folder = given["promotion_folder"] or submitting.parameter_of(compiled, PROMOTION, parameters)
+        folder = given["promotion_folder"] or parameter_of(compiled, PROMOTION, parameters)
         if folder and not given["no_wait"]:
             submitting.check_folder_is_seen(folder)
         server = Server(settings.kubeflow.server)
@@ -120,8 +121,8 @@ def _describe_run(run: Any) -> list[str]:
 
 def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:
     from tpu2gpu_pipelines.kubeflow.api import scheduling
+    from tpu2gpu_pipelines.kubeflow.api.run_requests import split_parameters
     from tpu2gpu_pipelines.kubeflow.api.server import Server
-    from tpu2gpu_pipelines.kubeflow.api.submitting import split_parameters
     from tpu2gpu_pipelines.kubeflow.compiler.compiling import compile_pipeline
 
     asked = [flag for flag in ("only_list", "pause", "delete") if given[flag]]

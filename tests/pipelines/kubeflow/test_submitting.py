@@ -19,8 +19,9 @@ from tpu2gpu.storage.promotion.promoting import promote_model
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict
 from tpu2gpu.storage.publishing import publish, read_manifest
 from tpu2gpu_pipelines.kubeflow.api import server as server_module
+from tpu2gpu_pipelines.kubeflow.api.run_requests import check_parameters
 from tpu2gpu_pipelines.kubeflow.api.server import Server
-from tpu2gpu_pipelines.kubeflow.api.submitting import check_parameters, start_run, wait_for_end
+from tpu2gpu_pipelines.kubeflow.api.submitting import start_run, wait_for_end
 from tpu2gpu_pipelines.kubeflow.compiler.compiling import CompiledPipeline
 from tpu2gpu_pipelines.kubeflow_options import ServerOptions
 

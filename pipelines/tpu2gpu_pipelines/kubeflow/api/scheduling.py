@@ -9,23 +9,22 @@ served from the cache: the pipeline was compiled so.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from tpu2gpu.errors import InputError, RemoteRunError, UsageError
+from tpu2gpu.progress import Progress, silent
+from tpu2gpu_pipelines.kubeflow.api.run_requests import prepare_run
 from tpu2gpu_pipelines.kubeflow.api.server import Server, named
-from tpu2gpu_pipelines.kubeflow.api.submitting import check_parameters
-from tpu2gpu_pipelines.kubeflow.api.uploading import find_experiment, upload_version
+from tpu2gpu_pipelines.kubeflow.api.uploading import find_experiment
 from tpu2gpu_pipelines.kubeflow.compiler.compiling import CompiledPipeline
 from tpu2gpu_pipelines.kubeflow_options import ScheduleOptions
 
 _ONE_AT_A_TIME = 1
 _ASK_EVERY_S = 10.0
 _RUNNING = ("PENDING", "RUNNING", "PAUSED", "CANCELING")
-
-Progress = Callable[[str, int, int], None]
 
 
 @attrs.frozen(kw_only=True)
@@ -61,7 +60,7 @@ def schedule_pipeline(
     parameters: Mapping[str, Any] | None = None,
     service_account: str = "",
     now: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Schedule:
     """Make the recurring run of this name, or renew it; the same again changes nothing.
 
@@ -81,36 +80,27 @@ def schedule_pipeline(
     """
     if not options.cron and not options.interval_s:
         raise UsageError("no time to run at", hint="give --cron or --interval-s, or set kubeflow.schedule")
-    given = check_parameters(compiled, parameters or {})
-    experiment = find_experiment(server, compiled.name)
-    name = options.name or compiled.name
-    version = upload_version(server, compiled)
-    former = _find(server, experiment, name)
-    wanted = (version.version_id, _trigger(options.cron, options.interval_s), given, True, True, _ONE_AT_A_TIME)
+    request = prepare_run(server, compiled, parameters or {}, service_account)
+    name, trigger = options.name or compiled.name, _trigger(options.cron, options.interval_s)
+    former = _find(server, request.experiment, name)
+    wanted = (request.version.version_id, trigger, request.parameters, True, True, _ONE_AT_A_TIME)
     same = [it for it in former if _what(it) == wanted]
     if same and len(former) == 1:
         return _schedule(server, same[0], "unchanged")
     old = [it for it in former if it not in same[:1]]
-    with server.speaking():
-        for it in old:
-            server.client.disable_recurring_run(it.recurring_run_id)
-        made = (
-            same[0]
-            if same  # a former call was interrupted while it waited
-            else server.client.create_recurring_run(
-                experiment_id=experiment,
-                job_name=name,
+    _disable(server, old)
+    if same:  # a former call was interrupted while it waited
+        made = same[0]
+    else:
+        with server.speaking():
+            made = server.client.create_recurring_run(
+                **request.arguments(name),
                 cron_expression=options.cron or None,
                 interval_second=options.interval_s,
                 max_concurrency=_ONE_AT_A_TIME,
                 no_catchup=True,
-                params=given,
-                pipeline_id=version.pipeline_id,
-                version_id=version.version_id,
-                service_account=service_account or None,
             )
-        )
-    ended = _remove(server, experiment, old, now=now, progress=progress)
+    ended = _remove(server, request.experiment, old, now=now, progress=progress)
     return attrs.evolve(_schedule(server, made, "renewed" if former else "made"), ended=ended)
 
 
@@ -137,13 +127,12 @@ def pause_schedule(server: Server, pipeline: str, name: str) -> Schedule:
         InputError: There is none of that name.
         RemoteRunError: The server refuses.
     """
-    _, former = _existing(server, pipeline, name)
-    _disable(server, former)
+    _, former = _stop(server, pipeline, name)
     return attrs.evolve(_schedule(server, former[0], "paused"), enabled=False)
 
 
 def delete_schedule(
-    server: Server, pipeline: str, name: str, *, now: bool = False, progress: Progress | None = None
+    server: Server, pipeline: str, name: str, *, now: bool = False, progress: Progress = silent
 ) -> Schedule:
     """Take a recurring run away once the runs that it started have ended.
 
@@ -158,10 +147,19 @@ def delete_schedule(
         InputError: There is none of that name.
         RemoteRunError: The server refuses, or a run in flight does not end in time.
     """
-    experiment, former = _existing(server, pipeline, name)
-    _disable(server, former)
+    experiment, former = _stop(server, pipeline, name)
     ended = _remove(server, experiment, former, now=now, progress=progress)
     return attrs.evolve(_schedule(server, former[0], "deleted"), enabled=False, ended=ended)
+
+
+def _stop(server: Server, pipeline: str, name: str) -> tuple[str, list[Any]]:
+    """Keep the recurring runs of a name from starting runs; return their experiment and them."""
+    experiment = find_experiment(server, pipeline)
+    if not (found := _find(server, experiment, name)):
+        there = sorted(it.display_name for it in _find(server, experiment, ""))
+        raise InputError(f"recurring run '{name}': not on the server; there are {', '.join(there) or 'none'}")
+    _disable(server, found)
+    return experiment, found
 
 
 def _disable(server: Server, recurring: list[Any]) -> None:
@@ -170,9 +168,7 @@ def _disable(server: Server, recurring: list[Any]) -> None:
             server.client.disable_recurring_run(it.recurring_run_id)
 
 
-def _remove(
-    server: Server, experiment: str, recurring: list[Any], *, now: bool, progress: Progress | None
-) -> tuple[str, ...]:
+def _remove(server: Server, experiment: str, recurring: list[Any], *, now: bool, progress: Progress) -> tuple[str, ...]:
     """Delete recurring runs that are disabled, after their runs; return the runs that were ended by it."""
     ids = {it.recurring_run_id for it in recurring}
     deadline = time.monotonic() + server.options.timeout_s
@@ -185,8 +181,7 @@ def _remove(
                 f"run {names}: still in flight after {server.options.timeout_s:g} s",
                 hint="its recurring run stays, disabled: call it again later, or end the run with --now",
             )
-        if progress:
-            progress(f"waiting for the run in flight ({names}) before its recurring run goes", 0, 1)
+        progress(f"waiting for the run in flight ({names}) before its recurring run goes", 0, 1)
         time.sleep(min(_ASK_EVERY_S, max(0.0, deadline - time.monotonic())))
     else:
         running = []
@@ -199,14 +194,6 @@ def _remove(
 def _in_flight(server: Server, experiment: str) -> list[Any]:
     runs = server.pages(server.client.list_runs, "runs", experiment_id=experiment)
     return [run for run in runs if run.state in _RUNNING]
-
-
-def _existing(server: Server, pipeline: str, name: str) -> tuple[str, list[Any]]:
-    experiment = find_experiment(server, pipeline)
-    if found := _find(server, experiment, name):
-        return experiment, found
-    there = sorted(it.display_name for it in _find(server, experiment, ""))
-    raise InputError(f"recurring run '{name}': not on the server; there are {', '.join(there) or 'none'}")
 
 
 def _find(server: Server, experiment: str, name: str) -> list[Any]:

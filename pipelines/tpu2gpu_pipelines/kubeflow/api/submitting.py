@@ -1,28 +1,27 @@
-"""Starts a run on Kubeflow, waits for its end, and tells whether a model was promoted by it."""
+"""Start a run on Kubeflow, wait for its end, and tell whether a model was promoted by it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import InputError, RemoteRunError, UsageError
-from tpu2gpu.options import did_you_mean
+from tpu2gpu.errors import InputError, RemoteRunError
+from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.promotion.promoting import find_incumbents, find_promotion
 from tpu2gpu.storage.publishing import read_manifest
+from tpu2gpu_pipelines.kubeflow.api.run_requests import prepare_run
 from tpu2gpu_pipelines.kubeflow.api.server import Server
 from tpu2gpu_pipelines.kubeflow.api.step_failures import explain_failure, explain_refusal
-from tpu2gpu_pipelines.kubeflow.api.uploading import Version, find_experiment, upload_version
+from tpu2gpu_pipelines.kubeflow.api.uploading import Version
 from tpu2gpu_pipelines.kubeflow.compiler.compiling import CompiledPipeline
 
 _ASK_EVERY_S = 10.0
 _MISSED_ANSWERS = 5
 _ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
-
-Progress = Callable[[str, int, int], None]
 
 
 @attrs.frozen(kw_only=True)
@@ -77,23 +76,14 @@ def start_run(
         InputError: There is no such experiment.
         RemoteRunError: The server refuses.
     """
-    given = check_parameters(compiled, parameters or {})
-    experiment = find_experiment(server, compiled.name)
-    version = upload_version(server, compiled)
+    request = prepare_run(server, compiled, parameters or {}, service_account)
     with server.speaking():
-        run = server.client.run_pipeline(
-            experiment_id=experiment,
-            job_name=name,
-            params=given,
-            pipeline_id=version.pipeline_id,
-            version_id=version.version_id,
-            service_account=service_account or None,
-        )
-    return SubmittedRun(run=run.run_id, link=server.link(f"runs/details/{run.run_id}"), version=version)
+        run = server.client.run_pipeline(**request.arguments(name))
+    return SubmittedRun(run=run.run_id, link=server.link(f"runs/details/{run.run_id}"), version=request.version)
 
 
 def wait_for_end(
-    server: Server, compiled: CompiledPipeline, submitted: SubmittedRun, *, progress: Progress | None = None
+    server: Server, compiled: CompiledPipeline, submitted: SubmittedRun, *, progress: Progress = silent
 ) -> SubmittedRun:
     """Wait until a run has ended well.
 
@@ -121,8 +111,7 @@ def wait_for_end(
         else:
             if run.state in _ENDED:
                 break
-            if progress:
-                progress(*_describe(run, steps))
+            progress(*_describe(run, steps))
         if time.monotonic() > deadline:
             waited = f"{server.options.timeout_s:g} s"
             raise RemoteRunError(f"run {submitted.run}: not at its end after {waited}; it goes on: {submitted.link}")
@@ -154,58 +143,6 @@ def look_for_model(server: Server, compiled: CompiledPipeline, submitted: Submit
         run = server.client.get_run(submitted.run)
     steps = list(compiled.spec["root"]["dag"]["tasks"])
     return attrs.evolve(submitted, refused=tuple(explain_refusal(server, run, steps)))
-
-
-def check_parameters(compiled: CompiledPipeline, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Read run parameters in the types that the pipeline declares.
-
-    Args:
-        compiled: The pipeline.
-        given: Names and values; texts are read as numbers where numbers are declared.
-
-    Raises:
-        UsageError: There is no such parameter, or a value is not of its type.
-    """
-    declared = compiled.spec["root"].get("inputDefinitions", {}).get("parameters", {})
-    wrong, values = [], {}
-    for name, value in given.items():
-        if name not in declared:
-            hint = did_you_mean(name, declared) or f"there are {', '.join(sorted(declared)) or 'none'}"
-            wrong.append(f"{name}: no such run parameter; {hint}")
-            continue
-        try:
-            values[name] = _READ[declared[name]["parameterType"]](value)
-        except (KeyError, ValueError):
-            wrong.append(f"{name} '{value}': must be {declared[name]['parameterType']}")
-    if wrong:
-        raise UsageError("run parameters", details=wrong)
-    return values
-
-
-def parameter_of(compiled: CompiledPipeline, name: str, given: Mapping[str, Any]) -> str:
-    """Return the value of a run parameter in a run; empty where the pipeline has none of that name."""
-    declared = compiled.spec["root"].get("inputDefinitions", {}).get("parameters", {})
-    return str(given.get(name, declared.get(name, {}).get("defaultValue", "")))
-
-
-_READ: dict[str, Callable[[Any], Any]] = {
-    "STRING": str,
-    "NUMBER_INTEGER": int,
-    "NUMBER_DOUBLE": float,
-    "BOOLEAN": lambda value: {"true": True, "false": False}[str(value).lower()],
-}
-
-
-def split_parameters(words: tuple[str, ...]) -> dict[str, str]:
-    """Split `NAME=VALUE` words into names and values.
-
-    Raises:
-        UsageError: A word has another form.
-    """
-    wrong = [word for word in words if not word.partition("=")[1]]
-    if wrong:
-        raise UsageError(f"--parameter {wrong[0]}: must be NAME=VALUE")
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def check_folder_is_seen(folder: str) -> None:
