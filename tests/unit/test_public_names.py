@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -16,6 +17,12 @@ def test_every_public_name_is_there_and_documented() -> None:
     for name in tpu2gpu.__all__:
         value = getattr(tpu2gpu, name)
         assert name == "__version__" or inspect.getdoc(value), name
+
+
+def test_type_checkers_are_told_the_names_that_are_there() -> None:
+    (block,) = (node for node in ast.parse(inspect.getsource(tpu2gpu)).body if isinstance(node, ast.If))
+    told = {(it.module, alias.name) for it in block.body if isinstance(it, ast.ImportFrom) for alias in it.names}
+    assert told == {(f"tpu2gpu.{home}", name) for home, names in tpu2gpu._HOMES.items() for name in names}
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:

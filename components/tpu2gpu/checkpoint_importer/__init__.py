@@ -5,5 +5,5 @@
 - options: the options and the result of an import
 - reading: a source in any format as a serving model, with its own graph or another
 - formats: the source formats
-- component, executor: the TFX component
+- component, command: the TFX component, and the command
 """

@@ -2,5 +2,5 @@
 
 - freezing: `freeze_model`
 - options: the options and the result of a freeze
-- component, executor: the TFX component
+- component, command: the TFX component, and the command
 """

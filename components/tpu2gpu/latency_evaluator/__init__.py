@@ -5,6 +5,6 @@
 - results: its results, as records that serialise to JSON
 - evaluation_run: the steps of one evaluation, in order
 - evaluation: all that they found, before it is written
-- component, executor: the TFX component
+- component, command: the TFX component, and the command
 - measure, statistics, accuracy, budgets, report: the sub-rooms
 """

@@ -6,5 +6,5 @@
 - policy: which ops compute in a narrow type
 - weights: weights from bundle to bundle, on threads
 - on_beam: the same on a Beam runner
-- component, executor: the TFX component
+- component, command: the TFX component, and the command
 """

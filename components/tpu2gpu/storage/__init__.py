@@ -1,1 +1,7 @@
-"""Folders as outputs: paths, all-or-nothing publishing with a manifest, and promotion."""
+"""Folders as outputs.
+
+- paths: files wherever they lie
+- publishing: output folders that appear whole or not at all, and their manifests
+- promotion: the room of promoted models
+- command: `tpu2gpu verify`
+"""

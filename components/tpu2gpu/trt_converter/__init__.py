@@ -6,5 +6,5 @@ request: the options, parsed.
 profiles: the shapes that an engine takes.
 parity: comparison with the source's outputs.
 backends, onnx, partition, layouts: the rooms of its steps.
-component, executor: the TFX component.
+component, command: the TFX component, and the command.
 """

@@ -1,7 +1,7 @@
 """The same pipeline on Kubeflow Pipelines.
 
-cli         the commands `submit` and `schedule`
-compiler/   a TFX pipeline becomes a file that Kubeflow takes
-api/        what is asked of a server: upload, run, schedule
-container/  what runs in a step's container
+- cli: the commands `submit` and `schedule`
+- compiler/: a TFX pipeline becomes a file that Kubeflow takes
+- api/: what is asked of a server: upload, run, schedule
+- container/: what runs in a step's container
 """

@@ -1,10 +1,10 @@
 """How a TFX pipeline becomes a file that Kubeflow takes: nothing here speaks to a server.
 
-compiling      compile_pipeline, from settings to a CompiledPipeline
-specification  from what TFX compiles for Vertex to the specification of open-source Kubeflow
-parameters     run parameters
-accelerators   what TPUs and GPUs are called, and the nodes that have them
-pod_spec       a step's resources, labels, tolerations, secrets and volumes
-validation     what Kubeflow would refuse
-parsing        KFP's own parsers over the result
+- compiling: `compile_pipeline`, from settings to a CompiledPipeline
+- specification: from what TFX compiles for Vertex to the specification of open-source Kubeflow
+- parameters: run parameters
+- accelerators: what TPUs and GPUs are called, and the nodes that have them
+- pod_spec: a step's resources, labels, tolerations, secrets and volumes
+- validation: what Kubeflow would refuse
+- parsing: KFP's own parsers over the result
 """
