@@ -46,7 +46,7 @@ class Step:
     def options(self, cls: type[Options]) -> Options:
         """Return the step's options; with the pipeline's Beam arguments, where those name a runner and they do not."""
         options = option_forms.from_json(cls, self.properties["options"])
-        return _on_runner(options, getattr(self.executor, "_beam_pipeline_args", None) or [])
+        return on_runner(options, getattr(self.executor, "_beam_pipeline_args", None) or [])
 
     @property
     def run_name(self) -> str:
@@ -55,7 +55,8 @@ class Step:
         return getattr(context, "pipeline_run_id", None) or os.environ.get(RUN_VARIABLE, "")
 
 
-def _on_runner(options: Options, arguments: Iterable[str]) -> Options:
+def on_runner(options: Options, arguments: Iterable[str]) -> Options:
+    """Return options with the runner of a pipeline's Beam arguments, where those name one and the options do not."""
     given: Any = options
     runners = [it.removeprefix(_RUNNER) for it in arguments if it.startswith(_RUNNER)]
     if not runners or given.runner:
