@@ -36,7 +36,7 @@ class Arrays:
         )
 
     def chunks(self, key: str, chunk_bytes: int = CHUNK_BYTES, *, box: Box | None = None) -> Iterator[memoryview]:
-        """The bytes of a tensor, or of a part of it, piece by piece."""
+        """Yield the bytes of a tensor, or of a part of it, piece by piece."""
         array = self.read(key)
         if box is not None:
             array = array[tuple(slice(start, start + size) for start, size in zip(box.starts, box.sizes, strict=True))]
@@ -45,7 +45,7 @@ class Arrays:
             yield data[start : start + chunk_bytes]
 
     def read(self, key: str) -> Array:
-        """A whole tensor; little-endian, as a bundle's."""
+        """Read a whole tensor; little-endian, as a bundle's."""
         self.entry(key)
         array = self._load(key)
         return array.astype(array.dtype.newbyteorder("<"), copy=False)
@@ -61,7 +61,7 @@ class Arrays:
         return self.entries[key]
 
     def size_bytes(self, key: str) -> int:
-        """How many bytes a tensor has."""
+        """Count the bytes that a tensor has."""
         entry = self.entry(key)
         return entry.count * format.numpy_dtype(entry.dtype).itemsize
 

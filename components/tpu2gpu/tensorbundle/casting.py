@@ -33,7 +33,7 @@ _QUIET_NAN = {"float16": 0x7E00, "bfloat16": 0x7FC0, "float32": 0x7FC00000, "flo
 
 
 def is_float(enum: int) -> bool:
-    """Whether a DataType number is one of the types that casts go between."""
+    """Tell whether a DataType number is one of the types that casts go between."""
     return format.DTYPE_NAMES.get(enum) in FLOATS
 
 
@@ -75,7 +75,7 @@ class Scratch:
         self._buffers: dict[str, Array] = {}
 
     def array(self, name: str, count: int, dtype: Any) -> Array:
-        """An array [count] with any content, which is the caller's until the same name is asked for again."""
+        """Return an array `[count]` with any content, which is the caller's until the same name is asked for again."""
         size = count * np.dtype(dtype).itemsize
         if name not in self._buffers or self._buffers[name].size < size:
             self._buffers[name] = np.empty(size, np.uint8)
@@ -180,7 +180,7 @@ def _round_to_half(bits: Array, after: Array, scratch: Scratch) -> None:
 
 
 def _magnitudes(values: Array, wide: np.dtype[Any], scratch: Scratch, *, finite: bool) -> Array:
-    """The magnitudes of values, [n], in a wide type; the bits of finite short numbers need only be moved for that."""
+    """Return magnitudes `[n]` in a wide type; the bits of finite short numbers need only be moved for that."""
     if not finite or values.dtype.name not in _WIDENED or wide != np.float32:
         return np.abs(convert(values, wide))
     places, scale = _WIDENED[values.dtype.name]
@@ -219,14 +219,14 @@ def _with_quiet_nans(after: Array, wide: Array) -> Array:
 
 
 def largest(dtype: np.dtype[Any]) -> float:
-    """The largest finite value of a floating type."""
+    """Return the largest finite value of a floating type."""
     import ml_dtypes
 
     return float(ml_dtypes.finfo(dtype).max)
 
 
 def smallest_normal(dtype: np.dtype[Any]) -> float:
-    """The smallest positive value of a floating type that still has all its digits."""
+    """Return the smallest positive value of a floating type that still has all its digits."""
     import ml_dtypes
 
     return float(ml_dtypes.finfo(dtype).smallest_normal)

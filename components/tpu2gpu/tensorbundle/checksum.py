@@ -9,7 +9,7 @@ _ONE = 1 << 31
 
 
 def combine(first: int, second: int, second_bytes: int) -> int:
-    """The crc32c of two byte strings one after the other.
+    """Combine the crc32c of two byte strings one after the other.
 
     Args:
         first: crc32c of the first string.

@@ -17,7 +17,7 @@ class RangeFile(Protocol):
     size_bytes: int
 
     def read(self, offset: int, size: int) -> memoryview:
-        """The bytes from an offset on; fewer where the file ends."""
+        """Read the bytes from an offset on; fewer where the file ends."""
         ...
 
 
@@ -41,7 +41,7 @@ def open_ranges(path: str | os.PathLike[str]) -> RangeFile:
 
 
 def beside(prefix: str | os.PathLike[str], suffix: str) -> str:
-    """The path of a file that has a prefix's name and more."""
+    """Return the path of a file that has a prefix's name and more."""
     return os.fspath(prefix) + suffix
 
 

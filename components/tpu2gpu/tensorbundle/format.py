@@ -50,7 +50,7 @@ DT_STRING = DTYPE_ENUMS["string"]
 
 
 def numpy_dtype(enum: int) -> np.dtype[np.generic]:
-    """The numpy type of a DataType number; object for strings.
+    """Return the numpy type of a DataType number; object for strings.
 
     Raises:
         KeyError: numpy has no such type.
@@ -97,7 +97,7 @@ class Entry:
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """A BundleEntryProto, byte for byte as TensorFlow writes it."""
+    """Encode a BundleEntryProto, byte for byte as TensorFlow writes it."""
     dims = b"".join(wire.bytes_field(2, wire.varint_field(1, size)) for size in entry.shape)
     return b"".join(
         [
@@ -136,7 +136,7 @@ def _dim_size(dim: bytes) -> int:
 
 
 def encode_header(shards: int) -> bytes:
-    """A BundleHeaderProto: number of shards, little-endian, version 1."""
+    """Encode a BundleHeaderProto: number of shards, little-endian, version 1."""
     return wire.varint_field(1, shards) + wire.bytes_field(3, wire.varint_field(1, 1))
 
 
@@ -152,7 +152,7 @@ def mask(crc: int) -> int:
 
 
 def encode_strings(strings: Sequence[bytes]) -> tuple[bytes, int]:
-    """The stored form of a string tensor (lengths, their checksum, the strings), and the checksum of the tensor.
+    """Encode a string tensor as it is stored (lengths, their checksum, the strings), and the checksum of the tensor.
 
     Source: WriteStringTensor in tensorflow/core/util/tensor_bundle/tensor_bundle.cc
     """
@@ -165,12 +165,12 @@ def encode_strings(strings: Sequence[bytes]) -> tuple[bytes, int]:
 
 
 def shard_path(prefix: str | os.PathLike[str], shard: int, shards: int) -> Path:
-    """The path of one data file."""
+    """Return the path of one data file."""
     return Path(f"{os.fspath(prefix)}.data-{shard:05d}-of-{shards:05d}")
 
 
 def index_path(prefix: str | os.PathLike[str]) -> Path:
-    """The path of the index file."""
+    """Return the path of the index file."""
     return Path(f"{os.fspath(prefix)}.index")
 
 

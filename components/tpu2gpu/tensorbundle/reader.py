@@ -45,7 +45,7 @@ class Bundle:
         self._check(stored)
 
     def chunks(self, key: str, chunk_bytes: int = CHUNK_BYTES, *, box: Box | None = None) -> Iterator[memoryview]:
-        """The bytes of a tensor, piece by piece, checked against the checksum at the end.
+        """Yield the bytes of a tensor, piece by piece, checked against the checksum at the end.
 
         Args:
             key: The tensor; its parts are put together when it is partitioned.
@@ -67,7 +67,7 @@ class Bundle:
             yield from self._assembled(key, wanted, parts, chunk_bytes)
 
     def read(self, key: str) -> np.ndarray[Any, Any]:
-        """A whole tensor as an array of its own; strings as an array of bytes objects.
+        """Read a whole tensor as an array of its own; strings as an array of bytes objects.
 
         Raises:
             CheckpointError: There is no such tensor, or it is damaged.
@@ -82,7 +82,7 @@ class Bundle:
         return np.frombuffer(data, format.numpy_dtype(entry.dtype)).reshape(entry.shape)
 
     def entry(self, key: str) -> format.Entry:
-        """What the index says of a tensor.
+        """Return what the index says of a tensor.
 
         Raises:
             CheckpointError: There is no such tensor.
@@ -98,13 +98,13 @@ class Bundle:
         return iter(self.entries)
 
     def size_bytes(self, key: str) -> int:
-        """How many bytes a tensor has in the files, all its parts together."""
+        """Count the bytes that a tensor has in the files, all its parts together."""
         if key in self._parts:
             return sum(part.size_bytes for _, part in self._parts[key])
         return self.entry(key).size_bytes
 
     def shard_name(self, shard: int) -> str:
-        """The path of one data file, wherever it lies."""
+        """Return the path of one data file, wherever it lies."""
         return beside(self.prefix, f".data-{shard:05d}-of-{self.shards:05d}")
 
     def _stored(self, key: str, entry: format.Entry, chunk_bytes: int) -> Iterator[memoryview]:
@@ -294,7 +294,7 @@ class _Passing:
 
 
 def became_shorter(file: str, key: str) -> CheckpointError:
-    """What to raise where a file ends in a tensor that it held when it was opened."""
+    """Make the error for where a file ends in a tensor that it held when it was opened."""
     return CheckpointError(
         f"{file}: became shorter while tensor {key!r} was read", hint="read a checkpoint that nothing writes to"
     )

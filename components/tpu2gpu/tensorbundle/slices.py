@@ -41,11 +41,11 @@ class Box:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """How many elements one index of each dimension takes."""
+        """Count the elements that one index of each dimension takes."""
         return tuple(math.prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes)))
 
     def overlap(self, other: Box) -> Box | None:
-        """What two boxes share, None when that is nothing."""
+        """Return what two boxes share, None when that is nothing."""
         starts = tuple(max(pair) for pair in zip(self.starts, other.starts, strict=True))
         ends = [
             min(a + n, b + m) for a, n, b, m in zip(self.starts, self.sizes, other.starts, other.sizes, strict=True)
@@ -54,7 +54,7 @@ class Box:
         return Box(starts, sizes) if min(sizes, default=1) > 0 else None
 
     def within(self, outer: Box) -> tuple[slice, ...]:
-        """The indices of this box in an array that holds an outer one."""
+        """Return the indices of this box in an array that holds an outer one."""
         return tuple(
             slice(start - base, start - base + size)
             for start, size, base in zip(self.starts, self.sizes, outer.starts, strict=True)
@@ -62,7 +62,7 @@ class Box:
 
 
 def whole(shape: Iterable[int]) -> Box:
-    """The box that a whole tensor is."""
+    """Return the box that a whole tensor is."""
     sizes = tuple(shape)
     return Box((0,) * len(sizes), sizes)
 
@@ -88,7 +88,7 @@ def decode_slice(data: bytes, shape: Sequence[int]) -> tuple[Box, list[tuple[int
 
 
 def slice_key(name: str, extents: Iterable[tuple[int, int]]) -> bytes:
-    """The key under which a part of a tensor stands."""
+    """Return the key under which a part of a tensor stands."""
     extents = list(extents)
     text = b"".join(_ESCAPES.get(byte, bytes([byte])) for byte in name.encode())
     numbers = b"".join(_signed(start) + _signed(size) for start, size in extents)
@@ -131,7 +131,7 @@ def parse_spec(spec: str) -> tuple[tuple[int, ...], Box] | None:
 
 
 def check_parts(shape: Sequence[int], boxes: Sequence[Box]) -> str:
-    """What is wrong with the parts of a tensor: nothing when they cover it once."""
+    """Tell what is wrong with the parts of a tensor: nothing when they cover it once."""
     missing = math.prod(shape) - sum(box.count for box in boxes)
     if missing:
         return f"its {len(boxes)} slices leave {missing} elements" if missing > 0 else "its slices overlap"
@@ -148,7 +148,7 @@ def check_parts(shape: Sequence[int], boxes: Sequence[Box]) -> str:
 def assemble(
     wanted: Box, parts: Sequence[tuple[Box, Any]], dtype: np.dtype[Any], chunk_bytes: int
 ) -> Iterator[memoryview]:
-    """The bytes of a box of a tensor, put together from parts, row-major, block by block.
+    """Yield the bytes of a box of a tensor, put together from parts, row-major, block by block.
 
     A block is a range of the first axis along which one index takes no more than `chunk_bytes`, at one index of each
     axis before it, so that every part is read from its beginning to its end.

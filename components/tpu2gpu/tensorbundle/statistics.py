@@ -48,7 +48,7 @@ class CastStatistics:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all values before the cast were finite."""
+        """Tell whether all values before the cast were finite."""
         return not self.nan_count and math.isfinite(self.minimum) and math.isfinite(self.maximum)
 
     @classmethod
@@ -115,7 +115,7 @@ class CastStatistics:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def to_json(self, *, thorough: bool = True) -> dict[str, Any]:
-        """The figures for a report; the smallest and largest value are null where all are NaN, or there are none."""
+        """Return the figures for a report; smallest and largest value are null where all are NaN, or there are none."""
         extremes = {"minimum": self.minimum, "maximum": self.maximum}
         figures: dict[str, Any] = {
             **{name: _plain(value, empty=self.minimum > self.maximum) for name, value in extremes.items()},
@@ -146,7 +146,7 @@ _SUMS = (
 
 
 def _plain(value: float, *, empty: bool) -> float | str | None:
-    """A number that JSON can hold: infinities by name."""
+    """Make a number that JSON can hold: infinities by name."""
     if empty:
         return None
     return value if math.isfinite(value) else str(value)

@@ -136,7 +136,7 @@ def _lay_out(shard: int, tensors: list[_Sized]) -> tuple[PlannedTensor, ...]:
 
 
 def _source(bundle: Bundle, wanted: Wanted) -> tuple[format.Entry, bool]:
-    """What the source holds, and whether parts must be put together for it."""
+    """Look up what the source holds, and whether parts must be put together for it."""
     entry = bundle.entry(wanted.source_key)
     if wanted.box is None and not entry.slices:
         return entry, False
@@ -248,7 +248,7 @@ def _parts(tensor: PlannedTensor, *, whole: bool) -> Iterator[tuple[int, int]]:
 
 
 def _widest_bytes(tensor: PlannedTensor) -> int:
-    """The size of a stored unit on its way: a byte that is copied; of a number that is cast the widest form."""
+    """Return the size of a stored unit on its way: a byte that is copied; of a number that is cast the widest form."""
     types = {tensor.source.dtype, tensor.place.dtype}
     if len(types) == 1:
         return 1

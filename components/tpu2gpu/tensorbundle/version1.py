@@ -108,7 +108,7 @@ def _read_meta(data: bytes) -> tuple[str, int, tuple[int, ...]]:
 
 
 def _values(data: bytes, dtype: str, count: int) -> Array:
-    """The numbers of a TensorProto that has neither type nor shape, as savers of this format wrote them."""
+    """Read the numbers of a TensorProto that has neither type nor shape, as savers of this format wrote them."""
     held = [value for field, value in wire.fields(data) if field == _PACKED.get(dtype, _VARINTS.get(dtype, -1))]
     if dtype in _PACKED:
         joined = b"".join(

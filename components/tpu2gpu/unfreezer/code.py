@@ -165,7 +165,7 @@ def _call(function: Any, graph: Any) -> Any:
 
 
 def _variables(made: Any, graph: Any) -> dict[str, Any]:
-    """The variables by their names, as checkpoints and people call them."""
+    """Return the variables by their names, as checkpoints and people call them."""
     import tensorflow as tf
 
     if graph is not None:

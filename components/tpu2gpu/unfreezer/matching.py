@@ -109,14 +109,14 @@ def match(weights: Sequence[Candidate], variables: Sequence[Candidate]) -> Match
 
 
 def plain_name(name: str) -> str:
-    """A variable's name without what freezing and TensorFlow append."""
+    """Strip from a variable's name what freezing and TensorFlow append."""
     for suffix in _FROZEN_SUFFIXES:
         name = name.removesuffix(suffix)
     return name
 
 
 def role_of(name: str) -> str:
-    """The role that the last part of a variable's name tells, or nothing."""
+    """Return the role that the last part of a variable's name tells, or nothing."""
     return ROLE_OF_NAME.get(plain_name(name).rsplit("/", 1)[-1].rsplit(".", 1)[-1].lstrip("_"), "")
 
 

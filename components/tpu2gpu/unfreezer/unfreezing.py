@@ -31,7 +31,7 @@ def unfreeze_model(
     run_name: str = "",
     progress: Progress = silent,
 ) -> UnfreezeResult:
-    """Un-freezes a model; variables have the names of the constants that they were.
+    """Un-freeze a model; variables have the names of the constants that they were.
 
     Args:
         source: A frozen SavedModel, or a frozen GraphDef (a `.pb` file, or the folder that `freeze` wrote).
@@ -104,7 +104,7 @@ def unfreeze_model(
 
 
 def list_weights(source: str | os.PathLike[str], options: UnfreezeOptions | None = None) -> list[dict[str, Any]]:
-    """What `unfreeze_model` would make variables: node, role, who takes it, and whether it is trainable.
+    """List what `unfreeze_model` would make variables: node, role, consumer, and whether it is trainable.
 
     Raises:
         SourceError: The source is no frozen model.
@@ -140,7 +140,7 @@ def _pattern(name: str, text: str) -> re.Pattern[str] | None:
 
 
 def _copy_checkpoint(folder: Path, prefix: Path) -> None:
-    """The SavedModel's variables are under their names already: the same files are a checkpoint."""
+    """Copy the SavedModel's variables, which are under their names already: the same files are a checkpoint."""
     from tpu2gpu.graphs.formats.saved_model import VARIABLES_PREFIX
 
     prefix.parent.mkdir(parents=True, exist_ok=True)
