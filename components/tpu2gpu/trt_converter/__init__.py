@@ -1,6 +1,6 @@
 """SavedModel -> ONNX -> TensorRT engine -> a folder that a server loads.
 
-converting: `convert_model`.
+converting: `convert_model`, `dry_run`.
 options: its options and result.
 request: the options, parsed.
 profiles: the shapes that an engine takes.

@@ -13,11 +13,10 @@ def _run(call: Call) -> Reply:
     if not call.given["dry_run"]:
         check_given(call, "TARGET", hint="give a folder to write, or --dry-run")
         return run_step(_FUNCTION, call)
-    from tpu2gpu.trt_converter.backends.tf_trt.coverage import describe
-    from tpu2gpu.trt_converter.backends.tf_trt.dry_run import find_coverage
+    from tpu2gpu.trt_converter.converting import dry_run
 
-    coverage = find_coverage(call.given["source"], call.options)
-    return Reply(coverage.to_json(), describe(coverage))
+    found = dry_run(call.given["source"], call.options)
+    return Reply(found.data, found.lines)
 
 
 CONVERT = step_command(
@@ -31,7 +30,7 @@ CONVERT = step_command(
         click.Option(
             ["--dry-run"],
             is_flag=True,
-            help="tell what TF-TRT would run in engines and why not the rest, without a GPU; write nothing",
+            help="tell what would run in engines and why not the rest, without a GPU; write nothing",
         ),
     ),
     run=_run,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.errors import SourceError
+from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
 
 if TYPE_CHECKING:
-    from tpu2gpu.trt_converter.backends.base import Conversion
+    from tpu2gpu.trt_converter.backends.base import Conversion, DryRun
 
 
 def convert_model(
@@ -78,6 +78,31 @@ def convert_model(
         staging.report.update({"at_a_glance": lines, "no_engine_because": why_no_engine, **findings})
         progress("done", STEPS, STEPS)
     return ConvertResult(target=target, report=staging.report, **findings)
+
+
+def dry_run(source: str | os.PathLike[str], options: ConvertOptions | None = None) -> DryRun:
+    """Tell what would run in engines and why not the rest, without a GPU; nothing is written.
+
+    Args:
+        source: The SavedModel's folder.
+        options: The back end that is asked, and its options.
+
+    Raises:
+        UsageError: The back end cannot tell.
+        EnvironmentLacksError: What tells it is not here.
+        SourceError: The source is no sound SavedModel.
+        SignatureError: It has no such signature.
+    """
+    from tpu2gpu.trt_converter.backends.base import back_end
+    from tpu2gpu.trt_converter.backends.registry import AUTO
+
+    options = options or ConvertOptions()
+    if options.backend == AUTO:
+        raise UsageError(
+            f"--dry-run with --backend {AUTO}: it is of one back end",
+            hint="choose --backend tf_trt; the other back ends report their coverage when they convert",
+        )
+    return back_end(options.backend).dry_run(Path(source), options)
 
 
 def _findings(made: Conversion) -> dict[str, Any]:

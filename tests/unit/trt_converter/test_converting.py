@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
@@ -14,8 +13,6 @@ import pytest
 
 from tests.models.networks import convnet
 from tpu2gpu.errors import (
-    ConversionError,
-    EnvironmentLacksError,
     ManifestError,
     OutputExistsError,
     ParityRefusedError,
@@ -23,19 +20,17 @@ from tpu2gpu.errors import (
     UsageError,
     WorkerError,
 )
-from tpu2gpu.hardware.cuda import Gpu, find_gpus
+from tpu2gpu.hardware.cuda import Gpu
 from tpu2gpu.running.comparison.parity import compare
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.serving_plan import Engine
 from tpu2gpu.storage.publishing import verify_model
-from tpu2gpu.trt_converter.backends.base import Availability
-from tpu2gpu.trt_converter.backends.choice import choose_backend, probe
-from tpu2gpu.trt_converter.backends.engine import EngineBackEnd, refuse_float64
 from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
 
 Built = Callable[..., Path]
+HOPPER, ADA = Gpu(0, "NVIDIA H200", "90", "12.9"), Gpu(0, "NVIDIA L4", "89", "12.9")
 
 
 @pytest.fixture(scope="module")
@@ -177,13 +172,6 @@ def test_a_refusal_leaves_its_report_and_nothing_half_written(built: Built, tmp_
     assert report["onnx"]["ops"]["Conv"] == 2
 
 
-@pytest.mark.parametrize(("dtype", "weights"), [("float64", "float32"), ("float32", "float64")])
-def test_float64_is_no_engine(dtype: str, weights: str) -> None:
-    found = {"inputs": [{"dtype": dtype}], "outputs": [], "weights_size_bytes": {weights: 8}}
-    with pytest.raises(ConversionError, match="computes in float64"):
-        refuse_float64(found)
-
-
 def test_a_time_limit_is_kept(built: Built, tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="the conversion to ONNX: no answer within 1 s"):
         convert_model(built(convnet), tmp_path / "serving", ConvertOptions(backend="onnx", timeout_s=1))
@@ -214,90 +202,6 @@ def test_an_existing_target_is_not_touched(built: Built, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"triton_backend": "tensorrt"}, "an engine of TensorRT-RTX is never a model for Triton"),
-        (
-            {"triton_backend": "tensorrt", "backend": "onnx"},
-            "loads engines of data-center TensorRT, and ONNX Runtime builds none",
-        ),
-        (
-            {"timing_cache": "times"},
-            "--timing-cache: it means nothing for the back end tensorrt_rtx, only for tensorrt",
-        ),
-        (
-            {"hardware_compatibility": "ampere_plus"},
-            "--hardware-compatibility: it means nothing for the back end tensorrt_rtx",
-        ),
-    ],
-)
-def test_options_of_another_builder_are_refused_with_a_way_out(
-    monkeypatch: pytest.MonkeyPatch, options: dict[str, object], message: str
-) -> None:
-    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda *_: BUILDERS)
-    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.find_gpus", tuple)
-    with pytest.raises(UsageError, match=message) as caught:
-        choose_backend(ConvertOptions(**options))
-    assert caught.value.hint
-
-
-def test_options_that_mean_nothing_without_another_are_refused_all_at_once() -> None:
-    idle = {
-        "compute_capability": ("89",),
-        "tf_trt_precision": "float16",
-        "minimum_segment_size": 9,
-        "int8_examples": 8,
-        "int8_per_channel": False,
-        "int8_exclude": ("x",),
-        "int8_method": "entropy",
-    }
-    with pytest.raises(UsageError) as caught:
-        choose_backend(ConvertOptions(backend="onnx", **idle))
-    said = {detail.partition(":")[0] for detail in caught.value.details}
-    assert said == {"--" + name.replace("_", "-") for name in idle}
-    defaults = {name: getattr(ConvertOptions(), name) for name in idle}  # as a component passes them
-    assert not choose_backend(ConvertOptions(backend="onnx", **defaults)).backend.builds_engine
-    choose_backend(ConvertOptions(backend="onnx", int8=True, examples=("x",), int8_exclude=("x",)))
-
-
-def test_tf_trt_finds_its_ranges_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"tf_trt": Availability("tf_trt", True, "8.6", "here")}
-    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda *_: found)
-    tf_trt = {"backend": "tf_trt", "layout": "plain", "int8": True, "examples": ("x",), "minimum_segment_size": 9}
-    choose_backend(ConvertOptions(**tf_trt))
-    with pytest.raises(UsageError, match="--int8-method: it means nothing for the back end tf_trt"):
-        choose_backend(ConvertOptions(**tf_trt, int8_method="entropy"))
-
-
-HOPPER, ADA = Gpu(0, "NVIDIA H200", "90", "12.9"), Gpu(0, "NVIDIA L4", "89", "12.9")
-BUILDERS = {name: Availability(name, True, "1.0", "here") for name in ("tensorrt", "tensorrt_rtx")}
-
-
-@pytest.mark.parametrize(
-    ("gpu", "options", "expected"),
-    [
-        (HOPPER, {}, ("tensorrt", ("90",), "NVIDIA H200")),
-        (ADA, {}, ("tensorrt_rtx", ("80", "86", "89", "120", "121"), "")),
-        (ADA, {"backend": "tensorrt"}, ("tensorrt", ("89",), "NVIDIA L4")),
-        (HOPPER, {"hardware_compatibility": "same_compute_capability"}, ("tensorrt", ("90",), "")),
-        (HOPPER, {"hardware_compatibility": "ampere_plus", "triton_backend": "tensorrt"}, ("tensorrt", ("80+",), "")),
-    ],
-)
-def test_the_builder_that_this_gpu_can_use_is_taken(
-    monkeypatch: pytest.MonkeyPatch, gpu: Gpu, options: dict[str, object], expected: tuple[object, ...]
-) -> None:
-    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda *_: BUILDERS)
-    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.find_gpus", lambda: (gpu,))
-    monkeypatch.setattr("tpu2gpu.trt_converter.backends.tensorrt.find_gpus", lambda: (gpu,))
-    chosen = ConvertOptions(**options)
-    backend = choose_backend(chosen).backend
-    assert isinstance(backend, EngineBackEnd)
-    assert (backend.name, *backend.targets(chosen)) == expected
-    with pytest.raises(UsageError, match="--compute-capability: it means nothing for the back end tensorrt, only for"):
-        choose_backend(ConvertOptions(backend="tensorrt", compute_capability=("89",)))
-
-
-@pytest.mark.parametrize(
     ("built_for", "only", "reason"),
     [
         (("80", "89"), "", "the engine was built for compute capability 80, 89; the NVIDIA H200 has 90"),
@@ -311,18 +215,6 @@ def test_an_engine_runs_on_the_gpus_that_it_is_for(built_for: tuple[str, ...], o
     assert Engine(compute_capabilities=built_for, gpu=only).mismatch(HOPPER) == reason
 
 
-def test_what_data_center_tensorrt_lacks_here_is_said_all_at_once() -> None:
-    found = probe()["tensorrt"]
-    if find_spec("tensorrt") is None and not find_gpus():
-        assert found.reason == "tensorrt is not installed; it builds on a GPU only, and there is none here"
-
-
-def test_eight_bits_want_real_data() -> None:
-    with pytest.raises(UsageError, match="--int8: ranges are measured on real data") as caught:
-        choose_backend(ConvertOptions(int8=True))
-    assert "--examples" in str(caught.value)
-
-
 @pytest.mark.engine
 def test_the_cluster_is_told_of_the_model(half: tuple[Path, ConvertResult, list[str]]) -> None:
     import yaml
@@ -330,32 +222,6 @@ def test_the_cluster_is_told_of_the_model(half: tuple[Path, ConvertResult, list[
     service = yaml.safe_load((half[1].target / "kserve.yaml").read_text())
     assert service["spec"]["predictor"]["model"]["modelFormat"] == {"name": "triton"}
     assert service["metadata"]["name"] == "model"
-
-
-def test_a_back_end_that_is_not_here_says_why() -> None:
-    for backend, availability in probe().items():
-        if not availability.available:
-            with pytest.raises(EnvironmentLacksError, match=f"the back end {backend} cannot be used here") as caught:
-                choose_backend(ConvertOptions(backend=backend, layout="plain"))  # Triton takes no TF-TRT
-            assert availability.reason in str(caught.value)
-
-
-def test_auto_without_tensorrt_rtx_makes_onnx_alone_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {
-        "onnx": Availability("onnx", True, "1.23", "here"),
-        "tensorrt_rtx": Availability("tensorrt_rtx", False, "", "its library is not installed"),
-    }
-    monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda *_: found)
-    choice = choose_backend(ConvertOptions())
-    assert choice.backend.name == "onnx"
-    assert choice.why_no_engine == "TensorRT-RTX cannot be used here: its library is not installed"
-
-
-def test_every_back_end_has_an_answer() -> None:
-    found = probe()
-    assert list(found) == ["onnx", "tensorrt_rtx", "tensorrt", "tf_trt"]
-    assert found["onnx"].available
-    assert all(availability.reason for availability in found.values())
 
 
 @pytest.mark.parametrize(

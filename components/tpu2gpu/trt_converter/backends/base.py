@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from tpu2gpu.errors import UsageError
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.runner import Runner
 from tpu2gpu.running.serving_plan import Plan
@@ -77,6 +78,19 @@ class Conversion:
     sections: Sequence[str] = ()
 
 
+@attrs.frozen
+class DryRun:
+    """What a back end would run in engines.
+
+    Attributes:
+        data: All of it as plain data.
+        lines: The same for a reader.
+    """
+
+    data: dict[str, Any]
+    lines: Sequence[str]
+
+
 class BackEnd(ABC):
     """A back end of `convert`.
 
@@ -126,6 +140,24 @@ class BackEnd(ABC):
         Raises:
             Tpu2GpuError: See `convert_model`.
         """
+
+    def dry_run(self, source: Path, options: ConvertOptions) -> DryRun:
+        """Tell what would run in engines, without a GPU; nothing is written.
+
+        Args:
+            source: The SavedModel's folder.
+            options: The signature, and what the back end heeds.
+
+        Raises:
+            UsageError: It cannot tell.
+            EnvironmentLacksError: What tells it is not here.
+            SourceError: The source is no sound SavedModel.
+            SignatureError: It has no such signature.
+        """
+        raise UsageError(
+            f"--dry-run with --backend {self.name}: it cannot tell before it converts",
+            hint="choose --backend tf_trt; the other back ends report their coverage when they convert",
+        )
 
     @abstractmethod
     def runner(self, path: Path, *, signature: str = "serving_default") -> Runner:

@@ -37,7 +37,7 @@ from tpu2gpu.trt_converter.backends.tf_trt.coverage import (
 )
 from tpu2gpu.trt_converter.backends.tf_trt.dry_run import find_coverage
 from tpu2gpu.trt_converter.backends.tf_trt.segment import ENVIRONMENT
-from tpu2gpu.trt_converter.converting import convert_model
+from tpu2gpu.trt_converter.converting import convert_model, dry_run
 from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu.trt_converter.partition.costs import Costs
 
@@ -231,9 +231,10 @@ def test_options_that_contradict_it_are_refused(options: dict[str, Any], message
         convert_model(built(conversion_models.fixed_batch), "nowhere", ConvertOptions(**options))
 
 
-def test_a_dry_run_is_of_tf_trt_alone(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--dry-run with --backend auto"):
-        find_coverage(tmp_path, ConvertOptions())
+@pytest.mark.parametrize("backend", ["auto", "onnx"])
+def test_a_dry_run_is_of_tf_trt_alone(tmp_path: Path, backend: str) -> None:
+    with pytest.raises(UsageError, match=f"--dry-run with --backend {backend}"):
+        dry_run(tmp_path, ConvertOptions(backend=backend))
 
 
 def test_the_doctor_names_it() -> None:

@@ -14,11 +14,11 @@ from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.running.serving_plan import CORE, Engine, OnnxNames, Part, Plan
 from tpu2gpu.storage.publishing import Staging
-from tpu2gpu.trt_converter.backends.base import STEPS, Availability, BackEnd, Conversion
+from tpu2gpu.trt_converter.backends.base import STEPS, Availability, BackEnd, Conversion, DryRun
 from tpu2gpu.trt_converter.backends.tf_trt import build
 from tpu2gpu.trt_converter.backends.tf_trt.availability import tensorrt_version, why_no_tf_trt
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage, describe
-from tpu2gpu.trt_converter.backends.tf_trt.dry_run import precision_of
+from tpu2gpu.trt_converter.backends.tf_trt.dry_run import find_coverage, precision_of
 from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, check_parity
 
 if TYPE_CHECKING:
@@ -106,6 +106,11 @@ class TfTrt(BackEnd):
                 "\n".join(["```", *describe(coverage), "```"]),
             ],
         )
+
+    def dry_run(self, source: Path, options: ConvertOptions) -> DryRun:
+        """Let TensorFlow's segmenter tell what would run in engines; see `BackEnd.dry_run`."""
+        coverage = find_coverage(source, options)
+        return DryRun(coverage.to_json(), describe(coverage))
 
     def runner(self, path: Path, *, signature: str = "serving_default") -> Runner:
         """Open a SavedModel with engines in TensorFlow."""

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tpu2gpu.errors import EnvironmentLacksError, UsageError
+from tpu2gpu.errors import EnvironmentLacksError
 from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.trt_converter.backends.tf_trt import segment as tf_trt_segmenting
 from tpu2gpu.trt_converter.backends.tf_trt.availability import why_no_tf_trt
@@ -24,19 +24,13 @@ def find_coverage(source: str | os.PathLike[str], options: ConvertOptions) -> En
 
     Args:
         source: The SavedModel's folder.
-        options: `backend` is `tf_trt`; the signature, the precision, and how small an engine may be.
+        options: The signature, the precision, and how small an engine may be.
 
     Raises:
-        UsageError: Another back end is asked for.
         EnvironmentLacksError: TensorFlow's segmenter cannot be run here; the message says what is missing.
         SourceError: The source is no sound SavedModel.
         SignatureError: It has no such signature.
     """
-    if options.backend != "tf_trt":
-        raise UsageError(
-            f"--dry-run with --backend {options.backend}: it tells what TF-TRT does",
-            hint="choose --backend tf_trt; the other back ends report their coverage when they convert",
-        )
     if reason := why_no_tf_trt():
         raise EnvironmentLacksError(
             f"TF-TRT's segmenter cannot be run here: {reason}", hint="convert with --backend tensorrt_rtx or onnx"
