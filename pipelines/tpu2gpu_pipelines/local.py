@@ -27,7 +27,7 @@ import attrs
 from tpu2gpu.errors import SourceError, Tpu2GpuError, UsageError
 from tpu2gpu_pipelines.log_capture import logging_to
 from tpu2gpu_pipelines.metadata_store import CACHED, fail_running, read_run
-from tpu2gpu_pipelines.run_result import RunResult, StepTime, conclude
+from tpu2gpu_pipelines.run_result import RunResult, StepTime, gather_result
 from tpu2gpu_pipelines.settings import Settings
 
 DEFAULT_PIPELINE = "tpu2gpu_pipelines.tpu_to_gpu:create_pipeline"
@@ -65,7 +65,7 @@ def run_pipeline(
     root = Path(settings.root)
     log = log_path(root, run_name)
     steps = _Steps(root / METADATA, run_name, step_done, step_progress)
-    with _alone(root), logging_to(log, steps.tell, verbose=verbose):
+    with _locked(root), logging_to(log, steps.tell, verbose=verbose):
         try:
             plan = _plan(settings, create or find_pipeline(DEFAULT_PIPELINE), run_name)
             started = time.monotonic()
@@ -83,7 +83,7 @@ def run_pipeline(
         except BaseException:  # an interrupt, which TFX does not clean up after
             _drop_unfinished(settings, steps.current, run_name)
             raise
-    return conclude(
+    return gather_result(
         read_run(root / METADATA, run_name),
         run=run_name,
         root=root,
@@ -158,7 +158,7 @@ def _drop_unfinished(settings: Settings, step: str, run_name: str) -> None:
 
 
 class _Steps:
-    """Runs one step at a time, and skip the others: so we know which one it is at, and for how long."""
+    """Runs one step at a time, and skips the others: so we know which one it is at, and for how long."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class _Steps:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def _locked(root: Path) -> Iterator[None]:
     """Keep a second run out of the folder: two would write one metadata store."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as file:

@@ -23,24 +23,24 @@ def logging_to(path: Path, tell: Callable[[str], None], *, verbose: bool) -> Ite
     root, ours, absl = logging.getLogger(), logging.getLogger(_OURS), logging.getLogger("absl")
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
-    teller = _Teller(tell)
+    progress_handler = _ProgressHandler(tell)
     before = root.handlers[:], ours.level, absl.level
     # Whoever logs first gives the root logger a handler to standard error, unless it has one.
     root.handlers[:] = [file, logging.StreamHandler()] if verbose else [file]
     ours.setLevel(logging.INFO)
     absl.setLevel(logging.INFO)
-    ours.addHandler(teller)
+    ours.addHandler(progress_handler)
     try:
         yield
     finally:
-        ours.removeHandler(teller)
+        ours.removeHandler(progress_handler)
         root.handlers[:] = before[0]
         ours.setLevel(before[1])
         absl.setLevel(before[2])
         file.close()
 
 
-class _Teller(logging.Handler):
+class _ProgressHandler(logging.Handler):
     def __init__(self, tell: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
         self._tell = tell

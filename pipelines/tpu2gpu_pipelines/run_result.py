@@ -61,7 +61,7 @@ class RunResult:
     summary: dict[str, Any]
 
 
-def conclude(
+def gather_result(
     records: Sequence[StepRecord], *, run: str, root: Path, log: Path, steps: tuple[StepTime, ...], seconds: float
 ) -> RunResult:
     """Gather what a run came to, and copy its report to where the newest one always stands.

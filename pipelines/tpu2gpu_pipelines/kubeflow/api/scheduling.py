@@ -92,7 +92,7 @@ def schedule_pipeline(
     if same:  # a former call was interrupted while it waited
         made = same[0]
     else:
-        with server.speaking():
+        with server.request_errors():
             made = server.client.create_recurring_run(
                 **request.arguments(name),
                 cron_expression=options.cron or None,
@@ -163,7 +163,7 @@ def _stop(server: Server, pipeline: str, name: str) -> tuple[str, list[Any]]:
 
 
 def _disable(server: Server, recurring: list[Any]) -> None:
-    with server.speaking():
+    with server.request_errors():
         for it in recurring:
             server.client.disable_recurring_run(it.recurring_run_id)
 
@@ -185,7 +185,7 @@ def _remove(server: Server, experiment: str, recurring: list[Any], *, now: bool,
         time.sleep(min(_ASK_EVERY_S, max(0.0, deadline - time.monotonic())))
     else:
         running = []
-    with server.speaking():
+    with server.request_errors():
         for it in recurring:
             server.client.delete_recurring_run(it.recurring_run_id)
     return tuple(run.run_id for run in running)

@@ -36,11 +36,11 @@ class Server:
 
     def __init__(self, options: ServerOptions) -> None:
         self.options = options
-        with self.speaking():
+        with self.request_errors():
             self.client = _make_client(options)
 
     @contextmanager
-    def speaking(self) -> Iterator[None]:
+    def request_errors(self) -> Iterator[None]:
         """Turn what can happen to a request into errors of ours. No message repeats what was sent."""
         from kfp_server_api.exceptions import ApiException
         from urllib3.exceptions import HTTPError
@@ -52,7 +52,7 @@ class Server:
         except Tpu2GpuError:
             raise
         except ApiException as error:
-            raise RemoteRunError(f"{where}: {_say(error)}", hint=_WAYS_OUT.get(error.status, "")) from error
+            raise RemoteRunError(f"{where}: {_say(error)}", hint=_HINTS.get(error.status, "")) from error
         except (HTTPError, OSError) as error:
             found = " ".join(str(error).split())[:_LONGEST]
             raise RemoteRunError(
@@ -74,7 +74,7 @@ class Server:
         """
         token = ""
         while True:
-            with self.speaking():
+            with self.request_errors():
                 page = ask(page_token=token, page_size=_PAGE, **arguments)
             yield from getattr(page, field) or []
             if not (token := page.next_page_token or ""):
@@ -93,7 +93,7 @@ class Server:
             pipeline.name = name
         api = self.client._pipelines_api
         create = getattr(api, _CREATE_PIPELINE, None) or api.create_pipeline
-        with self.speaking():
+        with self.request_errors():
             return str(create(pipeline).pipeline_id)
 
     def read_log(self, run_id: str, node: str) -> str:
@@ -107,7 +107,7 @@ class Server:
             RemoteRunError: There is no such log.
         """
         api = self.client._run_api.api_client
-        with self.speaking():
+        with self.request_errors():
             answer = api.call_api(
                 _LOG,
                 "GET",
@@ -125,7 +125,7 @@ def named(name: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
-_WAYS_OUT = {
+_HINTS = {
     401: "the token or the cookies have expired or are not valid: get new ones",
     403: "ask for the right to use the namespace, or choose another by --namespace",
     404: "check the host and its path: no Kubeflow Pipelines v2 is there",
@@ -149,7 +149,7 @@ def _make_client(options: ServerOptions) -> Any:
     from kfp.client import ServiceAccountTokenVolumeCredentials
 
     class Client(kfp.Client):
-        """KFP's client with limits; it would wait for ever, and try 25 seconds for the first answer."""
+        """KFP's client with limits; it would wait for ever, and try 25 seconds for the first response."""
 
         def _load_config(self, *arguments: Any) -> Any:
             config = super()._load_config(*arguments)

@@ -77,7 +77,7 @@ def start_run(
         RemoteRunError: The server refuses.
     """
     request = prepare_run(server, compiled, parameters or {}, service_account)
-    with server.speaking():
+    with server.request_errors():
         run = server.client.run_pipeline(**request.arguments(name))
     return SubmittedRun(run=run.run_id, link=server.link(f"runs/details/{run.run_id}"), version=request.version)
 
@@ -101,7 +101,7 @@ def wait_for_end(
     missed = 0
     while True:
         try:
-            with server.speaking():
+            with server.request_errors():
                 run = server.client.get_run(submitted.run)
             missed = 0
         except RemoteRunError as error:
@@ -139,7 +139,7 @@ def look_for_model(server: Server, compiled: CompiledPipeline, submitted: Submit
         return attrs.evolve(submitted, action=promotion.action, promoted_version=promotion.version)
     if any(read_manifest(served).get("run") == submitted.run for served in submitted.promoted):
         return attrs.evolve(submitted, action="promote")  # by TFX's stock Pusher, which keeps no ledger
-    with server.speaking():
+    with server.request_errors():
         run = server.client.get_run(submitted.run)
     steps = list(compiled.spec["root"]["dag"]["tasks"])
     return attrs.evolve(submitted, refused=tuple(explain_refusal(server, run, steps)))

@@ -54,7 +54,7 @@ def upload_version(server: Server, compiled: CompiledPipeline) -> Version:
         )
         if version_id := next((it.pipeline_version_id for it in versions), None):
             return Version(pipeline_id, version_id, name, reused=True)
-    with tempfile.TemporaryDirectory(prefix="tpu2gpu-upload-") as folder, server.speaking():
+    with tempfile.TemporaryDirectory(prefix="tpu2gpu-upload-") as folder, server.request_errors():
         path = Path(folder) / "pipeline.yaml"
         path.write_text(text, encoding="utf-8")
         if not pipeline_id:
@@ -77,7 +77,7 @@ def find_experiment(server: Server, pipeline: str) -> str:
     name, namespace = server.options.experiment, server.options.namespace or None
     client = server.client
     if not name:
-        with server.speaking():
+        with server.request_errors():
             return str(client.create_experiment(pipeline, namespace=namespace).experiment_id)
     found = {
         it.display_name: it.experiment_id

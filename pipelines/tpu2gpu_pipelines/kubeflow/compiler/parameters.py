@@ -32,14 +32,14 @@ def feed_parameters(spec: Spec, defaults: Mapping[str, Any]) -> list[str]:
     declared: Spec = spec["root"].setdefault("inputDefinitions", {}).setdefault("parameters", {})
     for name in {**dict.fromkeys(ALWAYS), **defaults}:
         default = defaults.get(name)
-        takers = list(_takers(spec, name))
-        if not takers and name not in declared:
+        consumers = list(_consumers(spec, name))
+        if not consumers and name not in declared:
             if name in defaults:
                 known = {*_known(spec), *declared}
                 hint = did_you_mean(name, known) or f"there are {', '.join(sorted(known))}"
                 wrong.append(f"kubeflow.parameters.{name}: no step has a parameter of that name; {hint}")
             continue
-        for step, key, constant in takers:
+        for step, key, constant in consumers:
             kind = step.parameters[key]["parameterType"]
             declared.setdefault(name, {"parameterType": kind, "defaultValue": constant})
             if declared[name]["parameterType"] != kind:
@@ -52,7 +52,7 @@ def feed_parameters(spec: Spec, defaults: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
-def _takers(spec: Spec, name: str) -> Iterator[tuple[Step, str, Any]]:
+def _consumers(spec: Spec, name: str) -> Iterator[tuple[Step, str, Any]]:
     """Find the steps that take a parameter of this name, by which key, and what they have been told instead."""
     for step in steps_of(spec):
         if "importer" in step.executor:
