@@ -10,8 +10,8 @@ import attrs
 import numpy as np
 
 from tpu2gpu.errors import CheckpointError, SignatureError
+from tpu2gpu.graphs.calls import needed_functions
 from tpu2gpu.graphs.edit import ancestors, replace_all_uses
-from tpu2gpu.graphs.functions.calls import needed_functions
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
 from tpu2gpu.graphs.signatures import full_name, map_tensors, tensor_names
 from tpu2gpu.options import did_you_mean

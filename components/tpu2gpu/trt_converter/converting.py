@@ -93,8 +93,8 @@ def dry_run(source: str | os.PathLike[str], options: ConvertOptions | None = Non
         SourceError: The source is no sound SavedModel.
         SignatureError: It has no such signature.
     """
+    from tpu2gpu.trt_converter.backend_registry import AUTO
     from tpu2gpu.trt_converter.backends.base import back_end
-    from tpu2gpu.trt_converter.backends.registry import AUTO
 
     options = options or ConvertOptions()
     if options.backend == AUTO:

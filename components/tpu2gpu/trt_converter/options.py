@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import attrs
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.options import option
-from tpu2gpu.trt_converter.backends.registry import AUTO, BACKENDS
+from tpu2gpu.trt_converter.backend_registry import AUTO, BACKENDS
 
 _PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 
 
 _CAPABILITIES = ("75", "80", "86", "89", "120", "121")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @attrs.frozen(kw_only=True)
@@ -129,3 +131,13 @@ class ConvertResult:
     peak_rss_bytes: int
     metrics: dict[str, float]
     report: dict[str, Any]
+
+
+def check_name(name: str) -> None:
+    """Check that a name can be a model's.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"--name {name}: a model's name consists of letters, digits, '_', '-' and '.'")

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import UsageError
+from tpu2gpu.options import as_mapping
 from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
-from tpu2gpu.trt_converter.layouts.triton import check_name
+from tpu2gpu.trt_converter.options import ConvertOptions, check_name
 from tpu2gpu.trt_converter.profiles import Profile, parse_profiles
-
-if TYPE_CHECKING:
-    from tpu2gpu.trt_converter.options import ConvertOptions
 
 
 @attrs.frozen
@@ -42,7 +39,7 @@ class Request:
             UsageError: One has another form.
         """
         check_name(options.name)
-        features = dict(_pair(text) for text in options.feature)
+        features = as_mapping("feature", options.feature, "INPUT=FEATURE")
         return cls(source, options, parse_profiles(options.profile), features)
 
     @property
@@ -69,10 +66,3 @@ class Request:
             timeout_s=self.options.timeout_s,
             memory_limit_bytes=None if limit is None else limit << 20,
         )
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, feature = text.partition("=")
-    if not (name and equals and feature):
-        raise UsageError(f"--feature {text}: not of the form INPUT=FEATURE")
-    return name, feature

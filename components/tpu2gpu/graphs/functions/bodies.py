@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.graphs.calls import Call
 from tpu2gpu.graphs.edit import free_name, new_node, set_inputs
-from tpu2gpu.graphs.functions.calls import Call
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs, is_control, join_tensor, producer, split_tensor
 
 ARGUMENT, RESULT = "_Arg", "_Retval"

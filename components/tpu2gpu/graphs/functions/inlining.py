@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.calls import called_function, needed_functions, output_index
 from tpu2gpu.graphs.edit import free_name, set_inputs, walk
-from tpu2gpu.graphs.functions.calls import called_function, needed_functions, output_index
 from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import REF_VARIABLES, V1_CONTROL_FLOW, WRITES
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.calls import called_function, needed_functions, output_index
 from tpu2gpu.graphs.edit import add, free_name, resolve, set_inputs
-from tpu2gpu.graphs.functions.calls import called_function, needed_functions, output_index
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs, is_control, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import LOOPS, TPU_OPS, WRITES
 

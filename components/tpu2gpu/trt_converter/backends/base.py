@@ -16,7 +16,7 @@ from tpu2gpu.progress import Progress
 from tpu2gpu.running.runner import Runner
 from tpu2gpu.running.serving_plan import Plan
 from tpu2gpu.storage.publishing import Staging
-from tpu2gpu.trt_converter.backends.registry import BACKENDS
+from tpu2gpu.trt_converter.backend_registry import BACKENDS
 from tpu2gpu.trt_converter.profiles import Profile
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import attrs
 from tpu2gpu.errors import EnvironmentLacksError, UsageError
 from tpu2gpu.hardware.cuda import find_gpus
 from tpu2gpu.options import flag
+from tpu2gpu.trt_converter.backend_registry import AUTO, BACKENDS
 from tpu2gpu.trt_converter.backends.base import Availability, BackEnd, back_end
-from tpu2gpu.trt_converter.backends.registry import AUTO, BACKENDS
 
 if TYPE_CHECKING:
     from tpu2gpu.trt_converter.options import ConvertOptions

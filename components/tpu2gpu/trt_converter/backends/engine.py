@@ -23,10 +23,10 @@ from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.runner import Runner
 from tpu2gpu.running.serving_plan import Plan
 from tpu2gpu.storage.publishing import Staging
+from tpu2gpu.trt_converter.backend_registry import AUTO
 from tpu2gpu.trt_converter.backends.base import STEPS, Availability
 from tpu2gpu.trt_converter.backends.onnx import Onnx
 from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, engine_of
-from tpu2gpu.trt_converter.backends.registry import AUTO
 from tpu2gpu.trt_converter.profiles import Profile
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.errors import UnsupportedError, UsageError
+from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.running.local.external_data import DATA_SUFFIX
 from tpu2gpu.running.servers.triton import SIGNATURE
 
@@ -24,7 +23,6 @@ REPOSITORY = "model_repository"
 PLAN_FILE = "model.plan"
 _CACHE = "/tmp/tensorrt-{digest}"  # noqa: S108 - on the server; the folder's README says to mount a volume there
 _DIGITS = 16
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _QUEUE_DELAY_US = 100
 _WORKSPACE_BYTES = 1 << 30
 _TYPES = {
@@ -88,16 +86,6 @@ class TritonModel:
     def single_numbers(self) -> list[str]:
         """Inputs and outputs that have no dimensions beside the batch."""
         return [spec.name for spec in [*self.inputs, *self.outputs] if self.max_batch and len(spec.shape) == 1]
-
-
-def check_name(name: str) -> None:
-    """Check that a name can be a model's.
-
-    Raises:
-        UsageError: It cannot.
-    """
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"--name {name}: a model's name consists of letters, digits, '_', '-' and '.'")
 
 
 def write_repository(folder: Path, model: TritonModel, source: Path, *, version: int = 1) -> Path:

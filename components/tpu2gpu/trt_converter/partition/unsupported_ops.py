@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tpu2gpu.graphs.calls import function_names
 from tpu2gpu.graphs.edit import consumers, descendants, walk
-from tpu2gpu.graphs.functions.calls import function_names
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, is_control, producer, split_tensor
 from tpu2gpu.graphs.ops import CASES, DT_RESOURCE, DT_STRING, DT_VARIANT, IFS, LOOPS

@@ -19,8 +19,8 @@ from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.runner import Runner
 from tpu2gpu.running.serving_plan import CORE, OnnxNames, Part, Plan
 from tpu2gpu.storage.publishing import Staging
+from tpu2gpu.trt_converter.backend_registry import BACKENDS
 from tpu2gpu.trt_converter.backends.base import Availability, BackEnd, Conversion
-from tpu2gpu.trt_converter.backends.registry import BACKENDS
 from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu.trt_converter.parity import check_parity, compare_models, feeds_for
 from tpu2gpu.trt_converter.profiles import compared_sizes

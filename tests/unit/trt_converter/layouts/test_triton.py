@@ -16,7 +16,8 @@ from tritonclient.grpc import model_config_pb2
 
 from tpu2gpu.errors import UnsupportedError, UsageError
 from tpu2gpu.running.runner import TensorSpec
-from tpu2gpu.trt_converter.layouts.triton import TritonModel, check_name, config_text, configuration, write_repository
+from tpu2gpu.trt_converter.layouts.triton import TritonModel, config_text, configuration, write_repository
+from tpu2gpu.trt_converter.options import check_name
 
 DIGEST = "0123456789abcdef" * 4
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
+from tpu2gpu.graphs.calls import call_of
 from tpu2gpu.graphs.constants import constant_shape, depends_on_inputs
 from tpu2gpu.graphs.edit import consumers, topological_order
-from tpu2gpu.graphs.functions.calls import call_of
 from tpu2gpu.graphs.functions.scopes import FlatScope, FunctionScope, Scope
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor

@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.graphs.calls import call_of
 from tpu2gpu.graphs.edit import free_name, restate
-from tpu2gpu.graphs.functions.calls import call_of
 from tpu2gpu.graphs.functions.scopes import FlatScope, FunctionScope, Scope
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs

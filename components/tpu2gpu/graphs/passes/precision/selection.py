@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.graphs.calls import Call, caller
 from tpu2gpu.graphs.edit import consumers, topological_order
 from tpu2gpu.graphs.functions.bodies import ARGUMENT, RESULT, Body, claim_bodies
-from tpu2gpu.graphs.functions.calls import Call, caller
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, producer
 from tpu2gpu.graphs.ops import DT_FLOAT, DT_RESOURCE, MERGES, NEXT_ITERATIONS

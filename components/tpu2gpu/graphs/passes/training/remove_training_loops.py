@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from tpu2gpu.graphs.calls import called_function
 from tpu2gpu.graphs.edit import add, set_inputs
-from tpu2gpu.graphs.functions.calls import called_function
 from tpu2gpu.graphs.functions.training_inlining import LOOP_CARRIED
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, producer, split_tensor
