@@ -173,8 +173,9 @@ def test_a_refusal_leaves_its_report_and_nothing_half_written(built: Built, tmp_
 
 
 def test_a_time_limit_is_kept(built: Built, tmp_path: Path) -> None:
+    endless = ConvertOptions(backend="onnx", timeout_s=1, profile=("image=1:500000:500000",))
     with pytest.raises(WorkerError, match="the conversion to ONNX: no answer within 1 s"):
-        convert_model(built(convnet), tmp_path / "serving", ConvertOptions(backend="onnx", timeout_s=1))
+        convert_model(built(convnet), tmp_path / "serving", endless)
 
 
 def test_a_memory_limit_is_kept(built: Built, tmp_path: Path) -> None:
