@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.models.cache import ModelCache
+
 settings.register_profile("calm", deadline=None)  # the first example may import TensorFlow
 settings.load_profile("calm")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -28,14 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Builds a model once a session: `built(convnet, policy="float32")` -> its folder."""
-    folders: dict[str, Path] = {}
-
-    def build(builder: Callable[..., Path], *arguments: object, **options: object) -> Path:
-        key = f"{builder.__module__}.{builder.__name__}{arguments}{options}"
-        if key not in folders:
-            folders[key] = builder(tmp_path_factory.mktemp(builder.__name__) / "model", *arguments, **options)
-        return folders[key]
-
-    return build
+def built(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Callable[..., Path]:
+    """Build a model once, and keep it for the next session: `built(convnet, policy="float32")` -> its folder."""
+    cache = ModelCache(pytestconfig.rootpath / "build" / "models", tmp_path_factory.mktemp("models"))
+    cache.remove_old()
+    return cache.get

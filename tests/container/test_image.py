@@ -16,7 +16,7 @@ from tests.container.engine import DOCKER, docker
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "ld", "as", "make")
-DEVELOPERS = {"hypothesis", "mypy", "pytest", "pytest-timeout", "ruff"}
+DEVELOPERS = {"hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"}
 LIST = "import importlib.metadata as m; [print(d.name, d.version) for d in m.distributions()]"
 
 
