@@ -245,9 +245,10 @@ def test_the_memory_of_a_client_is_not_its_servers(tmp_path, addresses, model, m
         "tpu2gpu.running.servers.started.open_address", lambda address, **options: open_runner(addresses["grpc"])
     )
     file = server_file(tmp_path, model, "sleep 600")
+    before = psutil.Process().children()
     runner = open_runner(file)
     assert runner.peak_rss_bytes() > 0
-    assert runner.processes() == [psutil.Process().children()[0].pid]
+    assert runner.processes() == [child.pid for child in psutil.Process().children() if child not in before]
     runner.close()
     file.write_text(file.read_text() + "stop: 'true'\n")
     runner = open_runner(file)
@@ -263,9 +264,12 @@ def test_another_server_at_the_address_is_not_measured(tmp_path, addresses, mode
         open_runner(file)
     assert not (tmp_path / "began").exists()
 
+    before = psutil.Process().children()
+
     def meanwhile(address, **options):
         """Somebody else has taken the port a moment before."""
-        while psutil.Process().children()[0].status() != psutil.STATUS_ZOMBIE:
+        (server,) = (child for child in psutil.Process().children() if child not in before)
+        while server.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.05)
         return open_runner(addresses["grpc"])
 
