@@ -17,7 +17,7 @@ from tpu2gpu.graphs.signatures import full_name, map_tensors, tensor_names
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle.casting import cast_chunks
-from tpu2gpu.tensorbundle.reader import Bundle
+from tpu2gpu.tensorbundle.checkpoint import Checkpoint
 from tpu2gpu.tensorbundle.slices import Box
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -85,7 +85,7 @@ class ServingModel:
     signatures: dict[str, Any]
     variables: dict[str, Variable]
     ops: OpDefs
-    bundle: Bundle | None
+    bundle: Checkpoint | None
     init_node: str
     assets: list[Asset]
     versions: Any

@@ -130,6 +130,7 @@ def _cast(
     from tpu2gpu.precision_caster.policy import check_ops, without_effect
     from tpu2gpu.precision_caster.weights import CastWeights, cast_weights, describe_weight
     from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
+    from tpu2gpu.tensorbundle.reader import Bundle
     from tpu2gpu.tensorbundle.streaming import Wanted
 
     overflowing: dict[str, CastStatistics] = {}
@@ -139,7 +140,7 @@ def _cast(
         idle = without_effect(model, options)
         graph = _cast_graph(model, options, overflowing)
         weights = CastWeights({"weights": [], "size_bytes": 0, "cast_size_bytes": 0}, {})
-        if model.bundle is not None:
+        if isinstance(model.bundle, Bundle):
             wanted = [Wanted(name, it.key, it.dtype, options.clamp, it.box) for name, it in model.variables.items()]
             weights = cast_weights(model.bundle, wanted, folder / VARIABLES_PREFIX, options, progress)
         overflows = {**graph.overflows, **weights.overflows}

@@ -25,8 +25,8 @@ from tpu2gpu.tensorbundle.streaming import (
     cast_shard,
     flush,
     plan_cast,
-    write_index,
 )
+from tpu2gpu.tensorbundle.writer import write_index
 
 if TYPE_CHECKING:
     from tpu2gpu.precision_caster.options import CastOptions
@@ -122,7 +122,7 @@ def cast_weights(
         tensors, workers = cast_on_beam(bundle, wanted, prefix, options)
     else:
         tensors = _cast_here(bundle, plan, prefix, options, progress)
-    write_index(prefix, tensors, len(plan.shards))
+    write_index(prefix, {tensor.key: tensor.entry for tensor in tensors}, len(plan.shards))
     return _summarize(plan, tensors, workers, options)
 
 

@@ -1,24 +1,24 @@
-"""Tensors that come from elsewhere than a bundle, with a bundle's face: its entries, and their bytes in chunks."""
+"""Checkpoints that are no bundle: arrays by name, each made when it is asked for."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import attrs
 import numpy as np
 
-from tpu2gpu.errors import CheckpointError
-from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle import format
-from tpu2gpu.tensorbundle.reader import CHUNK_BYTES
-from tpu2gpu.tensorbundle.slices import Box
+from tpu2gpu.tensorbundle.checkpoint import CHUNK_BYTES, Checkpoint
+from tpu2gpu.tensorbundle.slices import Box, whole
 
 Array = np.ndarray[Any, Any]
 
 
-class Arrays:
-    """Arrays by name, each made when it is asked for.
+class Arrays(Checkpoint):
+    """Arrays by name.
 
     Args:
         path: Where they come from, for messages.
@@ -27,46 +27,30 @@ class Arrays:
     """
 
     def __init__(
-        self, path: Place, entries: Mapping[str, tuple[int, tuple[int, ...]]], load: Callable[[str], Array]
+        self,
+        path: str | os.PathLike[str],
+        entries: Mapping[str, tuple[int, tuple[int, ...]]],
+        load: Callable[[str], Array],
     ) -> None:
-        self.prefix, self._load = path, load
-        self.shards = 1
-        self.entries: Mapping[str, format.Entry] = MappingProxyType(
-            {key: format.Entry(dtype, shape) for key, (dtype, shape) in sorted(entries.items())}
-        )
+        self.prefix, self._load, self.shards = path, load, 1
+        self.entries = MappingProxyType({key: _entry(*entries[key]) for key in sorted(entries)})
 
     def chunks(self, key: str, chunk_bytes: int = CHUNK_BYTES, *, box: Box | None = None) -> Iterator[memoryview]:
-        """Yield the bytes of a tensor, or of a part of it, piece by piece."""
+        """Give the bytes of an array, or of a part of it, piece by piece."""
         array = self.read(key)
         if box is not None:
-            array = array[tuple(slice(start, start + size) for start, size in zip(box.starts, box.sizes, strict=True))]
+            array = array[box.within(whole(array.shape))]
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         for start in range(0, len(data), chunk_bytes):
             yield data[start : start + chunk_bytes]
 
     def read(self, key: str) -> Array:
-        """Read a whole tensor; little-endian, as a bundle's."""
+        """Make an array; little-endian, as a bundle's."""
         self.entry(key)
         array = self._load(key)
         return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
-    def entry(self, key: str) -> format.Entry:
-        """Type and shape of a tensor.
 
-        Raises:
-            CheckpointError: There is no such tensor.
-        """
-        if key not in self.entries:
-            raise CheckpointError(f"{self.prefix}: no tensor {key!r}")
-        return self.entries[key]
-
-    def size_bytes(self, key: str) -> int:
-        """Count the bytes that a tensor has."""
-        entry = self.entry(key)
-        return entry.count * format.numpy_dtype(entry.dtype).itemsize
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
+def _entry(dtype: int, shape: tuple[int, ...]) -> format.Entry:
+    entry = format.Entry(dtype, shape)
+    return attrs.evolve(entry, size_bytes=entry.count * format.numpy_dtype(dtype).itemsize)

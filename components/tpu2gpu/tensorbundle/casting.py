@@ -1,4 +1,4 @@
-"""Casts a tensor's values from one floating type to another, rounding to nearest even, and counts what that does.
+"""Cast a tensor's values from one floating type to another, rounding to nearest even, and counts what that does.
 
 Every cast rounds once. NaNs become the quiet NaN of their sign, whatever their payload, so that the bytes do not
 depend on which library or processor cast them.
@@ -158,7 +158,7 @@ def _narrow(wide: Array, target: np.dtype[Any], scratch: Scratch, *, fits: bool)
 
 
 def _round_to_half(bits: Array, after: Array, scratch: Scratch) -> None:
-    """float32 to float16, both as bits, by one addition for each value; values are finite and fit.
+    """Round float32 to float16, both as bits, by one addition for each value; values are finite and fit.
 
     From 2^e to 2^(e+1), float16 has steps of 2^(e-10), and below 2^-14 of 2^-24. These are float32's steps at
     2^(e+13), so adding that power rounds to them, to nearest even as every addition, and the last bits of the sum
@@ -195,7 +195,7 @@ def _magnitudes(values: Array, wide: np.dtype[Any], scratch: Scratch, *, finite:
 
 
 def _to_odd_float32(values: Array) -> Array:
-    """float64 to float32, rounded to odd: rounding that once more, to fewer digits, is right.
+    """Round float64 to float32, to odd: rounding that once more, to fewer digits, is right.
 
     Source: Boldo and Melquiond, "When double rounding is odd", 2005.
     """

@@ -35,7 +35,7 @@ def _multiply(a: int, b: int) -> int:
 
 @lru_cache(maxsize=1024)
 def _power(count: int) -> int:
-    """x to the power of 8 times a count of bytes."""
+    """Return x to the power of 8 times a count of bytes."""
     result, square = _ONE, _ONE >> 8  # x^0 and x^8
     while count:
         if count & 1:

@@ -147,7 +147,7 @@ def decode_header(data: bytes) -> tuple[int, bool]:
 
 
 def mask(crc: int) -> int:
-    """Masks a crc32c as LevelDB does, so that checksums of checksums stay useful."""
+    """Mask a crc32c as LevelDB does, so that checksums of checksums stay useful."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 

@@ -1,4 +1,4 @@
-"""Reads a tensor bundle: entries at once, tensors in chunks, memory bounded whatever a tensor's size."""
+"""Read a tensor bundle: entries at once, tensors in chunks, memory bounded whatever a tensor's size."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
 from tpu2gpu.storage.paths import is_remote
 from tpu2gpu.tensorbundle import format
+from tpu2gpu.tensorbundle.checkpoint import CHUNK_BYTES, Checkpoint
 from tpu2gpu.tensorbundle.files import RangeFile, beside, open_ranges
 from tpu2gpu.tensorbundle.slices import Box, assemble, check_parts, decode_slice, slice_key, whole
 
-CHUNK_BYTES = 8 << 20
 
-
-class Bundle:
+class Bundle(Checkpoint):
     """An open tensor bundle.
 
     Args:
@@ -41,7 +40,7 @@ class Bundle:
         self._files: dict[int, RangeFile | None] = {}
         self._parts: dict[str, list[tuple[Box, format.Entry]]] = {}
         entries, stored = self._read_index()
-        self.entries: Mapping[str, format.Entry] = MappingProxyType(entries)
+        self.entries = MappingProxyType(entries)
         self._check(stored)
 
     def chunks(self, key: str, chunk_bytes: int = CHUNK_BYTES, *, box: Box | None = None) -> Iterator[memoryview]:
@@ -81,27 +80,11 @@ class Bundle:
             return self._decode_strings(key, entry, data)
         return np.frombuffer(data, format.numpy_dtype(entry.dtype)).reshape(entry.shape)
 
-    def entry(self, key: str) -> format.Entry:
-        """Return what the index says of a tensor.
-
-        Raises:
-            CheckpointError: There is no such tensor.
-        """
-        if key not in self.entries:
-            raise CheckpointError(f"{self._index}: no tensor {key!r}")
-        return self.entries[key]
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
-
     def size_bytes(self, key: str) -> int:
         """Count the bytes that a tensor has in the files, all its parts together."""
         if key in self._parts:
             return sum(part.size_bytes for _, part in self._parts[key])
-        return self.entry(key).size_bytes
+        return super().size_bytes(key)
 
     def shard_name(self, shard: int) -> str:
         """Return the path of one data file, wherever it lies."""
@@ -118,7 +101,7 @@ class Bundle:
             raise self._wrong_checksum(key, entry)
 
     def _range(self, key: str, entry: format.Entry, start: int, size: int) -> memoryview:
-        """Bytes of a tensor, or of a part of one.
+        """Read bytes of a tensor, or of a part of one.
 
         Raises:
             CheckpointError: The file became shorter.
@@ -301,7 +284,7 @@ def became_shorter(file: str, key: str) -> CheckpointError:
 
 
 def _overlaps(places: list[tuple[int, int, int, str]]) -> list[str]:
-    """Tensors that share bytes with the one before them."""
+    """Return the tensors that share bytes with the one before them."""
     ordered = sorted(place for place in places if place[2] > place[1])
     return [
         f"{after[3]}: begins at byte {after[1]}, where {before[3]} has not ended ({before[2]})"

@@ -1,4 +1,4 @@
-"""Casts a bundle into another on several threads, in bounded memory, with the same bytes whatever their number.
+"""Cast a bundle into another on several threads, in bounded memory, with the same bytes whatever their number.
 
 Every tensor's place in the output is known before anything is cast: sizes follow from shapes and types. So threads
 take chunks of tensors, of the same tensor too, and write each where it belongs; checksums and statistics of the
@@ -24,8 +24,9 @@ from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.paths import is_remote
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import Array, Scratch, cast_values, is_float
+from tpu2gpu.tensorbundle.checkpoint import CHUNK_BYTES
 from tpu2gpu.tensorbundle.checksum import combine
-from tpu2gpu.tensorbundle.reader import CHUNK_BYTES, Bundle, became_shorter
+from tpu2gpu.tensorbundle.reader import Bundle, became_shorter
 from tpu2gpu.tensorbundle.slices import Box
 from tpu2gpu.tensorbundle.statistics import CastStatistics
 
@@ -98,7 +99,7 @@ class CastTensor:
 
 
 def plan_cast(bundle: Bundle, wanted: Iterable[Wanted], shard_bytes: int = SHARD_BYTES) -> CastPlan:
-    """Lays out the output: as many data files as its size asks for, of nearly equal size.
+    """Lay out the output: as many data files as its size asks for, of nearly equal size.
 
     Args:
         bundle: The source.
@@ -208,15 +209,6 @@ def flush(path: str | os.PathLike[str]) -> None:
         os.fdatasync(file)
     finally:
         os.close(file)
-
-
-def write_index(prefix: str | os.PathLike[str], tensors: Iterable[CastTensor], shards: int) -> None:
-    """Write the index of a bundle whose data files stand already; before it, no reader sees a checkpoint."""
-    items = [(tensor.key.encode(), format.encode_entry(tensor.entry)) for tensor in tensors]
-    index = format.index_path(prefix)
-    partial = index.with_name(index.name + ".partial")
-    partial.write_bytes(format.encode_table(sorted([(b"", format.encode_header(shards)), *items])))
-    partial.replace(index)
 
 
 def _open_sources(bundle: Bundle, tensors: Sequence[PlannedTensor], stack: ExitStack) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""Reads checkpoints in the format before bundles: a table whose values are tensors as messages.
+"""Read checkpoints in the format before bundles: a table whose values are tensors as messages.
 
 Source: tensorflow/core/util/saved_tensor_slice.proto and tensor_slice_writer.cc
 """

@@ -1,9 +1,9 @@
-"""Writes a tensor bundle in one pass: shards first, the index last, so that half a checkpoint is never readable."""
+"""Write a tensor bundle in one pass: shards first, the index last, so that half a checkpoint is never readable."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ SHARD_BYTES = 4 << 30
 
 
 class BundleWriter:
-    """Writes tensors one after the other.
+    """A tensor bundle that is written one tensor after the other.
 
     The number of shards stands in every shard's name and is known only at the end, so shards are written under a
     temporary name.
@@ -98,10 +98,7 @@ class BundleWriter:
         for shard in range(self._shards):
             self._partial(shard).replace(format.shard_path(self.prefix, shard, self._shards))
             self._named += 1
-        items = [(key.encode(), format.encode_entry(entry)) for key, entry in self._entries.items()]
-        table = format.encode_table(sorted([(b"", format.encode_header(self._shards)), *items]))
-        self._partial_index().write_bytes(table)
-        self._partial_index().replace(format.index_path(self.prefix))
+        write_index(self.prefix, self._entries, self._shards)
 
     def discard(self) -> None:
         """Remove what has been written."""
@@ -113,7 +110,7 @@ class BundleWriter:
             self._partial(shard).unlink(missing_ok=True)
             if shard < self._named:
                 format.shard_path(self.prefix, shard, self._shards).unlink(missing_ok=True)
-        self._partial_index().unlink(missing_ok=True)
+        _partial_index(self.prefix).unlink(missing_ok=True)
 
     def __enter__(self) -> BundleWriter:
         return self
@@ -146,8 +143,23 @@ class BundleWriter:
     def _partial(self, shard: int) -> Path:
         return Path(f"{self.prefix}.data-{shard:05d}.partial")
 
-    def _partial_index(self) -> Path:
-        return Path(f"{self.prefix}.index.partial")
+
+def write_index(prefix: str | os.PathLike[str], entries: Mapping[str, format.Entry], shards: int) -> None:
+    """Write the index of a bundle whose data files stand already; before it, no reader sees a checkpoint.
+
+    Args:
+        prefix: The checkpoint's path without `.index`.
+        entries: What the index is to say of each tensor.
+        shards: How many data files there are.
+    """
+    items = [(key.encode(), format.encode_entry(entry)) for key, entry in entries.items()]
+    table = format.encode_table(sorted([(b"", format.encode_header(shards)), *items]))
+    _partial_index(prefix).write_bytes(table)
+    _partial_index(prefix).replace(format.index_path(prefix))
+
+
+def _partial_index(prefix: str | os.PathLike[str]) -> Path:
+    return Path(f"{os.fspath(prefix)}.index.partial")
 
 
 def _can_be_encoded(key: str) -> bool:

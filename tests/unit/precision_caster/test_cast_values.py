@@ -20,8 +20,8 @@ from tpu2gpu.tensorbundle import casting, format
 from tpu2gpu.tensorbundle.casting import FLOATS, cast_values
 from tpu2gpu.tensorbundle.checksum import combine
 from tpu2gpu.tensorbundle.reader import Bundle
-from tpu2gpu.tensorbundle.streaming import Wanted, cast_shard, plan_cast, write_index
-from tpu2gpu.tensorbundle.writer import BundleWriter
+from tpu2gpu.tensorbundle.streaming import Wanted, cast_shard, plan_cast
+from tpu2gpu.tensorbundle.writer import BundleWriter, write_index
 
 Array = np.ndarray[Any, Any]
 
@@ -230,7 +230,7 @@ def test_any_chunks_threads_and_shards_give_the_values_of_one_cast(
         for shard in range(len(plan.shards)):
             path = format.shard_path(folder / "out", shard, len(plan.shards))
             written += cast_shard(bundle, plan, shard, path, threads=threads)
-        write_index(folder / "out", written, len(plan.shards))
+        write_index(folder / "out", {it.key: it.entry for it in written}, len(plan.shards))
     patched.undo()
     found = Bundle(folder / "out")
     for key, values in tensors.items():

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
+from tpu2gpu.tensorbundle.checkpoint import Checkpoint
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 
 SHADOW = "/ExponentialMovingAverage"
@@ -19,7 +20,7 @@ _KERAS_SLOT = re.compile(r"(?:training(?:_\d+)?/)?\w+?/(?P<owner>.+)/\w+")
 _OBJECT_PART = "/.ATTRIBUTES/"
 
 
-def kind_of_tensor(key: str, bundle: Any) -> str:
+def kind_of_tensor(key: str, bundle: Checkpoint) -> str:
     """Return `slots`, `shadows` or `steps` for what only training needs, nothing for a weight.
 
     A slot is called like the variable that it belongs to, with its own name behind (in Keras 2 the optimizer's in
@@ -38,7 +39,7 @@ def kind_of_tensor(key: str, bundle: Any) -> str:
     return ""
 
 
-def object_graph(bundle: Any) -> Any | None:
+def object_graph(bundle: Checkpoint) -> Any | None:
     """Read the TrackableObjectGraph of an object-based checkpoint; None for any other checkpoint."""
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
@@ -47,7 +48,7 @@ def object_graph(bundle: Any) -> Any | None:
     return trackable_object_graph_pb2.TrackableObjectGraph.FromString(bundle.read(OBJECT_GRAPH_KEY).item())
 
 
-def object_names(bundle: Any) -> dict[str, str]:
+def object_names(bundle: Checkpoint) -> dict[str, str]:
     """Return for each tensor of an object-based checkpoint the full name of its variable, where that is known."""
     graph = object_graph(bundle)
     nodes = () if graph is None else graph.nodes
@@ -59,7 +60,9 @@ def plain_name(key: str) -> str:
     return key.partition(_OBJECT_PART)[0]
 
 
-def tensors_by_name(bundle: Any, name_of: Callable[[str], str], dropped: Collection[str]) -> dict[str, list[str]]:
+def tensors_by_name(
+    bundle: Checkpoint, name_of: Callable[[str], str], dropped: Collection[str]
+) -> dict[str, list[str]]:
     """Return for each name the tensors so called: weights, or where there are none one of what training needs.
 
     Args:

@@ -24,6 +24,7 @@ from tpu2gpu.graphs.model import ServingModel, Variable
 from tpu2gpu.graphs.nodes import data_inputs, split_tensor
 from tpu2gpu.graphs.ops import REF_VARIABLES
 from tpu2gpu.options import did_you_mean
+from tpu2gpu.tensorbundle.checkpoint import Checkpoint
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.slices import whole
@@ -182,7 +183,7 @@ def _source(
     node: Any,
     restored: Mapping[str, Restored],
     by_name: Mapping[str, Sequence[str]],
-    bundle: Any,
+    bundle: Checkpoint,
     dropped: Collection[str],
     rename: Callable[[str], str],
 ) -> Restored | None:
@@ -199,13 +200,13 @@ def _source(
     return None if found is None else Restored(found[0], rivals=tuple(found[1:]))
 
 
-def _variable(name: str, restored: Restored, bundle: Bundle, trainable: bool) -> Variable:
+def _variable(name: str, restored: Restored, bundle: Checkpoint, trainable: bool) -> Variable:
     entry = bundle.entry(restored.key)
     box = None if restored.box == whole(entry.shape) else restored.box
     return Variable(name, restored.key, entry.dtype, entry.shape if box is None else box.sizes, trainable, box=box)
 
 
-def _mismatch(handle: Any, restored: Restored, bundle: Bundle) -> str:
+def _mismatch(handle: Any, restored: Restored, bundle: Checkpoint) -> str:
     """Return in which way a checkpoint's tensor is not what a VarHandleOp declares, or nothing."""
     entry, declared = bundle.entry(restored.key), handle.attr["shape"].shape
     found = entry.shape if restored.box is None else restored.box.sizes
@@ -219,7 +220,9 @@ def _mismatch(handle: Any, restored: Restored, bundle: Bundle) -> str:
     return f"{dtype_name(wanted)} {shape} in the graph, {entry.dtype_name} {list(found)} in the checkpoint"
 
 
-def _account(bundle: Any, used: Collection[str], by_rule: Collection[str], without_shadow: list[str]) -> RestoreReport:
+def _account(
+    bundle: Checkpoint, used: Collection[str], by_rule: Collection[str], without_shadow: list[str]
+) -> RestoreReport:
     """Sort what was not used by why it is not."""
     kinds: dict[str, list[str]] = {"slots": [], "shadows": [], "steps": [], "rules": sorted(by_rule)}
     unused: list[str] = []
@@ -242,7 +245,7 @@ def _from_saver(meta: Any, model: ServingModel) -> dict[str, _Known]:
     return {name: _Known(it, trainable=name not in fixed) for name, it in restored.items()}
 
 
-def _from_object_graph(meta: Any, bundle: Bundle, known: dict[str, _Known]) -> Iterator[tuple[str, _Known]]:
+def _from_object_graph(meta: Any, bundle: Checkpoint, known: dict[str, _Known]) -> Iterator[tuple[str, _Known]]:
     """Return what TensorFlow 2 knows of the variables that functions capture; it names them where graphs do not."""
     graph = object_graph(bundle)
     if graph is None:

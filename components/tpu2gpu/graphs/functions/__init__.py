@@ -1,5 +1,7 @@
-"""Functions, as nodes call them and as control flow has them for bodies.
+"""Functions, inlined or taken apart.
 
-`inlining` - a signature's calls, inlined; `training_inlining` - a training graph's calls and training loops.
-`bodies` - a function's body as a flat graph; `scopes` - graph and body as places with names of their own.
+- inlining: the calls of a signature, inlined
+- training_inlining: the calls and training loops of a training graph, inlined
+- bodies: a function's body as a flat graph
+- scopes: graph and body as places with names of their own
 """
