@@ -8,6 +8,8 @@ from typing import Any
 import attrs
 import numpy as np
 
+from tpu2gpu.additive import added, largest, merged_figures, smallest
+
 Array = np.ndarray[Any, Any]
 
 
@@ -29,17 +31,17 @@ class CastStatistics:
         squared_error_sum: Sum of their squared relative errors.
     """
 
-    minimum: float = math.inf
-    maximum: float = -math.inf
-    absmax: float = 0.0
-    nan_count: int = 0
-    infinity_count: int = 0
-    overflow_count: int = 0
-    flushed_to_zero_count: int = 0
-    subnormal_count: int = 0
-    max_relative_error: float = 0.0
-    error_count: int = 0
-    squared_error_sum: float = 0.0
+    minimum: float = smallest(math.inf)
+    maximum: float = largest(-math.inf)
+    absmax: float = largest()
+    nan_count: int = added()
+    infinity_count: int = added()
+    overflow_count: int = added()
+    flushed_to_zero_count: int = added()
+    subnormal_count: int = added()
+    max_relative_error: float = largest()
+    error_count: int = added()
+    squared_error_sum: float = added(0.0)
 
     @property
     def rms_relative_error(self) -> float:
@@ -108,11 +110,8 @@ class CastStatistics:
 
     def merge(self, other: CastStatistics) -> None:
         """Add what another part of the tensor gave."""
-        self.minimum = min(self.minimum, other.minimum)
-        for name in ("maximum", "absmax", "max_relative_error"):
-            setattr(self, name, max(getattr(self, name), getattr(other, name)))
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, value in merged_figures(self, other).items():
+            setattr(self, name, value)
 
     def to_json(self, *, thorough: bool = True) -> dict[str, Any]:
         """Return the figures for a report; smallest and largest value are null where all are NaN, or there are none."""
@@ -132,17 +131,6 @@ class CastStatistics:
                 "rms_relative_error": self.rms_relative_error,
             }
         return figures
-
-
-_SUMS = (
-    "nan_count",
-    "infinity_count",
-    "overflow_count",
-    "flushed_to_zero_count",
-    "subnormal_count",
-    "error_count",
-    "squared_error_sum",
-)
 
 
 def _plain(value: float, *, empty: bool) -> float | str | None:

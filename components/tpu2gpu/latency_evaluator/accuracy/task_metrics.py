@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 import numpy as np
 
+from tpu2gpu.additive import added, merged_figures
 from tpu2gpu.errors import ExamplesError, UsageError
 from tpu2gpu.options import did_you_mean, flag
 from tpu2gpu.running.arrays import Array
@@ -23,14 +24,13 @@ class ClassCounts:
         among_five: Those whose label is among the five largest scores; None where there are no more than five classes.
     """
 
-    examples: int = 0
-    right: int = 0
-    among_five: int | None = None
+    examples: int = added()
+    right: int = added()
+    among_five: int | None = added(None)
 
     def __add__(self, other: ClassCounts) -> ClassCounts:
         """Return the counts of both parts' examples."""
-        five = [part.among_five for part in (self, other) if part.among_five is not None]
-        return ClassCounts(self.examples + other.examples, self.right + other.right, sum(five) if five else None)
+        return ClassCounts(**merged_figures(self, other))
 
     @property
     def accuracy(self) -> float | None:

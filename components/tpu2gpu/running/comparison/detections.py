@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from tpu2gpu.additive import added, largest, merged_figures
 from tpu2gpu.errors import UsageError
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.arrays import is_float, is_text
@@ -80,24 +81,17 @@ class BoxParity:
         worst_example: Number of that example; None where no example has boxes.
     """
 
-    boxes: int = 0
-    matched: int = 0
-    sum_iou: float = 0.0
-    max_score_error: float = 0.0
+    boxes: int = added()
+    matched: int = added()
+    sum_iou: float = added(0.0)
+    max_score_error: float = largest()
     worst_iou: float = 1.0
     worst_example: int | None = None
 
     def __add__(self, other: BoxParity) -> BoxParity:
         """Return the match over both parts' examples."""
         worst = min((part for part in (self, other) if part.boxes), key=_worst_first, default=self)
-        return BoxParity(
-            boxes=self.boxes + other.boxes,
-            matched=self.matched + other.matched,
-            sum_iou=self.sum_iou + other.sum_iou,
-            max_score_error=max(self.max_score_error, other.max_score_error),
-            worst_iou=worst.worst_iou,
-            worst_example=worst.worst_example,
-        )
+        return attrs.evolve(worst, **merged_figures(self, other))
 
     @property
     def mean_iou(self) -> float:

@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from tpu2gpu.additive import added, largest, merged_figures
 from tpu2gpu.running.arrays import is_float, is_text
 
 Array = npt.NDArray[Any]
@@ -45,44 +46,25 @@ class ErrorSketch:
         worst_element: Place of that error in it.
     """
 
-    elements: int = 0
-    sum_abs_error: float = 0.0
+    elements: int = added()
+    sum_abs_error: float = added(0.0)
     max_abs_error: float = 0.0
-    max_abs_reference: float = 0.0
-    unequal: int | None = None
-    nan_count: int = 0
-    inf_count: int = 0
-    product: float = 0.0
-    reference_square: float = 0.0
-    candidate_square: float = 0.0
-    scored: int = 0
-    same_top1: int = 0
-    same_top5: float | None = None
+    max_abs_reference: float = largest()
+    unequal: int | None = added(None)
+    nan_count: int = added()
+    inf_count: int = added()
+    product: float = added(0.0)
+    reference_square: float = added(0.0)
+    candidate_square: float = added(0.0)
+    scored: int = added()
+    same_top1: int = added()
+    same_top5: float | None = added(None)
     worst_example: int | None = None
     worst_element: tuple[int, ...] = ()
 
     def __add__(self, other: ErrorSketch) -> ErrorSketch:
         """Return the sketch of both parts; of equal largest errors the one of the smaller example number is kept."""
-        worst = min(self, other, key=_badness)
-        unequal = [part.unequal for part in (self, other) if part.unequal is not None]
-        top5 = [part.same_top5 for part in (self, other) if part.same_top5 is not None]
-        return ErrorSketch(
-            elements=self.elements + other.elements,
-            sum_abs_error=self.sum_abs_error + other.sum_abs_error,
-            max_abs_error=worst.max_abs_error,
-            max_abs_reference=max(self.max_abs_reference, other.max_abs_reference),
-            unequal=sum(unequal) if unequal else None,
-            nan_count=self.nan_count + other.nan_count,
-            inf_count=self.inf_count + other.inf_count,
-            product=self.product + other.product,
-            reference_square=self.reference_square + other.reference_square,
-            candidate_square=self.candidate_square + other.candidate_square,
-            scored=self.scored + other.scored,
-            same_top1=self.same_top1 + other.same_top1,
-            same_top5=sum(top5) if top5 else None,
-            worst_example=worst.worst_example,
-            worst_element=worst.worst_element,
-        )
+        return attrs.evolve(min(self, other, key=_badness), **merged_figures(self, other))
 
     @property
     def cosine(self) -> float | None:
