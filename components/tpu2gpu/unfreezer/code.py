@@ -1,19 +1,20 @@
-"""Runs model code in a process of its own: lists its variables, and writes a checkpoint that it restores whole."""
+"""Model code, run in a process of its own: its variables, and a checkpoint that it restores whole."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any
 
 import numpy as np
 
-from tpu2gpu.errors import SourceError, UsageError
+from tpu2gpu.errors import SourceError
+from tpu2gpu.graphs.edit import free_name
 from tpu2gpu.tensorbundle.reader import Bundle
+from tpu2gpu.user_code import load_named
 
 
 class ModelCode:
-    """What a function of the user makes: a Keras model, any trackable object of TensorFlow 2, or a TF1 graph.
+    """A model that a user's function makes: a Keras model, any trackable object of TensorFlow 2, or a TF1 graph.
 
     Args:
         function: `module:function`; called without arguments.
@@ -32,7 +33,7 @@ class ModelCode:
             )
 
     def variables(self) -> list[dict[str, Any]]:
-        """Name, shape, type and trainability of each variable, in the order in which they were made."""
+        """Describe each variable, in the order in which they were made: name, shape, type and trainability."""
         return [
             {
                 "name": name,
@@ -130,16 +131,10 @@ class ModelCode:
         return {"restored": len(variables)}
 
     def _make(self) -> tuple[Any, Any]:
-        """Call the user's function; the object it returns, or else the graph that it filled."""
+        """Call the user's function; return the object that it returns, or else the graph that it filled."""
         import tensorflow as tf
 
-        module, _, name = self._function.partition(":")
-        try:
-            function = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(
-                f"--onto {self._function}: {error}", hint="give MODULE:FUNCTION as Python imports it"
-            ) from error
+        function = load_named(f"--onto {self._function}", self._function, "MODULE:FUNCTION")
         if getattr(sys.modules.get("keras"), "backend", None) is not None:
             sys.modules["keras"].backend.clear_session()  # so that automatic names start anew
         graph = tf.Graph()
@@ -175,9 +170,5 @@ def _variables(made: Any, graph: Any) -> dict[str, Any]:
     weights = getattr(made, "weights", None)
     for variable in weights if weights is not None else getattr(made, "variables", ()):
         name = getattr(variable, "path", None) or str(variable.name).removesuffix(":0")
-        unique, number = name, 0
-        while unique in found:
-            number += 1
-            unique = f"{name}_{number}"
-        found[unique] = variable
+        found[free_name(found, name)] = variable
     return found

@@ -1,4 +1,4 @@
-"""Finds which weight of a frozen graph belongs to which variable of model code: by name, then by shape and place."""
+"""Find which weight of a frozen graph belongs to which variable of model code: by name, then by shape and place."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Candidate:
 
 @attrs.frozen
 class Match:
-    """One pair.
+    """A variable of the code and the weight that it takes.
 
     Attributes:
         variable: The code's variable.
@@ -61,7 +61,7 @@ class Match:
 
 @attrs.frozen
 class Matching:
-    """What belongs together, and what is left.
+    """The matches of weights and variables, and what is left of both.
 
     Attributes:
         matches: The pairs.
@@ -144,7 +144,7 @@ def _equal_names(weights: Iterable[Candidate], variables: Iterable[Candidate]) -
 
 
 def _equal_ends(weights: Iterable[Candidate], variables: Iterable[Candidate]) -> Pairs:
-    """Pairs where one name is the end of the other, and of no other of the same shape."""
+    """Return the pairs where one name is the end of the other, and of no other of the same shape."""
     remaining, pairs = list(weights), []
     for variable in list(variables):
         fitting = [it for it in remaining if _fits(it, variable) and _is_end(it.name, variable.name)]

@@ -1,4 +1,4 @@
-"""Puts a frozen graph's weights onto model code that exists, or onto the names of a checkpoint."""
+"""Write a frozen graph's weights as a checkpoint for model code that exists, or for readers of another one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import attrs
 
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.graphs.describing import dtype_name
+from tpu2gpu.graphs.formats.checkpoint_tensors import kind_of_tensor, variable_name
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.passes.freezing.find_weights import Weight
 from tpu2gpu.process.worker import Worker
@@ -21,30 +22,13 @@ from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.writer import BundleWriter
 from tpu2gpu.unfreezer.matching import Candidate, Matching, match, role_of
 
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-# TensorFlow 2 keeps slots behind this mark, TensorFlow 1 under the optimizer's name behind the variable's.
-_SLOTS = (".OPTIMIZER_SLOT", "optimizer/", "/Adam", "/Momentum", "/RMSProp", "/Adagrad", "/ExponentialMovingAverage")
+_Written = tuple[Matching, dict[str, Any]]
 
 
-@attrs.frozen
-class Onto:
-    """What came of it.
-
-    Attributes:
-        matching: Which weight went to which variable, and what is left on both sides.
-        report: The same for `report.json`, with what the code's own run showed.
-        relative_error: How far the code's outputs are from the frozen model's, None where they were not compared.
-    """
-
-    matching: Matching
-    report: dict[str, Any]
-    relative_error: float | None
-
-
-def put_onto(
+def write_onto(
     onto: str, model: ServingModel, weights: dict[str, Weight], order: list[str], served: Path, prefix: Path
-) -> Onto:
-    """Write a checkpoint for code.
+) -> _Written:
+    """Write a checkpoint with a model's weights under the names of other variables.
 
     Args:
         onto: `module:function`, or a checkpoint's prefix.
@@ -53,6 +37,9 @@ def put_onto(
         order: Those names in the graph's order.
         served: The SavedModel of the same variables, to compare outputs with.
         prefix: The checkpoint to write.
+
+    Returns:
+        Which weight went to which variable, and the same for `report.json`, with what the code's own run showed.
 
     Raises:
         UsageError: There is no such function or checkpoint.
@@ -76,7 +63,7 @@ def put_onto(
     return _onto_code(onto, model, candidates, served, prefix)
 
 
-def _onto_code(onto: str, model: ServingModel, candidates: list[Candidate], served: Path, prefix: Path) -> Onto:
+def _onto_code(onto: str, model: ServingModel, candidates: list[Candidate], served: Path, prefix: Path) -> _Written:
     # The code may print, abort, or want another default graph: it runs elsewhere.
     with (
         Worker(
@@ -99,25 +86,24 @@ def _onto_code(onto: str, model: ServingModel, candidates: list[Candidate], serv
                 writer.add(pair.variable, variable.dtype, variable.shape, model.value_chunks(variable))
         restored = code.call("restore", values=str(values), prefix=str(prefix))
         compared = code.call("compare", model=str(served), signature=next(iter(model.signatures)))
-    report = {**_report(onto, matching), **restored, "compared": compared}
-    return Onto(matching, report, compared.get("relative_error"))
+    return matching, {**_report(onto, matching), **restored, "compared": compared}
 
 
-def _onto_checkpoint(onto: str, model: ServingModel, candidates: list[Candidate], prefix: Path) -> Onto:
+def _onto_checkpoint(onto: str, model: ServingModel, candidates: list[Candidate], prefix: Path) -> _Written:
     bundle = Bundle(onto)
     variables = []
     for key in sorted(bundle, key=_numbers_as_numbers):
         entry = bundle.entry(key)
-        if is_float(entry.dtype) and not any(mark in key for mark in _SLOTS):
-            name = key.removesuffix(_SUFFIX)
+        if is_float(entry.dtype) and not kind_of_tensor(key, bundle):
+            name = variable_name(key)
             variables.append(Candidate(name, entry.shape, format.DTYPE_NAMES[entry.dtype], role_of(name)))
     matching = _matched(onto, candidates, variables)
     weight_of = {pair.variable: pair.weight for pair in matching.matches}
     copied = []
     with BundleWriter(prefix) as writer:
         for key in bundle:
-            entry, name = bundle.entry(key), key.removesuffix(_SUFFIX)
-            if name in weight_of and not any(mark in key for mark in _SLOTS):
+            entry, name = bundle.entry(key), variable_name(key)
+            if name in weight_of and not kind_of_tensor(key, bundle):
                 variable = model.variables[weight_of[name]]
                 writer.add(key, variable.dtype, variable.shape, model.value_chunks(variable))
                 continue
@@ -126,7 +112,7 @@ def _onto_checkpoint(onto: str, model: ServingModel, candidates: list[Candidate]
             copied.append(key)
     if Path(f"{onto}.meta").is_file():
         shutil.copyfile(f"{onto}.meta", f"{prefix}.meta")
-    return Onto(matching, {**_report(onto, matching), "copied_unchanged": copied}, None)
+    return matching, {**_report(onto, matching), "copied_unchanged": copied}
 
 
 def _numbers_as_numbers(key: str) -> list[tuple[int, str]]:

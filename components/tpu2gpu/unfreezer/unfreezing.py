@@ -1,4 +1,4 @@
-"""Un-freezes a model: its weights become variables again, in a SavedModel and in a checkpoint."""
+"""Un-freeze a model: its weights become variables again, in a SavedModel and in a checkpoint."""
 
 from __future__ import annotations
 
@@ -80,14 +80,12 @@ def unfreeze_model(
         prefix = staging.folder / CHECKPOINT_PREFIX
         matching = None
         if options.onto:
-            from tpu2gpu.unfreezer.onto import put_onto
+            from tpu2gpu.unfreezer.onto import write_onto
 
             named = {renamed.get(name, name): weight for name, weight in weights.items()}
             prefix.parent.mkdir()
-            done = put_onto(
-                options.onto, model, named, [renamed.get(name, name) for name in order], staging.folder, prefix
-            )
-            staging.report["onto"], matching = done.report, done.matching
+            names = [renamed.get(name, name) for name in order]
+            matching, staging.report["onto"] = write_onto(options.onto, model, named, names, staging.folder, prefix)
         else:
             _copy_checkpoint(staging.folder, prefix)
         progress("done", 2, 2)

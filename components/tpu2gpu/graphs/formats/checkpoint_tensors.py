@@ -55,8 +55,8 @@ def object_names(bundle: Checkpoint) -> dict[str, str]:
     return {it.checkpoint_key: it.full_name for node in nodes for it in node.attributes if it.full_name}
 
 
-def plain_name(key: str) -> str:
-    """Return the name in a key of an object-based checkpoint; any other key as it is."""
+def variable_name(key: str) -> str:
+    """Return the variable's name in a key of an object-based checkpoint; any other key as it is."""
     return key.partition(_OBJECT_PART)[0]
 
 

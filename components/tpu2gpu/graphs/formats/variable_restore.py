@@ -16,8 +16,8 @@ from tpu2gpu.graphs.formats.checkpoint_tensors import (
     SHADOW,
     kind_of_tensor,
     object_graph,
-    plain_name,
     tensors_by_name,
+    variable_name,
 )
 from tpu2gpu.graphs.formats.restore_ops import Restored, collected_variables, restored_variables
 from tpu2gpu.graphs.model import ServingModel, Variable
@@ -139,7 +139,7 @@ def restore_variables(
         return RestoreReport({}, [], [])
     rules = [re.compile(rule) for rule in drop]
     dropped = {key for key in bundle if any(rule.search(key) for rule in rules)}
-    by_name = tensors_by_name(bundle, lambda key: rename((names or {}).get(key, plain_name(key))), dropped)
+    by_name = tensors_by_name(bundle, lambda key: rename((names or {}).get(key, variable_name(key))), dropped)
     wrong, used, without_shadow = [], set(), []
     for name, node in [(name, node) for name, node in model.nodes.items() if node.op == "VarHandleOp"]:
         source = _source(name, node, restored, by_name, bundle, dropped, rename)
