@@ -157,7 +157,7 @@ def test_the_converters_metrics_say_what_was_built_and_how_far_it_was_verified(s
     properties = output(steps, "TRTConverter", "metrics").properties
     assert properties["backend"] == "onnx"
     assert properties["backend_version"] == onnxruntime.__version__
-    assert (properties["precision"], properties["verified_level"]) == ("float16", "onnx_cpu")
+    assert (properties["dtype"], properties["verified_level"]) == ("float16", "onnx_cpu")
     plan = json.loads((model_of(steps, "TRTConverter") / "plan.json").read_text())
     assert plan["compared_on"] == "64 examples"
 

@@ -16,7 +16,7 @@ from tpu2gpu.trt_converter.options import ConvertOptions
 class TRTConverter(StepComponent):
     """Converts a model to a serving folder: ONNX file, TensorRT engine and server configuration.
 
-    Outputs: `model` (the serving folder), `metrics` (back end and version, precision, coverage, error, sizes, seconds,
+    Outputs: `model` (the serving folder), `metrics` (back end and version, dtype, coverage, error, sizes, seconds,
     memory, how far it was verified).
 
     Args:

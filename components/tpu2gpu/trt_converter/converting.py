@@ -120,7 +120,7 @@ def _findings(made: Conversion) -> dict[str, Any]:
     return {
         "backend": plan.backend,
         "backend_version": made.backend_version,
-        "precision": plan.dtype,
+        "dtype": plan.dtype,
         "verified_level": plan.verified_level,
         **figures,
         "metrics": {name: float(value) for name, value in {**figures, **made.metrics}.items()},

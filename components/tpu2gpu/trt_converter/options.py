@@ -63,7 +63,7 @@ class ConvertOptions:
     model_version: int = option(1, "the number of the model's version there", minimum=1)
     tolerance: float | None = option(
         None,
-        "largest allowed difference from the source, relative to the largest value; by precision when not given: "
+        "largest allowed difference from the source, relative to the largest value; by dtype when not given: "
         "0.002 for float32, 0.03 for float16",
         minimum=0,
     )
@@ -104,7 +104,7 @@ class ConvertResult:
         target: The serving folder.
         backend: `tensorrt_rtx` or `tensorrt` where there is an engine, `onnx` otherwise.
         backend_version: Of that TensorRT, or of ONNX Runtime.
-        precision: The number type of most weights.
+        dtype: The number type of most weights.
         verified_level: `onnx_cpu`, `engine_built` or `engine_executed`.
         engine_coverage: Share of the model's operations that an engine runs, 0 to 1.
         relative_error: Largest difference from the source, relative to the largest value.
@@ -120,7 +120,7 @@ class ConvertResult:
     target: Path
     backend: str
     backend_version: str
-    precision: str
+    dtype: str
     verified_level: str
     engine_coverage: float
     relative_error: float

@@ -44,13 +44,13 @@ class Request:
 
     @property
     def needs_engine(self) -> bool:
-        """Whether there is nothing to serve without an engine."""
+        """Tell whether there is nothing to serve without an engine."""
         return self.options.layout == "triton" and self.options.triton_backend == "tensorrt"
 
-    def tolerance(self, precision: str) -> float:
-        """Return the largest relative error allowed: what `--tolerance` says, else the default for a precision."""
+    def tolerance(self, dtype: str) -> float:
+        """Return the largest relative error allowed: what `--tolerance` says, else the default for a dtype."""
         given = self.options.tolerance
-        return conversion_tolerance(precision) if given is None else given
+        return conversion_tolerance(dtype) if given is None else given
 
     def in_child(
         self, function: str, name: str, environment: Mapping[str, str], *, preload: Sequence[str] = (), **arguments: Any

@@ -128,7 +128,7 @@ def test_a_builder_that_returns_none_without_a_word_is_an_error(
     assert not (tmp_path / "m.plan").exists()
 
 
-def test_an_unknown_dimension_beside_the_batch_is_named_with_the_way_out(built: Built, tmp_path: Path) -> None:
+def test_an_unknown_dimension_beside_the_batch_is_named_with_a_hint(built: Built, tmp_path: Path) -> None:
     with pytest.raises(Tpu2GpuError, match="the engine's profile does not fit the model's inputs") as caught:
         convert_model(built(models.any_size), tmp_path / "serving", ConvertOptions(backend="tensorrt_rtx"))
     assert caught.value.details == ("image: float32 [?, ?, ?, 3]: a dimension beside the batch is unknown",)

@@ -73,8 +73,8 @@ def test_a_profile_for_no_input_is_refused() -> None:
 
 def test_a_part_has_the_batches_of_the_whole_model_unless_more_is_said() -> None:
     whole = [TensorSpec("files", "string", (None,)), TensorSpec("ids", "int32", (None, None))]
-    wires = [TensorSpec("cut_pixels", "float32", (None, 8, 8, 3)), TensorSpec("cut_any", "float32", (None, None))]
-    part = [*wires, whole[1]]
+    boundary = [TensorSpec("cut_pixels", "float32", (None, 8, 8, 3)), TensorSpec("cut_any", "float32", (None, None))]
+    part = [*boundary, whole[1]]
     given = parse_profiles(["files=1:4:16,ids=1x8:4x16:16x64"])
     pixels = ((1,), (4,), (16,))
     assert for_part(part, whole, given) == [{"cut_pixels": pixels, "ids": given[0]["ids"]}]

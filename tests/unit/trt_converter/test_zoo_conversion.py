@@ -1,4 +1,4 @@
-"""The zoo of real architectures: ONNX parity, an engine, and the folder's answers on real photographs."""
+"""The zoo of real architectures: ONNX parity, an engine, and the folder's outputs on real photographs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check(built: Built, tmp_path: Path, builder: Any, arguments: dict[str, Any],
     result = convert_model(cast, tmp_path / "serving", ConvertOptions(backend="tensorrt_rtx"))
     assert result.verified_level in ("engine_built", "engine_executed")
     assert result.engine_size_bytes > 0
-    assert result.precision == precision
+    assert result.dtype == precision
     real = feeds()
     wanted = open_runner(source).run(real)
     for name, parity in compare(wanted, load(result.target).run(real)).items():
@@ -97,7 +97,7 @@ def test_eight_bits_keep_the_classes_of_photographs_that_it_was_not_calibrated_o
     examples = write_examples(tmp_path / "photographs.tfrecord", {"image": images[8:]})
     options = ConvertOptions(backend="tensorrt_rtx", int8=True, int8_examples=32, examples=(str(examples),))
     result = convert_model(source, tmp_path / "serving", options)
-    assert result.precision == "int8"
+    assert result.dtype == "int8"
     assert result.engine_size_bytes < 0.4 * sum(file.stat().st_size for file in (source / "variables").iterdir())
     feeds = {"image": images[:8]}
     (parity,) = compare(open_runner(source).run(feeds), load(result.target).run(feeds)).values()

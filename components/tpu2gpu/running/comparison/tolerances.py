@@ -69,21 +69,21 @@ Source: measured on ResNet-50, EfficientNet-B0, MobileNetV3 and BERT; TensorFlow
 """
 
 
-def conversion_tolerance(precision: str) -> float:
-    """Return the largest relative error that a conversion may have at a precision; float32's for an unknown one."""
-    return TOLERANCES.get(precision, TOLERANCES["float32"]).conversion
+def conversion_tolerance(dtype: str) -> float:
+    """Return the largest relative error that a conversion may have at a dtype; float32's for an unknown one."""
+    return TOLERANCES.get(dtype, TOLERANCES["float32"]).conversion
 
 
-def default_budget(*precisions: str) -> tuple[float, str]:
-    """Return the largest relative error allowed between models of these precisions, with the reason.
+def default_budget(*dtypes: str) -> tuple[float, str]:
+    """Return the largest relative error allowed between models of these dtypes, with the reason.
 
     The coarsest decides.
     """
-    worst = coarsest(precisions)
+    worst = coarsest(dtypes)
     return TOLERANCES[worst].budget, f"{worst}: {TOLERANCES[worst].reason}"
 
 
-def coarsest(precisions: Iterable[str]) -> str:
+def coarsest(dtypes: Iterable[str]) -> str:
     """Return the coarsest of some number types; float32 where no floating-point type is among them."""
-    found = set(precisions)
-    return next((precision for precision in TOLERANCES if precision in found), "float32")
+    found = set(dtypes)
+    return next((dtype for dtype in TOLERANCES if dtype in found), "float32")

@@ -80,7 +80,7 @@ class Conversion:
 
 @attrs.frozen
 class DryRun:
-    """What a back end would run in engines.
+    """A forecast of what a back end would run in engines.
 
     Attributes:
         data: All of it as plain data.

@@ -83,7 +83,7 @@ class EngineBackEnd(Onnx):
 
     @abstractmethod
     def configure(self, trt: ModuleType, builder: Any, network: Any, plan: BuildPlan) -> Any:
-        """Make the builder's IBuilderConfig; it sets no precision, which is in the ONNX file and nowhere else.
+        """Make the builder's IBuilderConfig; it sets no dtypes, which are in the ONNX file and nowhere else.
 
         Raises:
             EnvironmentLacksError: The library does not know what the plan asks for.

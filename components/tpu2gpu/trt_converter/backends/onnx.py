@@ -67,7 +67,7 @@ class Onnx(BackEnd):
             if request.options.int8:
                 progress("quantising", 0, STEPS)
                 converted = self._to_int8(request, staging, converted, references)
-            tolerance = request.tolerance(converted["precision"])
+            tolerance = request.tolerance(converted["dtype"])
             error = check_parity(converted["parity"], tolerance, f"{ONNX_FILE} in ONNX Runtime")
             if converted["partition"] and not request.options.int8:  # in 8 bits the core alone is compared
                 error = max(error, check_parity(converted["partition"]["parity"], tolerance, "the chain of all parts"))
@@ -161,9 +161,9 @@ class Onnx(BackEnd):
         self, request: Request, staging: Staging, converted: dict[str, Any], references: Path
     ) -> dict[str, Any]:
         """Put a quantised file in the place of the one in float32, which has been compared with the source by then."""
-        if converted["precision"] != "float32":
+        if converted["dtype"] != "float32":
             raise UsageError(
-                f"--int8: the model computes in {converted['precision']}", hint="quantise the model in float32 instead"
+                f"--int8: the model computes in {converted['dtype']}", hint="quantise the model in float32 instead"
             )
         path, options = staging.folder / ONNX_FILE, request.options
         if _data_of(path).exists():

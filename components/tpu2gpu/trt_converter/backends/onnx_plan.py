@@ -33,7 +33,7 @@ def make_plan(converted: Mapping[str, Any], engine: Mapping[str, Any] | None, to
         outputs=_specs(whole.get("outputs", converted["outputs"])),
         output_tensors=whole.get("output_tensors", {spec["name"]: spec["name"] for spec in converted["outputs"]}),
         backend="onnx" if engine is None else engine["library"],
-        dtype=converted["precision"],
+        dtype=converted["dtype"],
         verified_level="onnx_cpu" if engine is None else built,
         parts=_parts(converted, engine),
         boundary_tensors=tuple(BoundaryTensor.from_json(each) for each in whole.get("boundary_tensors", ())),

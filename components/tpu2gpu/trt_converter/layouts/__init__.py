@@ -1,4 +1,4 @@
-"""What is laid around the converted files for a server.
+"""The files that are laid around converted models for a server.
 
 serving_folder: all of it.
 readme: the folder's README.

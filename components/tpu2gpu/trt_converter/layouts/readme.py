@@ -212,9 +212,9 @@ def _triton(model: TritonModel, core: Part, others: Sequence[Part]) -> str:
         f"`{model.engine_cache}`: mount a volume there, so that it outlives the server. The name holds the digest of "
         "model.onnx and its weights, so that new weights never meet an old engine. On a CPU it runs as it is."
     )
-    if model.precision == "float16":
+    if model.dtype == "float16":
         paragraphs.append(
-            "The precision is in model.onnx. The configuration says `precision_mode: FP16` as well, because TensorRT "
+            "The type is in model.onnx. The configuration says `precision_mode: FP16` as well, because TensorRT "
             "up to version 10 refuses a float16 model otherwise; version 11 has no such mode any more."
         )
     return "\n\n".join(paragraphs)

@@ -87,7 +87,7 @@ def _triton_model(
         backend=options.triton_backend if is_core else "python",
         inputs=_renamed(part.inputs, names.inputs),
         outputs=_renamed(part.outputs, names.outputs),
-        precision=plan.dtype,
+        dtype=plan.dtype,
         max_batch=max_batch,
         profiles=profiles if is_core else [],
         digest=onnx_digest(folder / part.onnx) if part.onnx else "",

@@ -53,7 +53,7 @@ class TritonModel:
             ONNX Runtime) for servers that lack them.
         inputs: Under their ONNX names.
         outputs: Under their ONNX names.
-        precision: The number type of most weights.
+        dtype: The number type of most weights.
         max_batch: The largest batch; 0 where the first dimension is no batch.
         profiles: For each profile and each input, by ONNX name, its min, opt and max shape, where all are
             known.
@@ -66,7 +66,7 @@ class TritonModel:
     backend: str
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
-    precision: str
+    dtype: str
     max_batch: int
     profiles: Sequence[Profile]
     digest: str
@@ -280,7 +280,7 @@ def _accelerator_options(model: TritonModel) -> dict[str, str]:
         "trt_engine_cache_enable": "true",
         "trt_engine_cache_path": model.engine_cache,
     }
-    if model.precision == "float16":
+    if model.dtype == "float16":
         # This decides nothing about a graph that is float16 already, but up to TensorRT 10 it is refused without:
         # "fp16 precision has been set for a layer ..., but fp16 is not configured in the builder".
         options["precision_mode"] = "FP16"

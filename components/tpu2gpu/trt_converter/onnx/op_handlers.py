@@ -1,4 +1,4 @@
-"""What tf2onnx lacks: ONNX forms of TensorFlow operations that inference graphs hold."""
+"""ONNX forms of TensorFlow operations that inference graphs hold and tf2onnx lacks."""
 
 from __future__ import annotations
 

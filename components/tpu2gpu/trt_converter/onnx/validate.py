@@ -75,17 +75,17 @@ def nodes_of(graph: Any) -> Iterator[Any]:
 
 
 def describe_onnx(model: Any) -> dict[str, Any]:
-    """Describe a model in figures: operations, weights by type, and the precision that most of the weights have."""
+    """Describe a model in figures: operations, weights by type, and the dtype that most of the weights have."""
     weights = _weights(model)
     operations = Counter(node.op_type for node in nodes_of(model.graph))
     floats = {dtype: size for dtype, size in weights.items() if "float" in dtype}
-    precision = max(sorted(floats), key=lambda dtype: floats[dtype]) if floats else "float32"
+    largest = max(sorted(floats), key=lambda dtype: floats[dtype]) if floats else "float32"
     return {
         "opset": next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")),
         "ir_version": model.ir_version,
         "ops": dict(sorted(operations.items())),
         "weights_size_bytes": weights,
-        "precision": "int8" if "QuantizeLinear" in operations else precision,
+        "dtype": "int8" if "QuantizeLinear" in operations else largest,
     }
 
 

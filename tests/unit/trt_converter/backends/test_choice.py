@@ -32,7 +32,7 @@ from tpu2gpu.trt_converter.options import ConvertOptions
         ),
     ],
 )
-def test_options_of_another_builder_are_refused_with_a_way_out(
+def test_options_of_another_builder_are_refused_with_a_hint(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, object], message: str
 ) -> None:
     monkeypatch.setattr("tpu2gpu.trt_converter.backends.choice.probe", lambda *_: BUILDERS)

@@ -63,7 +63,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 
 def ask(environment: dict[str, str], question: str) -> Any:
-    """The answer of an expression in another process."""
+    """The value of an expression in another process."""
     code = "import attrs, json; from tpu2gpu.trt_converter.backends.tf_trt.backend import *; "
     code += f"print(json.dumps({question}))"
     return json.loads(run(environment, "-c", code).stdout)
@@ -208,7 +208,7 @@ def test_without_tf_trt_a_conversion_says_what_is_missing(built: Built, tmp_path
 
 @with_tf_trt
 @pytest.mark.skipif(bool(find_gpus()), reason="there is a GPU here")
-def test_without_a_gpu_the_way_out_is_a_dry_run(stand_in: dict[str, str]) -> None:
+def test_without_a_gpu_the_hint_is_a_dry_run(stand_in: dict[str, str]) -> None:
     found = ask(stand_in, "attrs.asdict(TfTrt().probe())")
     assert (found["available"], found["version"]) == (False, "8.6.1")
     assert "builds on a GPU only" in found["reason"] and "--dry-run" in found["reason"]
@@ -289,8 +289,8 @@ def test_the_folder_serves_and_says_what_it_needs(
     assert ("tf_serving/model/1" in readme) == (layout == "tf_serving")
     assert (tmp_path / "model" / "tf_serving/model/1/saved_model.pb").exists() == (layout == "tf_serving")
     feeds = {"image": np.random.default_rng(3).random((2, 8, 8, 1), np.float32)}
-    for name, answer in load(tmp_path / "model").run(feeds).items():
-        np.testing.assert_array_equal(answer, runner.run(feeds)[name])
+    for name, output in load(tmp_path / "model").run(feeds).items():
+        np.testing.assert_array_equal(output, runner.run(feeds)[name])
     verify_model(tmp_path / "model")
 
 

@@ -79,9 +79,9 @@ def test_warm_up_requests_hold_real_examples_in_the_profiles_batches(served: tup
     batches = []
     for request in requests:
         feeds = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-        answers = loaded[request.model_spec.signature_name](**{name: tf.constant(it) for name, it in feeds.items()})
+        outputs = loaded[request.model_spec.signature_name](**{name: tf.constant(it) for name, it in feeds.items()})
         batches.append(len(feeds["x"]))
-        assert all(len(answer) == batches[-1] for answer in answers.values())
+        assert all(len(output) == batches[-1] for output in outputs.values())
     assert batches == [2, 8, 8, 8]
     np.testing.assert_array_equal(tf.make_ndarray(requests[0].inputs["x"]), ROWS[:2])
 
@@ -163,5 +163,5 @@ def test_several_profiles_go_into_engine_plan_and_a_plain_folder(built: Built, t
     assert part["engine_library"] == "tensorrt_rtx"
     names = {path.relative_to(result.target).as_posix() for path in result.target.rglob("*") if path.is_file()}
     assert names == {"README.md", "engines/model.engine", "manifest.json", "model.onnx", "plan.json", "report.json"}
-    answers = load(result.target).run({"image": np.zeros((1, 40, 40, 3), np.float32)})
-    assert answers["features"].shape == (1, 8)
+    outputs = load(result.target).run({"image": np.zeros((1, 40, 40, 3), np.float32)})
+    assert outputs["features"].shape == (1, 8)

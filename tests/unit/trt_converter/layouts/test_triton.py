@@ -28,7 +28,7 @@ def model(**changes: Any) -> TritonModel:
         "backend": "onnxruntime",
         "inputs": [TensorSpec("images", "float32", (None, 8, 8, 1)), TensorSpec("scale", "float16", (None,))],
         "outputs": [TensorSpec("label", "int64", (None,)), TensorSpec("names", "string", (None, None))],
-        "precision": "float32",
+        "dtype": "float32",
         "max_batch": 32,
         "profiles": [{"images": ((1, 8, 8, 1), (8, 8, 8, 1), (32, 8, 8, 1))}],
         "digest": DIGEST,
@@ -99,7 +99,7 @@ def test_an_engine_of_data_center_tensorrt_is_a_model_of_its_back_end(tmp_path: 
 
 
 def test_a_float16_graph_may_run_in_float16() -> None:
-    assert accelerator(configuration(model(precision="float16")))["precision_mode"] == "FP16"
+    assert accelerator(configuration(model(dtype="float16")))["precision_mode"] == "FP16"
 
 
 def test_the_text_is_the_same_every_time_and_reads_back() -> None:

@@ -1,4 +1,4 @@
-"""SavedModel -> ONNX: the names, types and answers of the source, or an error that names the operations."""
+"""SavedModel -> ONNX: the names, types and outputs of the source, or an error that names the operations."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def converted(source: Path, folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def largest_error(found: dict[str, Any]) -> float:
-    return check_parity(found["parity"], 2e-3 if found["precision"] == "float32" else 3e-2, "model.onnx")
+    return check_parity(found["parity"], 2e-3 if found["dtype"] == "float32" else 3e-2, "model.onnx")
 
 
 @pytest.mark.parametrize("policy", ["float32", "float16"])
 def test_a_keras_export_keeps_its_names_its_batch_and_its_precision(built: Built, tmp_path: Path, policy: str) -> None:
     found = converted(built(convnet, policy=policy), tmp_path)
     assert [spec["shape"] for spec in found["inputs"]] == [[None, 8, 8, 1]]
-    assert found["precision"] == policy
+    assert found["dtype"] == policy
     assert found["batched"] is True
     assert {"Conv", "MatMul"} <= found["ops"].keys()
     assert "BatchNormalization" not in found["ops"] or policy == "float16"
@@ -109,10 +109,10 @@ def test_exact_gelu_and_unknown_length_convert(built: Built, tmp_path: Path) -> 
     assert found["ops"]["Erf"] == 1  # tf2onnx knows no Erfc, which TensorFlow 2.21 writes
     assert [spec["name"] for spec in found["outputs"]] == ["logits", "sequence"]
     assert largest_error(found) < 1e-5
-    answers = OnnxRunner(tmp_path / "model.onnx").run(
+    outputs = OnnxRunner(tmp_path / "model.onnx").run(
         {"ids": np.ones((2, 5), np.int32), "mask": np.ones((2, 5), np.int32)}
     )
-    assert answers["sequence"].shape == (2, 5, 16)
+    assert outputs["sequence"].shape == (2, 5, 16)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -135,17 +135,17 @@ def test_a_loop_of_tensorflow_1_converts_with_its_variables(built: Built, tmp_pa
     assert largest_error(found) < 1e-6
 
 
-def test_every_output_keeps_its_name_whatever_its_wire(built: Built, tmp_path: Path) -> None:
+def test_every_output_keeps_its_name_whatever_its_tensor(built: Built, tmp_path: Path) -> None:
     found = converted(built(models.awkward_names), tmp_path)
     assert found["onnx_names"]["outputs"]["a"] == "a_output"  # `a` is the input
     assert [spec["name"] for spec in found["outputs"]] == ["a", "classes", "first", "same", "second"]
     assert largest_error(found) == 0
     assert found["parity"]["classes"]["unequal_share"] == 0
     a, b = np.ones((2, 3), np.float32), np.full((2, 3), 5, np.float32)
-    answers = OnnxRunner(tmp_path / "model.onnx").run({"a": a, "b": b})
-    np.testing.assert_array_equal(answers["a_output"], 2 * a)
-    np.testing.assert_array_equal(answers["same"], b)
-    np.testing.assert_array_equal(answers["first"], answers["second"])
+    outputs = OnnxRunner(tmp_path / "model.onnx").run({"a": a, "b": b})
+    np.testing.assert_array_equal(outputs["a_output"], 2 * a)
+    np.testing.assert_array_equal(outputs["same"], b)
+    np.testing.assert_array_equal(outputs["first"], outputs["second"])
 
 
 def test_a_fixed_batch_stays_fixed(built: Built, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_table_is_named_too(built: Built, tmp_path: Path) -> None:
     assert "LookupTableFindV2" in str(caught.value) or "HashTable" in str(caught.value)
 
 
-def test_bfloat16_is_refused_with_the_way_out(built: Built, tmp_path: Path) -> None:
+def test_bfloat16_is_refused_with_a_hint(built: Built, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="computes in bfloat16") as caught:
         converted(built(models.product, "bfloat16"), tmp_path)
     assert "tpu2gpu cast --to float16" in str(caught.value)
@@ -176,7 +176,7 @@ def test_bfloat16_is_refused_with_the_way_out(built: Built, tmp_path: Path) -> N
 
 def test_float64_weights_are_counted_as_such(built: Built, tmp_path: Path) -> None:
     found = converted(built(models.product, "float64"), tmp_path)
-    assert (found["precision"], found["weights_size_bytes"]["float64"]) == ("float64", 48)
+    assert (found["dtype"], found["weights_size_bytes"]["float64"]) == ("float64", 48)
 
 
 def test_an_opset_that_tf2onnx_does_not_know_is_refused(built: Built, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_newer_opset_can_be_asked_for(built: Built, tmp_path: Path) -> None:
     assert converted(built(models.awkward_names), tmp_path, opset=18)["opset"] == 18
 
 
-def test_answers_that_differ_are_refused_with_the_place(built: Built, tmp_path: Path) -> None:
+def test_outputs_that_differ_are_refused_with_the_place(built: Built, tmp_path: Path) -> None:
     found = converted(built(models.noise), tmp_path)
     with pytest.raises(ParityRefusedError, match=r"the outputs of model.onnx differ from the source") as caught:
         largest_error(found)

@@ -49,7 +49,7 @@ def test_the_file_holds_8_bit_weights_and_the_engine_is_built_of_it(
     import onnx
 
     _, result, found = int8
-    assert result.precision == "int8"
+    assert result.dtype == "int8"
     assert result.verified_level in ("engine_built", "engine_executed")
     assert found["calibrated_on"] == 16
     model = onnx.load(result.target / "model.onnx")
@@ -73,7 +73,7 @@ def test_what_was_excluded_stays_and_the_worst_layers_come_first(
 
 
 @pytest.mark.engine
-def test_photographs_that_it_was_not_calibrated_on_get_similar_answers(
+def test_photographs_that_it_was_not_calibrated_on_get_similar_outputs(
     int8: tuple[Path, ConvertResult, dict[str, Any]],
 ) -> None:
     source, result, _ = int8

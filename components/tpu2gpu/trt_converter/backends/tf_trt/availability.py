@@ -1,4 +1,4 @@
-"""Whether TF-TRT can be used here. Nothing that is asked here can abort a process."""
+"""The requirements of TF-TRT on this machine. Nothing that is asked here can abort a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a graph TF-TRT puts into engines, and why it leaves the rest to TensorFlow."""
+"""The coverage of a graph by TF-TRT's engines, and why the rest is left to TensorFlow."""
 
 from __future__ import annotations
 
