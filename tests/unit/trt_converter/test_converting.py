@@ -230,7 +230,7 @@ def test_the_cluster_is_told_of_the_model(half: tuple[Path, ConvertResult, list[
     [
         ({"name": "../model"}, "--name ../model"),
         ({"profile": ("x=1:2",)}, "--profile"),
-        ({"feature": ("x",)}, "--feature x: not of the form"),
+        ({"feature": ("x",)}, "--feature x: must be INPUT=FEATURE"),
         ({"compute_capability": ("75", "80")}, "an engine of its own"),
     ],
 )
