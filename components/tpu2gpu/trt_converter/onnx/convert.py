@@ -36,7 +36,7 @@ ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",  # both sides of the comparison compute on the CPU
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-PRELOAD = ("tensorflow", "tf2onnx", "onnxruntime")
+PRELOAD = ("tensorflow", "tf2onnx")  # not ONNX Runtime, whose import makes a thread
 
 
 def convert(
