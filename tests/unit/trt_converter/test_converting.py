@@ -21,12 +21,14 @@ from tpu2gpu.errors import (
     WorkerError,
 )
 from tpu2gpu.hardware.cuda import Gpu
+from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.running.comparison.parity import compare
 from tpu2gpu.running.loading import load
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.serving_plan import Engine
 from tpu2gpu.storage.publishing import verify_model
 from tpu2gpu.trt_converter.converting import convert_model
+from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
 
 Built = Callable[..., Path]
@@ -131,9 +133,12 @@ def test_triton_is_told_of_the_model(half: tuple[Path, ConvertResult, list[str]]
 
 @pytest.mark.engine
 def test_two_conversions_of_one_model_give_the_same_bytes(
-    half: tuple[Path, ConvertResult, list[str]], tmp_path: Path
+    half: tuple[Path, ConvertResult, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, first, _ = half
+    parent, _ = run_in_child("os:getppid", {}, name="child", environment=onnx.ENVIRONMENT, preload=onnx.PRELOAD)
+    assert parent != os.getpid()  # the first was forked from a process that had imported TensorFlow
+    monkeypatch.setattr(onnx, "PRELOAD", ())
     second = convert_model(source, tmp_path / "a folder of another name")
     for name in ("model.onnx", "engines/model.engine", "model_repository/model/config.pbtxt", "plan.json", "README.md"):
         assert (first.target / name).read_bytes() == (second.target / name).read_bytes(), name
