@@ -75,8 +75,7 @@ def blessed(image: str, root: Path) -> tuple[Path, Path]:
 def test_a_blessed_model_is_pushed(blessed: tuple[Path, Path]) -> None:
     outputs, promoted = blessed
     assert promoted.is_dir(), [path.read_text() for path in outputs.glob("latency-evaluator/metrics")]
-    (model,) = promoted.iterdir()
-    manifest = verify_model(model)
+    manifest = verify_model(promoted / "model" / "1")
     assert {"plan.json", "model.onnx", "engines/model.engine"} <= {file["path"] for file in manifest["files"]}
     assert list(outputs.glob("**/BLESSED"))
     assert list(outputs.glob("**/INFRA_BLESSED"))
