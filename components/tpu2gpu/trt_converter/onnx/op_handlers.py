@@ -38,7 +38,7 @@ class _Erfc:
 
     @classmethod
     def version_9(cls, ctx: Any, node: Any, **_: Any) -> None:
-        _replace(ctx, node, lambda x, one, make: make("Sub", [one, make("Erf", [x])]))
+        _put(ctx, node, lambda ctx, make, dtype, x: make("Sub", [_one(ctx, dtype), make("Erf", [x])]))
 
 
 class _Expm1:
@@ -46,7 +46,7 @@ class _Expm1:
 
     @classmethod
     def version_7(cls, ctx: Any, node: Any, **_: Any) -> None:
-        _replace(ctx, node, lambda x, one, make: make("Sub", [make("Exp", [x]), one]))
+        _put(ctx, node, lambda ctx, make, dtype, x: make("Sub", [make("Exp", [x]), _one(ctx, dtype)]))
 
 
 class _Log1p:
@@ -54,7 +54,7 @@ class _Log1p:
 
     @classmethod
     def version_7(cls, ctx: Any, node: Any, **_: Any) -> None:
-        _replace(ctx, node, lambda x, one, make: make("Log", [make("Add", [x, one])]))
+        _put(ctx, node, lambda ctx, make, dtype, x: make("Log", [make("Add", [x, _one(ctx, dtype)])]))
 
 
 class _OneHot:
@@ -108,13 +108,13 @@ class _FloorMod:
     def version_7(cls, ctx: Any, node: Any, **_: Any) -> None:
         """Put the formula in the operation's place."""
 
-        def rest(ctx: Any, make: Any, x: str, y: str, dtype: int) -> str:
-            return str(make("Sub", [x, make("Mul", [_floor_of_quotient(ctx, make, x, y, dtype), y])]))
+        def rest(ctx: Any, make: Any, dtype: int, x: str, y: str) -> str:
+            return str(make("Sub", [x, make("Mul", [_floor_of_quotient(ctx, make, dtype, x, y), y])]))
 
         _put(ctx, node, rest)
 
 
-def _floor_of_quotient(ctx: Any, make: Any, x: str, y: str, dtype: int) -> str:
+def _floor_of_quotient(ctx: Any, make: Any, dtype: int, x: str, y: str) -> str:
     import numpy as np
     from onnx import TensorProto
     from tf2onnx import utils
@@ -133,10 +133,10 @@ def _floor_of_quotient(ctx: Any, make: Any, x: str, y: str, dtype: int) -> str:
 
 
 def _put(ctx: Any, node: Any, formula: Any) -> None:
-    """Put a formula of both inputs in the place of an operation; what read its output reads the formula's."""
-    output, name, (x, y) = node.output[0], node.name, node.input
+    """Put a formula of its inputs in the place of an operation; what read its output reads the formula's."""
+    output, name = node.output[0], node.name
     shape, dtype = ctx.get_shape(output), ctx.get_dtype(output)
-    result = formula(ctx, _maker(ctx, name), x, y, dtype)
+    result = formula(ctx, _maker(ctx, name), dtype, *node.input)
     ctx.remove_node(name)
     ctx.make_node("Identity", [result], name=name, outputs=[output], shapes=[shape], dtypes=[dtype])
 
@@ -151,18 +151,9 @@ def _maker(ctx: Any, name: str) -> Any:
     return make
 
 
-def _replace(ctx: Any, node: Any, formula: Any) -> None:
-    """Put a formula of x and 1 in the place of an operation; what read its output reads the formula's."""
+def _one(ctx: Any, dtype: int) -> str:
+    """Make a constant 1."""
     import numpy as np
     from tf2onnx import utils
 
-    output, source, name = node.output[0], node.input[0], node.name
-    shape, dtype = ctx.get_shape(output), ctx.get_dtype(output)
-    one = ctx.make_const(utils.make_name(name), np.array(1, dtype=utils.map_onnx_to_numpy_type(dtype))).output[0]
-
-    def make(kind: str, inputs: list[str]) -> Any:
-        return ctx.make_node(kind, inputs, name=utils.make_name(name), shapes=[shape], dtypes=[dtype]).output[0]
-
-    result = formula(source, one, make)
-    ctx.remove_node(name)
-    ctx.make_node("Identity", [result], name=name, outputs=[output], shapes=[shape], dtypes=[dtype])
+    return str(ctx.make_const(utils.make_name("one"), np.array(1, utils.map_onnx_to_numpy_type(dtype))).output[0])
