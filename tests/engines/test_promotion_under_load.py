@@ -22,7 +22,7 @@ from tpu2gpu.storage.promotion.home import find_home
 from tpu2gpu.storage.promotion.ledger import read_ledger
 from tpu2gpu.storage.promotion.promoting import promote_model, roll_back
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict
-from tpu2gpu.storage.publishing import read_manifest, verify_model
+from tpu2gpu.storage.publishing import discard_bytecode, read_manifest, verify_model
 
 pytestmark = pytest.mark.timeout(1800)
 _GRACE_S = 20.0  # this server starts a process for each version: seconds, where the machine is busy
@@ -116,6 +116,7 @@ def agree(folder: Path) -> None:
     assert lines[-len(versions) :] == versions
     assert home.served() == versions[-1]
     for version in versions:
+        discard_bytecode(home.path / str(version))  # the server's
         verify_model(home.path / str(version))
 
 

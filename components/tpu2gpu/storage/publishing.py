@@ -249,6 +249,12 @@ def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
     return manifest
 
 
+def discard_bytecode(folder: str | os.PathLike[str]) -> None:
+    """Remove what Python compiled beside the modules of a folder that a server loaded from."""
+    for path in list(Path(folder).rglob("__pycache__")):
+        shutil.rmtree(path)
+
+
 def name_of(path: str | os.PathLike[str]) -> str:
     """Return a model's name: its folder's; that of a TFX artifact says nothing, so the step that made it."""
     path = place(path)

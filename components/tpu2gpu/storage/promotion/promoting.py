@@ -17,7 +17,7 @@ from tpu2gpu.storage.promotion.ledger import Promotion, append_to_ledger
 from tpu2gpu.storage.promotion.model_card import CARD, write_model_card
 from tpu2gpu.storage.promotion.stock_pusher import newest_version
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict, check_verdict
-from tpu2gpu.storage.publishing import MANIFEST, plain, read_manifest, verify_model
+from tpu2gpu.storage.publishing import MANIFEST, discard_bytecode, plain, read_manifest, verify_model
 
 KEEP = 5
 GRACE_S = 600.0
@@ -166,6 +166,7 @@ def roll_back(
                 f"{home.path}: version {former.version} is what is served already (as {incumbent.version})",
                 hint=f"there are {', '.join(map(str, earlier)) or 'no others'}",
             )
+        discard_bytecode(wanted)
         manifest, layout = verify_model(wanted), layout_named(former.layout)
 
         def fill(target: Path) -> Promotion:

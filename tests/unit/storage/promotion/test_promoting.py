@@ -127,6 +127,17 @@ def test_a_rollback_is_a_version_of_its_own_with_its_reason(folder: Path) -> Non
     assert "version 3" in (result.folder / "MODEL_CARD.md").read_text()
 
 
+def test_what_a_server_compiled_beside_a_model_hinders_no_rollback(folder: Path) -> None:
+    promote(folder, 1)
+    promote(folder, 2)
+    cache = folder / "adder" / "1" / "__pycache__"
+    cache.mkdir()
+    (cache / "model.cpython-310.pyc").write_bytes(b"compiled")
+    result = roll_back(folder)
+    assert not (result.folder / "__pycache__").exists()
+    assert verify_model(folder / "adder" / "1")
+
+
 def test_what_was_promoted_is_listed_with_the_incumbent(folder: Path) -> None:
     for value in range(4):
         promote(folder, value, keep=2, run=f"night-{value}")
