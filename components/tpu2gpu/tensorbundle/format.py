@@ -1,8 +1,8 @@
 """How a tensor bundle lies on disk: a sorted table of entries beside one or more shards of raw bytes.
 
-`PREFIX.index` is a LevelDB table: blocks of prefix-compressed keys, each block followed by its compression type and
-a masked crc32c; then an index block and a footer of 48 bytes. The empty key holds the header, every other key one
-tensor's entry. `PREFIX.data-00000-of-00001` holds the tensors' bytes, row-major, little-endian.
+`PREFIX.index` is a LevelDB table: blocks of prefix-compressed keys, plain or compressed by Snappy, each followed by its
+compression type and a masked crc32c; then an index block and a footer of 48 bytes. The empty key holds the header,
+every other key one tensor's entry. `PREFIX.data-00000-of-00001` holds the tensors' bytes, row-major, little-endian.
 
 Source: tensorflow/core/util/tensor_bundle/tensor_bundle.h and tensorflow/core/protobuf/tensor_bundle.proto
 """
@@ -25,6 +25,8 @@ FOOTER_BYTES = 48
 TRAILER_BYTES = 5
 _MAGIC = 0xDB4775248B80FB57
 _BLOCK_BYTES = 64 << 10
+_SNAPPY = 1  # how TensorFlow 1.0 and builds inside Google compress blocks
+_MOST_EXPANSION = 22  # Snappy's longest copy, of 64 bytes, takes 3
 
 # TensorFlow's DataType enumeration, by numpy's names.
 DTYPE_NAMES = {
@@ -209,23 +211,41 @@ def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, by
     compression, checksum = struct.unpack("<BI", data[end : end + TRAILER_BYTES])
     if mask(google_crc32c.value(data[offset : end + 1])) != checksum:
         raise ValueError(f"checksum of the block at {offset} does not match")
-    if compression:
-        raise ValueError(f"the block at {offset} is compressed (type {compression})")
-    restarts = struct.unpack("<I", data[end - 4 : end])[0]
-    stop = end - 4 - 4 * restarts
-    if stop < offset:
+    if compression not in (0, _SNAPPY):
+        raise ValueError(f"the block at {offset} is compressed in a way that no TensorFlow writes (type {compression})")
+    block = data[offset:end] if compression == 0 else _from_snappy(data[offset:end], offset)
+    restarts = struct.unpack("<I", block[-4:])[0]
+    stop = len(block) - 4 - 4 * restarts
+    if stop < 0:
         raise ValueError(f"the block at {offset} counts {restarts} restarts, more than fit")
-    key, position = b"", offset
+    key, position = b"", 0
     while position < stop:
-        shared, position = wire.read_varint(data, position)
-        unshared, position = wire.read_varint(data, position)
-        length, position = wire.read_varint(data, position)
+        shared, position = wire.read_varint(block, position)
+        unshared, position = wire.read_varint(block, position)
+        length, position = wire.read_varint(block, position)
         if shared > len(key) or position + unshared + length > stop:
             raise ValueError(f"an entry of the block at {offset} leaves it")
-        key = key[:shared] + data[position : position + unshared]
+        key = key[:shared] + block[position : position + unshared]
         position += unshared
-        yield key, data[position : position + length]
+        yield key, block[position : position + length]
         position += length
+
+
+def _from_snappy(data: bytes, offset: int) -> bytes:
+    """Uncompress a block of a table.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    import pyarrow as pa
+
+    size = wire.read_varint(data, 0)[0]
+    if not 4 <= size <= _MOST_EXPANSION * len(data):
+        raise ValueError(f"the block at {offset}, of {len(data)} bytes, claims to hold {size}")
+    try:
+        return bytes(pa.decompress(data, decompressed_size=size, codec="snappy", asbytes=True))
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"the block at {offset} is compressed, and damaged ({error})") from error
 
 
 def encode_table(items: Sequence[tuple[bytes, bytes]]) -> bytes:
