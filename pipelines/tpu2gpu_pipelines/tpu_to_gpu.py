@@ -57,7 +57,7 @@ def create_pipeline(settings: Settings) -> Pipeline:
     converter = TRTConverter(model=freezer.outputs["model"], options=settings.convert, examples=calibration)
     evaluator = LatencyEvaluator(
         model=converter.outputs["model"],
-        baseline=importer.outputs["model"],
+        reference=importer.outputs["model"],
         examples=examples.outputs["examples"],
         promotion_uri=settings.promotion_folder,
         options=settings.evaluate,

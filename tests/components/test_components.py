@@ -87,7 +87,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, built: Callable[..., Path]) 
     for name, options in (("Lenient", lenient), ("Strict", strict)):
         evaluator = LatencyEvaluator(
             model=converter.outputs["model"],
-            baseline=importer.outputs["model"],
+            reference=importer.outputs["model"],
             examples=examples.outputs["examples"],
             promotion_uri=str(root / "nothing yet"),
             options=options,
@@ -166,7 +166,7 @@ def test_metrics_are_flat_numbers_with_units_under_the_dashboards_title(steps: d
     wanted = {
         "PrecisionCaster": {"size_bytes", "cast_size_bytes", "max_relative_error"},
         "TRTConverter": {"relative_error"},
-        "LenientEvaluator": {"baseline_p50_ms", "candidate_p50_ms", "candidate_model_bytes", "blessed"},
+        "LenientEvaluator": {"reference_p50_ms", "candidate_p50_ms", "candidate_model_bytes", "blessed"},
     }
     for step, keys in wanted.items():
         metrics = output(steps, step, "metrics")

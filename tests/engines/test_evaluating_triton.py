@@ -133,9 +133,9 @@ def test_each_candidate_is_blessed_or_refused_for_its_own_reason(
         max_accuracy_drop=0.02,
         timeout_s=20.0,
     )
-    baseline, examples = onnx_model(tmp_path / "baseline.onnx"), [write_examples(tmp_path / "eval.tfrecord")]
+    reference, examples = onnx_model(tmp_path / "reference.onnx"), [write_examples(tmp_path / "eval.tfrecord")]
     result = evaluate_model(
-        baseline, [grpc, http, *others.values()], examples, tmp_path / "out", options, latency_baseline=grpc
+        reference, [grpc, http, *others.values()], examples, tmp_path / "out", options, incumbent=grpc
     )
     found = dict(zip(("grpc", "http", *others), result.candidates, strict=True))
     for name in ("grpc", "http"):  # how fast they are against each other is the machine's business
@@ -144,7 +144,7 @@ def test_each_candidate_is_blessed_or_refused_for_its_own_reason(
     assert found["grpc"].relative_error < 1e-5
     refused = {fault: "; ".join(found[fault].reasons) for fault in others}
     assert not [fault for fault in others if found[fault].blessed]
-    assert "p50 of the latency baseline over p50 of the candidate" in refused["delays"]
+    assert "p50 of the incumbent over p50 of the candidate" in refused["delays"]
     assert "no memory left on the device" in refused["fails"]
     assert "output scores: float64, the reference has float32" in refused["wrong_dtype"]
     assert "no answer within 18 s" in refused["hangs"]
@@ -167,8 +167,8 @@ def test_a_server_that_a_file_describes_is_started_measured_and_stopped(installe
     told = {"address": "triton+grpc://127.0.0.1:{grpc_port}/none", "command": command, "model": "repository"}
     (tmp_path / "triton.yaml").write_text(yaml.safe_dump(told))
     options = EvaluateOptions(requests=30, max_requests=30, block_requests=5, warm_up_requests=10, timeout_s=60.0)
-    baseline, examples = onnx_model(tmp_path / "baseline.onnx"), [write_examples(tmp_path / "eval.tfrecord")]
-    result = evaluate_model(baseline, [tmp_path / "triton.yaml"], examples, tmp_path / "out", options)
+    reference, examples = onnx_model(tmp_path / "reference.onnx"), [write_examples(tmp_path / "eval.tfrecord")]
+    result = evaluate_model(reference, [tmp_path / "triton.yaml"], examples, tmp_path / "out", options)
     assert result.candidate.model_blessed, result.candidate.reasons
     assert result.candidate.figures.runner["started"]
     assert result.candidate.figures.runner["provider"].startswith("triton 2.")

@@ -1,4 +1,4 @@
-"""A small baseline, and candidates with one fault each, as ONNX files; the examples that they answer."""
+"""A small reference, and candidates with one fault each, as ONNX files; the examples that they answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FOREVER = 2**62
 
 
 def weights() -> np.ndarray:
-    """What the baseline multiplies by, [features, classes]."""
+    """What the reference multiplies by, [features, classes]."""
     return np.random.default_rng(5).normal(size=(FEATURES, CLASSES)).astype(np.float32)
 
 
@@ -37,7 +37,7 @@ def features() -> np.ndarray:
 
 
 def write_examples(path: Path) -> str:
-    """Examples with the baseline's own classes as labels, but for every tenth: its accuracy is 90 %."""
+    """Examples with the reference's own classes as labels, but for every tenth: its accuracy is 90 %."""
     import tensorflow as tf
 
     rows = features()

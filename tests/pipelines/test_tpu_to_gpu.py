@@ -117,13 +117,13 @@ def test_the_verdict_rests_on_a_thousand_requests_and_on_both_models_answers(fir
     assert candidate["figures"]["requests"] >= 1000
     assert {"p50", "p90", "p99"} <= candidate["figures"]["latency_ms"].keys()
     assert candidate["figures"]["accuracy"] >= 0.97
-    assert report["baseline"]["accuracy"] >= 0.97
+    assert report["reference"]["accuracy"] >= 0.97
     assert candidate["verified_level"] in ("engine_built", "engine_executed")
 
 
 def test_the_run_ends_with_a_table(first: dict[str, Any]) -> None:
     titles, *rows = first["summary"]["rows"]
-    assert titles == ["", "baseline", "candidate"]
+    assert titles == ["", "reference", "candidate"]
     assert {"accuracy", "relative error", "p50", "p99", "size"} <= {row[0] for row in rows}
 
 
@@ -160,5 +160,5 @@ def test_the_next_candidate_is_measured_against_the_promoted_model(
     assert result.blessed is True
     assert result.report is not None
     evaluation = json.loads((result.report.parent / "report.json").read_text())
-    assert evaluation["latency_baseline"]["name"] == Path(first["promoted"]).name
-    assert evaluation["baseline"]["name"].startswith("CheckpointImporter/model/")
+    assert evaluation["incumbent"]["name"] == Path(first["promoted"]).name
+    assert evaluation["reference"]["name"].startswith("CheckpointImporter/model/")

@@ -1,4 +1,4 @@
-"""LatencyEvaluator: measure a candidate against a baseline on real examples, and bless or refuse it.
+"""LatencyEvaluator: measure a candidate against a reference on real examples, and bless or refuse it.
 
 - evaluating: `evaluate_model`
 - options: its options

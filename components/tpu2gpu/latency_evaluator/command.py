@@ -19,12 +19,12 @@ def _run(call: Call) -> Reply:
 
     given = call.given
     result = evaluate_model(
-        given["baseline"],
+        given["reference"],
         given["candidates"],
         given["examples"],
         given["out"],
         call.options,
-        latency_baseline=given["latency_baseline"],
+        incumbent=given["incumbent"],
         force=given["force"],
         progress=call.progress,
     )
@@ -40,11 +40,11 @@ def _models() -> str:
 
 EVALUATE = Command(
     name="evaluate",
-    summary="Measure candidates against a baseline, and bless or refuse them.",
+    summary="Measure candidates against a reference, and bless or refuse them.",
     run=_run,
     options="tpu2gpu.latency_evaluator.options:EvaluateOptions",
     parameters=(
-        argument("BASELINE"),
+        argument("REFERENCE"),
         click.Argument(["candidates"], nargs=-1, required=True, metavar="CANDIDATE..."),
         click.Option(
             ["--examples"],
@@ -53,9 +53,7 @@ EVALUATE = Command(
             help="TFRecord files of tf.Examples: a path, a glob or a folder; may be repeated",
         ),
         click.Option(["--out"], required=True, metavar="DIR", help="folder for the reports"),
-        click.Option(
-            ["--latency-baseline"], metavar="PATH", help="the model to beat in speed  [default: the baseline]"
-        ),
+        click.Option(["--incumbent"], metavar="PATH", help="the model to beat in speed  [default: the reference]"),
     ),
     details=_models,
 )

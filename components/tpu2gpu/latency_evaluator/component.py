@@ -16,7 +16,7 @@ from tpu2gpu.tfx.artifacts import Metrics, Report, bless, examples_folder, model
 from tpu2gpu.tfx.component_base import BeamStepComponent
 from tpu2gpu.tfx.step import Step, log_progress
 
-_BOUND_TO = ("candidate_digest", "baseline_digest", "hardware_fingerprint", "verified_level")
+_BOUND_TO = ("candidate_digest", "reference_digest", "hardware_fingerprint", "verified_level")
 
 
 class LatencyEvaluator(BeamStepComponent):
@@ -28,10 +28,10 @@ class LatencyEvaluator(BeamStepComponent):
 
     Args:
         model: The candidate: a serving folder.
-        baseline: The model that the candidate must agree with.
+        reference: The model that the candidate must agree with.
         examples: Real examples.
-        promotion_uri: Where promoted models stand: the newest one is the candidate's latency baseline, read when the
-            step runs; the baseline where there is none yet.
+        promotion_uri: Where promoted models stand: the newest one is the candidate's incumbent, read when the
+            step runs; the reference where there is none yet.
         options: What to measure, and the budgets.
         split: The examples' split that is used.
         hardware: Names of what measures. A verdict is not served from the cache on other hardware.
@@ -39,7 +39,7 @@ class LatencyEvaluator(BeamStepComponent):
 
     FUNCTION = evaluate_model
     OPTIONS = EvaluateOptions
-    INPUTS = {"model": Model, "baseline": Model, "examples": Examples}
+    INPUTS = {"model": Model, "reference": Model, "examples": Examples}
     OUTPUTS = {
         "infra_blessing": InfraBlessing,
         "model_blessing": ModelBlessing,
@@ -51,7 +51,7 @@ class LatencyEvaluator(BeamStepComponent):
     def __init__(
         self,
         model: BaseChannel,
-        baseline: BaseChannel,
+        reference: BaseChannel,
         examples: BaseChannel,
         promotion_uri: str,
         options: EvaluateOptions | None = None,
@@ -61,7 +61,7 @@ class LatencyEvaluator(BeamStepComponent):
         super().__init__(
             options,
             model=model,
-            baseline=baseline,
+            reference=reference,
             examples=examples,
             promotion_uri=promotion_uri,
             split=split,
@@ -81,12 +81,12 @@ class LatencyEvaluator(BeamStepComponent):
         shared = Path(step.output("report").uri).parent if options.runner else None
         with tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluation-", dir=shared) as scratch:
             result = evaluate_model(
-                model_source(step.input("baseline")),
+                model_source(step.input("reference")),
                 [source],
                 [str(examples_folder(step.input("examples"), step.properties["split"]))],
                 Path(scratch) / "evaluation",
                 options,
-                latency_baseline=find_incumbent(step.properties["promotion_uri"], model_name(source)),
+                incumbent=find_incumbent(step.properties["promotion_uri"], model_name(source)),
                 run_name=step.run_name,
                 progress=log_progress,
             )

@@ -1,4 +1,4 @@
-"""`evaluate_model`: measure candidates against a baseline on real examples, and bless or refuse them."""
+"""`evaluate_model`: measure candidates against a reference on real examples, and bless or refuse them."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from tpu2gpu.storage.publishing import check_free, describe_source, name_of, pub
 
 
 def evaluate_model(
-    baseline: str | os.PathLike[str],
+    reference: str | os.PathLike[str],
     candidates: Sequence[str | os.PathLike[str]],
     examples: Sequence[str],
     target: str | os.PathLike[str],
     options: EvaluateOptions | None = None,
     *,
-    latency_baseline: str | os.PathLike[str] | None = None,
+    incumbent: str | os.PathLike[str] | None = None,
     force: bool = False,
     run_name: str = "",
     progress: Progress = silent,
 ) -> EvaluateResult:
-    """Measure candidates against a baseline on real examples, and bless or refuse them.
+    """Measure candidates against a reference on real examples, and bless or refuse them.
 
     A candidate that crashes, hangs, computes other outputs or is too slow is refused, and the reason is the result.
-    Only a baseline that does not run and examples that do not fit raise.
+    Only a reference that does not run and examples that do not fit raise.
 
     Args:
-        baseline: The model held to be right: a SavedModel, a frozen GraphDef, an ONNX file, a serving folder, a
+        reference: The model held to be right: a SavedModel, a frozen GraphDef, an ONNX file, a serving folder, a
             server's address (`triton+grpc://host:8001/digits`), or a file that says how to start a server.
         candidates: The models in question; with several, the fastest that passes is chosen.
         examples: TFRecord files of tf.Examples: paths, globs or folders; none where the options ask for synthetic ones.
         target: The output folder: report.html, report.md and report.json, summary.json, metrics.json, verdict.json
             latencies.npz and histograms.json (HdrHistogram's text of each, which adds up over runs).
         options: What to measure, and the budgets.
-        latency_baseline: The model that candidates must beat in speed, such as the one promoted last; the baseline
+        incumbent: The model that candidates must beat in speed, such as the one promoted last; the reference
             when None, and when this one does not run or takes other inputs, which a warning then says.
         force: Replace an existing output.
         run_name: Name of the run, for the manifest.
@@ -51,8 +51,8 @@ def evaluate_model(
 
     Raises:
         UsageError: An option does not fit, or the target exists.
-        SourceError: A path is missing, or the baseline does not run.
-        ExamplesError: The examples are missing, damaged or do not fit the baseline.
+        SourceError: A path is missing, or the reference does not run.
+        ExamplesError: The examples are missing, damaged or do not fit the reference.
         RemoteRunError: The Beam runner failed.
     """
     options = options or EvaluateOptions()
@@ -71,18 +71,18 @@ def evaluate_model(
         )
     check_free(Path(target), force=force)
     more = {
-        "latency_baseline": None if latency_baseline is None else _describe(latency_baseline),
+        "incumbent": None if incumbent is None else _describe(incumbent),
         "candidates": [_describe(path) for path in paths],
     }
     with publish_step(
-        "evaluate", _describe(baseline), target, options, force=force, run_name=run_name, more=more
+        "evaluate", _describe(reference), target, options, force=force, run_name=run_name, more=more
     ) as staging:
         from tpu2gpu.latency_evaluator.evaluation_run import compare_models
         from tpu2gpu.latency_evaluator.report.write import write_reports
 
-        other = None if latency_baseline is None else os.fspath(latency_baseline)
+        other = None if incumbent is None else os.fspath(incumbent)
         beside = Path(target).absolute().parent
-        evaluation = compare_models(os.fspath(baseline), other, paths, examples, options, progress, beside)
+        evaluation = compare_models(os.fspath(reference), other, paths, examples, options, progress, beside)
         return write_reports(evaluation, options, staging, Path(target))
 
 

@@ -16,8 +16,8 @@ class Evaluation:
     """All that an evaluation found, before it is written down.
 
     Attributes:
-        baseline: The figures of the model that outputs are compared with.
-        latency_baseline: Those of the model that speed is compared with, where it is another one.
+        reference: The figures of the model that outputs are compared with.
+        incumbent: Those of the model that speed is compared with, where it is another one.
         candidates: Each candidate's.
         examples: How many examples there were.
         labelled: Whether they had labels.
@@ -32,12 +32,12 @@ class Evaluation:
         before: The machine before the measurement.
         after: The machine after it.
         others_busy_cores: Cores that other processes kept busy during it.
-        non_finite_baseline: NaN and Inf in the baseline's own outputs.
+        non_finite_reference: NaN and Inf in the reference's own outputs.
         remarks: What else a reader should bear in mind.
     """
 
-    baseline: ModelFigures
-    latency_baseline: ModelFigures | None
+    reference: ModelFigures
+    incumbent: ModelFigures | None
     candidates: tuple[CandidateResult, ...]
     examples: int
     labelled: bool
@@ -51,5 +51,5 @@ class Evaluation:
     before: dict[str, Any]
     after: dict[str, Any]
     others_busy_cores: float
-    non_finite_baseline: int
+    non_finite_reference: int
     remarks: tuple[str, ...]

@@ -11,7 +11,7 @@ from typing import Any
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.hardware.cuda import gpu_memory_bytes
 from tpu2gpu.hardware.host import CpuWatch, choose_cpus, momentary_state, stable_hardware
-from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, Reference
+from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, ReferenceOutputs
 from tpu2gpu.latency_evaluator.budgets.judge import judge, passed
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
 from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
@@ -21,7 +21,7 @@ from tpu2gpu.latency_evaluator.measure.load import Load, first_call_ms, warm_up
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.measure.timing import time_scenarios
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
-from tpu2gpu.latency_evaluator.results import BASELINE, LATENCY_BASELINE, CandidateResult, ModelFigures
+from tpu2gpu.latency_evaluator.results import INCUMBENT, REFERENCE, CandidateResult, ModelFigures
 from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, relative_iqr, speedup
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.arrays import Array, save_arrays
@@ -35,8 +35,8 @@ _TIMED_EXAMPLES = 1000  # of those that are compared on Beam, unless an option s
 
 
 def compare_models(
-    baseline: str,
-    latency_baseline: str | None,
+    reference: str,
+    incumbent: str | None,
     candidates: Sequence[str],
     examples: Sequence[str],
     options: EvaluateOptions,
@@ -48,10 +48,10 @@ def compare_models(
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluate-")))
         labels = ["candidate" if len(candidates) == 1 else f"candidate {i + 1}" for i in range(len(candidates))]
-        named = [] if latency_baseline is None else [(latency_baseline, LATENCY_BASELINE)]
+        named = [] if incumbent is None else [(incumbent, INCUMBENT)]
         named += zip(candidates, labels, strict=True)
-        models = [ModelProcess(baseline, BASELINE, is_baseline=True, timeout_s=options.timeout_s)]
-        models += [ModelProcess(path, label, is_baseline=False, timeout_s=options.timeout_s) for path, label in named]
+        models = [ModelProcess(reference, REFERENCE, is_reference=True, timeout_s=options.timeout_s)]
+        models += [ModelProcess(path, label, is_reference=False, timeout_s=options.timeout_s) for path, label in named]
         for model in models:
             stack.callback(model.close)
         run = EvaluationRun(models, examples, options, progress, scratch)
@@ -76,7 +76,7 @@ class EvaluationRun:
         progress: Progress,
         scratch: Path,
     ) -> None:
-        self._models, self._baseline = models, models[0]
+        self._models, self._reference = models, models[0]
         self._files, self._options, self._progress, self._scratch = examples, options, progress, scratch
         self._cpus = choose_cpus(options.cpus)
         self._threads = options.threads or len(self._cpus)
@@ -94,22 +94,22 @@ class EvaluationRun:
         self._agreements: dict[str, Agreement] = {}
 
     def open_models(self) -> None:
-        """Load all models and give them the examples, read by the baseline's inputs."""
+        """Load all models and give them the examples, read by the reference's inputs."""
         for number, model in enumerate(self._models):
             self._progress(f"loading the {model.label}", number, len(self._models))
             model.load(self._options.signature, self._threads, self._cpus)
-            if model is self._baseline:
+            if model is self._reference:
                 self._examples = self._read_examples()
             elif model.runs:
-                self._differences[model.label] = differing_specs("input", self._baseline.inputs, model.inputs)
+                self._differences[model.label] = differing_specs("input", self._reference.inputs, model.inputs)
         feeds = self._scratch / "feeds.npz"
         save_arrays(feeds, self._examples.feeds)
         for model in self._asked():
             model.ask("reading the examples", "take_examples", path=str(feeds))
 
     def predict(self) -> None:
-        """Time the first call, then compute all outputs and compare the candidates' with the baseline's."""
-        reference: Reference | None = None
+        """Time the first call, then compute all outputs and compare the candidates' with the reference's."""
+        reference: ReferenceOutputs | None = None
         for number, model in enumerate(asked := self._asked()):
             self._progress(f"comparing the {model.label}", number, len(asked))
             self._figures[model.label]["first_call_ms"] = first_call_ms(model, self._load)
@@ -118,9 +118,9 @@ class EvaluationRun:
             outputs = model.predict(self._examples.count, self._load.batch_size, self._scratch)
             if outputs is None:
                 continue
-            if reference is None:  # the baseline is the first
+            if reference is None:  # the reference is the first
                 labels, boxes = self._examples.labels, self._examples.boxes
-                reference = Reference(outputs, labels, self._options, ground_truth_boxes=boxes)
+                reference = ReferenceOutputs(outputs, labels, self._options, ground_truth_boxes=boxes)
                 self._note(model, reference.own())
             else:
                 self._note(model, reference.compare(outputs))
@@ -131,10 +131,10 @@ class EvaluationRun:
 
         self._progress(f"comparing on {self._options.runner}", 0, 1)
         asked = {model.label: model for model in self._asked()}
-        paths = {label: model.given for label, model in asked.items() if model is not self._baseline}
-        found = {BASELINE: Agreement()}
+        paths = {label: model.given for label, model in asked.items() if model is not self._reference}
+        found = {REFERENCE: Agreement()}
         if paths:
-            found = compare_on_beam(self._baseline.given, paths, self._files, self._options, shared)
+            found = compare_on_beam(self._reference.given, paths, self._files, self._options, shared)
         for label, agreement in found.items():
             self._note(asked[label], agreement)
 
@@ -161,10 +161,10 @@ class EvaluationRun:
         """Turn what was measured into figures and verdicts."""
         after = momentary_state()
         figures = {model.label: self._figures_of(model) for model in self._models}
-        candidates = [model for model in self._models if model.label not in (BASELINE, LATENCY_BASELINE)]
+        candidates = [model for model in self._models if model.label not in (REFERENCE, INCUMBENT)]
         return Evaluation(
-            baseline=figures[BASELINE],
-            latency_baseline=figures[LATENCY_BASELINE] if self._latency_baseline == LATENCY_BASELINE else None,
+            reference=figures[REFERENCE],
+            incumbent=figures[INCUMBENT] if self._incumbent == INCUMBENT else None,
             candidates=tuple(self._judge(model, figures) for model in candidates),
             examples=self._examples.count,
             labelled=self._examples.labels is not None,
@@ -178,14 +178,14 @@ class EvaluationRun:
             before=before,
             after=after,
             others_busy_cores=others_busy_cores,
-            non_finite_baseline=self._agreements[BASELINE].non_finite,
+            non_finite_reference=self._agreements[REFERENCE].non_finite,
             remarks=tuple(self._remarks()),
         )
 
     @property
-    def _latency_baseline(self) -> str:
+    def _incumbent(self) -> str:
         """Label of the model that the speed-up is over."""
-        return LATENCY_BASELINE if LATENCY_BASELINE in self._timed.single_stream.latency_ns else BASELINE
+        return INCUMBENT if INCUMBENT in self._timed.single_stream.latency_ns else REFERENCE
 
     def _remarks(self) -> Iterator[str]:
         if self._options.synthetic:
@@ -194,9 +194,9 @@ class EvaluationRun:
                 "agreement on random inputs says little about real ones: give real examples before promoting anything."
             )
         for model in self._models:
-            if model.label == LATENCY_BASELINE and self._latency_baseline == BASELINE:
+            if model.label == INCUMBENT and self._incumbent == REFERENCE:
                 why = model.failure or "; ".join(self._differences[model.label])
-                yield f"Speed is held against the baseline: the latency baseline {model.name} did not run ({why})."
+                yield f"Speed is held against the reference: the incumbent {model.name} did not run ({why})."
 
     def _asked(self) -> list[ModelProcess]:
         """Return the models that run and take the examples."""
@@ -204,20 +204,20 @@ class EvaluationRun:
         return [model for model in self._models if model.runs and model.label not in refused]
 
     def _read_examples(self) -> Examples:
-        inputs = self._baseline.inputs
+        inputs = self._reference.inputs
         if not inputs:
-            raise SourceError("the baseline takes no input", hint="--signature names another signature")
+            raise SourceError("the reference takes no input", hint="--signature names another signature")
         fixed = {spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None}
         asked = {self._options.batch_size, *self._options.batch_sizes}
         if len(fixed) > 1:
             raise SourceError(
-                f"the baseline's inputs have first dimensions of {' and '.join(map(str, sorted(fixed)))}: no batch",
+                f"the reference's inputs have first dimensions of {' and '.join(map(str, sorted(fixed)))}: no batch",
                 hint="export a signature whose inputs all have the batch first",
             )
         if fixed and fixed != asked:
             wrong = ", ".join(map(str, sorted(asked - fixed)))
             raise UsageError(
-                f"--batch-size {wrong}: the baseline takes batches of {min(fixed)} only",
+                f"--batch-size {wrong}: the reference takes batches of {min(fixed)} only",
                 hint=f"give --batch-size {min(fixed)}",
             )
         if self._options.synthetic:
@@ -261,7 +261,7 @@ class EvaluationRun:
         )
 
     def _judge(self, model: ModelProcess, figures: Mapping[str, ModelFigures]) -> CandidateResult:
-        found, baseline = figures[model.label], figures[BASELINE]
+        found, reference = figures[model.label], figures[REFERENCE]
         agreement = self._agreements.get(model.label, Agreement())
         latency_ns = self._timed.single_stream.latency_ns.get(model.label)
         ratios = self._speedups(latency_ns)
@@ -277,12 +277,12 @@ class EvaluationRun:
                 parity=agreement.parity,
                 boxes=agreement.boxes,
                 box_outputs=agreement.box_outputs,
-                baseline=baseline,
+                reference=reference,
                 candidate=found,
                 latency_ms=self._timed.latency_ms(model.label),
                 batch_sizes={name: one.batch_size for name, one in found.scenarios.items()},
                 speedup=ratios.get("p50"),
-                latency_baseline=self._latency_baseline,
+                incumbent=self._incumbent,
                 level=level,
                 level_reason=level_reason,
             ),
@@ -304,9 +304,9 @@ class EvaluationRun:
     def _speedups(self, latency_ns: Array | None) -> dict[str, Estimate]:
         if latency_ns is None:
             return {}
-        baseline = self._timed.single_stream.latency_ns[self._latency_baseline]
+        reference = self._timed.single_stream.latency_ns[self._incumbent]
         found = {
-            f"p{percentile:g}": speedup(baseline, latency_ns, percentile, seed=self._options.seed)
+            f"p{percentile:g}": speedup(reference, latency_ns, percentile, seed=self._options.seed)
             for percentile in (50.0, 99.0)
         }
         return {name: ratio for name, ratio in found.items() if ratio is not None}

@@ -20,7 +20,7 @@ class OutputOptions:
     scores: tuple[str, ...] = option(
         (),
         "the output with class scores whose best classes must agree; the first is held against the labels (default: "
-        "all, but with labels the one by which the baseline is most often right)",
+        "all, but with labels the one by which the reference is most often right)",
         metavar="OUTPUT",
     )
     label_boxes: str | None = option(

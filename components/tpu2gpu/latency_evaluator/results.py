@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tpu2gpu.running.comparison.detections import BoxParity
     from tpu2gpu.running.comparison.parity import OutputParity
 
-BASELINE = "baseline"
-LATENCY_BASELINE = "latency baseline"
+REFERENCE = "reference"
+INCUMBENT = "incumbent"
 _ONNX_PROVIDER = "ExecutionProvider"
 _KEPT_UP = 0.95  # answered over sent
 
@@ -143,7 +143,7 @@ class ModelFigures:
     """All that was measured of one model; None is what could not be measured.
 
     Attributes:
-        label: `baseline`, `latency baseline` or `candidate`, numbered where there are several.
+        label: `reference`, `incumbent` or `candidate`, numbered where there are several.
         name: The model's folder or file.
         digest: SHA-256 of its files.
         dtype: The coarsest number type in which it computes.
@@ -215,15 +215,15 @@ class CandidateResult:
     Attributes:
         figures: What was measured of it.
         compared: How many examples were compared.
-        parity: Its outputs against the baseline's; empty where they cannot be compared.
-        boxes: How well its boxes match the baseline's; None where no output holds detections.
+        parity: Its outputs against the reference's; empty where they cannot be compared.
+        boxes: How well its boxes match the reference's; None where no output holds detections.
         box_outputs: The outputs that hold detections: they are matched, and their relative error does not count.
-        speedup: The latency baseline's p50 and p99 over the candidate's; missing where the sample does not bound them.
+        speedup: The incumbent's p50 and p99 over the candidate's; missing where the sample does not bound them.
         checks: Every value beside its threshold.
         verified_level: On what the verdict was reached, one of `storage.promotion.verdicts.LEVELS`.
         level_reason: The same in words.
         infra_blessed: Whether it runs, and is as fast as asked.
-        model_blessed: Whether its outputs are the baseline's.
+        model_blessed: Whether its outputs are the reference's.
     """
 
     figures: ModelFigures
@@ -274,8 +274,8 @@ class EvaluateResult:
         model_blessed: The parity verdict of the chosen candidate.
         verified_level: On what the verdict was reached.
         chosen: Label of the fastest candidate that is blessed, else of the first.
-        baseline: The figures of the model that outputs are compared with.
-        latency_baseline: Those of the model that speed is compared with, where it is another one.
+        reference: The figures of the model that outputs are compared with.
+        incumbent: Those of the model that speed is compared with, where it is another one.
         candidates: Each candidate's.
         warnings: What makes the figures less sure.
         report: What `report.json` holds.
@@ -287,22 +287,22 @@ class EvaluateResult:
     model_blessed: bool
     verified_level: str
     chosen: str
-    baseline: ModelFigures
-    latency_baseline: ModelFigures | None
+    reference: ModelFigures
+    incumbent: ModelFigures | None
     candidates: tuple[CandidateResult, ...]
     warnings: tuple[str, ...]
     report: dict[str, Any] = attrs.field(eq=False, repr=False)
 
     @property
     def models(self) -> tuple[ModelFigures, ...]:
-        """Figures of all models: baseline, latency baseline, candidates."""
-        others = (self.latency_baseline,) if self.latency_baseline else ()
-        return (self.baseline, *others, *(candidate.figures for candidate in self.candidates))
+        """Figures of all models: reference, incumbent, candidates."""
+        others = (self.incumbent,) if self.incumbent else ()
+        return (self.reference, *others, *(candidate.figures for candidate in self.candidates))
 
     @property
     def speed_reference(self) -> ModelFigures:
-        """Figures of the model that the speed-up is over: the latency baseline's, else the baseline's."""
-        return self.latency_baseline or self.baseline
+        """Figures of the model that the speed-up is over: the incumbent's, else the reference's."""
+        return self.incumbent or self.reference
 
     @property
     def candidate(self) -> CandidateResult:

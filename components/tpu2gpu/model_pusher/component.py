@@ -94,7 +94,7 @@ def verdict_of(model_blessing: Any, infra_blessing: Any) -> EvaluationVerdict:
     texts = [
         {
             name: blessing.get_string_custom_property(name)
-            for name in ("candidate_digest", "verified_level", "hardware_fingerprint", "baseline_digest", "reasons")
+            for name in ("candidate_digest", "verified_level", "hardware_fingerprint", "reference_digest", "reasons")
         }
         for blessing in (model_blessing, infra_blessing)
     ]
@@ -106,7 +106,7 @@ def verdict_of(model_blessing: Any, infra_blessing: Any) -> EvaluationVerdict:
         digest=digests.pop() if len(digests) == 1 else "",
         level=first["verified_level"] or "unverified",
         hardware=first["hardware_fingerprint"],
-        baseline_digest=first["baseline_digest"],
+        reference_digest=first["reference_digest"],
         reasons=tuple(first["reasons"].splitlines()),
     )
 

@@ -52,7 +52,7 @@ def record(model: Path, feeds: Path, seed: int) -> list[np.ndarray]:
     """One trial: the latencies of both copies in nanoseconds, `[rounds, block]` each."""
     requests = ROUNDS * BLOCK
     load = Load(requests, requests, BLOCK, batch_size=1, warm_up_requests=60, percentile=50.0, seed=seed)
-    copies = [ModelProcess(model, label, is_baseline=True, timeout_s=60.0) for label in ("first", "second")]
+    copies = [ModelProcess(model, label, is_reference=True, timeout_s=60.0) for label in ("first", "second")]
     try:
         for copy in copies:
             copy.load("serving_default", 1, [CORE])

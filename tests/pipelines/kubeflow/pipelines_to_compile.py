@@ -56,7 +56,7 @@ def stock_pipeline(settings: Settings) -> Any:
     """A user's own end: an evaluation, and TFX's stock Pusher."""
     nodes = {
         key: tfx.dsl.Importer(source_uri=f"gs://bucket/{key}", artifact_type=kind).with_id(f"{key}_of_run")
-        for key, kind in (("model", Model), ("baseline", Model), ("examples", Examples))
+        for key, kind in (("model", Model), ("reference", Model), ("examples", Examples))
     }
     found = {key: node.outputs["result"] for key, node in nodes.items()}
     evaluator = LatencyEvaluator(**found, promotion_uri="/models/promoted")

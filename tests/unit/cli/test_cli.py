@@ -94,7 +94,7 @@ BAD = {
     "a source that is missing: convert": ("convert nowhere out", 3, "nowhere"),
     "a source that is missing: inspect": ("inspect nowhere", 3, "nowhere"),
     "a source that is missing: verify": ("verify nowhere", 3, "nowhere"),
-    "a baseline that is missing": ("evaluate nowhere model --examples x --out out", 3, "nowhere"),
+    "a reference that is missing": ("evaluate nowhere model --examples x --out out", 3, "nowhere"),
     "a candidate that is missing": ("evaluate model nowhere --examples x --out out", 3, "nowhere"),
     "a damaged model: import": ("import garbage out", 3, "garbage"),
     "a damaged model: cast": ("cast garbage out", 3, "garbage"),

@@ -73,17 +73,17 @@ def test_two_copies_of_a_model_are_blessed(copies):
     assert {one.verdict for one in copies.candidate.checks} == {"pass"}
     assert copies.candidate.relative_error == 0
     assert copies.candidate.top1_agreement == 1
-    assert copies.baseline.accuracy == copies.candidate.figures.accuracy == 0.9
+    assert copies.reference.accuracy == copies.candidate.figures.accuracy == 0.9
 
 
 def test_every_asked_request_is_timed_in_whole_interleaved_rounds(copies):
     with np.load(copies.target / "latencies.npz", allow_pickle=False) as latencies:
-        assert latencies["baseline"].shape == latencies["candidate"].shape == (20, 20)
-        assert latencies["baseline"].dtype == np.int64
+        assert latencies["reference"].shape == latencies["candidate"].shape == (20, 20)
+        assert latencies["reference"].dtype == np.int64
         assert np.all(latencies["candidate"] > 0)
         orders = {tuple(order) for order in latencies["order"]}
     assert orders == {(0, 1), (1, 0)}
-    assert copies.baseline.requests == 400
+    assert copies.reference.requests == 400
 
 
 def test_the_figures_of_both_models_are_all_there(copies):
@@ -96,7 +96,7 @@ def test_the_figures_of_both_models_are_all_there(copies):
         assert figures.throughput_per_s > 0
         assert 20 << 20 < figures.peak_rss_bytes < 400 << 20
         assert figures.dtype == "float32"
-    assert copies.baseline.runner["threads"] == copies.candidate.figures.runner["threads"]
+    assert copies.reference.runner["threads"] == copies.candidate.figures.runner["threads"]
 
 
 def test_the_size_is_that_of_what_was_run(copies, models):
@@ -134,7 +134,7 @@ def test_the_verdict_is_bound_to_the_candidate_the_hardware_and_the_level(copies
 def test_metrics_are_flat_numbers_with_units_in_their_keys(copies):
     metrics = read_json(copies.target / "metrics.json")
     assert all(isinstance(value, (int, float)) for value in metrics.values())
-    assert {"blessed", "baseline_p50_ms", "candidate_p99_upper_ms", "candidate_model_bytes", "speedup_p50"} <= set(
+    assert {"blessed", "reference_p50_ms", "candidate_p99_upper_ms", "candidate_model_bytes", "speedup_p50"} <= set(
         metrics
     )
 
@@ -156,7 +156,7 @@ def test_the_summary_for_a_terminal(copies):
     assert lines[0] == "BLESSED: serving"
     assert lines[1].startswith("Engine built, not executed")
     rows = {row[0]: row[1:] for row in summary_rows(copies)}
-    assert rows[""] == ("baseline", "candidate")
+    assert rows[""] == ("reference", "candidate")
     assert rows["accuracy"] == ("90.00 %", "90.00 %")
     assert rows["relative error"] == ("–", "0")
     assert rows["verdict"] == ("–", "blessed")
@@ -181,7 +181,7 @@ def refused(models, tmp_path_factory):
         ("missing_output", {"same_signature"}, "output doubled: missing"),
         ("wrong_shape", {"same_signature"}, "output scores: shape [120, 3], the reference has [120, 4]"),
         ("wrong_dtype", {"same_signature"}, "output scores: float64, the reference has float32"),
-        ("other_input", {"same_signature"}, "input x: missing; input pixels: the baseline has none such"),
+        ("other_input", {"same_signature"}, "input x: missing; input pixels: the reference has none such"),
         ("noisy_weights", {"max_relative_error", "min_top1_agreement", "max_accuracy_drop"}, "from 90.00% to"),
         ("slow", {"max_p99_ms", "min_speedup"}, "of 300 requests took longer"),
         ("fails_when_run", {"runs"}, "failed while running its first request"),
@@ -263,7 +263,7 @@ def test_a_sample_too_small_is_undecided_unless_allowed(models, tmp_path):
     assert undecided.verdict == "undecided"
     assert "needs 299 requests" in undecided.reason
     assert not result.blessed
-    assert "p99" not in result.baseline.latency_ms
+    assert "p99" not in result.reference.latency_ms
     assert "p99" not in [row.split("|")[1].strip() for row in _rows(result.target / "report.md")]
     allowed = evaluate(models, ["none.onnx"], tmp_path / "allowed", allow_undecided=("max_p99_ms",), **options)
     assert allowed.blessed
@@ -290,7 +290,7 @@ def test_speed_is_held_against_another_model_where_one_is_given(models, tmp_path
         files,
         tmp_path / "out",
         options,
-        latency_baseline=models / "slow.onnx",
+        incumbent=models / "slow.onnx",
     )
     assert check(faster.candidate, "min_speedup").verdict == "pass"
     assert faster.speed_reference.name == "slow.onnx"
@@ -301,20 +301,20 @@ def test_speed_is_held_against_another_model_where_one_is_given(models, tmp_path
         files,
         tmp_path / "back",
         options,
-        latency_baseline=models / "damaged.onnx",
+        incumbent=models / "damaged.onnx",
     )
     assert fallen_back.speed_reference.name == "none.onnx"
     assert any("damaged.onnx did not run" in warning for warning in fallen_back.warnings)
 
 
 def test_keras_models_and_faults_inside_tensorflow(models, tmp_path):
-    baseline = saved_model(tmp_path / "baseline")
-    shutil.copytree(baseline, tmp_path / "copy")
+    reference = saved_model(tmp_path / "reference")
+    shutil.copytree(reference, tmp_path / "copy")
     failing = saved_model(tmp_path / "failing", "fails_when_run")
-    freeze_model(baseline, tmp_path / "frozen", FreezeOptions(format="graph_def"))
+    freeze_model(reference, tmp_path / "frozen", FreezeOptions(format="graph_def"))
     candidates = [tmp_path / "copy", failing, models / "none.onnx", tmp_path / "frozen"]
     options = EvaluateOptions(**{**QUICK, "requests": 100, "threads": 1})
-    result = evaluate_model(baseline, candidates, [str(models / "eval.tfrecord")], tmp_path / "out", options)
+    result = evaluate_model(reference, candidates, [str(models / "eval.tfrecord")], tmp_path / "out", options)
     copy, failing, onnx, frozen = result.candidates
     assert (copy.blessed, copy.relative_error, copy.verified_level) == (True, 0, "saved_model")
     assert failed(failing) == {"runs"}
@@ -324,15 +324,15 @@ def test_keras_models_and_faults_inside_tensorflow(models, tmp_path):
     assert (frozen.model_blessed, frozen.figures.runner["kind"]) == (True, "graph_def")
     assert frozen.relative_error < 1e-6
     assert result.chosen == "candidate 3"  # ONNX Runtime is faster on so small a model
-    assert result.baseline.runner["threads"] == 1
+    assert result.reference.runner["threads"] == 1
 
 
 @pytest.mark.parametrize(
     ("change", "error", "because"),
     [
-        ({"baseline": "nowhere"}, SourceError, "no such file or folder"),
-        ({"baseline": "eval.tfrecord"}, SourceError, "the baseline failed while loading"),
-        ({"baseline": "fails_when_run.onnx"}, SourceError, "the baseline failed while running its first request"),
+        ({"reference": "nowhere"}, SourceError, "no such file or folder"),
+        ({"reference": "eval.tfrecord"}, SourceError, "the reference failed while loading"),
+        ({"reference": "fails_when_run.onnx"}, SourceError, "the reference failed while running its first request"),
         ({"candidate": "nowhere"}, SourceError, "no such file or folder"),
         ({"examples": "nowhere"}, ExamplesError, "no such file"),
         ({"examples": "none.onnx"}, ExamplesError, "damaged, or no TFRecord file"),
@@ -343,11 +343,11 @@ def test_keras_models_and_faults_inside_tensorflow(models, tmp_path):
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_bad_input_raises_and_leaves_nothing(models, tmp_path, change, error, because):
-    given = {"baseline": "none.onnx", "candidate": "none.onnx", "examples": "eval.tfrecord", **change}
+    given = {"reference": "none.onnx", "candidate": "none.onnx", "examples": "eval.tfrecord", **change}
     options = {name: value for name, value in change.items() if name in ("feature", "label")}
     with pytest.raises(error, match=because):
         evaluate_model(
-            models / given["baseline"],
+            models / given["reference"],
             [models / given["candidate"]],
             [str(models / given["examples"])],
             tmp_path / "out",
@@ -414,21 +414,21 @@ def test_all_scenarios_and_batch_sizes_are_measured_for_every_model(models, tmp_
         for one in (*figures.scenarios.values(), *figures.batch_sweep):
             assert one.ending.why
     metrics = read_json(result.target / "metrics.json")
-    assert {"candidate_server_achieved_qps", "candidate_offline_throughput_per_s", "baseline_batch_8_p50_ms"} <= set(
+    assert {"candidate_server_achieved_qps", "candidate_offline_throughput_per_s", "reference_batch_8_p50_ms"} <= set(
         metrics
     )
     with np.load(result.target / "latencies.npz", allow_pickle=False) as latencies:
         assert latencies["server_candidate"].shape[1] == 30
-        assert latencies["batch_8_baseline"].shape == (3, 10)
+        assert latencies["batch_8_reference"].shape == (3, 10)
     report = read_json(result.target / "report.json")
     assert report["measurement"]["cpus"] == sorted(os.sched_getaffinity(0))
-    assert report["baseline"]["scenarios"]["server"]["ending"]["why"]
+    assert report["reference"]["scenarios"]["server"]["ending"]["why"]
 
 
 def test_models_run_on_the_cores_that_were_asked_for(models, tmp_path):
     core = sorted(os.sched_getaffinity(0))[-1]
     result = evaluate(models, ["none.onnx"], tmp_path / "out", requests=60, max_requests=60, cpus=str(core))
-    assert result.baseline.runner["threads"] == 1
+    assert result.reference.runner["threads"] == 1
     assert result.report["measurement"]["cpus"] == [core]
     with pytest.raises(UsageError, match="no core 4095"):
         evaluate(models, ["none.onnx"], tmp_path / "no", cpus="4095")
@@ -472,5 +472,5 @@ def test_the_options_import_without_tensorflow_or_numpy():
 def test_more_examples_than_one_batch_wrap_around_without_being_counted_twice(models, tmp_path):
     result = evaluate(models, ["none.onnx"], tmp_path / "out", batch_size=7, requests=100)
     assert result.report["measurement"]["examples"] == EXAMPLES
-    assert result.baseline.accuracy == 0.9
+    assert result.reference.accuracy == 0.9
     assert result.blessed

@@ -42,10 +42,10 @@ def test_moved_and_missing_boxes_are_refused(result):
 
 
 def test_mean_average_precision_is_held_against_the_true_boxes(result):
-    # In two of twenty examples there is no ground-truth box, so three of the baseline's boxes are false in each.
-    assert 0.8 < result.baseline.mean_average_precision < 1
+    # In two of twenty examples there is no ground-truth box, so three of the reference's boxes are false in each.
+    assert 0.8 < result.reference.mean_average_precision < 1
     moved = result.candidates[FAULTS.index("moved")].figures.mean_average_precision
-    assert moved < result.baseline.mean_average_precision - 0.2
+    assert moved < result.reference.mean_average_precision - 0.2
 
 
 def test_the_report_shows_the_boxes(result):
@@ -61,7 +61,7 @@ def test_on_beam_mean_average_precision_is_the_same(result, tmp_path, monkeypatc
     options = EvaluateOptions(requests=100, threads=1, runner="DirectRunner")
     paths = {fault: str(folder / f"{fault}.onnx") for fault in ("none", "moved")}
     found = beam.compare_on_beam(paths["none"], paths, [str(folder / "eval.tfrecord")], options, tmp_path)
-    assert found["baseline"].average_precision.mean_average_precision == result.baseline.mean_average_precision
+    assert found["reference"].average_precision.mean_average_precision == result.reference.mean_average_precision
     for fault in paths:
         alone = result.candidates[FAULTS.index(fault)].figures.mean_average_precision
         assert found[fault].average_precision.mean_average_precision == alone

@@ -19,7 +19,7 @@ def evaluated(source: Path, folder: Path, *, blessed: bool = True) -> Path:
         "infra_blessed": blessed,
         "model_blessed": True,
         "candidate_digest": read_manifest(source)["digest"],
-        "baseline_digest": "b",
+        "reference_digest": "b",
         "verified_level": "onnx_cpu",
         "hardware_fingerprint": "h",
     }

@@ -18,7 +18,7 @@ VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 def latencies() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {"baseline": rng.lognormal(1, 0.2, 3000), "candidate <1>": rng.lognormal(0, 0.3, 3000)}
+    return {"reference": rng.lognormal(1, 0.2, 3000), "candidate <1>": rng.lognormal(0, 0.3, 3000)}
 
 
 def report() -> Report:
@@ -152,7 +152,7 @@ def test_drawings_are_svg_that_follows_the_page(draw):
 @pytest.mark.parametrize("draw", [latency_ecdf, latency_boxes])
 def test_drawings_of_few_equal_or_far_apart_latencies(draw):
     for values in ([1.0], [2.0, 2.0], [0.01, 10_000.0]):
-        assert draw({"baseline": np.asarray(values)}).startswith("<svg")
+        assert draw({"reference": np.asarray(values)}).startswith("<svg")
 
 
 def test_a_budget_far_off_is_not_drawn():
@@ -199,7 +199,7 @@ def test_units():
     [
         (ratio_intervals({"candidate": (1.5, 1.4, 1.6)}, 1.2), {"candidate", "times as fast"}),
         (ratio_intervals({"candidate 1": (9.0, 7.0, 11.0), "candidate 2": (0.9, 0.8, 1.0)}), {"candidate 2", "5"}),
-        (batch_sweep({"baseline": {1: 10.0, 8: 60.0}, "candidate": {1: 20.0, 8: 150.0}}), {"baseline", "8"}),
+        (batch_sweep({"reference": {1: 10.0, 8: 60.0}, "candidate": {1: 20.0, 8: 150.0}}), {"reference", "8"}),
     ],
 )
 def test_ratios_and_batch_sizes_are_drawn_as_well_formed_svg_with_their_labels(drawn, texts):

@@ -1,4 +1,4 @@
-"""How far a model's outputs agree with the baseline's, in a record that adds up over parts of the examples."""
+"""How far a model's outputs agree with the reference's, in a record that adds up over parts of the examples."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Agreement:
 
     Attributes:
         examples: How many examples were compared.
-        outputs: The errors of each output against the baseline's; empty for the baseline itself.
-        boxes: How well boxes match the baseline's; None where no output holds detections.
+        outputs: The errors of each output against the reference's; empty for the reference itself.
+        boxes: How well boxes match the reference's; None where no output holds detections.
         box_outputs: The outputs that hold detections: they are matched, not compared element by element.
         right: How often the model's classes are those of the labels.
         average_precision: How precise its detections are; None without ground-truth boxes.
-        non_finite: NaN and Inf in the outputs; counted for the baseline only.
+        non_finite: NaN and Inf in the outputs; counted for the reference only.
         differences: What kept the outputs from being compared.
         failure: What happened when the model did not run.
     """
@@ -101,19 +101,19 @@ class Agreement:
         )
 
 
-class Reference:
-    """The baseline's outputs to some examples, which every candidate's are compared with.
+class ReferenceOutputs:
+    """The reference's outputs to some examples, which every candidate's are compared with.
 
     Args:
-        outputs: The baseline's outputs by name.
+        outputs: The reference's outputs by name.
         labels: The examples' class ids, where they have some.
         options: How outputs are to be read.
         ground_truth_boxes: The examples' ground-truth boxes, where they have some.
         first_example: Number of the first example.
 
     Raises:
-        UsageError: The options name outputs that the baseline does not have.
-        ExamplesError: The labels are no class ids of the baseline.
+        UsageError: The options name outputs that the reference does not have.
+        ExamplesError: The labels are no class ids of the reference.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Reference:
         self._detections = self._read_detections(outputs)
 
     def own(self) -> Agreement:
-        """Return how right the baseline itself is, by labels and ground-truth boxes."""
+        """Return how right the reference itself is, by labels and ground-truth boxes."""
         return Agreement(
             examples=self._examples,
             box_outputs=self._box_outputs,

@@ -1,6 +1,6 @@
 """The comparison of outputs as a Beam pipeline, for more examples than one machine wants to hold.
 
-A work item is a chunk of one file's examples. A worker holds the baseline and the candidates, each in a process of its
+A work item is a chunk of one file's examples. A worker holds the reference and the candidates, each in a process of its
 own, so that what crashes or hangs is a finding and not the end of the worker; from a chunk it makes one small record
 for each model, and those records add up, in any order. Nothing is timed here: workers share their machines.
 
@@ -20,10 +20,10 @@ import attrs
 
 from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.hardware.host import choose_cpus
-from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, Reference
+from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, ReferenceOutputs
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
-from tpu2gpu.latency_evaluator.results import BASELINE
+from tpu2gpu.latency_evaluator.results import REFERENCE
 from tpu2gpu.options import from_json, to_json
 from tpu2gpu.running.arrays import Array, save_arrays
 from tpu2gpu.running.examples.box_labels import box_features
@@ -58,13 +58,13 @@ class Comparison:
     """The comparison as plain data, for every worker.
 
     Attributes:
-        baseline: The model held to be right.
+        reference: The model held to be right.
         candidates: For each label the model in question.
         options: The evaluation's options, as JSON.
         folder: Where results and errors are written.
     """
 
-    baseline: str
+    reference: str
     candidates: tuple[tuple[str, str], ...]
     options: str
     folder: str
@@ -78,7 +78,7 @@ class CompareChunk(beam.DoFn):
         self._models: _Models | None = None
 
     def process(self, element: Chunk) -> Iterator[tuple[str, Agreement]]:
-        """Run and compare; what goes wrong with baseline or examples is written down for the caller."""
+        """Run and compare; what goes wrong with reference or examples is written down for the caller."""
         try:
             self._models = self._models or _Models(self._comparison)
             found = self._models.compare(element)
@@ -115,27 +115,27 @@ class MergeAgreements(beam.CombineFn):
 
 
 def compare_on_beam(
-    baseline: str, candidates: Mapping[str, str], files: Sequence[str], options: EvaluateOptions, folder: Path
+    reference: str, candidates: Mapping[str, str], files: Sequence[str], options: EvaluateOptions, folder: Path
 ) -> dict[str, Agreement]:
-    """Compare candidates with a baseline on all examples, on a Beam runner.
+    """Compare candidates with a reference on all examples, on a Beam runner.
 
     Args:
-        baseline: The model held to be right.
+        reference: The model held to be right.
         candidates: For each label the model in question.
         files: TFRecord files of tf.Examples: paths, globs or folders.
         options: How to compare, and on which runner.
         folder: An empty folder for the workers' results.
 
     Returns:
-        For the baseline and each candidate, by label, how its outputs agree.
+        For the reference and each candidate, by label, how its outputs agree.
 
     Raises:
         RemoteRunError: The runner failed, or left results out.
-        SourceError: The baseline does not run.
-        ExamplesError: The examples are missing, damaged or do not fit the baseline.
+        SourceError: The reference does not run.
+        ExamplesError: The examples are missing, damaged or do not fit the reference.
     """
     paths = {label: str(Path(path).absolute()) for label, path in candidates.items()}
-    told = Comparison(str(Path(baseline).absolute()), tuple(paths.items()), to_json(options), str(folder.absolute()))
+    told = Comparison(str(Path(reference).absolute()), tuple(paths.items()), to_json(options), str(folder.absolute()))
     found = [str(file.absolute()) for file in find_files(files)]
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -156,7 +156,7 @@ def compare_on_beam(
         )
 
     run_on_beam(build, str(options.runner), options.beam)
-    return _collect(folder, [BASELINE, *candidates])
+    return _collect(folder, [REFERENCE, *candidates])
 
 
 class _Models:
@@ -166,33 +166,33 @@ class _Models:
         self._options = from_json(EvaluateOptions, comparison.options)
         self._scratch = tempfile.TemporaryDirectory(prefix="tpu2gpu-compare-")
         timeout_s = self._options.timeout_s
-        self._baseline = ModelProcess(comparison.baseline, BASELINE, is_baseline=True, timeout_s=timeout_s)
+        self._reference = ModelProcess(comparison.reference, REFERENCE, is_reference=True, timeout_s=timeout_s)
         self._candidates = [
-            ModelProcess(path, label, is_baseline=False, timeout_s=timeout_s) for label, path in comparison.candidates
+            ModelProcess(path, label, is_reference=False, timeout_s=timeout_s) for label, path in comparison.candidates
         ]
         try:
-            for model in (self._baseline, *self._candidates):
+            for model in (self._reference, *self._candidates):
                 model.load(self._options.signature, self._options.threads or 1, choose_cpus(self._options.cpus))
         except Tpu2GpuError:
             self.close()
             raise
 
     def compare(self, chunk: Chunk) -> dict[str, Agreement]:
-        """Compare the outputs to a chunk, the baseline's own with the labels only."""
+        """Compare the outputs to a chunk, the reference's own with the labels only."""
         records = itertools.islice(read_records([Path(chunk.file)], skip=chunk.first), chunk.count)
-        inputs, features = self._baseline.inputs, self._options.features()
+        inputs, features = self._reference.inputs, self._options.features()
         boxes = box_features(self._options.label_boxes, self._options.label_classes)
         examples = parse_examples(records, inputs, features=features, label=self._options.label, boxes=boxes)
         feeds = Path(self._scratch.name) / "feeds.npz"
         save_arrays(feeds, examples.feeds)
-        reference = Reference(
-            self._predict(self._baseline, feeds, examples) or {},
+        reference = ReferenceOutputs(
+            self._predict(self._reference, feeds, examples) or {},
             examples.labels,
             self._options,
             ground_truth_boxes=examples.boxes,
             first_example=chunk.number,
         )
-        found = {BASELINE: reference.own()}
+        found = {REFERENCE: reference.own()}
         for model in self._candidates:
             outputs = self._predict(model, feeds, examples)
             failed = Agreement(failure=model.failure)
@@ -201,7 +201,7 @@ class _Models:
 
     def close(self) -> None:
         """End the models' processes."""
-        for model in (self._baseline, *self._candidates):
+        for model in (self._reference, *self._candidates):
             model.close()
         self._scratch.cleanup()
 

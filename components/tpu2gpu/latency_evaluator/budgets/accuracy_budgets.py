@@ -1,4 +1,4 @@
-"""The budgets of the outputs: how far a candidate may be from the baseline, and from the labels."""
+"""The budgets of the outputs: how far a candidate may be from the reference, and from the labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_COMPARED = Finding(None, "there are no outputs to compare")
 
 def _by_dtype(measured: Measurements) -> tuple[float, str]:
     """Return the relative error that the two models' number types allow, with the reason."""
-    return default_budget(*(model.dtype or "float32" for model in (measured.baseline, measured.candidate)))
+    return default_budget(*(model.dtype or "float32" for model in (measured.reference, measured.candidate)))
 
 
 def _relative_error(measured: Measurements, threshold: float) -> Finding | None:
@@ -39,7 +39,7 @@ def _relative_error(measured: Measurements, threshold: float) -> Finding | None:
     if not value:
         return Finding(value, "the outputs are the same, bit by bit")
     largest = measured.floating[output].max_abs_reference
-    return Finding(value, f"{_place(measured, output)}; relative to the largest of the baseline, {largest:.3g}")
+    return Finding(value, f"{_place(measured, output)}; relative to the largest of the reference, {largest:.3g}")
 
 
 def _abs_error(measured: Measurements, threshold: float) -> Finding:
@@ -98,16 +98,16 @@ def _box_iou(measured: Measurements, threshold: float) -> Finding:
 
 
 def _drop(figure: str, missing: str, measured: Measurements, threshold: float, *, of_classes: bool = True) -> Finding:
-    """Find by how much a task's figure is lower than the baseline's."""
-    baseline, candidate = (getattr(model, figure) for model in (measured.baseline, measured.candidate))
-    if baseline is None:
+    """Find by how much a task's figure is lower than the reference's."""
+    reference, candidate = (getattr(model, figure) for model in (measured.reference, measured.candidate))
+    if reference is None:
         return Finding(None, missing, applies=False)
     if candidate is None:
         return Finding(None, "there are no outputs")
-    drop = baseline - candidate
+    drop = reference - candidate
     return Finding(
         drop,
-        f"from {baseline:.2%} to {candidate:.2%} on {measured.examples} examples",
+        f"from {reference:.2%} to {candidate:.2%} on {measured.examples} examples",
         verdict="pass" if drop <= threshold + _ROUNDING else "fail",
         pass_needs=_more_examples(measured) if of_classes else "",
     )
@@ -132,7 +132,7 @@ class AccuracyBudgets:
     """The budgets of the outputs, all of which the model blessing depends on."""
 
     max_relative_error: float | None = budget(
-        "largest error over largest output of the baseline (default: 1e-4 for float32, 2e-2 for float16, "
+        "largest error over largest output of the reference (default: 1e-4 for float32, 2e-2 for float16, "
         "1e-1 for bfloat16, 2e-1 for int8)",
         check=_relative_error,
         gate="model",
@@ -140,7 +140,7 @@ class AccuracyBudgets:
     )
     max_abs_error: float | None = budget("largest error of an output", check=_abs_error, gate="model")
     min_cosine: float | None = budget(
-        "cosine of the angle between an output of the candidate and the baseline's", check=_cosine, gate="model"
+        "cosine of the angle between an output of the candidate and the reference's", check=_cosine, gate="model"
     )
     min_top1_agreement: float | None = budget(
         "share of examples with the largest score at the same class; of class ids, strings and booleans the "
@@ -163,7 +163,7 @@ class AccuracyBudgets:
         default=0.9,  # a box shifted by 5 % of its side, or one of ten boxes that is not found
     )
     max_accuracy_drop: float | None = budget(
-        "accuracy of the baseline minus that of the candidate (default: 0.01 with labels)",
+        "accuracy of the reference minus that of the candidate (default: 0.01 with labels)",
         check=partial(_drop, "accuracy", "the examples have no labels, or no output is float [examples, classes]"),
         gate="model",
         unit=percent,

@@ -84,10 +84,10 @@ def _finite_outputs(measured: Measurements) -> Check:
     odd = {output: one for output, one in measured.parity.items() if one.nan_count or one.inf_count}
     if not odd:
         return Check(
-            name, 0, 0, "pass", f"no NaN or Inf beyond the baseline's in {measured.examples} examples", "model"
+            name, 0, 0, "pass", f"no NaN or Inf beyond the reference's in {measured.examples} examples", "model"
         )
     reason = "; ".join(
-        f"output {output} has {one.nan_count} NaN and {one.inf_count} Inf where the baseline has numbers"
+        f"output {output} has {one.nan_count} NaN and {one.inf_count} Inf where the reference has numbers"
         for output, one in odd.items()
     )
     count = sum(one.nan_count + one.inf_count for one in odd.values())

@@ -69,7 +69,7 @@ def _speedup(measured: Measurements, threshold: float) -> Finding:
     from tpu2gpu.latency_evaluator.statistics.intervals import judge_minimum
 
     reason = (
-        f"p50 of the {measured.latency_baseline} over p50 of the candidate, 95 % interval {found.lower:.3g} to "
+        f"p50 of the {measured.incumbent} over p50 of the candidate, 95 % interval {found.lower:.3g} to "
         f"{found.upper:.3g}"
     )
     return Finding(found.value, reason, judge_minimum(found, threshold))
@@ -113,7 +113,7 @@ class LatencyBudgets:
         unit=milliseconds,
     )
     min_speedup: float | None = budget(
-        "p50 of the baseline over p50 of the candidate", check=_speedup, gate="infra", unit=ratio
+        "p50 of the reference over p50 of the candidate", check=_speedup, gate="infra", unit=ratio
     )
     min_throughput_per_s: float | None = budget(
         "examples per second: offline where that is measured, else one request at a time",

@@ -22,17 +22,17 @@ class Measurements:
 
     Attributes:
         failure: What happened when it did not run to the end.
-        differences: How its inputs and outputs differ in form from the baseline's.
+        differences: How its inputs and outputs differ in form from the reference's.
         examples: How many examples were compared.
-        parity: Its outputs against the baseline's; empty where they were not compared.
-        boxes: How well its boxes match the baseline's; None where no output holds detections.
+        parity: Its outputs against the reference's; empty where they were not compared.
+        boxes: How well its boxes match the reference's; None where no output holds detections.
         box_outputs: The outputs that hold detections.
-        baseline: What was measured of the baseline.
+        reference: What was measured of the reference.
         candidate: What was measured of the candidate.
         latency_ms: Its latencies in each scenario that was measured, `[rounds, block]`.
         batch_sizes: Examples in one request of each scenario.
-        speedup: The latency baseline's p50 over the candidate's; None where the sample does not bound it.
-        latency_baseline: The label of the model that the speed-up is over.
+        speedup: The incumbent's p50 over the candidate's; None where the sample does not bound it.
+        incumbent: The label of the model that the speed-up is over.
         level: The verification level that was reached.
         level_reason: The same in words.
     """
@@ -43,12 +43,12 @@ class Measurements:
     parity: Mapping[str, OutputParity]
     boxes: BoxParity | None = None
     box_outputs: Sequence[str] = ()
-    baseline: ModelFigures
+    reference: ModelFigures
     candidate: ModelFigures
     latency_ms: Mapping[str, Array]
     batch_sizes: Mapping[str, int]
     speedup: Estimate | None
-    latency_baseline: str
+    incumbent: str
     level: str
     level_reason: str
 

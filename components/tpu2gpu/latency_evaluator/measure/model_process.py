@@ -30,27 +30,27 @@ ENVIRONMENT = {
 class ModelProcess:
     """A model in its own process.
 
-    A failing baseline raises. A failing candidate notes what happened in `failure`, its process is ended, and
+    A failing reference raises. A failing candidate notes what happened in `failure`, its process is ended, and
     nothing more is asked of it.
 
     Args:
         path: The model.
         label: What reports call it.
-        is_baseline: Whether all others are held against it.
+        is_reference: Whether all others are held against it.
         timeout_s: How long it may take to load, and for every block of requests.
 
     Raises:
         SourceError: There is nothing at `path`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], label: str, *, is_baseline: bool, timeout_s: float) -> None:
+    def __init__(self, path: str | os.PathLike[str], label: str, *, is_reference: bool, timeout_s: float) -> None:
         self.given = os.fspath(path)
         self.label = label
         self.failure: str | None = None
         self.inputs: tuple[TensorSpec, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = ()
         self.description: dict[str, Any] = {}
-        self._is_baseline = is_baseline
+        self._is_reference = is_reference
         self._timeout_s = timeout_s
         self._worker: Worker | None = None
         self._peak_rss_bytes: int | None = None
@@ -102,7 +102,7 @@ class ModelProcess:
         """Call a method of the `ModelUnderTest`; None once the model has failed.
 
         Raises:
-            SourceError: It is the baseline that failed.
+            SourceError: It is the reference that failed.
         """
         if self._worker is None or self.failure is not None:
             return None
@@ -128,12 +128,12 @@ class ModelProcess:
         """Take note of a failure.
 
         Raises:
-            SourceError: It is the baseline that failed.
+            SourceError: It is the reference that failed.
         """
         self.close()
-        if self._is_baseline:
+        if self._is_reference:
             raise SourceError(
-                f"the baseline failed while {doing}: {error.message}", details=error.details, hint=error.hint
+                f"the reference failed while {doing}: {error.message}", details=error.details, hint=error.hint
             ) from error
         # Of the child's log, the last line says most.
         last = f" ({error.details[-1].strip()})" if error.details and error.details[-1] not in error.message else ""

@@ -18,15 +18,15 @@ _CLOCK_DRIFT = 0.1  # of the highest clock
 
 def find_warnings(evaluation: Evaluation) -> tuple[str, ...]:
     """Find what makes the figures less sure, one sentence each."""
-    latency_baseline = [evaluation.latency_baseline] if evaluation.latency_baseline else []
+    incumbent = [evaluation.incumbent] if evaluation.incumbent else []
     candidates = [candidate.figures for candidate in evaluation.candidates]
-    models = [evaluation.baseline, *latency_baseline, *candidates]
+    models = [evaluation.reference, *incumbent, *candidates]
     return (
         *evaluation.remarks,
         *_machine(evaluation),
         *_noise(evaluation, models),
         *_load(models),
-        *_devices(evaluation.latency_baseline or evaluation.baseline, candidates),
+        *_devices(evaluation.incumbent or evaluation.reference, candidates),
         *_samples(evaluation, models),
     )
 
@@ -84,18 +84,18 @@ def _number(reading: str) -> float:
     return float(digits) if digits.replace(".", "", 1).isdigit() else 0.0
 
 
-def _devices(latency_baseline: ModelFigures, candidates: list[ModelFigures]) -> Iterator[str]:
-    on = str(latency_baseline.runner.get("device"))
+def _devices(incumbent: ModelFigures, candidates: list[ModelFigures]) -> Iterator[str]:
+    on = str(incumbent.runner.get("device"))
     for model in candidates:
         device = model.runner.get("device")
         if device is not None and str(device).startswith("CPU") != on.startswith("CPU"):
-            ran_on = f"{latency_baseline.called} ran on {on}, {model.called} on {device}"
+            ran_on = f"{incumbent.called} ran on {on}, {model.called} on {device}"
             yield f"The speed-up compares devices too: {ran_on}."
 
 
 def _samples(evaluation: Evaluation, models: list[ModelFigures]) -> Iterator[str]:
-    if evaluation.non_finite_baseline:
-        yield f"The baseline's own outputs hold {evaluation.non_finite_baseline} NaN or Inf."
+    if evaluation.non_finite_reference:
+        yield f"The reference's own outputs hold {evaluation.non_finite_reference} NaN or Inf."
     if not evaluation.labelled:
         yield "The examples have no labels: accuracy was not measured."
     timed = next((model for model in models if model.requests), None)

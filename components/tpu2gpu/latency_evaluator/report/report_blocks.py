@@ -151,9 +151,9 @@ def _parity_table(candidate: CandidateResult, heading: str) -> Table:
     ]
     columns = ["output", "relative", "threshold", "largest", "mean", "cosine", "top-1", "top-5", "NaN, Inf", "worst at"]
     note = (
-        f"Over all {candidate.compared} examples, against the baseline. Relative is the largest absolute error over "
-        "the largest absolute value of the baseline's output; it has no threshold where boxes are matched instead, and "
-        "in outputs of class ids, strings or booleans, whose top-1 is the share that is equal. Worst at: number of "
+        f"Over all {candidate.compared} examples, against the reference. Relative is the largest absolute error over "
+        "the largest absolute value of the reference's output; it has no threshold where boxes are matched instead, "
+        "and in outputs of class ids, strings or booleans, whose top-1 is the share that is equal. Worst at: number of "
         "the example, element in it."
     )
     return Table(heading, columns, rows, note)

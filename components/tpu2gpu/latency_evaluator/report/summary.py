@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def headline(result: EvaluateResult) -> list[str]:
-    """Compare the chosen candidate with the baseline in one sentence; none where it did not run."""
+    """Compare the chosen candidate with the reference in one sentence; none where it did not run."""
     chosen, parts = result.candidate, []
     if speed := chosen.speedup.get("p50"):
         parts.append(
@@ -21,7 +21,7 @@ def headline(result: EvaluateResult) -> list[str]:
             f"{ratio(speed.value)} as fast (95 % interval {ratio(speed.lower)} to {ratio(speed.upper)})"
         )
     if chosen.figures.accuracy is not None:
-        parts.append(f"accuracy {percent(chosen.figures.accuracy)} against {percent(result.baseline.accuracy)}")
+        parts.append(f"accuracy {percent(chosen.figures.accuracy)} against {percent(result.reference.accuracy)}")
     if chosen.parity:
         parts.append(f"largest relative error {significant(chosen.relative_error, 2)}")
     return ["; ".join(parts) + "."] if parts else []

@@ -40,8 +40,8 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
         {
             "verdict": verdict,
             "warnings": warnings,
-            "baseline": evaluation.baseline,
-            "latency_baseline": evaluation.latency_baseline,
+            "reference": evaluation.reference,
+            "incumbent": evaluation.incumbent,
             "candidates": evaluation.candidates,
             "measurement": _measurement(evaluation),
             "options": options,
@@ -54,8 +54,8 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
         model_blessed=chosen.model_blessed,
         verified_level=chosen.verified_level,
         chosen=chosen.figures.label,
-        baseline=evaluation.baseline,
-        latency_baseline=evaluation.latency_baseline,
+        reference=evaluation.reference,
+        incumbent=evaluation.incumbent,
         candidates=evaluation.candidates,
         warnings=warnings,
         report=staging.report,
@@ -81,14 +81,14 @@ def _write_latencies(evaluation: Evaluation, folder: Path) -> None:
 
 
 def metrics(result: EvaluateResult) -> dict[str, float]:
-    """Return the figures of the chosen candidate and the baselines, flat, unit in the key, without missing ones."""
+    """Return the figures of the chosen candidate and the references, flat, unit in the key, without missing ones."""
     chosen = result.candidate
     flat: dict[str, float | None] = {
         "blessed": int(result.blessed),
         "infra_blessed": int(result.infra_blessed),
         "model_blessed": int(result.model_blessed),
-        **_model_metrics("baseline", result.baseline),
-        **(_model_metrics("latency_baseline", result.latency_baseline) if result.latency_baseline else {}),
+        **_model_metrics("reference", result.reference),
+        **(_model_metrics("incumbent", result.incumbent) if result.incumbent else {}),
         **_model_metrics("candidate", chosen.figures),
         "relative_error_max": chosen.relative_error,
         "top1_agreement": chosen.top1_agreement,
@@ -148,7 +148,7 @@ def _verdict(evaluation: Evaluation, chosen: CandidateResult) -> dict[str, Any]:
         "verified_level": chosen.verified_level,
         "candidate": chosen.figures.name,
         "candidate_digest": chosen.figures.digest,
-        "baseline_digest": evaluation.baseline.digest,
+        "reference_digest": evaluation.reference.digest,
         "checks": chosen.checks,
         "hardware": evaluation.hardware,
         "hardware_fingerprint": fingerprint(evaluation.hardware),
@@ -158,7 +158,7 @@ def _verdict(evaluation: Evaluation, chosen: CandidateResult) -> dict[str, Any]:
 
 def _measurement(evaluation: Evaluation) -> dict[str, Any]:
     return {
-        "scenarios": list(evaluation.baseline.scenarios),
+        "scenarios": list(evaluation.reference.scenarios),
         "load": evaluation.load,
         "rounds": len(evaluation.orders),
         "threads": evaluation.threads,
@@ -178,7 +178,7 @@ def _report(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOpt
     open_only = not result.blessed and all(check.verdict != "fail" for check in chosen.checks)
     tone: Tone = "good" if result.blessed else ("open" if open_only else "bad")
     return Report(
-        title=f"{chosen.figures.name} against {result.baseline.name}",
+        title=f"{chosen.figures.name} against {result.reference.name}",
         verdict="BLESSED" if result.blessed else "REFUSED",
         tone=tone,
         lead=[chosen.level_reason, *headline(result)],
@@ -186,7 +186,7 @@ def _report(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOpt
         warnings=result.warnings,
         blocks=blocks(result, evaluation, options),
         footer=f"tpu2gpu {__version__} · candidate {_short(chosen.figures.digest)} · "
-        f"baseline {_short(result.baseline.digest)} · machine {fingerprint(evaluation.hardware)}",
+        f"reference {_short(result.reference.digest)} · machine {fingerprint(evaluation.hardware)}",
     )
 
 

@@ -152,9 +152,9 @@ def judge_percentile(
 
 
 def speedup(
-    baseline: Array, candidate: Array, percentile: float, *, seed: int = 0, confidence: float = CONFIDENCE
+    reference: Array, candidate: Array, percentile: float, *, seed: int = 0, confidence: float = CONFIDENCE
 ) -> Estimate | None:
-    """Estimate the baseline's percentile over the candidate's, with a block bootstrap interval.
+    """Estimate the reference's percentile over the candidate's, with a block bootstrap interval.
 
     A round is one block of each model, measured next to each other. Pieces of consecutive rounds are drawn with
     replacement, both models' blocks together: so slow drifts of the machine cancel instead of widening or faking the
@@ -162,7 +162,7 @@ def speedup(
     that of so few pieces, so Student's quantile takes the place of the normal one.
 
     Args:
-        baseline: Latencies `[rounds, block]`.
+        reference: Latencies `[rounds, block]`.
         candidate: Latencies `[rounds, block]` of the same rounds.
         percentile: Which one to compare.
         seed: For the draws.
@@ -176,22 +176,22 @@ def speedup(
     """
     from scipy.stats import t
 
-    rounds = len(baseline)
-    bounds = (*interval_ranks(baseline.size, percentile), *interval_ranks(candidate.size, percentile))
+    rounds = len(reference)
+    bounds = (*interval_ranks(reference.size, percentile), *interval_ranks(candidate.size, percentile))
     if rounds < _FEWEST_ROUNDS or None in bounds:
         return None
     length = max(1, rounds // _PIECES)
     pieces = -(-rounds // length)
     rng = np.random.default_rng(seed)
-    at_once = max(1, _BOOTSTRAP_ELEMENTS // max(baseline.size, candidate.size))
+    at_once = max(1, _BOOTSTRAP_ELEMENTS // max(reference.size, candidate.size))
     logs = []
     for start in range(0, _BOOTSTRAP_ROUNDS, at_once):
         count = min(at_once, _BOOTSTRAP_ROUNDS - start)
         firsts = rng.integers(rounds, size=(count, pieces, 1))
         draws = ((firsts + np.arange(length)) % rounds).reshape(count, -1)[:, :rounds]
-        drawn = (_percentiles(latencies[draws], percentile) for latencies in (baseline, candidate))
+        drawn = (_percentiles(latencies[draws], percentile) for latencies in (reference, candidate))
         logs.append(np.log(next(drawn)) - np.log(next(drawn)))
-    value = percentile_of(np.sort(baseline, axis=None), percentile)
+    value = percentile_of(np.sort(reference, axis=None), percentile)
     value /= percentile_of(np.sort(candidate, axis=None), percentile)
     spread = float(np.std(np.concatenate(logs))) * math.sqrt(pieces / (pieces - 1))
     half_width = spread * float(t.ppf(1 - (1 - confidence) / 2, pieces - 1))  # of the ratio's logarithm

@@ -12,21 +12,21 @@ def differing_specs(kind: str, wanted: Sequence[TensorSpec], found: Sequence[Ten
 
     Args:
         kind: `input` or `output`.
-        wanted: The baseline's.
+        wanted: The reference's.
         found: The candidate's.
     """
     there = {spec.name: spec for spec in found}
     names = {spec.name for spec in wanted}
     differences = [f"{kind} {spec.name}: missing" for spec in wanted if spec.name not in there]
-    differences += [f"{kind} {name}: the baseline has none such" for name in there if name not in names]
+    differences += [f"{kind} {name}: the reference has none such" for name in there if name not in names]
     for spec in wanted:
         other = there.get(spec.name)
         if other is None:
             continue
         if other.dtype != spec.dtype:
-            differences.append(f"{kind} {spec.name}: {other.dtype}, the baseline has {spec.dtype}")
+            differences.append(f"{kind} {spec.name}: {other.dtype}, the reference has {spec.dtype}")
         if spec.ranked and other.ranked and not _shapes_fit(spec.shape, other.shape):
-            differences.append(f"{kind} {spec.name}: shape {_text(other.shape)}, the baseline has {_text(spec.shape)}")
+            differences.append(f"{kind} {spec.name}: shape {_text(other.shape)}, the reference has {_text(spec.shape)}")
     return differences
 
 

@@ -5,7 +5,7 @@ table has two columns:
 
 - `conversion`: is the converted model broken? The converter asks, before anything is written, and mostly on synthetic
   inputs, far from what the model was trained on, where sums cancel and errors are larger.
-- `budget`: is the model as good as the baseline? The LatencyEvaluator asks, before a model is promoted, on examples
+- `budget`: is the model as good as the reference? The LatencyEvaluator asks, before a model is promoted, on examples
   like those trained on; `--max-relative-error` replaces it.
 
 One column for both would either let worse models be promoted or refuse sound conversions.

@@ -47,8 +47,8 @@ def _lines(promotion: Promotion, manifest: Mapping[str, Any], plan: Mapping[str,
     yield f"- Verdict: blessed on level {verdict.get('level')}, on the machine {verdict.get('hardware') or 'unknown'}."
     yield from ("", "## Where it came from", "")
     yield f"- Serving folder: sha256:{promotion.digest}"
-    if baseline := verdict.get("baseline_digest"):
-        yield f"- Compared with: sha256:{baseline}"
+    if reference := verdict.get("reference_digest"):
+        yield f"- Compared with: sha256:{reference}"
     if converted := manifest.get("source"):
         yield f"- Converted from: {converted.get('path')}, sha256:{converted.get('digest')}"
     if run := manifest.get("run"):

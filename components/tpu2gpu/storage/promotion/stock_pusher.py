@@ -28,7 +28,7 @@ def newest_version(folder: str) -> Path | None:
         try:
             verify_model(version)
         except InputError as error:
-            logging.getLogger("tpu2gpu").warning("passed over as a baseline: %s", error)
+            logging.getLogger("tpu2gpu").warning("passed over as the incumbent: %s", error)
             continue
         return version
     return None

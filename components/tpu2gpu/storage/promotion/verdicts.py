@@ -28,7 +28,7 @@ class EvaluationVerdict:
         digest: The digest of the candidate's manifest.
         level: On what the verdict was reached.
         hardware: Fingerprint of the machine that measured.
-        baseline_digest: The digest of the model that it was compared with.
+        reference_digest: The digest of the model that it was compared with.
         reasons: Why it was refused.
     """
 
@@ -37,7 +37,7 @@ class EvaluationVerdict:
     digest: str
     level: str
     hardware: str = ""
-    baseline_digest: str = ""
+    reference_digest: str = ""
     reasons: tuple[str, ...] = ()
 
 
@@ -57,7 +57,7 @@ def read_verdict(evaluation: str | os.PathLike[str]) -> EvaluationVerdict:
             digest=str(found["candidate_digest"]),
             level=str(found["verified_level"]),
             hardware=str(found["hardware_fingerprint"]),
-            baseline_digest=str(found["baseline_digest"]),
+            reference_digest=str(found["reference_digest"]),
             reasons=tuple(str(reason) for reason in found.get("reasons", ())),
         )
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -47,7 +47,7 @@ def test_several_processes_find_what_one_finds(models, tmp_path, monkeypatch):
             assert other.mean_abs_error == pytest.approx(one.mean_abs_error, rel=1e-12)
             sums = {"cosine": None, "mean_abs_error": 0.0}
             assert attrs.evolve(other, **sums) == attrs.evolve(one, **sums)
-    assert results[1].baseline.accuracy == results[0].baseline.accuracy == 0.9
+    assert results[1].reference.accuracy == results[0].reference.accuracy == 0.9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "beam"]
 
 
@@ -64,19 +64,19 @@ def test_a_candidate_that_fails_on_a_worker_is_a_finding(models, tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "because"),
     [
-        ({"baseline": "fails_when_run.onnx"}, SourceError, "the baseline failed while predicting"),
+        ({"reference": "fails_when_run.onnx"}, SourceError, "the reference failed while predicting"),
         ({"feature": ("x=pixels",)}, ExamplesError, "the example does not fit the model"),
         ({"beam": ("--direct_num_workers=many",)}, RemoteRunError, "--runner DirectRunner: "),
     ],
-    ids=["baseline", "examples", "arguments"],
+    ids=["reference", "examples", "arguments"],
 )
 def test_what_is_wrong_with_the_task_itself_raises(models, tmp_path, change, error, because):
-    given = {"baseline": "none.onnx", **change}
-    baseline = str(models / given.pop("baseline"))
+    given = {"reference": "none.onnx", **change}
+    reference = str(models / given.pop("reference"))
     options = EvaluateOptions(**QUICK, runner="DirectRunner", **given)
     with pytest.raises(error, match=because):
         comparing.compare_on_beam(
-            baseline, {"candidate": str(models / "none.onnx")}, [str(models / "eval-0.tfrecord")], options, tmp_path
+            reference, {"candidate": str(models / "none.onnx")}, [str(models / "eval-0.tfrecord")], options, tmp_path
         )
 
 

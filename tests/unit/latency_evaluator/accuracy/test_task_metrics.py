@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tpu2gpu.errors import ExamplesError, UsageError
-from tpu2gpu.latency_evaluator.accuracy.agreement import Reference
+from tpu2gpu.latency_evaluator.accuracy.agreement import ReferenceOutputs
 from tpu2gpu.latency_evaluator.accuracy.task_metrics import find_scores
 from tpu2gpu.latency_evaluator.options import OutputOptions
 
@@ -35,7 +35,7 @@ def test_an_option_names_the_outputs_with_class_scores():
 
 def test_an_embedding_beside_a_classifier_has_no_best_class_that_must_agree():
     other = {"embedding": -EMBEDDING, "probabilities": PROBABILITIES}
-    reference = Reference(OUTPUTS, LABELS, OutputOptions())
+    reference = ReferenceOutputs(OUTPUTS, LABELS, OutputOptions())
     agreement = reference.compare(other)
     assert (reference.own().right.accuracy, agreement.right.accuracy) == (1.0, 1.0)
     assert agreement.right.top5_accuracy == 1

@@ -44,12 +44,12 @@ def measurements(**changes: Any) -> Measurements:
         "examples": 100,
         "parity": parity,
         "boxes": BoxParity(boxes=10, matched=10, sum_iou=9.5, worst_iou=0.8, worst_example=3),
-        "baseline": ModelFigures(label="baseline", name="old", **figures),
+        "reference": ModelFigures(label="reference", name="old", **figures),
         "candidate": ModelFigures(label="candidate", name="new", **figures),
         "latency_ms": {name: np.full((25, 20), 2.0) for name in ("single_stream", "server", "offline")},
         "batch_sizes": {"single_stream": 1, "server": 1, "offline": 4},
         "speedup": Estimate(1.5, 1.4, 1.6),
-        "latency_baseline": "baseline",
+        "incumbent": "reference",
         "level": "engine_executed",
         "level_reason": "The engine itself was run.",
     }
@@ -101,13 +101,13 @@ def test_each_budget_passes_and_fails_with_its_number(name, kept, broken):
         ("max_map_drop", "mean_average_precision"),
     ],
 )
-def test_a_drop_is_that_from_the_baseline_to_the_candidate(name, figure):
-    worse = attrs.evolve(measurements().candidate, **{figure: getattr(measurements().baseline, figure) - 0.02})
+def test_a_drop_is_that_from_the_reference_to_the_candidate(name, figure):
+    worse = attrs.evolve(measurements().candidate, **{figure: getattr(measurements().reference, figure) - 0.02})
     assert check(name, 0.02, candidate=worse).verdict == "pass"
     assert check(name, 0.019, candidate=worse).verdict == "fail"
     assert check(name, 0.0).verdict == "pass"
     blank = {
-        model: attrs.evolve(getattr(measurements(), model), **{figure: None}) for model in ("baseline", "candidate")
+        model: attrs.evolve(getattr(measurements(), model), **{figure: None}) for model in ("reference", "candidate")
     }
     assert check(name, 0.02, **blank).verdict == "undecided"
     assert check(name, 0.02, candidate=blank["candidate"]).reason == "there are no outputs"
@@ -118,7 +118,7 @@ NOTHING = {
     "boxes": None,
     "latency_ms": {},
     "speedup": None,
-    "baseline": ModelFigures(label="baseline", name="old"),
+    "reference": ModelFigures(label="reference", name="old"),
     "candidate": ModelFigures(label="candidate", name="new"),
 }
 

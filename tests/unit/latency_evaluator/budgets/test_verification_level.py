@@ -20,7 +20,7 @@ GPU = Gpu(0, "NVIDIA L4", "89", "12.4")
 
 
 def level(path, described) -> str:
-    model = ModelProcess(path, "candidate", is_baseline=False, timeout_s=1.0)
+    model = ModelProcess(path, "candidate", is_reference=False, timeout_s=1.0)
     return reached_level(described, has_engine=model.has_engine, ran=True)[0]
 
 

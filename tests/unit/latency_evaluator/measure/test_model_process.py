@@ -42,7 +42,7 @@ def damaged(folder: Path, damage: str) -> Path:
 
 
 def process_of(path: Path) -> ModelProcess:
-    return ModelProcess(path, "candidate", is_baseline=False, timeout_s=600.0)
+    return ModelProcess(path, "candidate", is_reference=False, timeout_s=600.0)
 
 
 def external(path: Path, seed: int = 0) -> Path:
@@ -59,20 +59,20 @@ def external(path: Path, seed: int = 0) -> Path:
 
 def test_a_damaged_candidate_is_refused_with_its_reason(tmp_path):
     candidates = [damaged(tmp_path / damage, damage) for damage in DAMAGES]
-    baseline, examples = onnx_model(tmp_path / "baseline.onnx"), [write_examples(tmp_path / "eval.tfrecord")]
+    reference, examples = onnx_model(tmp_path / "reference.onnx"), [write_examples(tmp_path / "eval.tfrecord")]
     options = EvaluateOptions(requests=20, max_requests=20, block_requests=5, warm_up_requests=5)
-    result = evaluate_model(baseline, candidates, examples, tmp_path / "out", options)
+    result = evaluate_model(reference, candidates, examples, tmp_path / "out", options)
     for candidate, because in zip(result.candidates, DAMAGES.values(), strict=True):
         assert not candidate.blessed
         assert because in candidate.reasons[0]
     assert [one.figures.digest for one in result.candidates[:3]] == [None] * 3
 
 
-def test_a_baseline_that_is_not_what_its_manifest_says_raises(tmp_path):
-    folder = damaged(tmp_path / "baseline", "changed")
-    baseline = ModelProcess(folder, "baseline", is_baseline=True, timeout_s=60.0)
-    with pytest.raises(SourceError, match="the baseline failed while its files were checked") as caught:
-        baseline.load("serving_default", 1, [0])
+def test_a_reference_that_is_not_what_its_manifest_says_raises(tmp_path):
+    folder = damaged(tmp_path / "reference", "changed")
+    reference = ModelProcess(folder, "reference", is_reference=True, timeout_s=60.0)
+    with pytest.raises(SourceError, match="the reference failed while its files were checked") as caught:
+        reference.load("serving_default", 1, [0])
     assert caught.value.details == ("model.onnx: its bytes have changed",)
 
 

@@ -16,13 +16,13 @@ CALM = {"load_average": [0.1], "governor": "performance", "cpu_quota_cores": 2.0
 
 def evaluation(**changes) -> Evaluation:
     given = {field.name: None for field in attrs.fields(Evaluation)}
-    given |= {"baseline": ModelFigures(label="baseline", name="b"), "candidates": (), "labelled": True, "examples": 9}
+    given |= {"reference": ModelFigures(label="reference", name="b"), "candidates": (), "labelled": True, "examples": 9}
     given |= {
         "hardware": {"cores": 4},
         "before": CALM,
         "after": CALM,
         "others_busy_cores": 0.0,
-        "non_finite_baseline": 0,
+        "non_finite_reference": 0,
     }
     given |= {"load": Load(9, 9, 3, 1, 1, 50.0, 0), "orders": np.zeros((3, 1)), "latency_ns": {}, "remarks": ()}
     return Evaluation(**{**given, **changes})
@@ -30,7 +30,7 @@ def evaluation(**changes) -> Evaluation:
 
 def scenario(**changes) -> ModelFigures:
     figures = ScenarioFigures(**{"scenario": "server", "batch_size": 1, **changes})
-    return ModelFigures(label="baseline", name="b", scenarios={"server": figures})
+    return ModelFigures(label="reference", name="b", scenarios={"server": figures})
 
 
 def test_a_calm_machine_gives_no_warning():
@@ -59,14 +59,14 @@ def test_what_nvidia_smi_does_not_tell_is_no_noise():
 
 def test_a_model_that_cannot_keep_up_is_overloaded():
     slow = scenario(target_qps=100.0, achieved_qps=80.0)
-    (found,) = find_warnings(evaluation(baseline=slow))
-    assert found.startswith("Overloaded: the baseline answered 80 of 100 requests per second")
-    assert find_warnings(evaluation(baseline=scenario(target_qps=100.0, achieved_qps=97.0))) == ()
+    (found,) = find_warnings(evaluation(reference=slow))
+    assert found.startswith("Overloaded: the reference answered 80 of 100 requests per second")
+    assert find_warnings(evaluation(reference=scenario(target_qps=100.0, achieved_qps=97.0))) == ()
 
 
 def test_a_measurement_that_did_not_converge_says_why():
-    why = "9 windows: the last 3 windows still differ by 30% in p50 of the baseline"
+    why = "9 windows: the last 3 windows still differ by 30% in p50 of the reference"
     unstable = scenario(ending=Ending(False, why))
-    (found,) = find_warnings(evaluation(baseline=unstable))
+    (found,) = find_warnings(evaluation(reference=unstable))
     assert found.startswith("Not converged, server: 9 windows: the last 3 windows still differ")
-    assert find_warnings(evaluation(baseline=scenario(ending=Ending(True, "they agreed")))) == ()
+    assert find_warnings(evaluation(reference=scenario(ending=Ending(True, "they agreed")))) == ()

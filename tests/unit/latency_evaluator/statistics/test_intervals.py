@@ -199,10 +199,10 @@ def test_two_copies_of_a_model_are_rarely_called_faster_on_recorded_latencies():
     faster = 0
     for seed in range(100):
         pair = first[seed % len(first)], second[seed % len(second)]
-        # Of two copies in one round, it is chance which one is called the baseline.
+        # Of two copies in one round, it is chance which one is called the reference.
         swapped = np.random.default_rng(seed).integers(2, size=(len(pair[0]), 1), dtype=bool)
-        baseline, candidate = np.where(swapped, *pair), np.where(swapped, *pair[::-1])
-        faster += speedup(baseline, candidate, 50, seed=seed, confidence=0.9).lower > 1
+        reference, candidate = np.where(swapped, *pair), np.where(swapped, *pair[::-1])
+        faster += speedup(reference, candidate, 50, seed=seed, confidence=0.9).lower > 1
     assert faster <= 8  # one-sided, 5 % promised
 
 

@@ -95,9 +95,9 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_protocol_of_one_class_is_evaluated_like_any_other(tmp_path: Path, address: str) -> None:
-    onnx_model(tmp_path / "baseline.onnx")
+    onnx_model(tmp_path / "reference.onnx")
     few = ("--synthetic", "50", "--requests", "100", "--max-requests", "100", "--warm-up-requests", "20")
-    done = command(tmp_path, "evaluate", "baseline.onnx", address, "--out", "out", *few, "--json")
+    done = command(tmp_path, "evaluate", "reference.onnx", address, "--out", "out", *few, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     text = json.dumps(report)

@@ -175,13 +175,13 @@ def test_a_server_file_gives_each_port_its_own_number_and_leaves_other_braces_al
 def test_a_server_is_started_measured_and_stopped_in_order(tmp_path, model):
     stopped = tmp_path / "stopped"
     file = server_file(tmp_path, model, f"{SERVE} {stopped}")
-    candidate = ModelProcess(file, "candidate", is_baseline=False, timeout_s=500.0)
+    candidate = ModelProcess(file, "candidate", is_reference=False, timeout_s=500.0)
     candidate.load("serving_default", 1, sorted(os.sched_getaffinity(0)))
     assert candidate.failure is None
     assert candidate.description["runner"]["started"]
     assert candidate.ask("reading its dtype", "dtype") == "bfloat16"  # one of its signatures computes in it
     assert candidate.peak_rss_bytes > 100 << 20  # TensorFlow's, in the server
-    assert candidate.digest() == ModelProcess(model, "m", is_baseline=False, timeout_s=1.0).digest()
+    assert candidate.digest() == ModelProcess(model, "m", is_reference=False, timeout_s=1.0).digest()
     servers = psutil.Process(candidate.process).children()
     assert len(servers) == 1
     candidate.close()
@@ -199,11 +199,11 @@ def test_a_server_that_ends_at_once_is_quoted(tmp_path, model):
 
 
 def test_a_server_that_dies_while_it_answers_is_refused_with_its_log(tmp_path, model):
-    onnx_model(tmp_path / "baseline.onnx")
+    onnx_model(tmp_path / "reference.onnx")
     file = server_file(tmp_path, model, f"{SERVE} {tmp_path}/stopped 150")
     examples = [write_examples(tmp_path / "eval.tfrecord")]
     options = EvaluateOptions(requests=100, max_requests=100, warm_up_requests=20, timeout_s=450.0)
-    result = evaluate_model(tmp_path / "baseline.onnx", [file], examples, tmp_path / "out", options)
+    result = evaluate_model(tmp_path / "reference.onnx", [file], examples, tmp_path / "out", options)
     runs = next(one for one in result.candidate.checks if one.name == "runs")
     assert (runs.verdict, result.blessed) == ("fail", False)
     assert "the server ended with exit code 9" in runs.reason
@@ -320,7 +320,7 @@ def test_no_server_is_left_behind_when_the_command_is_terminated(tmp_path, model
 
 
 def test_a_served_candidate_is_measured_and_blessed_like_any_other(tmp_path, addresses):
-    onnx_model(tmp_path / "baseline.onnx")
+    onnx_model(tmp_path / "reference.onnx")
     examples = [write_examples(tmp_path / "eval.tfrecord")]
     options = EvaluateOptions(
         requests=100,
@@ -330,7 +330,7 @@ def test_a_served_candidate_is_measured_and_blessed_like_any_other(tmp_path, add
         target_qps=50.0,
         max_accuracy_drop=0.02,
     )
-    result = evaluate_model(tmp_path / "baseline.onnx", [addresses["grpc"]], examples, tmp_path / "out", options)
+    result = evaluate_model(tmp_path / "reference.onnx", [addresses["grpc"]], examples, tmp_path / "out", options)
     figures = result.candidate.figures
     assert result.blessed, result.candidate.reasons
     assert result.candidate.relative_error < 1e-6

@@ -159,11 +159,11 @@ def test_what_was_promoted_is_listed_with_the_incumbent(folder: Path) -> None:
 def test_what_an_evaluation_wrote_is_read(tmp_path: Path) -> None:
     verdict = {
         "infra_blessed": True, "model_blessed": False, "candidate_digest": "d", "verified_level": "onnx_cpu",
-        "hardware_fingerprint": "h", "baseline_digest": "b",
+        "hardware_fingerprint": "h", "reference_digest": "b",
     }  # fmt: skip
     (tmp_path / "verdict.json").write_text(json.dumps(verdict))
     assert read_verdict(tmp_path) == EvaluationVerdict(
-        infra_blessed=True, model_blessed=False, digest="d", level="onnx_cpu", hardware="h", baseline_digest="b"
+        infra_blessed=True, model_blessed=False, digest="d", level="onnx_cpu", hardware="h", reference_digest="b"
     )
     (tmp_path / "verdict.json").write_text("[]")
     with pytest.raises(ManifestError, match="not a verdict"):
