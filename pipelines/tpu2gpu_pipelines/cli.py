@@ -56,8 +56,9 @@ def compile_command(summary: str) -> click.Command:
 def _compile(terminal: Terminal, given: dict[str, Any]) -> None:
     from tpu2gpu.storage.publishing import sha256_of
     from tpu2gpu_pipelines.kubeflow.compiler.compiling import compile_pipeline
+    from tpu2gpu_pipelines.kubeflow.compiler.settings_check import mistakes_for
 
-    settings = given_settings(given)
+    settings = given_settings(given, mistakes_for(given["pipeline"]))
     terminal.activity("loading TFX")
     with terminal.quiet():
         compiled = compile_pipeline(settings, find_pipeline(given["pipeline"]))

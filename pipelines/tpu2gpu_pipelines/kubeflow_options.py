@@ -90,6 +90,11 @@ class Secret:
     env: str = option("", "the environment variable")
     path: str = option("", "the folder, where it is no variable")
 
+    @env.validator
+    def _check_env(self, attribute: attrs.Attribute[str], value: str) -> None:
+        if value and not _VARIABLE.fullmatch(value):
+            raise UsageError(f"env '{value}': not a name for an environment variable")
+
     def __attrs_post_init__(self) -> None:
         """Check that it is one thing or the other.
 
@@ -101,27 +106,39 @@ class Secret:
             raise UsageError("a secret needs a name, and either key and env, or an absolute path")
 
 
-def _texts(instance: Any, attribute: attrs.Attribute[Any], value: dict[str, str]) -> None:
+def _texts(instance: Any, attribute: attrs.Attribute[Any], value: dict[str, Any]) -> None:
+    _raise(attribute, [f"{name}: {wrong}" for name, text in value.items() if (wrong := _no_text(text))])
+
+
+def _variables(instance: Any, attribute: attrs.Attribute[Any], value: dict[str, Any]) -> None:
+    wrong = []
     for name, text in value.items():
-        if not isinstance(text, str):
-            raise UsageError(f"{name}: must be text, not {type(text).__name__}", hint="put it in quotes")
-
-
-def _variables(instance: Any, attribute: attrs.Attribute[Any], value: dict[str, str]) -> None:
-    _texts(instance, attribute, value)
-    for name in value:
         if not _VARIABLE.fullmatch(name):
-            raise UsageError(f"{name}: not a name for an environment variable")
+            wrong.append(f"{name}: not a name for an environment variable")
         if _SECRETIVE.search(name):
-            raise UsageError(f"{name}: looks like a secret, and everybody could read it", hint=_SECRETS)
+            wrong.append(f"{name}: looks like a secret, and everybody could read it; {_SECRETS}")
+        if found := _no_text(text):
+            wrong.append(f"{name}: {found}")
+    _raise(attribute, wrong)
 
 
 def _parameters(instance: Any, attribute: attrs.Attribute[Any], value: dict[str, Any]) -> None:
+    wrong = []
     for name, default in value.items():
         if _SECRETIVE.search(name):
-            raise UsageError(f"{name}: looks like a secret, and a run shows its parameters", hint=_SECRETS)
+            wrong.append(f"{name}: looks like a secret, and a run shows its parameters; {_SECRETS}")
         if not isinstance(default, str | int | float | None):
-            raise UsageError(f"{name}: must be text, a number or null, not {type(default).__name__}")
+            wrong.append(f"{name}: must be text, a number or null, not {type(default).__name__}")
+    _raise(attribute, wrong)
+
+
+def _no_text(value: Any) -> str:
+    return "" if isinstance(value, str) else f"must be text, not {type(value).__name__}; put it in quotes"
+
+
+def _raise(attribute: attrs.Attribute[Any], wrong: list[str]) -> None:
+    if wrong:
+        raise UsageError(f"{attribute.name}: cannot be used", details=wrong)
 
 
 @attrs.frozen(kw_only=True)
@@ -159,19 +176,21 @@ class StepOptions:
     retries: int = option(0, "how often it starts again after a failure", minimum=0)
     retry_within: str = option("7d", "how long after its first start it may start again", metavar="DURATION")
 
+    @cpu.validator
+    @memory.validator
+    @retry_within.validator
+    def _check_amount(self, attribute: attrs.Attribute[str], value: str) -> None:
+        if value or attribute.name not in ("cpu", "memory"):
+            {"cpu": to_cpus, "memory": to_gigabytes, "retry_within": to_seconds}[attribute.name](value)
+
     def __attrs_post_init__(self) -> None:
         """Check what belongs together.
 
         Raises:
-            UsageError: Two kinds of accelerators, or an amount or duration that cannot be read.
+            UsageError: There are two kinds of accelerators.
         """
         if self.tpu and self.gpu:
             raise UsageError("tpu and gpu: a step has one kind of accelerator")
-        if self.cpu:
-            to_cpus(self.cpu)
-        if self.memory:
-            to_gigabytes(self.memory)
-        to_seconds(self.retry_within)
 
 
 @attrs.frozen(kw_only=True)
@@ -192,12 +211,15 @@ class ScheduleOptions:
         """Check that there is at most one trigger.
 
         Raises:
-            UsageError: Both are given, or the cron expression has another form.
+            UsageError: Both are given.
         """
         if self.cron and self.interval_s:
             raise UsageError("cron and interval_s: give one of them")
-        if self.cron and not self.cron.startswith("@") and len(self.cron.split()) != 6:
-            raise UsageError(f"cron '{self.cron}': must be six fields, seconds first, as in '0 0 2 * * *'")
+
+    @cron.validator
+    def _check_cron(self, attribute: attrs.Attribute[str], value: str) -> None:
+        if value and not value.startswith("@") and len(value.split()) != 6:
+            raise UsageError(f"cron '{value}': must be six fields, seconds first, as in '0 0 2 * * *'")
 
 
 @attrs.frozen(kw_only=True)

@@ -113,6 +113,11 @@ def find_pipeline(path: str) -> CreatePipeline:
     return found
 
 
+def pipeline_path(create: CreatePipeline) -> str:
+    """Return the path by which `find_pipeline` finds a function."""
+    return f"{getattr(create, '__module__', '')}:{getattr(create, '__qualname__', '')}"
+
+
 def new_run_name() -> str:
     """Name a run by the time of day."""
     return datetime.now().isoformat(timespec="milliseconds")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tpu2gpu_pipelines.local import DEFAULT_PIPELINE
-from tpu2gpu_pipelines.settings import Settings, load_settings
+from tpu2gpu_pipelines.settings import Check, Settings, load_settings, make_settings
 
 
 def pipeline_flags() -> list[click.Parameter]:
@@ -25,12 +25,18 @@ def pipeline_flags() -> list[click.Parameter]:
     ]
 
 
-def given_settings(given: dict[str, Any]) -> Settings:
+def given_settings(given: dict[str, Any], check: Check | None = None) -> Settings:
     """Read the settings that a command was given; modules of the current folder can be found from now on.
+
+    Args:
+        given: What the command was given.
+        check: Looks for mistakes beyond the form of the settings; all are told at once.
 
     Raises:
         SourceError: There is no such file.
         UsageError: It holds what is not allowed.
     """
     sys.path.insert(0, str(Path.cwd()))  # a command's search path lacks it, and a pipeline of one's own may be there
-    return load_settings(given["settings"]) if given["settings"] else Settings()
+    if given["settings"]:
+        return load_settings(given["settings"], check)
+    return make_settings({}, "without --settings", check)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +93,10 @@ class Settings:
     promote: PushOptions = attrs.field(factory=PushOptions)
     kubeflow: KubeflowOptions = attrs.field(factory=KubeflowOptions)
 
-    def __attrs_post_init__(self) -> None:
-        """Check the name.
-
-        Raises:
-            UsageError: Kubeflow would refuse it.
-        """
-        if not _NAME.fullmatch(self.name):
-            raise UsageError(f"--name {self.name}: must be small letters, digits and -, at most 63, a letter first")
+    @name.validator
+    def _check_name(self, attribute: attrs.Attribute[str], value: str) -> None:
+        if not _NAME.fullmatch(value):
+            raise UsageError(f"--name {value}: must be small letters, digits and -, at most 63, a letter first")
 
     @property
     def pipeline_root(self) -> str:
@@ -113,8 +109,15 @@ class Settings:
         return self.promotion_uri or f"{self.root}/promoted"
 
 
-def load_settings(path: str | os.PathLike[str]) -> Settings:
+Check = Callable[[Settings], list[str]]
+
+
+def load_settings(path: str | os.PathLike[str], check: Check | None = None) -> Settings:
     """Read a settings file.
+
+    Args:
+        path: The file.
+        check: Looks for mistakes in what was read; they are told with those of the form.
 
     Raises:
         SourceError: The file is missing, or not YAML.
@@ -129,22 +132,25 @@ def load_settings(path: str | os.PathLike[str]) -> Settings:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    return make_settings(values or {}, str(path))
+    return make_settings(values or {}, str(path), check)
 
 
-def make_settings(values: Any, where: str) -> Settings:
+def make_settings(values: Any, where: str, check: Check | None = None) -> Settings:
     """Make settings of plain data.
 
     Args:
         values: Keys and values, sections as mappings.
         where: What they came from, for messages.
+        check: Looks for mistakes in what was made of them, whatever has the wrong form left out.
 
     Raises:
         UsageError: There are unknown keys or values that are not allowed; all are listed with their path.
     """
     wrong: list[str] = []
-    settings: Settings | None = structure(Settings(), values, "", wrong)
-    if settings is None:
+    settings: Settings = structure(Settings(), values, "", wrong)
+    if check:
+        wrong += check(settings)
+    if wrong:
         raise UsageError(f"{where}: cannot be used as settings", details=wrong)
     return settings
 

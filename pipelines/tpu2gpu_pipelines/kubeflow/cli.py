@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,11 +13,12 @@ from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.flags import option_flags
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import UnsupportedError, UsageError
+from tpu2gpu.options import flag
 from tpu2gpu.reporting.result_lines import columns
 from tpu2gpu_pipelines.kubeflow_options import ScheduleOptions, ServerOptions
 from tpu2gpu_pipelines.local import find_pipeline, new_run_name
 from tpu2gpu_pipelines.pipeline_flags import given_settings, pipeline_flags
-from tpu2gpu_pipelines.settings import Settings
+from tpu2gpu_pipelines.settings import Check, Settings
 
 _PARAMETER = click.Option(
     ["--parameter", "-p"], multiple=True, metavar="NAME=VALUE", help="a run parameter; may be repeated"
@@ -79,10 +81,11 @@ def _submit(terminal: Terminal, given: dict[str, Any]) -> int:
     from tpu2gpu_pipelines.kubeflow.api.server import Server
     from tpu2gpu_pipelines.kubeflow.compiler.compiling import compile_pipeline
     from tpu2gpu_pipelines.kubeflow.compiler.parameters import PROMOTION
+    from tpu2gpu_pipelines.kubeflow.compiler.settings_check import mistakes_for
 
-    settings = _settings(given)
-    settings = attrs.evolve(settings, cache=settings.cache and not given["force"])
     parameters = split_parameters(given["parameter"])
+    settings = _settings(given, mistakes_for(given["pipeline"], parameters))
+    settings = attrs.evolve(settings, cache=settings.cache and not given["force"])
     terminal.activity("compiling")
     with terminal.quiet():
         compiled = compile_pipeline(settings, find_pipeline(given["pipeline"]))
@@ -124,11 +127,13 @@ def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:
     from tpu2gpu_pipelines.kubeflow.api.run_requests import split_parameters
     from tpu2gpu_pipelines.kubeflow.api.server import Server
     from tpu2gpu_pipelines.kubeflow.compiler.compiling import compile_pipeline
+    from tpu2gpu_pipelines.kubeflow.compiler.settings_check import mistakes_for
 
-    asked = [flag for flag in ("only_list", "pause", "delete") if given[flag]]
+    asked = [name for name in ("only_list", "pause", "delete") if given[name]]
     if len(asked) > 1:
         raise UsageError("--list, --pause and --delete: give one of them")
-    settings = _settings(given)
+    parameters = split_parameters(given["parameter"])
+    settings = _settings(given, None if asked else mistakes_for(given["pipeline"], parameters))
     when = settings.kubeflow.schedule
     if _flags(ScheduleOptions) & {"cron", "interval_s"}:  # one takes the other's place
         when = attrs.evolve(when, cron="", interval_s=None)
@@ -149,7 +154,7 @@ def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:
                 Server(settings.kubeflow.server),
                 compiled,
                 when,
-                parameters=split_parameters(given["parameter"]),
+                parameters=parameters,
                 service_account=settings.kubeflow.service_account,
                 now=now,
                 progress=terminal.progress,
@@ -165,13 +170,24 @@ def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:
     terminal.result(found, [*(columns(rows) if rows else ["there are no recurring runs"]), *told])
 
 
-def _settings(given: dict[str, Any]) -> Settings:
+def _settings(given: dict[str, Any], check: Check | None) -> Settings:
     """Read the settings, with what the command line says of the server over what the file says.
 
     Raises:
+        UsageError: They hold mistakes; all are listed, also those that the check finds.
         UnsupportedError: They are for a place that KFP's client does not reach.
     """
-    settings = given_settings(given)
+
+    def find(settings: Settings) -> list[str]:
+        wrong = check(settings) if check else []
+        for name in ("token_file", "cookies_file", "ca_file"):
+            said_here = name in _flags(ServerOptions)
+            path = given[name] if said_here else getattr(settings.kubeflow.server, name)
+            if path and not Path(path).is_file():
+                wrong.append(f"{flag(name) if said_here else f'kubeflow.server.{name}:'} {path}: no such file")
+        return wrong
+
+    settings = given_settings(given, find)
     if settings.kubeflow.platform != "kubernetes":
         raise UnsupportedError(
             f"kubeflow.platform '{settings.kubeflow.platform}': KFP's client speaks to open-source Kubeflow alone",

@@ -42,6 +42,7 @@ def gke_settings(kubeflow: Kubeflow, tmp_path: Path) -> Path:
     """The GKE example, for this server and a promotion folder of this machine."""
     values = yaml.safe_load((EXAMPLES / "gke.yaml").read_text())
     values["promotion_uri"] = str(tmp_path / "promoted")
+    values["training"]["checkpoint_root"] = str(tmp_path / "training")
     values["kubeflow"]["volumes"] = [{"claim": "models", "path": str(tmp_path)}]
     values["kubeflow"]["server"] = {"host": kubeflow.url}
     path = tmp_path / "settings.yaml"

@@ -194,7 +194,7 @@ def test_a_checkpoint_from_elsewhere_is_a_run_parameter_and_nothing_is_trained()
     assert steps(compiled)["checkpoint"].inputs == {"uri": {"componentInputParameter": "checkpoint_uri"}}
     assert "trainer" not in steps(compiled)
     on_kubernetes = make_settings({"kubeflow": {"image": "x"}}, "the test")
-    with pytest.raises(UsageError, match="Checkpoint: imports checkpoint; it must begin with gs://"):
+    with pytest.raises(UsageError, match="checkpoint: checkpoint: on 'kubernetes' it must begin with gs://"):
         compile_pipeline(attrs.evolve(on_kubernetes, checkpoint="checkpoint"), find_pipeline(DEFAULT_PIPELINE))
 
 
@@ -223,16 +223,16 @@ def test_two_steps_that_are_one_to_argo_are_refused() -> None:
     [
         ({"steps": {"Traner": {}}}, "kubeflow.steps.Traner: no such step; did you mean 'Trainer'?"),
         ({"parameters": {"data_url": "x"}}, "kubeflow.parameters.data_url: no step has a parameter of that name; did"),
-        ({"platform": "kubernetes"}, "promotion_uri /models/promoted: LatencyEvaluator sees no volume there"),
-        ({"platform": "vertex"}, "promotion_uri /models/promoted: on Vertex it must lie under /gcs/"),
-        ({"platform": "kubernetes", "pipeline_root": "/tmp"}, "kubeflow.pipeline_root /tmp: on 'kubernetes' it must"),
+        ({"platform": "kubernetes"}, "promotion_uri: /models/promoted: LatencyEvaluator sees no volume there"),
+        ({"platform": "vertex"}, "promotion_uri: /models/promoted: on Vertex it must lie under /gcs/"),
+        ({"platform": "kubernetes", "pipeline_root": "/tmp"}, "kubeflow.pipeline_root: /tmp: on 'kubernetes' it must"),
         (
             {"platform": "kubernetes", "steps": {"Trainer": {"tpu": {"topology": "4x4"}}}},
-            "kubeflow.steps.Trainer: tpu v5e 4x4: 16 chips are several machines",
+            "kubeflow.steps.Trainer.tpu: v5e 4x4: 16 chips are several machines",
         ),
         (
             {"platform": "kubernetes", "cluster": "plain", "steps": {"Trainer": {"tpu": {}}}},
-            "kubeflow.steps.Trainer: tpu v5e: GKE alone has TPU nodes",
+            "kubeflow.steps.Trainer.tpu: v5e: GKE alone has TPU nodes",
         ),
         (
             {"platform": "vertex", "steps": {"Trainer": {"node_selector": {"a": "b"}}}},
@@ -253,8 +253,15 @@ def test_a_relative_promotion_folder_would_be_lost() -> None:
 
 
 def test_a_pipeline_without_an_image_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="trainer: no image"):
+    with pytest.raises(UsageError) as caught:
         compiled_with(image="")
+    (line,) = caught.value.details
+    assert line.startswith("kubeflow.image: there is none, and DigitExamples, Trainer, CheckpointImporter, ")
+    named = {name: {"image": "mine:1"} for name in ("CheckpointImporter", "DescribeModel", "DescribeModel2")}
+    with pytest.raises(UsageError) as caught:
+        compiled_with(pipelines_to_compile.importing_pipeline, image="", steps=named)
+    (line,) = caught.value.details
+    assert line == "kubeflow.image: there is none, and PrintSize has no image in kubeflow.steps"
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path, compiled: dict[str, CompiledPipeline]) -> None:
@@ -277,36 +284,8 @@ def test_names_are_those_that_argo_takes(name: str, kebab: str) -> None:
     assert kebab_case(name) == kebab
 
 
-def test_settings_know_the_section(tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        make_settings(
-            {
-                "kubeflow": {
-                    "imag": "x",
-                    "steps": {"Trainer": {"tpu": {"topologie": "2x2"}, "memory": "16 GB", "env": {"API_TOKEN": "x"}}},
-                    "volumes": [{"claim": "models"}, {"claim": "models", "path": "/models", "size": 3}],
-                    "parameters": {"db_password": "x"},
-                    "schedule": {"cron": "0 2 * * *"},
-                    "server": {"token_file": "a", "cookies_file": "b"},
-                }
-            },
-            "my.yaml",
-        )
-    wanted = [
-        "kubeflow.imag: no such key; did you mean 'image'?",
-        "kubeflow.steps.Trainer.tpu.topologie: no such key; did you mean 'topology'?",
-        "kubeflow.steps.Trainer.env: API_TOKEN: looks like a secret, and everybody could read it; use secrets",
-        "kubeflow.volumes[0]: a volume needs a claim and an absolute path",
-        "kubeflow.volumes[1].size: no such key; known are claim, path",
-        "kubeflow.parameters: db_password: looks like a secret, and a run shows its parameters; use secrets",
-        "kubeflow.schedule: cron '0 2 * * *': must be six fields, seconds first, as in '0 0 2 * * *'",
-        "kubeflow.server: token_file and cookies_file: give one of them",
-    ]
-    assert list(caught.value.details) == wanted
-
-
 def test_an_amount_that_kubernetes_does_not_read_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"memory '16 GB': not an amount that Kubernetes reads; write it as 16Gi"):
+    with pytest.raises(UsageError, match=r"memory: '16 GB': not an amount that Kubernetes reads; write it as 16Gi"):
         make_settings({"kubeflow": {"steps": {"Trainer": {"memory": "16 GB"}}}}, "my.yaml")
 
 

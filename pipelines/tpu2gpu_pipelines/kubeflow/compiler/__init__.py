@@ -5,6 +5,7 @@
 - parameters: run parameters
 - accelerators: what TPUs and GPUs are called, and the nodes that have them
 - pod_spec: a step's resources, labels, tolerations, secrets and volumes
-- validation: what Kubeflow would refuse
+- settings_check, places, names: mistakes in settings, found before TFX is imported
+- validation: what Kubeflow would refuse of a pipeline
 - parsing: KFP's own parsers over the result
 """

@@ -16,7 +16,8 @@ from tpu2gpu.errors import OutputExistsError, SourceError, Tpu2GpuError, Unsuppo
 from tpu2gpu_pipelines.kubeflow.compiler.accelerators import Accelerator, find_accelerator
 from tpu2gpu_pipelines.kubeflow.compiler.parameters import feed_parameters
 from tpu2gpu_pipelines.kubeflow.compiler.parsing import parse_documents
-from tpu2gpu_pipelines.kubeflow.compiler.pod_spec import container_resources, kubernetes_config
+from tpu2gpu_pipelines.kubeflow.compiler.pod_spec import container_resources, kubernetes_config, retry_policy
+from tpu2gpu_pipelines.kubeflow.compiler.settings_check import main_pipeline_mistakes, settings_mistakes
 from tpu2gpu_pipelines.kubeflow.compiler.specification import (
     RETRIES_FLAG,
     Spec,
@@ -30,15 +31,13 @@ from tpu2gpu_pipelines.kubeflow.compiler.validation import (
     check_accelerators,
     check_imports,
     check_promotion,
-    check_root,
-    check_settings,
     check_spec,
     unsupported_steps,
 )
 from tpu2gpu_pipelines.kubeflow_options import StepOptions
-from tpu2gpu_pipelines.local import CreatePipeline
-from tpu2gpu_pipelines.quantities import to_seconds
+from tpu2gpu_pipelines.local import DEFAULT_PIPELINE, CreatePipeline, pipeline_path
 from tpu2gpu_pipelines.settings import Settings
+from tpu2gpu_pipelines.step_names import EVALUATOR
 
 # A verdict holds for the hardware of its hour, and a promotion happens in the world: neither is served from a cache.
 _NEVER_CACHED = (
@@ -47,8 +46,6 @@ _NEVER_CACHED = (
     "tfx.components.pusher.executor.Executor",
 )
 _TRAINERS = ("tfx.components.trainer.",)
-_KUBERNETES = ("node_selector", "tolerations", "secrets", "volumes", "image_pull_secrets")
-_EVALUATOR = "LatencyEvaluator"
 
 
 @attrs.frozen
@@ -104,20 +101,22 @@ def compile_pipeline(settings: Settings, create: CreatePipeline, *, scheduled: b
         UnsupportedError: Kubeflow would refuse the pipeline; every reason is listed.
         UsageError: The settings do not fit the pipeline.
     """
+    is_main = pipeline_path(create) == DEFAULT_PIPELINE
+    if wrong := main_pipeline_mistakes(settings) if is_main else settings_mistakes(settings):
+        raise UsageError(f"pipeline '{settings.name}': the settings do not fit Kubeflow", details=wrong)
     settings = settings_in_containers(settings)
     options = settings.kubeflow
     spec = open_source_spec(*tfx_job(settings, create))
     if wrong := unsupported_steps(spec):
         raise UnsupportedError(f"pipeline '{settings.name}': Kubeflow would refuse it", details=wrong)
     chosen = {step.name: options.step(step.name) for step in steps_of(spec)}
-    wrong = feed_parameters(spec, options.parameters)
-    wrong += check_settings(options.steps, spec) + check_root(options.pipeline_root, options.platform)
+    wrong = settings_mistakes(settings, chosen, [step.name for step in steps_of(spec) if "importer" in step.executor])
+    wrong += feed_parameters(spec, options.parameters)
     mounts = {name: [volume.path for volume in step.volumes] for name, step in chosen.items()}
     wrong += check_imports(spec, options.platform) + check_promotion(spec, mounts, options.platform)
-    accelerators = _find_accelerators(settings, chosen, wrong)
-    wrong += _vertex_lacks(settings)
     if wrong:
         raise UsageError(f"pipeline '{settings.name}': the settings do not fit it", details=wrong)
+    accelerators = {name: find_accelerator(step, options.platform, options.cluster) for name, step in chosen.items()}
     configs = {}
     for step in steps_of(spec):
         _place(step, chosen[step.name], accelerators[step.name], scheduled=scheduled)
@@ -147,7 +146,7 @@ def settings_in_containers(settings: Settings) -> Settings:
         settings: What was given.
     """
     evaluate = settings.evaluate
-    if settings.kubeflow.step(_EVALUATOR).gpu and evaluate.serve_on is None:
+    if settings.kubeflow.step(EVALUATOR).gpu and evaluate.serve_on is None:
         # Who pays for a GPU wants its word, not that of a CPU which stood in when the engine did not load.
         evaluate = attrs.evolve(evaluate, serve_on="gpu")
     root = settings.kubeflow.pipeline_root or settings.pipeline_root
@@ -186,28 +185,6 @@ def _run_parameters(pipeline: Any) -> dict[str, Any]:
     return {it.name: it.default for it in values if isinstance(it, RuntimeParameter) and it.default is not None}
 
 
-def _find_accelerators(
-    settings: Settings, chosen: Mapping[str, StepOptions], wrong: list[str]
-) -> dict[str, Accelerator | None]:
-    found: dict[str, Accelerator | None] = {}
-    for name, step in chosen.items():
-        try:
-            found[name] = find_accelerator(step, settings.kubeflow.platform, settings.kubeflow.cluster)
-        except Tpu2GpuError as error:
-            wrong.append(f"kubeflow.steps.{name}: {error}")
-    return found
-
-
-def _vertex_lacks(settings: Settings) -> list[str]:
-    """List what stands only in the Kubernetes document, which Vertex does not read."""
-    options = settings.kubeflow
-    if options.platform != "vertex":
-        return []
-    places = {"": options, **{f"steps.{name}.": step for name, step in options.steps.items()}}
-    said = [f"{place}{field}" for place, given in places.items() for field in _KUBERNETES if getattr(given, field, ())]
-    return [f"kubeflow.{field}: Vertex has nothing like it" for field in said]
-
-
 def _place(step: Step, chosen: StepOptions, accelerator: Accelerator | None, *, scheduled: bool) -> None:
     """Give a step its image, machine, variables and caching."""
     if container := step.executor.get("container"):
@@ -219,13 +196,7 @@ def _place(step: Step, chosen: StepOptions, accelerator: Accelerator | None, *, 
         if chosen.retries:
             container["args"] += [RETRIES_FLAG, str(chosen.retries)]
     if chosen.retries:
-        step.task["retryPolicy"] = {
-            "maxRetryCount": chosen.retries,
-            "backoffDuration": "60s",
-            "backoffFactor": 2.0,
-            # Argo counts it from the first try's start, and without it allows no second one.
-            "backoffMaxDuration": f"{to_seconds(chosen.retry_within)}s",
-        }
+        step.task["retryPolicy"] = retry_policy(chosen)
     fresh = scheduled and _is_data_or_training(step)
     cached = step.task.get("cachingOptions", {}).get("enableCache", False)
     keep = cached and chosen.cache and not fresh and step.executor_class not in _NEVER_CACHED

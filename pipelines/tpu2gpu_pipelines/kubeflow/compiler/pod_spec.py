@@ -7,7 +7,10 @@ from typing import Any
 from tpu2gpu.tfx.step import RUN_VARIABLE
 from tpu2gpu_pipelines.kubeflow.compiler.accelerators import Accelerator
 from tpu2gpu_pipelines.kubeflow_options import Secret, StepOptions, Toleration, Volume
-from tpu2gpu_pipelines.quantities import to_cpus, to_gigabytes
+from tpu2gpu_pipelines.quantities import to_cpus, to_gigabytes, to_seconds
+
+FIRST_WAIT_S, WAIT_FACTOR = 60, 2.0
+"""What is waited before the first further try, and how many times as long before each next one."""
 
 _RUN_LABEL = "metadata.labels['pipeline/runid']"  # which the API server puts on every pod of a run
 
@@ -28,6 +31,21 @@ def container_resources(step: StepOptions, accelerator: Accelerator | None) -> d
         name, count = accelerator.resource, str(accelerator.count)
         resources["accelerator"] = {"type": name, "count": count, "resourceType": name, "resourceCount": count}
     return resources
+
+
+def retry_policy(step: StepOptions) -> dict[str, Any]:
+    """Make the `retryPolicy` of a step that may start again.
+
+    Args:
+        step: The step's options.
+    """
+    return {
+        "maxRetryCount": step.retries,
+        "backoffDuration": f"{FIRST_WAIT_S}s",
+        "backoffFactor": WAIT_FACTOR,
+        # Argo counts it from the first try's start, and without it allows no second one.
+        "backoffMaxDuration": f"{to_seconds(step.retry_within)}s",
+    }
 
 
 def kubernetes_config(

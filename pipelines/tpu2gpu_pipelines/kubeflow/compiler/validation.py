@@ -6,22 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tpu2gpu_pipelines.kubeflow.compiler.places import lost_promotion, unimportable
 from tpu2gpu_pipelines.kubeflow.compiler.specification import Spec, Step, kebab_case, steps_of
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # Argo's tasks and templates, a Kubernetes label
-_SCHEMES = {
-    "kubernetes": ("gs://", "s3://", "minio://", "oci://"),
-    "vertex": ("gs://",),
-    "local": ("/", "gs://", "s3://", "minio://", "oci://"),
-}
-_IMAGE = "oci://"
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "STRING": str,
     "NUMBER_INTEGER": (int, float),
     "NUMBER_DOUBLE": (int, float),
     "BOOLEAN": bool,
 }
-_MOUNTED = "/gcs/"  # where Vertex mounts every bucket
 
 
 def unsupported_steps(spec: Spec) -> list[str]:
@@ -55,26 +49,6 @@ def _reasons(step: Step) -> Iterator[str]:
             yield f"takes '{key}' from nowhere; Kubeflow's runs have no artifacts as inputs, so import it"
 
 
-def check_settings(steps: Mapping[str, Any], spec: Spec) -> list[str]:
-    """Check that the settings speak of steps that there are."""
-    from tpu2gpu.options import did_you_mean
-
-    known = {step.name for step in steps_of(spec)}
-    return [
-        f"kubeflow.steps.{name}: no such step; {did_you_mean(name, known) or 'there are ' + ', '.join(sorted(known))}"
-        for name in steps
-        if name not in known
-    ]
-
-
-def check_root(root: str, platform: str) -> list[str]:
-    """Check that outputs can go there."""
-    schemes = [scheme for scheme in _SCHEMES[platform] if scheme != _IMAGE]  # which nothing can be written to
-    if not root or root.startswith(tuple(schemes)):
-        return []
-    return [f"kubeflow.pipeline_root {root}: on '{platform}' it must begin with {' or '.join(schemes)}"]
-
-
 def check_imports(spec: Spec, platform: str) -> list[str]:
     """Check that what importers import lies where the backend can read it."""
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
@@ -84,8 +58,7 @@ def check_imports(spec: Spec, platform: str) -> list[str]:
             source = step.inputs["uri"]
             default = declared.get(source.get("componentInputParameter"), {}).get("defaultValue", "")
             uri = str(source.get("runtimeValue", {}).get("constant", default))
-            if uri and not uri.startswith(_SCHEMES[platform]):
-                wrong.append(f"{step.name}: imports {uri}; it must begin with {' or '.join(_SCHEMES[platform])}")
+            wrong += unimportable(f"{step.name} imports", uri, platform)
     return wrong
 
 
@@ -100,20 +73,8 @@ def check_promotion(spec: Spec, mounts: Mapping[str, list[str]], platform: str) 
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {}).get("promotion_uri")
     if declared is None:
         return []
-    folder = str(declared["defaultValue"])
-    if platform == "vertex":
-        lost = not folder.startswith(_MOUNTED)
-        return [f"promotion_uri {folder}: on Vertex it must lie under {_MOUNTED}"] if lost else []
-    if not folder.startswith("/"):
-        return [f"promotion_uri {folder}: must be an absolute path of a folder that outlives the container"]
-    if platform == "local":
-        return []
-    return [
-        f"promotion_uri {folder}: {step.name} sees no volume there; add one to kubeflow.volumes"
-        for step in steps_of(spec)
-        if "promotion_uri" in step.parameters
-        and not any(f"{folder}/".startswith(f"{mount.rstrip('/')}/") for mount in mounts[step.name])
-    ]
+    takers = [step.name for step in steps_of(spec) if "promotion_uri" in step.parameters]
+    return lost_promotion(str(declared["defaultValue"]), {name: mounts[name] for name in takers}, platform)
 
 
 def check_spec(spec: Spec) -> list[str]:
@@ -123,8 +84,6 @@ def check_spec(spec: Spec) -> list[str]:
     for name, step in steps.items():
         if name != step.task["taskInfo"]["name"]:
             wrong.append(f"{name}: is called {step.task['taskInfo']['name']} in its taskInfo, where the driver looks")
-        if "container" in step.executor and not step.executor["container"].get("image"):
-            wrong.append(f"{name}: no image; set kubeflow.image or kubeflow.steps.{name}.image")
         for key, source in step.task.get("inputs", {}).get("artifacts", {}).items():
             output = source["taskOutputArtifact"]
             producer = steps.get(output["producerTask"])
