@@ -4,7 +4,8 @@ Tpu2GpuError
 ├── RefusedError             exit 1   a gate or a policy said no: final, a retry cannot help
 │   ├── PrecisionRefusedError          values that the asked precision cannot hold
 │   ├── ParityRefusedError             a conversion whose outputs differ from its source's
-│   └── PromotionRefusedError          a verdict does not let a model be promoted, or another promotion is under way
+│   ├── PromotionRefusedError          a verdict does not let a model be promoted, or another promotion is under way
+│   └── TrustRefusedError              a model that would do more than compute
 ├── UsageError               exit 2   an option is unknown, out of range or contradicts another
 │   └── OutputExistsError              the target is there already and `force` was not given
 ├── InputError               exit 3   what was given is missing, damaged or not what it should be
@@ -76,6 +77,10 @@ class ParityRefusedError(RefusedError):
 
 class PromotionRefusedError(RefusedError):
     """A verdict does not let a model be promoted, or another promotion is under way."""
+
+
+class TrustRefusedError(RefusedError):
+    """A model that would do more than compute: read or write files, talk to others, run code of its own."""
 
 
 class UsageError(Tpu2GpuError):

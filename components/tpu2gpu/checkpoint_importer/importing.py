@@ -100,7 +100,7 @@ def import_model(
             "checkpoint": attrs.asdict(found.restored) if found.restored else None,
         }
         progress("write the SavedModel", 2, 3)
-        write_saved_model(model, staging.folder)
+        write_saved_model(model, staging.folder, trust=options.trust)
         read_saved_model(staging.folder)  # what was written can be read
         progress("done", 3, 3)
     report = staging.report

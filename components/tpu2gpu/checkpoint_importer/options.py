@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.options import option
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ImportOptions:
     rename: tuple[str, ...] = option((), "rename variables, in order", metavar="'REGEX=REPLACEMENT'")
     drop: tuple[str, ...] = option((), "leave out tensors of the checkpoint", metavar="REGEX")
     extra_pass: tuple[str, ...] = option((), "run a pass of your own, in order", metavar="MODULE:CLASS")
+    trust: tuple[str, ...] = trust_option()
     use_ema: bool = option(False, "take the moving averages of weights as the weights")
     keep_bfloat16: bool = option(False, "go on computing in bfloat16 where the source does")
 

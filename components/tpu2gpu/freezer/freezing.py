@@ -83,9 +83,9 @@ def freeze_model(
         check_graph_size(model, options.max_graph_bytes)
         progress("write the weights", 2, 3)
         if options.format != "graph_def":
-            write_saved_model(model, staging.folder)
+            write_saved_model(model, staging.folder, trust=options.trust)
         if options.format != "saved_model":
-            write_graph_def(model, staging.folder)
+            write_graph_def(model, staging.folder, trust=options.trust)
         progress("done", 3, 3)
     report = staging.report
     return FreezeResult(Path(target), len(frozen), len(report["kept_variables"]), report["size_bytes"], report)
@@ -110,7 +110,7 @@ def _read(source: str | os.PathLike[str], options: FreezeOptions) -> Served:
 
     def read() -> ServingModel:
         if options.checkpoint:
-            return read_checkpointed_graph(source, options.checkpoint, options.output)
+            return read_checkpointed_graph(source, options.checkpoint, options.output, trust=options.trust)
         return read_saved_model(source)
 
     def read_meta_graph() -> Any:

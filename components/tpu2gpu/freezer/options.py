@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.options import option
 
 FORMATS = ("saved_model", "graph_def", "both")
@@ -33,6 +34,7 @@ class FreezeOptions:
         clean: Take out identities and control dependencies that change nothing; outputs keep their bits.
         fold_constants: Compute what depends on constants alone; outputs keep their bits, weights do not stay by name.
         fold_batch_norm: Multiply batch norms into the convolutions before them; outputs change in their last bits.
+        trust: What the model may do besides computing.
         split_weights: Keep the largest weights as variables where the graph would be too large.
         max_graph_bytes: How large the graph may be.
     """
@@ -45,6 +47,7 @@ class FreezeOptions:
     clean: bool = option(True, "take out identities and control dependencies that change nothing")
     fold_constants: bool = option(False, "compute what depends on constants alone")
     fold_batch_norm: bool = option(False, "multiply batch norms into convolutions; changes the last bits of outputs")
+    trust: tuple[str, ...] = trust_option()
     split_weights: bool = option(False, "keep the largest weights as variables where the graph would be too large")
     max_graph_bytes: int = option(
         MAX_GRAPH_BYTES, "how large the graph may be", minimum=_SMALLEST_GRAPH_BYTES, metavar="N"

@@ -2,8 +2,9 @@
 
 - model: a model as the steps see it; signatures, constants, describing: its parts, and their descriptions
 - nodes: names and types of tensors
+- assets: the files that a graph reads
 - calls: which functions a node calls, and which of its inputs are their arguments
 - edit: new nodes, other uses, and walks along edges
 - ops: named sets of ops, and types
-- formats, functions, shapes, passes: the rooms beside
+- formats, functions, shapes, passes, trust: the rooms beside
 """

@@ -97,7 +97,7 @@ class EvaluationRun:
         """Load all models and give them the examples, read by the reference's inputs."""
         for number, model in enumerate(self._models):
             self._progress(f"loading the {model.label}", number, len(self._models))
-            model.load(self._options.signature, self._threads, self._cpus)
+            model.load(self._options.signature, self._threads, self._cpus, self._options.trust)
             if model is self._reference:
                 self._examples = self._read_examples()
             elif model.runs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
 from tpu2gpu.options import as_mapping, did_you_mean, flag, option
 
@@ -110,6 +111,7 @@ class EvaluateOptions(Budgets, OutputOptions):
     synthetic: int | None = option(
         None, "generate so many requests in place of --examples: times only, outputs to them prove little", minimum=1
     )
+    trust: tuple[str, ...] = trust_option()
     timeout_s: float = option(600.0, "for loading a model, and for a block of its requests", minimum=0)
 
     def features(self) -> dict[str, str]:

@@ -63,7 +63,7 @@ def cast_model(
         )
     with publish_step("cast", describe_source(source), target, options, force=force, run_name=run_name) as staging:
         model = _cast(source, staging.folder, options, staging.report, progress)
-        write_saved_model(model, staging.folder, write_variables=False)
+        write_saved_model(model, staging.folder, write_variables=False, trust=options.trust)
         read_saved_model(staging.folder)  # what was written can be read
     return _result(Path(target), staging.report)
 

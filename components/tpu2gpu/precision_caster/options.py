@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.options import option
 from tpu2gpu.precision_caster.rules import PRESETS
 
@@ -27,6 +28,7 @@ class CastOptions:
         slots: Cast an optimizer's slots too; otherwise they stay as they are.
         on_overflow: What to do with tensors whose values the precision cannot hold.
         cast_signature: Cast the inputs and outputs too; otherwise they stay as they are.
+        trust: What the model may do besides computing.
         statistics: Gather all statistics of what the cast does; otherwise extremes and overflows only.
         threads: How many threads cast weights; as many as there are cores when not given.
         shard_mib: Size of the data files that the weights are written to, in MiB; a tensor is never cut.
@@ -44,6 +46,7 @@ class CastOptions:
     slots: bool = option(False, "cast an optimizer's slots too")
     on_overflow: str = option("refuse", "what to do with tensors that do not fit", choices=("refuse", "keep", "clamp"))
     cast_signature: bool = option(False, "cast the signature's inputs and outputs too")
+    trust: tuple[str, ...] = trust_option()
     statistics: bool = option(True, "gather all statistics of what the cast does, not only extremes and overflows")
     threads: int | None = option(None, "threads that cast weights  [default: all cores]", minimum=1, recorded=False)
     shard_mib: int = option(256, "size of the data files of weights, in MiB", minimum=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tpu2gpu.errors import SourceError
@@ -31,6 +32,7 @@ def open_runner(
     signature: str = "serving_default",
     threads: int | None = None,
     timeout_s: float = 600.0,
+    trust: Sequence[str] = (),
 ) -> Runner:
     """Open a model of any kind; its content tells which.
 
@@ -40,17 +42,19 @@ def open_runner(
         signature: The signature of a SavedModel or a GraphDef; the other kinds have just one.
         threads: How many threads compute; the library's own choice when None.
         timeout_s: How long a server may take to start, and to respond to a request.
+        trust: What a graph of TensorFlow may do besides computing: `files`, `network`, `python`, `custom`.
 
     Raises:
         SourceError: There is no model of a known kind there, or it is damaged.
         SignatureError: The SavedModel has no such signature.
+        TrustRefusedError: It would do more than it may; nothing of it was run.
         EnvironmentLacksError: A library that the model needs is not there.
     """
     kind = _kind_of(os.fspath(path))
     if kind is None:
         found = "not a model" if Path(path).exists() else "no such file or folder"
         raise SourceError(f"{path}: {found}", hint=f"give {model_forms()}")
-    return kind.open(os.fspath(path), signature=signature, threads=threads, timeout_s=timeout_s)
+    return kind.open(os.fspath(path), signature=signature, threads=threads, timeout_s=timeout_s, trust=trust)
 
 
 def slow_imports_of(path: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -105,7 +105,9 @@ class RunnerKind(Protocol):
         """Return the modules that take seconds to import, of those that opening a model imports."""
         ...
 
-    def open(self, path: str, *, signature: str, threads: int | None, timeout_s: float) -> Runner:
+    def open(
+        self, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+    ) -> Runner:
         """Open a model; see `opening.open_runner`."""
         ...
 

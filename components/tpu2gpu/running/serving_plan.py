@@ -13,6 +13,7 @@ from tpu2gpu.errors import SourceError, UnsupportedError
 from tpu2gpu.hardware.cuda import Gpu
 from tpu2gpu.hardware.tensorrt import LIBRARIES
 from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.storage.confinement import why_outside
 
 _T = TypeVar("_T")
 
@@ -226,12 +227,22 @@ def read_plan(folder: str | os.PathLike[str]) -> Plan:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = _read(int, _read(dict[str, Any], data, "plan").get("format"), "plan.format")
         if version == FORMAT:
-            return Plan.from_json(data)
+            plan = Plan.from_json(data)
+            _check_files(path.parent, plan)
+            return plan
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceError(f"{folder}: no {PLAN} there", hint="give a folder that `convert` wrote") from error
     except (ValueError, SourceError) as error:
         raise SourceError(f"{path}: damaged ({error})", hint="convert the model again") from error
     raise UnsupportedError(f"{path}: format {version}, this version reads {FORMAT}", hint="convert the model again")
+
+
+def _check_files(folder: Path, plan: Plan) -> None:
+    """Raise a SourceError where a part names files outside the folder: what they hold would be run."""
+    for number, part in enumerate(plan.parts):
+        for key, name in {"onnx": part.onnx, "saved_model": part.saved_model, "engine": part.engine.file}.items():
+            if name is not None and (problem := why_outside(folder, name)):
+                raise SourceError(f"plan.parts[{number}].{key}: {name!r} is {problem}")
 
 
 def _key(field: attrs.Attribute[Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.options import option
 from tpu2gpu.trt_converter.backend_registry import AUTO, BACKENDS
 
@@ -80,6 +81,7 @@ class ConvertOptions:
         metavar="OP|TENSOR|REGEX",
     )
     int8_method: str = option("minmax", "how ranges are found", choices=("minmax", "entropy", "percentile"))
+    trust: tuple[str, ...] = trust_option()
     timeout_s: float = option(3600.0, "seconds that each back end may take", minimum=1)
     memory_limit_mib: int | None = option(None, "MiB of memory that each back end may take", minimum=1)
 

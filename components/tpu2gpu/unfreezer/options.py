@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.options import option
 
 
@@ -18,12 +19,14 @@ class UnfreezeOptions:
         include: Constants that do although the graph does not show it, by regular expression.
         exclude: Constants that do not although the graph shows it; stronger than `include`.
         rename: Rules for the variables' names, `REGEX=REPLACEMENT`, applied in order.
+        trust: What the model may do besides computing.
         onto: Model code (`module:function`) or a checkpoint's prefix, for whose variables a checkpoint is written.
     """
 
     include: str = option("", "constants that are weights too", metavar="REGEX")
     exclude: str = option("", "constants that are no weights", metavar="REGEX")
     rename: tuple[str, ...] = option((), "rename variables, in order", metavar="'REGEX=REPLACEMENT'")
+    trust: tuple[str, ...] = trust_option()
     onto: str = option("", "write a checkpoint that this code, or readers of this one, restore",
                        metavar="MODULE:FUNCTION|PREFIX")  # fmt: skip
 

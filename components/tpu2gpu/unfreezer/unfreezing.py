@@ -76,7 +76,7 @@ def unfreeze_model(
             "size_bytes": variables_size_bytes(model),
         }
         progress("write the variables", 1, 2)
-        write_saved_model(model, staging.folder)
+        write_saved_model(model, staging.folder, trust=options.trust)
         prefix = staging.folder / CHECKPOINT_PREFIX
         matching = None
         if options.onto:

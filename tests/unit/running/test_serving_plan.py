@@ -41,6 +41,8 @@ def test_a_plan_survives_json(folder):
         (lambda plan: plan["inputs"][0].update(shape=["?"]), r"plan.inputs\[0\].shape\[0\]: an integer is wanted"),
         (lambda plan: plan["parts"][0].update(name="middle"), "plan.parts: none is named core"),
         (lambda plan: plan["parts"][0].update(onnx=None), r"plan.parts\[0\]: neither onnx nor saved_model"),
+        (lambda plan: plan["parts"][0].update(saved_model="../other"), r"saved_model: '../other' is not a path"),
+        (lambda plan: plan["parts"][0].update(onnx="/tmp/other.onnx"), r"onnx: '/tmp/other.onnx' is not a path"),
         (lambda plan: plan["parts"][0].update(engine_library="trt"), "engine_library: trt is none of tensorrt_rtx"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,28 @@ from tpu2gpu.graphs.formats.streaming import Payload, Piece, check_size, graph_p
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs
 from tpu2gpu.graphs.signatures import describe_tensor, has_tensor, new_signature, tensor_names
+from tpu2gpu.graphs.trust.policy import require_trust
+from tpu2gpu.graphs.trust.review import review_model
 from tpu2gpu.storage.paths import Place, place
 
 FROZEN_GRAPH_FILE = "frozen_graph.pb"
 SIGNATURE_FILE = "signature.json"
 
 
-def write_graph_def(model: ServingModel, folder: str | os.PathLike[str]) -> None:
+def write_graph_def(model: ServingModel, folder: str | os.PathLike[str], *, trust: Sequence[str] = ()) -> None:
     """Write a model's graph, and the tensors of its signatures.
 
     Args:
         model: A model without variables.
         folder: An existing folder.
+        trust: What the model may do besides computing.
 
     Raises:
+        TrustRefusedError: It would do more.
         CheckpointError: A value of the source is damaged.
         UnsupportedError: The graph with its constants would exceed 2 GiB.
     """
+    require_trust(review_model(model), trust, "the graph")
     pieces = model_graph_pieces(model, model.nodes.values())
     check_size(pieces, FROZEN_GRAPH_FILE, constant_sizes(model))
     signatures = {

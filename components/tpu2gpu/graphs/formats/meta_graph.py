@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tpu2gpu.errors import SignatureError, SourceError, UsageError
-from tpu2gpu.graphs.edit import ancestors, const_value
+from tpu2gpu.graphs.assets import take_named_files
+from tpu2gpu.graphs.edit import ancestors
 from tpu2gpu.graphs.formats.restore_ops import find_restore_op
 from tpu2gpu.graphs.formats.saved_model import read_meta_graph
 from tpu2gpu.graphs.formats.saver import OURS, add_restore_op
-from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
 from tpu2gpu.graphs.signatures import describe_tensor, has_tensor, new_signature
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.storage.paths import Place, place
 
 _INIT_COLLECTION = "table_initializer"
-_ASSET_COLLECTION = "asset_filepaths"
 
 
 def read_checkpointed_graph(
-    path: str | os.PathLike[str], checkpoint: str | os.PathLike[str], outputs: Iterable[str] = ()
+    path: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str],
+    outputs: Iterable[str] = (),
+    *,
+    trust: Sequence[str] = (),
 ) -> ServingModel:
     """Read an inference graph and its checkpoint; the placeholders that its outputs need are its inputs.
 
@@ -35,8 +38,10 @@ def read_checkpointed_graph(
         checkpoint: The checkpoint's path without `.index`.
         outputs: What the signature returns: `NODE`, `NODE:INDEX` or `KEY=NODE:INDEX`. May be left out where the file
             itself has signatures.
+        trust: With `files`, files that the graph names may lie anywhere; else in the graph's folder.
 
     Raises:
+        TrustRefusedError: A file that the graph names lies elsewhere.
         SourceError: A file is missing or cannot be parsed.
         UsageError: No output is named, or one is twice.
         SignatureError: A named output is not in the graph.
@@ -45,7 +50,7 @@ def read_checkpointed_graph(
     """
     meta = read_bare_graph(path, outputs)
     model = read_meta_graph(meta, path, checkpoint)
-    model.assets += _assets(meta, model)
+    model.assets += take_named_files(meta, model, place(path).parent, trust)
     return model
 
 
@@ -137,19 +142,3 @@ def _add_initialiser(meta: Any) -> None:
     node = meta.graph_def.node.add(name=f"{OURS}/init", op="NoOp")
     node.input.extend(f"^{split_tensor(name)[0]}" for name in meta.collection_def[_INIT_COLLECTION].node_list.value)
     meta.collection_def["saved_model_main_op"].node_list.value[:] = [node.name]
-
-
-def _assets(meta: Any, model: ServingModel) -> list[Asset]:
-    """Return the files that the graph names by their paths, if they are there."""
-    if _ASSET_COLLECTION not in meta.collection_def:
-        return []
-    assets = []
-    for name in meta.collection_def[_ASSET_COLLECTION].node_list.value:
-        node = model.nodes.get(split_tensor(name)[0])
-        if node is None or node.op != "Const":
-            continue
-        file = Path(os.fsdecode(const_value(node).item()))
-        if not file.is_file():
-            raise SourceError(f"{file}: the graph reads this file, and it is missing")
-        assets.append(Asset(node.name, file))
-    return assets

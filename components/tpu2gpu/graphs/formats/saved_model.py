@@ -5,27 +5,29 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tpu2gpu import wire
 from tpu2gpu.errors import SignatureError, SourceError
-from tpu2gpu.graphs.edit import const_node
+from tpu2gpu.graphs.assets import ASSETS_FOLDER, take_assets
 from tpu2gpu.graphs.formats.graph_def import constant_sizes, model_graph_pieces
 from tpu2gpu.graphs.formats.lazy_constants import parsing
 from tpu2gpu.graphs.formats.saver import add_saver
 from tpu2gpu.graphs.formats.streaming import Piece, check_size, message_field, write_pieces
 from tpu2gpu.graphs.formats.variable_restore import find_variables, make_variables_resources
 from tpu2gpu.graphs.functions.inlining import SignatureInliner
-from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, Asset, ServingModel
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.signatures import full_name, map_tensors, tensor_names
-from tpu2gpu.storage.paths import Place, place
+from tpu2gpu.graphs.trust.policy import require_trust
+from tpu2gpu.graphs.trust.review import review_model
+from tpu2gpu.storage.paths import place
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
 SAVED_MODEL_FILE = "saved_model.pb"
 VARIABLES_PREFIX = "variables/variables"
-ASSETS_FOLDER = "assets"
 INIT_SIGNATURE = "__saved_model_init_op"
 _TRAIN_SIGNATURE = "__saved_model_train_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
@@ -127,7 +129,7 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
         ops=ops,
         bundle=None,
         init_node=init_node if init_node in inliner.nodes else "",
-        assets=_assets(meta, source, inliner),
+        assets=take_assets(meta, source, inliner.nodes),
         versions=meta.graph_def.versions,
         tensorflow_version=meta.meta_info_def.tensorflow_version,
         dropped_effects=inliner.dropped_effects,
@@ -154,34 +156,27 @@ def _init_node(meta: Any) -> str:
     return ""
 
 
-def _assets(meta: Any, source: Place, inliner: SignatureInliner) -> list[Asset]:
-    assets = []
-    for asset in meta.asset_file_def:
-        node = split_tensor(asset.tensor_info.name)[0]
-        if node not in inliner.nodes:
-            continue
-        path = source / ASSETS_FOLDER / asset.filename
-        if ".." in Path(asset.filename).parts or not path.is_file():
-            raise SourceError(f"{source}: asset {asset.filename!r} is missing", hint="export the model again")
-        assets.append(Asset(node, path))
-        # TensorFlow 2 has a placeholder where loaders of flat graphs want a constant to feed.
-        if inliner.nodes[node].op == "Placeholder":
-            inliner.nodes[node] = const_node(node, asset.filename)
-    return assets
-
-
-def write_saved_model(model: ServingModel, folder: str | os.PathLike[str], *, write_variables: bool = True) -> None:
+def write_saved_model(
+    model: ServingModel,
+    folder: str | os.PathLike[str],
+    *,
+    write_variables: bool = True,
+    trust: Sequence[str] = (),
+) -> None:
     """Write a model as a SavedModel: one flat graph, variables keyed by their names, assets beside it.
 
     Args:
         model: What to write.
         folder: An existing folder; empty, but for variables that stand already.
         write_variables: Write the variables too; otherwise they stand in the folder already.
+        trust: What the model may do besides computing.
 
     Raises:
+        TrustRefusedError: It would do more.
         CheckpointError: A value of the source is damaged.
         UnsupportedError: The graph with its constants would exceed 2 GiB.
     """
+    require_trust(review_model(model), trust, "the graph")
     folder = Path(folder)
     meta = _meta_graph(model)
     if model.variables:

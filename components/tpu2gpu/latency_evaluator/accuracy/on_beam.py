@@ -172,7 +172,12 @@ class _Models:
         ]
         try:
             for model in (self._reference, *self._candidates):
-                model.load(self._options.signature, self._options.threads or 1, choose_cpus(self._options.cpus))
+                model.load(
+                    self._options.signature,
+                    self._options.threads or 1,
+                    choose_cpus(self._options.cpus),
+                    self._options.trust,
+                )
         except Tpu2GpuError:
             self.close()
             raise

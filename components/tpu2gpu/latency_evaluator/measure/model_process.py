@@ -68,7 +68,7 @@ class ModelProcess:
         """True while it is loaded and has not failed."""
         return self._worker is not None and self.failure is None
 
-    def load(self, signature: str, threads: int, cpus: Sequence[int]) -> None:
+    def load(self, signature: str, threads: int, cpus: Sequence[int], trust: Sequence[str] = ()) -> None:
         """Start the process on some CPU cores and load the model there, if its files are those of its manifest."""
         try:
             self._digest  # noqa: B018 - looked up once, and kept
@@ -81,6 +81,7 @@ class ModelProcess:
             "threads": threads,
             "cpus": list(cpus),
             "timeout_s": _REQUEST_SHARE * self._timeout_s,
+            "trust": list(trust),
         }
         try:
             self._worker = Worker(

@@ -35,14 +35,17 @@ class ModelUnderTest:
         threads: How many threads compute.
         cpus: The CPU cores that this process, or the server that it starts, may use.
         timeout_s: How long a server may take to start, and to serve a request.
+        trust: What it may do besides computing.
     """
 
-    def __init__(self, path: str, signature: str, threads: int, cpus: list[int], timeout_s: float) -> None:
+    def __init__(
+        self, path: str, signature: str, threads: int, cpus: list[int], timeout_s: float, trust: list[str]
+    ) -> None:
         others = os.sched_getaffinity(0) - set(cpus)
         os.sched_setaffinity(0, cpus)  # before any library makes its threads
         start = time.perf_counter()
         self._path = path
-        self._runner = open_runner(path, signature=signature, threads=threads, timeout_s=timeout_s)
+        self._runner = open_runner(path, signature=signature, threads=threads, timeout_s=timeout_s, trust=trust)
         self._load_s = preload_s() + time.perf_counter() - start
         self._cpus = cpus
         if self._runner.kind == "server" and others:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from tpu2gpu import wire
 from tpu2gpu.errors import SourceError
+from tpu2gpu.storage.confinement import why_not_inside
 
 DATA_SUFFIX = ".data"
 # Field numbers of onnx.proto: where graphs and tensors stand in each other.
@@ -64,21 +65,13 @@ def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
 
 def _problem(folder: Path, location: str, about: dict[str, str]) -> str:
     """Return what is wrong with a reference; nothing where it is sound."""
-    parts = PurePosixPath(location).parts
-    if not parts or location.startswith("/") or ".." in parts or "\\" in location or "\0" in location:
-        return "not a path inside the model's folder"
-    place = folder
-    for part in parts:
-        place /= part
-        if place.is_symlink():
-            return "a link"
-    if not place.is_file():
-        return "no such file"
+    if problem := why_not_inside(folder, location):
+        return problem
     try:
         begin, size = int(about.get("offset", 0)), int(about.get("length", 0))
     except ValueError:
         return "its offset or length is no number"
-    there = place.stat().st_size
+    there = (folder / location).stat().st_size
     if begin < 0 or size < 0 or begin + size > there:
         return f"bytes {begin} to {begin + size}, but the file has {there}"
     return ""

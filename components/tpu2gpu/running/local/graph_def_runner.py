@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.graphs.formats.graph_def import FROZEN_GRAPH_FILE, read_graph_def
+from tpu2gpu.graphs.trust.policy import require_trust
+from tpu2gpu.graphs.trust.review import review_model
 from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.runner import choose_signature
 
@@ -20,11 +23,13 @@ class GraphDefRunner(TensorFlowRunner):
         path: The file, or its folder.
         signature: Which signature.
         threads: Threads inside one operation and across operations; TensorFlow's own choice when None.
+        trust: What it may do besides computing: `files`, `network`, `python`, `custom`.
 
     Raises:
         SourceError: TensorFlow does not take the graph.
         SignatureError: It has no such signature.
         UnsupportedError: The rank of an input is unknown.
+        TrustRefusedError: It would do more than it may; nothing of it was run.
         UsageError: TensorFlow runs already in this process, with another number of threads.
     """
 
@@ -32,11 +37,17 @@ class GraphDefRunner(TensorFlowRunner):
     form = "a frozen GraphDef"
 
     def __init__(
-        self, path: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        signature: str = "serving_default",
+        threads: int | None = None,
+        trust: Sequence[str] = (),
     ) -> None:
         path = graph_def_file(path) or Path(path)
         model = read_graph_def(path)
         names = choose_signature(model.signatures, signature, path)
+        require_trust(review_model(model), trust, path)
         super().__init__(path, threads)
         import tensorflow as tf
 
@@ -56,9 +67,11 @@ class GraphDefRunner(TensorFlowRunner):
         return graph_def_file(path) is not None
 
     @classmethod
-    def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> GraphDefRunner:
+    def open(
+        cls, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+    ) -> GraphDefRunner:
         """Open a frozen GraphDef."""
-        return cls(path, signature=signature, threads=threads)
+        return cls(path, signature=signature, threads=threads, trust=trust)
 
 
 def graph_def_file(path: str | os.PathLike[str]) -> Path | None:

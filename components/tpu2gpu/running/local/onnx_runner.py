@@ -73,7 +73,9 @@ class OnnxRunner:
         return ()
 
     @classmethod
-    def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> OnnxRunner:
+    def open(
+        cls, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+    ) -> OnnxRunner:
         """Open an ONNX file."""
         return cls(path, threads=threads)
 

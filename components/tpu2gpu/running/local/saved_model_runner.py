@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
+from tpu2gpu.graphs.trust.policy import require_trust
+from tpu2gpu.graphs.trust.review import review_meta_graph
 from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.runner import choose_signature
 
@@ -18,6 +21,7 @@ class SavedModelRunner(TensorFlowRunner):
         path: The folder that holds `saved_model.pb`.
         signature: Which signature.
         threads: Threads inside one operation and across operations; TensorFlow's own choice when None.
+        trust: What it may do besides computing: `files`, `network`, `python`, `custom`.
 
     Attributes:
         function: The signature as a TensorFlow function; it takes and gives tensors by name.
@@ -26,6 +30,7 @@ class SavedModelRunner(TensorFlowRunner):
         SourceError: It is no SavedModel, or it is damaged.
         SignatureError: It has no such signature.
         UnsupportedError: The rank of an input is unknown.
+        TrustRefusedError: It would do more than it may; nothing of it was run.
         UsageError: TensorFlow runs already in this process, with another number of threads.
     """
 
@@ -33,9 +38,15 @@ class SavedModelRunner(TensorFlowRunner):
     form = "a SavedModel's folder (saved_model.pb)"
 
     def __init__(
-        self, path: str | os.PathLike[str], *, signature: str = "serving_default", threads: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        signature: str = "serving_default",
+        threads: int | None = None,
+        trust: Sequence[str] = (),
     ) -> None:
         meta = choose_meta_graph(parse_saved_model(Path(path)), path)
+        require_trust(review_meta_graph(meta), trust, path)
         super().__init__(path, threads)
         import tensorflow as tf
 
@@ -50,9 +61,11 @@ class SavedModelRunner(TensorFlowRunner):
         return (Path(path) / "saved_model.pb").is_file()
 
     @classmethod
-    def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> SavedModelRunner:
+    def open(
+        cls, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+    ) -> SavedModelRunner:
         """Open a SavedModel."""
-        return cls(path, signature=signature, threads=threads)
+        return cls(path, signature=signature, threads=threads, trust=trust)
 
     def close(self) -> None:
         """Let go of the model; TensorFlow frees its variables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,12 @@ class ServingRunner:
     Args:
         path: The serving folder.
         threads: How many threads compute where ONNX Runtime runs on the CPU.
+        trust: What its parts in TensorFlow may do besides computing, see `SavedModelRunner`.
 
     Raises:
         SourceError: The folder is damaged.
         UnsupportedError: Another version wrote it.
+        TrustRefusedError: A part in TensorFlow would do more than it may.
         ManifestError: The engine is not the one that the manifest lists.
     """
 
@@ -47,8 +49,8 @@ class ServingRunner:
     form = f"a serving folder ({PLAN})"
     concurrency = 1
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
-        self._path, self._threads = Path(path), threads
+    def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None, trust: Sequence[str] = ()) -> None:
+        self._path, self._threads, self._trust = Path(path), threads, trust
         self._plan = read_plan(self._path)
         self.inputs, self.outputs = self._plan.inputs, self._plan.outputs
         self._parts = [self._open(part) for part in self._plan.parts]
@@ -66,14 +68,16 @@ class ServingRunner:
         return next((SavedModelRunner.slow_imports(path) for part in parts if part.saved_model is not None), ())
 
     @classmethod
-    def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> ServingRunner:
+    def open(
+        cls, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+    ) -> ServingRunner:
         """Open a serving folder."""
-        return cls(path, threads=threads)
+        return cls(path, threads=threads, trust=trust)
 
     def _open(self, part: Part) -> _RunningPart:
         if part.saved_model is not None:
             folder, signature = self._path / part.saved_model, self._plan.signature
-            runner: Runner = SavedModelRunner(folder, signature=signature, threads=self._threads)
+            runner: Runner = SavedModelRunner(folder, signature=signature, threads=self._threads, trust=self._trust)
             return _RunningPart(part, runner, part.in_tensorflow_because)
         why_not = _why_no_engine(part.engine)
         if not why_not:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.options import did_you_mean
@@ -33,7 +34,9 @@ class Addresses:
         """Return nothing."""
         return ()
 
-    def open(self, path: str, *, signature: str, threads: int | None, timeout_s: float) -> ServerProtocol:
+    def open(
+        self, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+    ) -> ServerProtocol:
         """Open a served model."""
         return open_address(path, signature=signature, timeout_s=timeout_s)
 

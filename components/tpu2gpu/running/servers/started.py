@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,9 @@ class StartedRunner:
         return ()
 
     @classmethod
-    def open(cls, path: str, *, signature: str, threads: int | None, timeout_s: float) -> StartedRunner:
+    def open(
+        cls, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+    ) -> StartedRunner:
         """Start a server and open its model."""
         return cls(path, signature=signature, timeout_s=timeout_s)
 

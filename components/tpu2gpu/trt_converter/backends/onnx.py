@@ -153,6 +153,7 @@ class Onnx(BackEnd):
             for_engine=self.builds_engine,
             limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
             limit_bytes=options.max_onnx_bytes,
+            trust=list(options.trust),
         )
         staging.report["onnx"] = {**converted, "peak_rss_bytes": rss}
         return dict(staging.report["onnx"])

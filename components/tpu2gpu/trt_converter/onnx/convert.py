@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def convert(
     given: str = "",
     limit_bytes: int = PROTOBUF_LIMIT_BYTES,
     profiles: list[Profile] | None = None,
+    trust: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Convert, validate and compare with TensorFlow; the arguments and the result are plain data.
 
@@ -69,6 +70,7 @@ def convert(
         given: A folder of feeds to compare on, in place of all those.
         limit_bytes: How large the file may be; its weights get a file of their own beyond.
         profiles: What the inputs must fit, before anything is converted.
+        trust: What the model may do besides computing.
 
     Raises:
         SourceError: The source is no sound SavedModel.
@@ -77,7 +79,7 @@ def convert(
         UsageError: The profiles do not fit the inputs.
     """
     started = time.perf_counter()
-    reference = SavedModelRunner(source, signature=signature)
+    reference = SavedModelRunner(source, signature=signature, trust=trust)
     if profiles is not None:
         fit_profiles(reference.inputs, profiles)
     frozen = frozen_graph(source, signature, reference, limit_bytes=limit_bytes)

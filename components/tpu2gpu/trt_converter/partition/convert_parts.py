@@ -112,7 +112,7 @@ class _Conversion:
         self._arguments, self._partition = arguments, partition
         self._folder = Path(arguments["onnx_path"]).parent / PARTS_FOLDER
         self._references = Path(arguments["reference_folder"])
-        self._reference = SavedModelRunner(source, signature=arguments["signature"])
+        self._reference = SavedModelRunner(source, signature=arguments["signature"], trust=arguments["trust"])
         self._feeds = feeds_for(
             self._reference.inputs,
             image_decode_op=image_decode_op(model),
@@ -158,8 +158,9 @@ class _Conversion:
         settle_shapes(part, self._arguments["signature"], tensors)
         home = self._folder / part.name
         home.mkdir(parents=True)
-        write_saved_model(part.model, home)
-        runner = SavedModelRunner(home, signature=self._arguments["signature"])
+        trust = self._arguments["trust"]
+        write_saved_model(part.model, home, trust=trust)
+        runner = SavedModelRunner(home, signature=self._arguments["signature"], trust=trust)
         for position, batch in enumerate(tensors):
             taken = {name: batch[name] for name in part.takes}
             given = runner.run(taken)

@@ -81,6 +81,7 @@ class TfTrt(BackEnd):
                 features=request.features,
                 limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
                 reference_folder=references,
+                trust=list(options.trust),
             )
         staging.report["tf_trt"] = {**built, "peak_rss_bytes": rss}
         tolerance = request.tolerance(precision)

@@ -37,6 +37,7 @@ def convert(
     features: Mapping[str, str],
     limit: int,
     reference_folder: str,
+    trust: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Convert a SavedModel; the arguments and the result are plain data.
 
@@ -51,6 +52,7 @@ def convert(
         features: The examples' feature for an input of another name.
         limit: Read no more examples than this.
         reference_folder: Where to leave feeds and reference outputs.
+        trust: What the model may do besides computing.
 
     Returns:
         `coverage`; `parity`, `compared_on` and `batched` as `compare_models` gives them; the signature's `inputs` and
@@ -65,7 +67,7 @@ def convert(
     import tensorflow as tf
 
     check_tensorflow()
-    reference = SavedModelRunner(source, signature=signature)
+    reference = SavedModelRunner(source, signature=signature, trust=trust)
     decode_op = image_decode_op(read_saved_model(source))
     sizes = _sizes(fit_profiles(reference.inputs, profiles))
     shaped = feeds_for(reference.inputs, sizes=sizes, image_decode_op=decode_op)
@@ -85,7 +87,7 @@ def convert(
         for side, specs in (("inputs", reference.inputs), ("outputs", reference.outputs))
     }
     found = compare_models(
-        reference, SavedModelRunner(target, signature=signature), names, feeds, Path(reference_folder)
+        reference, SavedModelRunner(target, signature=signature, trust=trust), names, feeds, Path(reference_folder)
     )
     return {
         **found,

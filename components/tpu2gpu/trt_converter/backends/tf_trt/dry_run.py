@@ -43,6 +43,7 @@ def find_coverage(source: str | os.PathLike[str], options: ConvertOptions) -> En
             "signature": options.signature,
             "precision": precision_of(options),
             "minimum_segment_size": options.minimum_segment_size,
+            "trust": list(options.trust),
         },
         name="TF-TRT's segmenter",
         environment=tf_trt_segmenting.ENVIRONMENT,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,9 @@ _GRAPH = b"tf_graph"  # TF-TRT takes a graph of another name for a function's bo
 _STANDARD_ERROR = 2
 
 
-def segment(*, source: str, signature: str, precision: str, minimum_segment_size: int) -> dict[str, Any]:
+def segment(
+    *, source: str, signature: str, precision: str, minimum_segment_size: int, trust: Sequence[str] = ()
+) -> dict[str, Any]:
     """Let TF-TRT cut a model into what it runs in engines and what it does not; the result is plain data.
 
     Args:
@@ -37,6 +39,7 @@ def segment(*, source: str, signature: str, precision: str, minimum_segment_size
         signature: Which signature.
         precision: `float32`, `float16` or `int8`.
         minimum_segment_size: How few operations make an engine.
+        trust: What the model may do besides computing.
 
     Returns:
         What `EngineCoverage.to_json` gives.
@@ -50,7 +53,7 @@ def segment(*, source: str, signature: str, precision: str, minimum_segment_size
     from tensorflow.python.grappler import tf_optimizer
 
     check_tensorflow()
-    runner = SavedModelRunner(source, signature=signature)  # it keeps the function's variables alive
+    runner = SavedModelRunner(source, signature=signature, trust=trust)  # it keeps the function's variables alive
     frozen = convert_variables_to_constants_v2(runner.function)
     graph_def = frozen.graph.as_graph_def()
     with printed() as log:

@@ -1,0 +1,83 @@
+"""What ops do besides computing; every op that nobody has reviewed counts as unknown."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+OpClass = Literal["pure", "reads files", "writes files", "network", "python", "custom", "unknown"]
+
+PATH_INPUTS = {
+    "CSVDataset": 0,
+    "CSVDatasetV2": 0,
+    "FixedLengthRecordDataset": 0,
+    "FixedLengthRecordDatasetV2": 0,
+    "InitializeTRTResource": 1,
+    "InitializeTableFromTextFile": 1,
+    "InitializeTableFromTextFileV2": 1,
+    "LoadAndRemapMatrix": 0,
+    "LoadDataset": 0,
+    "MatchingFiles": 0,
+    "ReadFile": 0,
+    "Restore": 0,
+    "RestoreSlice": 0,
+    "RestoreV2": 0,
+    "TFRecordDataset": 0,
+    "TFRecordDatasetV2": 0,
+    "TextLineDataset": 0,
+}
+"""Of ops that read a file: which input tells its path."""
+
+_READERS = """DTensorRestoreV2 ExperimentalCSVDataset ExperimentalLMDBDataset ExperimentalMatchingFilesDataset
+    ExperimentalSqlDataset FixedLengthRecordReader FixedLengthRecordReaderV2 FixedUnigramCandidateSampler
+    GenerateVocabRemapping ImmutableConst LMDBDataset LMDBReader ListSnapshotChunksDataset MatchingFilesDataset
+    RecordInput SnapshotChunkDataset SnapshotDatasetReader SnapshotNestedDatasetReader SqlDataset TFRecordReader
+    TFRecordReaderV2 TextLineReader TextLineReaderV2 WholeFileReader WholeFileReaderV2"""
+_WRITERS = """CacheDataset CacheDatasetV2 CalibrationStatisticsSaver CloseSummaryWriter CreateSummaryDbWriter
+    CreateSummaryFileWriter DatasetToTFRecord DistributedSave DumpTensor ExperimentalDatasetToTFRecord
+    FileSystemSetConfiguration FlushSummaryWriter ImportEvent MergeV2Checkpoints PrintV2 Save SaveDataset
+    SaveDatasetV2 SaveSlices SaveV2 SerializeTRTResource SnapshotDataset SnapshotDatasetV2
+    StatsAggregatorSetSummaryWriter SummaryWriter WriteFile WriteAudioSummary WriteGraphSummary
+    WriteHistogramSummary WriteImageSummary WriteRawProtoSummary WriteScalarSummary WriteSummary"""
+_NETWORK = re.compile(
+    r"Rpc.*|DeleteRpcFutureResource|DataServiceDataset.*|RegisterDataset.*|Collective(?!Permute).*|Remote.*"
+    r"|Debug(Gradient|Identity|NanCount|NumericSummary).*|_?Nccl.*|_?(Host)?(Send|Recv)|DTensor(All|Reduce).*"
+    r"|CopyToMesh.*|WorkerHeartbeat"
+)
+_CLASSES: dict[str, OpClass] = {
+    **dict.fromkeys([*PATH_INPUTS, *_READERS.split()], "reads files"),
+    **dict.fromkeys(_WRITERS.split(), "writes files"),
+    **dict.fromkeys(["EagerPyFunc", "PyFunc", "PyFuncStateless"], "python"),
+    **dict.fromkeys(["XlaCustomCall", "XlaCustomCallV2", "TfLiteSubgraphExecute"], "custom"),
+}
+# Attributes without which an op of a class only computes.
+_HARMLESS_WITHOUT = {"FixedUnigramCandidateSampler": "vocab_file", "DebugIdentity": "debug_urls"}
+
+
+def class_of(op: str) -> OpClass:
+    """Return what an op does, by its name."""
+    if op in _pure_ops():
+        return "pure"
+    if op in _CLASSES:
+        return _CLASSES[op]
+    if _NETWORK.fullmatch(op):
+        return "network"
+    return "custom" if ">" in op else "unknown"  # `Domain>Op` is how libraries name theirs
+
+
+def class_of_node(node: Any) -> OpClass:
+    """Return what a node does: some ops do more than compute only with certain attributes."""
+    if node.op == "PrintV2":
+        return "writes files" if node.attr["output_stream"].s.startswith(b"file:") else "pure"
+    attribute = _HARMLESS_WITHOUT.get(node.op)
+    if attribute and not (node.attr[attribute].s or node.attr[attribute].list.s):
+        return "pure"
+    return class_of(node.op)
+
+
+@functools.cache
+def _pure_ops() -> frozenset[str]:
+    """Read the names of the ops that compute, or keep something in memory, and do nothing else."""
+    return frozenset((Path(__file__).parent / "pure_ops.txt").read_text(encoding="ascii").split())

@@ -1,0 +1,53 @@
+"""Files that a model names: each must lie in the model's own folder, be a regular file, and be reached by no link."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from tpu2gpu.errors import SourceError
+from tpu2gpu.storage.paths import Place
+
+
+def why_outside(folder: Place, name: str) -> str:
+    """Return why a name is not that of something in a folder, be it there or not; nothing where it is."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or "://" in name:
+        return "not a path inside the model's folder"
+    path = folder
+    for part in parts:
+        path = path / part
+        if isinstance(path, Path) and path.is_symlink():
+            return "a link"
+    return ""
+
+
+def why_not_inside(folder: Place, name: str) -> str:
+    """Return why a name is not that of a regular file in a folder; nothing where it is."""
+    if problem := why_outside(folder, name):
+        return problem
+    path = _join(folder, name)
+    if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
+        return "not a regular file"
+    return "" if path.is_file() else "no such file"
+
+
+def file_inside(folder: Place, name: str, owner: object) -> Place:
+    """Return the path of a file that a model names.
+
+    Args:
+        folder: Where it has to lie.
+        name: What the model calls it.
+        owner: What names it, for the message.
+
+    Raises:
+        SourceError: It lies elsewhere, is a link, no regular file, or missing.
+    """
+    if problem := why_not_inside(folder, name):
+        raise SourceError(f"{owner}: {name!r} is {problem}", hint="export the model again, with its files beside it")
+    return _join(folder, name)
+
+
+def _join(folder: Place, name: str) -> Place:
+    for part in PurePosixPath(name).parts:
+        folder = folder / part
+    return folder
