@@ -12,7 +12,7 @@ import pytest
 from tests.models import tpu_training
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions, ImportResult
-from tpu2gpu.errors import GraphError, SignatureError, SourceError, UsageError
+from tpu2gpu.errors import GraphError, SignatureError, SourceError, TrustRefusedError, UsageError
 
 Built = Callable[..., Path]
 
@@ -142,7 +142,7 @@ def test_ops_that_no_tensorflow_knows_do_not_matter_beside_the_network(built: Bu
     assert result.report["signatures"]["serving_default"]["inputs"]["image"]["shape"] == [None, 8, 8, 3]
 
 
-def test_an_unknown_op_within_the_network_is_kept_and_told(tmp_path: Path) -> None:
+def test_an_unknown_op_within_the_network_is_kept_for_those_who_trust_it(tmp_path: Path) -> None:
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -156,7 +156,9 @@ def test_an_unknown_op_within_the_network_is_kept_and_told(tmp_path: Path) -> No
     custom = next(op for op in meta.meta_info_def.stripped_op_list.op if op.name == "MatMul")
     custom.name = "NpuMatMul"
     (tmp_path / "model.ckpt.meta").write_bytes(meta.SerializeToString())
-    result = imported(tmp_path / "model.ckpt", tmp_path / "model", output=("y=y",))
+    with pytest.raises(TrustRefusedError, match="NpuMatMul 'y': unknown"):
+        imported(tmp_path / "model.ckpt", tmp_path / "model", output=("y=y",))
+    result = imported(tmp_path / "model.ckpt", tmp_path / "model", output=("y=y",), trust=("custom",))
     assert result.report["unknown_ops"] == ["NpuMatMul"]
     assert result.remarks == ("this TensorFlow does not know NpuMatMul: a server needs the libraries that bring them",)
 
