@@ -4,6 +4,7 @@
 - options: the options and the result of a cast
 - rules: which weights take which type, by rules and presets
 - policy: which ops compute in a narrow type
+- unfit: weights that the precision does not hold, and stay
 - weights: weights from bundle to bundle, on threads
 - on_beam: the same on a Beam runner
 - component, command: the TFX component, and the command

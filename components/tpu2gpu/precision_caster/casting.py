@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.errors import PrecisionRefusedError, UsageError
+from tpu2gpu.errors import UsageError
 from tpu2gpu.precision_caster.options import CastOptions, CastResult
+from tpu2gpu.precision_caster.rules import compile_rules, decide
+from tpu2gpu.precision_caster.unfit import Unfit
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.publishing import describe_source, publish_step
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.model import ServingModel
     from tpu2gpu.graphs.passes.precision.retype import Narrowing
+    from tpu2gpu.precision_caster.weights import CastWeights
     from tpu2gpu.tensorbundle.statistics import CastStatistics
 
 CHECKPOINT_PREFIX = "checkpoint/model.ckpt"
@@ -99,23 +102,49 @@ def cast_checkpoint(
     from tpu2gpu.tensorbundle.reader import Bundle
 
     options = options or CastOptions()
+    unfit = Unfit(options)
     with publish_step("cast", describe_source(source), target, options, force=force, run_name=run_name) as staging:
-        bundle, overflowing = Bundle(source), dict[str, "CastStatistics"]()
-        while True:
-            wanted, kept = choose_types(bundle, options, overflowing)
-            weights = cast_weights(bundle, wanted, staging.folder / CHECKPOINT_PREFIX, options, progress)
-            if options.on_overflow != "keep" or not weights.overflows:
-                break
-            overflowing |= weights.overflows
+        bundle, prefix = Bundle(source), staging.folder / CHECKPOINT_PREFIX
+        weights = unfit.settle(
+            lambda reasons: cast_weights(bundle, choose_types(bundle, options, reasons)[0], prefix, options, progress)
+        )
+        _, kept = choose_types(bundle, options, unfit.reasons)
         staging.report |= {
             "precision": options.precision,
             **weights.report,
-            **_about_overflows({**overflowing, **weights.overflows}, overflowing, options),
+            **unfit.report(),
             "kept": [{"tensor": key, "reason": reason} for key, reason in sorted(kept.items())],
             "without_effect": without_effect(bundle, options),
         }
-        _refuse_overflow(weights.overflows, options)
+        unfit.refuse_overflow()
     return _result(Path(target), staging.report)
+
+
+@attrs.frozen
+class _CastModel:
+    """A model after the cast of its graph; its weights are written.
+
+    Attributes:
+        model: The model.
+        graph: What changed in its graph.
+        weights: What changed in its weights.
+    """
+
+    model: ServingModel
+    graph: Narrowing
+    weights: CastWeights
+
+    @property
+    def statistics(self) -> dict[str, CastStatistics]:
+        """What the cast did to weights and constants, by name."""
+        return {**{name: it.statistics for name, it in self.graph.constants.items()}, **self.weights.statistics}
+
+    @property
+    def filters(self) -> list[str]:
+        """Weights and constants that are matrices or more."""
+        shapes = {name: it.shape for name, it in self.graph.constants.items()}
+        shapes |= {name: it.shape for name, it in self.model.variables.items()}
+        return [name for name, shape in shapes.items() if len(shape) > 1]
 
 
 def _cast(
@@ -125,7 +154,7 @@ def _cast(
     report: dict[str, Any],
     progress: Progress,
 ) -> ServingModel:
-    """Rewrite the graph, write the weights, and report; with `on_overflow=keep` again, without what overflows."""
+    """Rewrite the graph, write the weights, and report; again without what does not fit."""
     from tpu2gpu.graphs.formats.saved_model import VARIABLES_PREFIX, read_saved_model
     from tpu2gpu.precision_caster.policy import check_ops, without_effect
     from tpu2gpu.precision_caster.weights import CastWeights, cast_weights, describe_weight
@@ -133,39 +162,43 @@ def _cast(
     from tpu2gpu.tensorbundle.reader import Bundle
     from tpu2gpu.tensorbundle.streaming import Wanted
 
-    overflowing: dict[str, CastStatistics] = {}
-    while True:
+    idle: list[str] = []
+
+    def attempt(reasons: Mapping[str, str]) -> _CastModel:
+        shutil.rmtree((folder / VARIABLES_PREFIX).parent, ignore_errors=True)
         model = read_saved_model(source)
         check_ops(model, options.keep_op)
-        idle = without_effect(model, options)
-        graph = _cast_graph(model, options, overflowing)
+        idle[:] = without_effect(model, options)
+        graph = _cast_graph(model, options, reasons)
         weights = CastWeights({"weights": [], "size_bytes": 0, "cast_size_bytes": 0}, {})
         if isinstance(model.bundle, Bundle):
             wanted = [Wanted(name, it.key, it.dtype, options.clamp, it.box) for name, it in model.variables.items()]
             weights = cast_weights(model.bundle, wanted, folder / VARIABLES_PREFIX, options, progress)
-        overflows = {**graph.overflows, **weights.overflows}
-        if options.on_overflow != "keep" or not overflows.keys() - overflowing.keys():
-            break
-        overflowing |= overflows
-        shutil.rmtree((folder / VARIABLES_PREFIX).parent, ignore_errors=True)
+        return _CastModel(model, graph, weights)
+
+    unfit = Unfit(options)
+    asked = compile_rules(options.keep, options.rule, None)
+    narrows = options.precision != "float32"
+    cast = unfit.settle(attempt, lambda it: [name for name in it.filters if narrows and not decide(asked, name)])
+    constants = [
+        describe_weight(name, it.source, DTYPE_ENUMS[options.precision], it.shape, it.statistics, options)
+        for name, it in sorted(cast.graph.constants.items())
+    ]
     report |= {
         "precision": options.precision,
-        **weights.report,
-        "constants": [
-            describe_weight(name, it.source, DTYPE_ENUMS[options.precision], it.shape, it.statistics, options)
-            for name, it in sorted(graph.constants.items())
-        ],
-        "changed_nodes": graph.widened_nodes + len(graph.narrowed),
-        "inserted_casts": len(graph.casts),
-        "kept": [{"node": node, "reason": reason} for node, reason in sorted(graph.kept.items())],
+        **cast.weights.report,
+        "constants": constants,
+        "changed_nodes": cast.graph.widened_nodes + len(cast.graph.narrowed),
+        "inserted_casts": len(cast.graph.casts),
+        "kept": [{"node": node, "reason": reason} for node, reason in sorted(cast.graph.kept.items())],
         "without_effect": idle,
-        **_about_overflows({**overflowing, **overflows}, overflowing, options),
+        **unfit.report(),
     }
-    _refuse_overflow(overflows, options)
-    return model
+    unfit.refuse_overflow()
+    return cast.model
 
 
-def _cast_graph(model: ServingModel, options: CastOptions, overflowing: Mapping[str, CastStatistics]) -> Narrowing:
+def _cast_graph(model: ServingModel, options: CastOptions, unfit: Mapping[str, str]) -> Narrowing:
     from tpu2gpu.graphs.ops import DT_BFLOAT16, DT_HALF
     from tpu2gpu.graphs.passes.precision.narrow import narrow
     from tpu2gpu.graphs.passes.precision.retype import Narrowing
@@ -180,43 +213,22 @@ def _cast_graph(model: ServingModel, options: CastOptions, overflowing: Mapping[
     # One narrow type at a time: what computes in the other one goes through float32.
     widened = Widen({DT_HALF, DT_BFLOAT16} - {wanted}, keep_signature=not options.cast_signature).run(model)
     policy = serving_policy(
-        options.precision, options.keep, options.keep_op, overflowing, rules=options.rule, preset=options.preset
+        options.precision, options.keep, options.keep_op, unfit, rules=options.rule, preset=options.preset
     )
     result = narrow(model, wanted, policy, cast_signature=options.cast_signature, clamp=options.clamp)
     return attrs.evolve(result, **widened)
 
 
-def _about_overflows(
-    overflows: Mapping[str, CastStatistics], kept: Mapping[str, CastStatistics], options: CastOptions
-) -> dict[str, Any]:
-    return {
-        "overflows": {name: it.absmax for name, it in sorted(overflows.items())},
-        "kept_for_overflow": sorted(kept),
-        "clamped": sorted(overflows) if options.clamp else [],
-    }
-
-
-def _refuse_overflow(overflows: Mapping[str, CastStatistics], options: CastOptions) -> None:
-    if overflows and options.on_overflow == "refuse":
-        raise PrecisionRefusedError(
-            f"{len(overflows)} tensors hold values that {options.precision} cannot",
-            details=[
-                f"{name}: largest magnitude {it.absmax:g}; from {it.minimum:g} to {it.maximum:g}, "
-                f"{it.overflow_count} values overflow"
-                for name, it in sorted(overflows.items())
-            ],
-            hint="give --on-overflow keep (they stay as they are) or --on-overflow clamp",
-        )
-
-
 def _result(target: Path, report: dict[str, Any]) -> CastResult:
-    errors = [it["max_relative_error"] for it in report["weights"] if "max_relative_error" in it]
+    """Return the result of a report; its largest error is that of everything that was cast, constants too."""
+    cast = [*report["weights"], *report.get("constants", ())]
+    errors = [it["max_relative_error"] for it in cast if "max_relative_error" in it]
     return CastResult(
         target=target,
         size_bytes=report["size_bytes"],
         cast_size_bytes=report["cast_size_bytes"],
-        cast_tensors=len(report["weights"]),
-        max_relative_error=max(errors, default=None if report["weights"] else 0.0),
+        cast_tensors=len(cast),
+        max_relative_error=max(errors, default=None if cast else 0.0),
         without_effect=tuple(report["without_effect"]),
         report=report,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tpu2gpu.errors import UsageError
@@ -69,7 +70,7 @@ def serving_policy(
     precision: str,
     keep: Iterable[str] = (),
     keep_ops: Iterable[str] = (),
-    overflowing: Collection[str] = (),
+    unfit: Mapping[str, str] = MappingProxyType({}),
     *,
     rules: Iterable[str] = (),
     preset: str | None = None,
@@ -80,7 +81,7 @@ def serving_policy(
         precision: The narrow type, by numpy's name.
         keep: Regular expressions; nodes and variables whose name one of them finds stay float32.
         keep_ops: Ops that stay float32.
-        overflowing: Names of weights that the narrow type cannot hold.
+        unfit: Weights that the narrow type cannot hold, with the reason.
         rules: `REGEX=TYPE` or `REGEX=keep`, tried after `keep`.
         preset: Name of a preset, whose rules are tried last.
 
@@ -113,7 +114,7 @@ def serving_policy(
         INFER,
         WIDE_ATTRIBUTES,
         why_denied,
-        frozenset(overflowing),
+        unfit,
         LOOKUPS,
         SUMS,
         LARGE_AXIS[precision],

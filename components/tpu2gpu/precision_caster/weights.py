@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,16 +38,14 @@ class CastWeights:
 
     Attributes:
         report: `weights` (one entry a cast tensor), `size_bytes` and `cast_size_bytes`, and who cast which shard.
-        overflows: Statistics of the tensors whose values do not fit, by name.
+        statistics: What the cast did to each tensor that was cast, by name.
     """
 
     report: dict[str, Any]
-    overflows: dict[str, CastStatistics]
+    statistics: dict[str, CastStatistics]
 
 
-def choose_types(
-    bundle: Bundle, options: CastOptions, overflowing: Collection[str]
-) -> tuple[list[Wanted], dict[str, str]]:
+def choose_types(bundle: Bundle, options: CastOptions, unfit: Mapping[str, str]) -> tuple[list[Wanted], dict[str, str]]:
     """Decide about each tensor of a checkpoint.
 
     Rules look at a tensor's key and, in an object-based checkpoint, at its variable's full name.
@@ -55,7 +53,7 @@ def choose_types(
     Args:
         bundle: The checkpoint.
         options: How to cast.
-        overflowing: Tensors that must stay.
+        unfit: Tensors that must stay, with the reason.
 
     Returns:
         The tensors of the output, and why floating ones stay although the default would cast them.
@@ -72,8 +70,8 @@ def choose_types(
             continue
         rule = decide(rules, key, names.get(key, key))
         dtype, reason = options.precision, ""
-        if key in overflowing:
-            dtype, reason = KEEP, "its values do not fit"
+        if key in unfit:
+            dtype, reason = KEEP, unfit[key]
         elif rule is not None:
             dtype, reason = rule.dtype, f"asked for: {rule.flag}"
         elif not options.slots and kind_of_tensor(key, bundle) in ("slots", "steps"):
@@ -161,15 +159,13 @@ def _summarize(
 ) -> CastWeights:
     statistics = {tensor.key: tensor.statistics for tensor in tensors}
     planned = [it for shard in plan.shards for it in shard]
-    weights, overflows = [], {}
+    weights = []
     for it in sorted(planned, key=lambda it: it.wanted.key):
         name = it.wanted.key
         found = statistics[name]
         if found is None:
             continue
         weights.append(describe_weight(name, it.source.dtype, it.place.dtype, it.source.shape, found, options))
-        if found.overflow_count:
-            overflows[name] = found
     report: dict[str, Any] = {
         "weights": weights,
         "size_bytes": sum(it.source.size_bytes for it in planned),
@@ -177,7 +173,7 @@ def _summarize(
     }
     if workers:
         report["shards"] = workers
-    return CastWeights(report, overflows)
+    return CastWeights(report, {name: found for name, found in statistics.items() if found is not None})
 
 
 def describe_weight(

@@ -49,6 +49,12 @@ class CastStatistics:
         return math.sqrt(self.squared_error_sum / self.error_count) if self.error_count else 0.0
 
     @property
+    def is_faint(self) -> bool:
+        """Tell whether most values that are not zero are too small for all their digits; needs all statistics."""
+        faint = self.subnormal_count + self.flushed_to_zero_count
+        return faint * 2 > self.error_count + self.flushed_to_zero_count
+
+    @property
     def is_finite(self) -> bool:
         """Tell whether all values before the cast were finite."""
         return not self.nan_count and math.isfinite(self.minimum) and math.isfinite(self.maximum)

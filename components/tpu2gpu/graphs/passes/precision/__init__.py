@@ -4,5 +4,6 @@
 - narrow: float32 to a narrow type, where a policy allows it
 - policy: the lists of a policy
 - selection: the nodes that become narrow
+- sensitive: the places of a graph that a narrow type would ruin
 - retype: changes of types, and the casts where two meet
 """

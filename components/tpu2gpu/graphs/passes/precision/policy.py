@@ -26,7 +26,7 @@ class Policy:
         wide_attributes: Type attributes of those ops that must stay (`op` -> names).
         why_denied: For any node: the reason why it must stay, or nothing.
         is_asked: For any node: whether the user wants it narrow, so that it is inferred whatever its op.
-        overflowing: Weights that the narrow type cannot hold: they stay, and so do their consumers.
+        unfit: Weights that the narrow type cannot hold, with the reason: they stay, and so do their consumers.
         lookups: Ops that are allowed where they look something up in a weight.
         sums: Ops that add up along axes, and why they stay where there is much to add up.
         large_axis: Most values that may be added up in the narrow type.
@@ -36,7 +36,7 @@ class Policy:
     infer: frozenset[str]
     wide_attributes: Mapping[str, frozenset[str]]
     why_denied: Callable[[Any], str]
-    overflowing: frozenset[str] = frozenset()
+    unfit: Mapping[str, str] = attrs.field(factory=dict)
     lookups: frozenset[str] = frozenset()
     sums: Mapping[str, str] = attrs.field(factory=dict)
     large_axis: int = 0

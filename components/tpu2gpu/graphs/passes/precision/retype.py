@@ -46,8 +46,7 @@ class Narrowing:
         kept: Nodes that could have, or that compute in float32, and why they stay.
         casts: Names of the casts that were inserted.
         variables: Variables whose type changed.
-        constants: What the cast did to constants that are no scalars.
-        overflows: Constants that the narrow type cannot hold.
+        constants: What the cast did to constants, scalars among them.
     """
 
     narrowed: list[str] = attrs.field(factory=list)
@@ -56,7 +55,6 @@ class Narrowing:
     casts: list[str] = attrs.field(factory=list)
     variables: list[str] = attrs.field(factory=list)
     constants: dict[str, CastConstant] = attrs.field(factory=dict)
-    overflows: dict[str, CastStatistics] = attrs.field(factory=dict)
 
 
 class Retyping:
@@ -146,10 +144,7 @@ class Retyping:
         if name not in self._model.constants:
             flat = np.ascontiguousarray(values).reshape(-1)
             _, found = cast_values(flat, format.numpy_dtype(self._dtype), clamp=self._clamp)
-            if values.ndim:
-                self._result.constants[name] = CastConstant(DT_FLOAT, values.shape, found)
-            if found.overflow_count:
-                self._result.overflows[name] = found
+            self._result.constants[name] = CastConstant(DT_FLOAT, values.shape, found)
         cast_tensor(tensor, self._dtype, clamp=self._clamp)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from tpu2gpu.errors import UnsupportedError
@@ -17,6 +19,7 @@ from tpu2gpu.graphs.nodes import data_inputs, producer
 from tpu2gpu.graphs.ops import DT_FLOAT, DT_RESOURCE, MERGES, NEXT_ITERATIONS
 from tpu2gpu.graphs.passes.precision.policy import CLEAR, Policy
 from tpu2gpu.graphs.passes.precision.retype import Narrowing, Retyping, constant_values
+from tpu2gpu.graphs.passes.precision.sensitive import find_sensitive
 from tpu2gpu.tensorbundle import format
 
 _READERS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
@@ -59,7 +62,7 @@ class Selection:
         body: Body | None = None,
         fixed: Collection[str] = (),
         loops: bool = False,
-        overflowing: Collection[str] = (),
+        unfit: Mapping[str, str] = MappingProxyType({}),
         claimed: set[str] | None = None,
     ) -> None:
         self._nodes, self._model, self._dtype, self._policy = nodes, model, dtype, policy
@@ -69,7 +72,10 @@ class Selection:
         self._ordered = topological_order(nodes)
         self._consumers = consumers(nodes)
         self._dynamic = self._find_dynamic(fixed)
-        self._overflowing = self._made_of({*policy.overflowing, *overflowing})
+        self._unfit = self._made_of({**policy.unfit, **unfit})
+        matrix_ops = [op for op in policy.allow if op not in _READERS]
+        largest = float(ml_dtypes.finfo(format.numpy_dtype(dtype)).max)
+        self._sensitive = find_sensitive(self._ordered, self._consumers, self._dynamic, matrix_ops, largest)
         self.narrow: set[str] = set()
         self.retyping = Retyping(nodes, model, dtype, policy, result, clamp=clamp, outermost=body is None)
         self._inner: dict[str, list[Selection]] = {}
@@ -93,12 +99,14 @@ class Selection:
                 dynamic.add(node.name)
         return dynamic
 
-    def _made_of(self, weights: Collection[str]) -> set[str]:
-        """Return the weights, and what is made of them without any input."""
-        found = set(weights)
+    def _made_of(self, weights: Mapping[str, str]) -> dict[str, str]:
+        """Return the weights, and what is made of them without any input, each with the reason."""
+        found = dict(weights)
         for node in self._ordered:
-            if node.name not in self._dynamic and any(producer(it) in found for it in data_inputs(node)):
-                found.add(node.name)
+            if node.name not in self._dynamic:
+                reasons = [found[producer(it)] for it in data_inputs(node) if producer(it) in found]
+                if reasons:
+                    found[node.name] = reasons[0]
         return found
 
     def _open_bodies(self, node: Any, call: Call) -> None:
@@ -113,7 +121,7 @@ class Selection:
         static = {position for position, it in enumerate(inputs) if producer(it) not in self._dynamic}
         if call.loops:
             static = {position for position in static if bodies[-1].is_invariant(position)}
-        lost = {position for position in static if producer(inputs[position]) in self._overflowing}
+        unfit = {position: self._unfit.get(producer(inputs[position]), "") for position in static}
         self._calls[node.name] = call
         self._inner[node.name] = [
             Selection(
@@ -127,7 +135,7 @@ class Selection:
                 body=body,
                 fixed={body.arguments[position] for position in static},
                 loops=call.loops,
-                overflowing={body.arguments[position] for position in lost},
+                unfit={body.arguments[position]: reason for position, reason in unfit.items() if reason},
                 claimed=self._claimed,
             )
             for body in bodies
@@ -174,11 +182,12 @@ class Selection:
             return "" if self._cast_inputs else "an input of a signature"
         if caller(node) is not None:
             return "control flow hands float32 on; its bodies are cast inside"
-        reason = policy.why_denied(node)
+        asked = policy.is_asked(node)
+        reason = policy.why_denied(node) or ("" if asked else self._sensitive.get(node.name, ""))
         if reason:
             return reason
         inferred, allowed = node.op in policy.infer, node.op in policy.allow or self._looks_up(node)
-        if policy.is_asked(node):
+        if asked:
             if not self._has_narrow_form(node):
                 return f"{node.op} has no {format.DTYPE_NAMES[self._dtype]} form"
             inferred = True
@@ -190,8 +199,9 @@ class Selection:
         if not allowed and not inferred:
             return f"{node.op} is not known to be safe"
         sources = [self._nodes[producer(reference)] for reference in data_inputs(node)]
-        if any(source.name in self._overflowing for source in sources):
-            return "the values of its weight do not fit"
+        unfit = [self._unfit[source.name] for source in sources if source.name in self._unfit]
+        if unfit:
+            return f"its weight stays: {unfit[0]}"
         lost = [source.name for source in sources if source.op == "Const" and self._loses_value(source)]
         if lost:
             return f"the constant {lost[0]} would be lost"
@@ -246,8 +256,7 @@ class Selection:
             if node.name in self._dynamic or not self._may_move(node) or not self._is_float(node):
                 continue
             reason = self._policy.why_denied(node)
-            if node.name in self._overflowing:
-                reason = reason or "its values do not fit"
+            reason = reason or self._unfit.get(node.name, "")
             consumers_of = [
                 (consumer, position)
                 for consumer, position in self._consumers[node.name]
