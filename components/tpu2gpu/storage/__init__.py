@@ -3,6 +3,7 @@
 - paths: files wherever they lie
 - confinement: files that a model names, which must be its own
 - publishing: output folders that appear whole or not at all, and their manifests
+- unfinished: folders in the making, and what killed processes leave of them
 - promotion: the room of promoted models
-- command: `tpu2gpu verify`
+- command: `tpu2gpu verify`, `tpu2gpu clean`
 """

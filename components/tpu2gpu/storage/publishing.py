@@ -7,9 +7,8 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +19,7 @@ from tpu2gpu._version import __version__
 from tpu2gpu.errors import ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
 from tpu2gpu.options import recorded
 from tpu2gpu.storage.paths import place
+from tpu2gpu.storage.unfinished import moved_aside, remove_left_behind, unfinished
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
@@ -61,21 +61,23 @@ def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[
         UsageError: Nothing can be written there.
     """
     target = Path(os.path.realpath(target))
+    remove_left_behind(target)
     check_free(target, force=force)
-    staging = Staging(_make_beside(target), about=dict(about))
     refusal = target.with_name(target.name + ".report.json")
-    try:
-        yield staging
-        write_json(staging.folder / REPORT, staging.report)
-        write_json(staging.folder / MANIFEST, make_manifest(staging.folder, staging.about))
-        staging.folder.chmod(0o755)
-        _move(staging.folder, target, force=force)
-        refusal.unlink(missing_ok=True)
-    except BaseException as error:
-        shutil.rmtree(staging.folder, ignore_errors=True)
-        if staging.report and isinstance(error, Tpu2GpuError):
-            write_json(refusal, {**staging.report, "refused": error.to_json()})
-        raise
+    with _beside(target) as folder:
+        staging = Staging(folder, about=dict(about))
+        try:
+            yield staging
+            write_json(folder / REPORT, staging.report)
+            write_json(folder / MANIFEST, make_manifest(folder, staging.about))
+            folder.chmod(0o755)
+            _move(folder, target, force=force)
+            refusal.unlink(missing_ok=True)
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if staging.report and isinstance(error, Tpu2GpuError):
+                write_json(refusal, {**staging.report, "refused": error.to_json()})
+            raise
 
 
 def publish_step(
@@ -123,13 +125,16 @@ def check_free(target: Path, *, force: bool) -> None:
         )
 
 
-def _make_beside(target: Path) -> Path:
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
     """Make an empty folder in the same parent, so that it can be renamed to the target."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    except OSError as error:
-        raise UsageError(f"{target}: cannot be written ({error.strerror})", hint="choose another TARGET") from error
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(unfinished(target))
+        except OSError as error:
+            raise UsageError(f"{target}: cannot be written ({error.strerror})", hint="choose another TARGET") from error
+        yield folder
 
 
 def _move(folder: Path, target: Path, *, force: bool) -> None:
@@ -137,18 +142,8 @@ def _move(folder: Path, target: Path, *, force: bool) -> None:
     if os.path.ismount(target) or target == Path.cwd():
         _fill(folder, target)
         return
-    replaced = None
-    if target.exists():
-        replaced = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent))
-        target.rename(replaced)
-    try:
+    with moved_aside(target, folder) if target.exists() else nullcontext():
         folder.rename(target)
-    except BaseException:
-        if replaced is not None:
-            replaced.rename(target)
-        raise
-    if replaced is not None:
-        shutil.rmtree(replaced)
 
 
 def _fill(folder: Path, target: Path) -> None:

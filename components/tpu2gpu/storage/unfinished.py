@@ -1,0 +1,129 @@
+"""Folders in the making: each is locked by its process while that lives, so that what a killed one left can be told."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tpu2gpu.errors import SourceError
+
+_NAME = re.compile(r"\.(?P<target>.+)\.(?P<kind>making|partial|replaced)-[A-Za-z0-9_]+")
+_MAKING_S = 60.0  # that making and locking a folder may take
+
+
+@contextmanager
+def unfinished(target: Path) -> Iterator[Path]:
+    """Make an empty folder beside a target, locked until the block ends; who takes it away does so in the block.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+    made = Path(tempfile.mkdtemp(prefix=f".{target.name}.making-", dir=target.parent))
+    with locked(made):
+        folder = made.with_name(made.name.replace(".making-", ".partial-"))
+        made.rename(folder)
+        yield folder
+
+
+@contextmanager
+def moved_aside(target: Path, folder: Path) -> Iterator[None]:
+    """Take an old output away while the block brings the new one, and remove it after; put it back where that fails.
+
+    Args:
+        target: The old output.
+        folder: The new one in the making.
+    """
+    aside = folder.with_name(folder.name.replace(".partial-", ".replaced-"))
+    with locked(target):
+        target.rename(aside)
+        try:
+            yield
+        except BaseException:
+            aside.rename(target)
+            raise
+        shutil.rmtree(aside)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lock a folder, wherever it is moved, until the block or the process ends."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders; then none is taken for left behind either
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
+
+
+def remove_left_behind(target: Path) -> list[Path]:
+    """Remove what killed processes left of a target's making, and put back what one had moved aside.
+
+    Returns:
+        What went.
+    """
+    return _remove([path for path in target.parent.glob(".*") if _target_of(path) == target.name])
+
+
+def clean(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed processes left behind in a folder and in all below it.
+
+    Returns:
+        What went.
+
+    Raises:
+        SourceError: There is no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise SourceError(f"{folder}: no such folder")
+    found = []
+    for parent, names, _ in os.walk(root):
+        found += [Path(parent, name) for name in names if _target_of(Path(parent, name))]
+        names[:] = [name for name in names if not _target_of(Path(parent, name))]
+    return _remove(found)
+
+
+def _target_of(path: Path) -> str:
+    """Return the name of the target that a folder was to become, or had been; nothing of any other path."""
+    match = _NAME.fullmatch(path.name)
+    return match["target"] if match and path.is_dir() and not path.is_symlink() else ""
+
+
+def _remove(folders: list[Path]) -> list[Path]:
+    gone = []
+    for folder in sorted(folders):
+        match = _NAME.fullmatch(folder.name)
+        if match is None or not _is_left_behind(folder, match["kind"]):
+            continue
+        target = folder.with_name(match["target"])
+        if match["kind"] == "replaced" and not target.exists():  # killed before the new one came
+            with suppress(OSError):
+                folder.rename(target)
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        gone.append(folder)
+    return gone
+
+
+def _is_left_behind(folder: Path, kind: str) -> bool:
+    try:
+        if kind == "making" and time.time() - folder.stat().st_mtime < _MAKING_S:
+            return False
+        lock = os.open(folder, os.O_RDONLY)
+    except OSError:  # gone meanwhile
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True
