@@ -25,6 +25,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError, UsageError
+from tpu2gpu.storage.paths import is_remote
 from tpu2gpu_pipelines.log_capture import logging_to
 from tpu2gpu_pipelines.metadata_store import CACHED, fail_running, read_run
 from tpu2gpu_pipelines.run_result import RunResult, StepTime, gather_result
@@ -135,10 +136,14 @@ def _here(settings: Settings) -> Settings:
     return attrs.evolve(
         settings,
         root=str(Path(settings.root).resolve()),
-        promotion_uri=str(Path(settings.promotion_folder).resolve()),
-        checkpoint=settings.checkpoint and str(Path(settings.checkpoint).resolve()),
+        promotion_uri=_whole_path(settings.promotion_folder),
+        checkpoint=settings.checkpoint and _whole_path(settings.checkpoint),
         hardware=settings.hardware or json.dumps(stable_hardware(), sort_keys=True),
     )
+
+
+def _whole_path(path: str) -> str:
+    return path if is_remote(path) else str(Path(path).resolve())
 
 
 def _plan(settings: Settings, create: CreatePipeline, run_name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from tpu2gpu.storage.paths import Place, place
 from tpu2gpu_pipelines.metadata_store import OutputRecord, StepRecord
 
 _BLESSINGS = ("ModelBlessing", "InfraBlessing")
@@ -56,7 +57,7 @@ class RunResult:
     training: dict[str, Any]
     blessed: bool | None
     reasons: tuple[str, ...]
-    promoted: Path | None
+    promoted: Place | None
     report: Path | None
     summary: dict[str, Any]
 
@@ -86,7 +87,7 @@ def gather_result(
     promoted = None
     for pushed in _outputs(records, "PushedModel"):
         if _flag(pushed, "pushed"):
-            promoted = Path(str(pushed.properties["pushed_destination"]))
+            promoted = place(str(pushed.properties["pushed_destination"]))
     return RunResult(
         run=run,
         root=root,

@@ -11,7 +11,7 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBl
 
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
-from tpu2gpu.storage.promotion.promoting import find_incumbent, model_name
+from tpu2gpu.storage.promotion.promoting import fetched_incumbent, model_name
 from tpu2gpu.tfx.artifacts import Metrics, Report, bless, examples_folder, model_source, write_metrics, write_report
 from tpu2gpu.tfx.component_base import BeamStepComponent
 from tpu2gpu.tfx.step import Step, log_progress
@@ -79,14 +79,17 @@ class LatencyEvaluator(BeamStepComponent):
         source = model_source(candidate)
         # Beam's workers leave their results beside the evaluation: where they see the step's outputs.
         shared = Path(step.output("report").uri).parent if options.runner else None
-        with tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluation-", dir=shared) as scratch:
+        with (
+            tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluation-", dir=shared) as scratch,
+            fetched_incumbent(step.properties["promotion_uri"], model_name(source)) as incumbent,
+        ):
             result = evaluate_model(
                 model_source(step.input("reference")),
                 [source],
                 [str(examples_folder(step.input("examples"), step.properties["split"]))],
                 Path(scratch) / "evaluation",
                 options,
-                incumbent=find_incumbent(step.properties["promotion_uri"], model_name(source)),
+                incumbent=incumbent,
                 run_name=step.run_name,
                 progress=log_progress,
             )

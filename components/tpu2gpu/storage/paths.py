@@ -1,7 +1,4 @@
-"""Files wherever they lie: on this machine, or in a file system with a scheme, such as `gs://bucket/model`.
-
-What fsspec knows is read through it, everything else through TensorFlow.
-"""
+"""Files wherever they lie: on this machine, or in a file system with a scheme, such as `gs://bucket/model`."""
 
 from __future__ import annotations
 
@@ -12,9 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tpu2gpu.errors import EnvironmentLacksError, foreign_errors
+from tpu2gpu.storage.file_systems import file_system_of
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -35,7 +33,7 @@ def place(path: str | os.PathLike[str]) -> Place:
 
 
 class RemotePath:
-    """A path of a file system with a scheme, with as much of pathlib's face as reading needs.
+    """A path of a file system with a scheme, with as much of pathlib's face as reading and promoting need.
 
     Args:
         url: Scheme and path.
@@ -46,7 +44,7 @@ class RemotePath:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._files = _file_system(url)
+        self._files = file_system_of(url)
 
     def __str__(self) -> str:
         return self._url
@@ -127,94 +125,86 @@ class RemotePath:
     def read_bytes(self) -> bytes:
         """Read all of the file."""
         with _access(self._url):
-            file, size_bytes = self._files.open(self._url)
-            return bytes(file.read(size_bytes))
+            return self._files.read(self._url)
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """Read all of the file, as text."""
         return self.read_bytes().decode(encoding)
 
+    def write_bytes(self, data: bytes) -> None:
+        """Write the file in one step: whoever reads meanwhile sees what was there before, or all of it."""
+        with _access(self._url, "written", let_pass=()):
+            self._files.write(self._url, data)
+
+    def create(self, data: bytes) -> None:
+        """Write the file where none is: where the store can decide that, one of several writers alone succeeds.
+
+        Raises:
+            FileExistsError: It is there.
+        """
+        with _access(self._url, "written", let_pass=FileExistsError):
+            self._files.create(self._url, data)
+
+    def copy_from(self, source: Path | RemotePath) -> None:
+        """Become a copy of a file of this machine, or of this file system; it appears whole."""
+        with _access(self._url, "written", let_pass=()):
+            if isinstance(source, Path):
+                self._files.upload(str(source), self._url)
+            else:
+                self._files.copy(str(source), self._url)
+
+    def unlink(self) -> None:
+        """Remove the file; none need be there."""
+        with _access(self._url, "removed"):
+            self._files.remove(self._url)
+
+    @property
+    def creates_atomically(self) -> bool:
+        """Whether `create` is decided by the store: of several writers at the same moment one alone succeeds."""
+        return self._files.creates_atomically
+
 
 Place = Path | RemotePath
 
 
+def files_below(folder: Place) -> dict[str, int]:
+    """Return the sizes in bytes of all files below a folder, by their paths in it, in their order."""
+    if isinstance(folder, RemotePath):
+        with _access(str(folder)):
+            found = folder._files.sizes_bytes(str(folder))
+        return {path: found[path] for path in sorted(found, key=lambda path: path.split("/"))}
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+
 @contextmanager
 def fetched(path: Place) -> Iterator[Path]:
-    """Give a file on this machine: the very one, or a copy for as long as the block runs."""
+    """Give a file or a folder on this machine: the very one, or a copy for as long as the block runs."""
     if isinstance(path, Path):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, path.name)
-        with path.open() as file, copy.open("wb") as target:
-            shutil.copyfileobj(file, target, 8 << 20)
+        if path.is_dir():
+            for inner in files_below(path):
+                _fetch(path / inner, copy / inner)
+        else:
+            _fetch(path, copy)
         yield copy
 
 
-class _FileSystem(Protocol):
-    """What reading asks of a file system."""
-
-    def is_file(self, url: str) -> bool: ...
-    def is_folder(self, url: str) -> bool: ...
-    def names(self, url: str) -> list[str]: ...
-    def open(self, url: str) -> tuple[Any, int]: ...
+def _fetch(path: RemotePath, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with path.open() as file, copy.open("wb") as target:
+        shutil.copyfileobj(file, target, 8 << 20)
 
 
-class _Fsspec:
-    def __init__(self, url: str) -> None:
-        from fsspec.core import url_to_fs
-
-        self._files, _ = url_to_fs(url)
-
-    def is_file(self, url: str) -> bool:
-        return bool(self._files.isfile(url))
-
-    def is_folder(self, url: str) -> bool:
-        return bool(self._files.isdir(url))
-
-    def names(self, url: str) -> list[str]:
-        return sorted(path.rstrip("/").rpartition("/")[2] for path in self._files.ls(url, detail=False))
-
-    def open(self, url: str) -> tuple[Any, int]:
-        return self._files.open(url, "rb"), int(self._files.size(url))
-
-
-class _TensorFlow:
-    def is_file(self, url: str) -> bool:
-        import tensorflow as tf
-
-        return bool(tf.io.gfile.exists(url)) and not tf.io.gfile.isdir(url)
-
-    def is_folder(self, url: str) -> bool:
-        import tensorflow as tf
-
-        return bool(tf.io.gfile.isdir(url))
-
-    def names(self, url: str) -> list[str]:
-        import tensorflow as tf
-
-        return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(url))
-
-    def open(self, url: str) -> tuple[Any, int]:
-        import tensorflow as tf
-
-        try:
-            return tf.io.gfile.GFile(url, "rb"), int(tf.io.gfile.stat(url).length)
-        except tf.errors.NotFoundError as error:
-            raise FileNotFoundError(url) from error
-
-
-def _file_system(url: str) -> _FileSystem:
-    try:
-        return _Fsspec(url)
-    except (ImportError, ValueError):  # it is not installed, or the package of this file system is not
-        return _TensorFlow()
-
-
-def _access(url: str) -> AbstractContextManager[None]:
+def _access(
+    url: str, done: str = "read", *, let_pass: type[Exception] | tuple[()] = FileNotFoundError
+) -> AbstractContextManager[None]:
     return foreign_errors(  # each file system has errors of its own
         EnvironmentLacksError,
-        f"{url}: cannot be read",
+        f"{url}: cannot be {done}",
         hint="check the access, install fsspec with the file system's package, or copy the files here",
-        let_pass=FileNotFoundError,
+        let_pass=let_pass,
     )

@@ -18,11 +18,12 @@ import attrs
 from tpu2gpu._version import __version__
 from tpu2gpu.errors import ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
 from tpu2gpu.options import recorded
-from tpu2gpu.storage.paths import place
+from tpu2gpu.storage.paths import Place, files_below, place
 from tpu2gpu.storage.unfinished import moved_aside, remove_left_behind, unfinished
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
+SIGNATURE = "model.sig"
 _FORMAT = 1
 _CHUNK_BYTES = 1 << 20
 
@@ -173,7 +174,7 @@ def write_json(path: Path, data: Any) -> None:
     path.write_text(json.dumps(plain(data), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def sha256_of(*paths: Path) -> str:
+def sha256_of(*paths: Place) -> str:
     """Return the SHA-256 of a file's bytes, or of several files' one after the other, in hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:
@@ -190,8 +191,8 @@ def make_manifest(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
         `files` (path, size_bytes, sha256), their common `digest`, and what `about` says.
     """
     files = [
-        {"path": path.relative_to(folder).as_posix(), "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in _files(folder)
+        {"path": path, "size_bytes": size_bytes, "sha256": sha256_of(folder / path)}
+        for path, size_bytes in _listed(folder).items()
     ]
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     return {"format": _FORMAT, "tpu2gpu": __version__, **about, "files": files, "digest": digest}
@@ -228,16 +229,16 @@ def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
         SourceError: There is no manifest.
         ManifestError: Files are missing, changed or too many; all are listed.
     """
-    folder = Path(source)
+    folder = place(source)
     manifest = read_manifest(folder)
     listed = {file["path"]: file for file in manifest["files"]}
-    present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    present = _listed(folder)
     wrong = [f"{path}: missing" for path in sorted(listed.keys() - present.keys())]
     wrong += [f"{path}: not in the manifest" for path in sorted(present.keys() - listed.keys())]
     for path in sorted(listed.keys() & present.keys()):
-        if (size := present[path].stat().st_size) != listed[path]["size_bytes"]:
-            wrong.append(f"{path}: {size} bytes, the manifest says {listed[path]['size_bytes']}")
-        elif sha256_of(present[path]) != listed[path]["sha256"]:
+        if present[path] != listed[path]["size_bytes"]:
+            wrong.append(f"{path}: {present[path]} bytes, the manifest says {listed[path]['size_bytes']}")
+        elif sha256_of(folder / path) != listed[path]["sha256"]:
             wrong.append(f"{path}: its bytes have changed")
     if wrong:
         raise ManifestError(f"{folder}: differs from its manifest", details=wrong, hint="make it again")
@@ -262,5 +263,6 @@ def describe_source(source: str | os.PathLike[str]) -> dict[str, Any]:
     return {"path": name_of(path), "digest": read_manifest(path)["digest"] if (path / MANIFEST).exists() else None}
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
+def _listed(folder: Place) -> dict[str, int]:
+    """Return the sizes of the files that a manifest lists: all but itself, and the signature that covers it."""
+    return {path: size for path, size in files_below(folder).items() if path not in (MANIFEST, SIGNATURE)}

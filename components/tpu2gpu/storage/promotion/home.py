@@ -11,12 +11,8 @@ version that was never served goes, one that is served is entered into the ledge
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -24,13 +20,12 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import EnvironmentLacksError, PromotionRefusedError, SourceError, UsageError
+from tpu2gpu.errors import SourceError, UsageError
+from tpu2gpu.storage.paths import Place, RemotePath
 from tpu2gpu.storage.promotion.layouts import Layout, layout_named
-from tpu2gpu.storage.promotion.ledger import RECORD, Promotion, append_to_ledger, read_ledger, read_record
+from tpu2gpu.storage.promotion.ledger import LEDGER, RECORD, Promotion, read_ledger, read_record
+from tpu2gpu.storage.promotion.promotion_folder import PromotionFolder, promotion_folder
 from tpu2gpu.storage.publishing import MANIFEST, make_manifest, write_json
-
-_LOCK = ".promotion.lock"
-_STAGING = ".staging-"
 
 
 @attrs.frozen
@@ -38,27 +33,32 @@ class ModelHome:
     """A model's folder in a promotion folder.
 
     Attributes:
-        folder: The promotion folder.
+        files: The promotion folder.
         name: The model's name.
     """
 
-    folder: Path
+    files: PromotionFolder
     name: str
 
     @property
-    def path(self) -> Path:
+    def folder(self) -> Place:
+        """The promotion folder's path."""
+        return self.files.root
+
+    @property
+    def path(self) -> Place:
         """The model's folder."""
         return self.folder / self.name
 
     def versions(self) -> list[Promotion]:
         """Return the versions that are or were served and are still there, oldest first."""
-        records = [read_record(path) for path in self._numbered()]
         served = self.served()
+        records = [self._whole(path) for path in self._numbered()]
         return [record for record in records if record is not None and served is not None and record.version <= served]
 
     def served(self) -> int | None:
         """Return the version that is served now; None before the first."""
-        record = self._any_record()
+        record = next((record for path in self._numbered() if (record := read_record(path)) is not None), None)
         return layout_named(record.layout).served(self.path) if record is not None else None
 
     def incumbent(self) -> Promotion | None:
@@ -66,7 +66,7 @@ class ModelHome:
         served = self.served()
         return read_record(self.path / str(served)) if served is not None else None
 
-    def folder_of(self, version: int) -> Path:
+    def folder_of(self, version: int) -> Place:
         """Return a version's folder.
 
         Raises:
@@ -85,6 +85,21 @@ class ModelHome:
         used += [line.version for line in read_ledger(self.folder) if line.model == self.name]
         return max(used, default=0) + 1
 
+    def check_own(self) -> None:
+        """Check that nothing lies here that tpu2gpu did not promote: a repair would take it for a left-over.
+
+        Raises:
+            UsageError: There are versions without a record, or a configuration without versions.
+        """
+        foreign = [path.name for path in self._numbered() if not (path / RECORD).is_file()]
+        if self.next_version() == 1:
+            foreign = [path.name for path in _inside(self.path) if path.name == "config.pbtxt"]
+        if foreign:
+            raise UsageError(
+                f"{self.path}: holds {', '.join(foreign[:3])}, which no promotion brought there",
+                hint="choose another promotion folder, or move them away",
+            )
+
     def repair(self) -> int:
         """Put in order what a killed process left behind.
 
@@ -92,21 +107,19 @@ class ModelHome:
             The number of the next version: one that was never used, not even by what goes now.
         """
         version = self.next_version()
-        for path in self.path.glob(".*"):
-            if path.is_dir():
-                shutil.rmtree(path)
+        self.files.sweep(self.path)
         served = self.served()
         known = {line.version for line in read_ledger(self.folder) if line.model == self.name}
         missing = []
         for path in self._numbered():
-            record = read_record(path)
-            if served is None or int(path.name) > served:
+            record = self._whole(path)
+            if served is None or int(path.name) > served or (record is None and int(path.name) != served):
                 for model in record.models if record is not None else ():
-                    self._remove(self.folder / model)
-                self._remove(path)
+                    self.files.remove(self.path, self.folder / model)
+                self.files.remove(self.path, path)
             elif record is not None and record.version not in known:
                 missing.append(record)
-        append_to_ledger(self.folder, missing)
+        self.enter(missing)
         return version
 
     def add(
@@ -120,21 +133,22 @@ class ModelHome:
             fill: Fills the folder of a version in the making, and tells what to record.
             about: What the version's manifest says beside its files.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.path))
-        try:
+        with self.files.staging(self.path) as aside:
             staged = aside / str(version)
             staged.mkdir()
             promotion = fill(staged)
             write_json(staged / RECORD, promotion)
             write_json(staged / MANIFEST, make_manifest(staged, dict(about)))
-            staged.rename(self.path / str(version))
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        layout.bring(self.path, version, promotion.models)
-        layout.serve(self.path, version)
-        append_to_ledger(self.folder, [promotion])
+            self.files.move_in(staged, self.path / str(version), layout.last)
+        layout.bring(self.files, self.path, version, promotion.models)
+        layout.serve(self.files, self.path, version)
+        self.enter([promotion])
         return promotion
+
+    def enter(self, promotions: Iterable[Promotion]) -> None:
+        """Append lines to the ledger, in one write."""
+        if lines := "".join(f"{promotion.to_line()}\n" for promotion in promotions):
+            self.files.append(self.folder / LEDGER, lines)
 
     def prune(self, keep: int, grace_s: float) -> list[int]:
         """Remove all but the newest versions, and the parts of those that no server serves any more.
@@ -154,62 +168,61 @@ class ModelHome:
         ]
         for record in done:
             for model in record.models:
-                self._remove(self.folder / model)
+                self.files.remove(self.path, self.folder / model)
         gone = [record for record in versions[: -max(keep, 1)] if record in done]
         for record in gone:
-            self._remove(self.path / str(record.version))
+            self.files.remove(self.path, self.path / str(record.version))
         return [record.version for record in gone]
 
-    def _remove(self, path: Path) -> None:
-        """Take a folder away in one step for those who look, then its files."""
-        if path.is_dir():
-            aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=self.path))
-            path.rename(aside / path.name)
-            shutil.rmtree(aside)
+    def _whole(self, path: Place) -> Promotion | None:
+        """Read a version's record; None where what makes the version whole is not there yet."""
+        record = read_record(path)
+        return record if record is not None and (path / layout_named(record.layout).last).is_file() else None
 
-    def _numbered(self) -> list[Path]:
-        found = [path for path in self.path.glob("*") if path.name.isdecimal() and path.is_dir()]
+    def _numbered(self) -> list[Place]:
+        found = [path for path in _inside(self.path) if path.name.isdecimal() and _may_be_folder(path)]
         return sorted(found, key=lambda path: int(path.name))
 
-    def _any_record(self) -> Promotion | None:
-        return next((record for path in self._numbered() if (record := read_record(path)) is not None), None)
 
-
-def history(folder: Path) -> list[Promotion]:
+def history(folder: str | os.PathLike[str]) -> list[Promotion]:
     """Return all promotions and rollbacks of a folder, oldest first, with what the ledger does not say yet.
 
     Raises:
         ManifestError: The ledger or a record is damaged.
     """
-    lines = read_ledger(folder)
+    lines = read_ledger(promotion_folder(folder).root)
     known = {(line.model, line.version) for line in lines}
     records = [record for home in find_homes(folder) for record in home.versions()]
     return lines + [record for record in records if (record.model, record.version) not in known]
 
 
-def foreign_versions(folder: Path) -> list[str]:
+def foreign_versions(folder: str | os.PathLike[str]) -> list[str]:
     """Return the versions that lie in a promotion folder without a model's name, as TFX's stock Pusher leaves them."""
-    return sorted(path.name for path in folder.glob("*") if path.name.isdecimal())
+    return sorted(path.name for path in _inside(promotion_folder(folder).root) if path.name.isdecimal())
 
 
-def find_homes(folder: Path) -> list[ModelHome]:
+def find_homes(folder: str | os.PathLike[str]) -> list[ModelHome]:
     """Return the models of a promotion folder.
 
     Raises:
         UsageError: The folder holds versions of another layout.
     """
-    if not folder.is_dir():
-        return []
+    files = promotion_folder(folder)
+    root = files.root
     if foreign := foreign_versions(folder):
         raise UsageError(
-            f"{folder}: holds {', '.join(foreign[:3])}, versions without a model's name (the stock Pusher's)",
+            f"{root}: holds {', '.join(foreign[:3])}, versions without a model's name (the stock Pusher's)",
             hint="choose another promotion folder",
         )
-    names = sorted(path.parent.parent.name for path in folder.glob(f"*/*/{RECORD}") if path.parent.name.isdecimal())
-    return [ModelHome(folder, name) for name in dict.fromkeys(names)]
+    homes = sorted((path for path in _inside(root) if not path.name.startswith(".")), key=lambda path: path.name)
+    return [ModelHome(files, path.name) for path in homes if _holds_record(path)]
 
 
-def find_home(folder: Path, name: str = "") -> ModelHome:
+def _holds_record(home: Place) -> bool:
+    return any((path / RECORD).is_file() for path in _inside(home) if path.name.isdecimal())
+
+
+def find_home(folder: str | os.PathLike[str], name: str = "") -> ModelHome:
     """Return the one model of a promotion folder, or the named one.
 
     Raises:
@@ -229,34 +242,17 @@ def find_home(folder: Path, name: str = "") -> ModelHome:
     return homes[0]
 
 
+def _inside(folder: Place) -> list[Place]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _may_be_folder(path: Place) -> bool:
+    """Tell whether a path may be a folder, without asking an object store, where nothing but folders has a number."""
+    return isinstance(path, RemotePath) or path.is_dir()
+
+
 def _now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a promotion folder's lock, which ends with the process.
-
-    Raises:
-        PromotionRefusedError: Another process holds it.
-        EnvironmentLacksError: The folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise EnvironmentLacksError(f"{folder}: cannot be written ({error.strerror})") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            raise PromotionRefusedError(
-                f"{folder}: another promotion is under way ({holder or 'by a process that told no name'})",
-                hint="wait for its end, and try again if its model is not the one that you want",
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)

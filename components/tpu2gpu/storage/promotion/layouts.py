@@ -14,22 +14,24 @@ Source: https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from tpu2gpu.errors import SourceError
+from tpu2gpu.storage.paths import Place
+from tpu2gpu.storage.promotion.copying import copy_files
 from tpu2gpu.storage.promotion.ledger import RECORD
 from tpu2gpu.storage.promotion.model_card import CARD
-from tpu2gpu.storage.publishing import MANIFEST
+from tpu2gpu.storage.promotion.promotion_folder import PromotionFolder
+from tpu2gpu.storage.publishing import MANIFEST, SIGNATURE
 
 _REPOSITORY = "model_repository"
 _SERVABLES = "tf_serving"
 _CONFIG = "config.pbtxt"
-_NEW_CONFIG = ".config.pbtxt"
+_SAVED_MODEL = "saved_model.pb"
+_OWN = (MANIFEST, SIGNATURE)  # of the folder that is copied: each version gets its own
 _NUMBER = re.compile(r"_v\d+$")
 
 
@@ -38,9 +40,12 @@ class Layout(Protocol):
 
     Attributes:
         name: What records and messages call it.
+        last: The file of a version's folder that is written last where nothing can be renamed: without it no server
+            takes the version.
     """
 
     name: str
+    last: str
 
     def fits(self, source: Path) -> bool:
         """Tell whether a serving folder was laid out for this server."""
@@ -67,16 +72,16 @@ class Layout(Protocol):
         """Copy a version's folder to that of another number; the rest is as with `stage`."""
         ...
 
-    def served(self, home: Path) -> int | None:
+    def served(self, home: Place) -> int | None:
         """Return the version that a server serves; None before the first."""
         ...
 
-    def bring(self, home: Path, version: int, models: Sequence[str]) -> None:
+    def bring(self, files: PromotionFolder, home: Place, version: int, models: Sequence[str]) -> None:
         """Put the models that belong to a version where the server finds them."""
         ...
 
-    def serve(self, home: Path, version: int) -> None:
-        """Have the server serve a version whose folder is in its place; one rename."""
+    def serve(self, files: PromotionFolder, home: Place, version: int) -> None:
+        """Have the server serve a version whose folder is in its place, in one step."""
         ...
 
 
@@ -84,6 +89,7 @@ class TritonLayout:
     """Triton's model repository."""
 
     name = "triton"
+    last = MANIFEST
 
     def fits(self, source: Path) -> bool:
         """Tell whether there is a model repository."""
@@ -107,45 +113,37 @@ class TritonLayout:
         """Copy the folder, with what the server loads of the model on top; the ensemble names parts of this version."""
         name = self.model_name(source)
         assert name is not None
-        _copy(source, target, leave=[_REPOSITORY])
-        _copy(_only_version(source / _REPOSITORY / name), target)
+        copy_files(source, target, leave=[*_OWN, _REPOSITORY])
+        copy_files(_only_version(source / _REPOSITORY / name), target)
         return _stage_configs(source / _REPOSITORY, source / _REPOSITORY / name, target, version)
 
     def restage(self, former: Path, target: Path, version: int) -> Sequence[str]:
         """Copy the folder; the ensemble names parts of the new version."""
-        _copy(former, target, leave=[_REPOSITORY, RECORD, CARD])
+        copy_files(former, target, leave=[*_OWN, _REPOSITORY, RECORD, CARD])
         return _stage_configs(former / _REPOSITORY, former, target, version)
 
-    def served(self, home: Path) -> int | None:
+    def served(self, home: Place) -> int | None:
         """Return the one version that the configuration names."""
         if not (home / _CONFIG).is_file():
             return None
         versions = _read_config(home).version_policy.specific.versions
         return int(versions[0]) if len(versions) == 1 else None
 
-    def bring(self, home: Path, version: int, models: Sequence[str]) -> None:
-        """Link the version's parts into the repository, each in one rename."""
+    def bring(self, files: PromotionFolder, home: Place, version: int, models: Sequence[str]) -> None:
+        """Copy the version's parts into the repository, each in one step."""
         for model in models:
-            target = home.parent / model
-            if target.exists():
-                continue
-            aside = home / f".{model}"
-            shutil.rmtree(aside, ignore_errors=True)
-            _copy(home / str(version) / _REPOSITORY / model, aside, link=True)
-            aside.rename(target)
+            files.copy(home, home / str(version) / _REPOSITORY / model, home.parent / model, _CONFIG)
 
-    def serve(self, home: Path, version: int) -> None:
+    def serve(self, files: PromotionFolder, home: Place, version: int) -> None:
         """Replace the configuration by the version's."""
-        shutil.copyfile(home / str(version) / _CONFIG, home / _NEW_CONFIG)
-        _flush(home / _NEW_CONFIG)
-        (home / _NEW_CONFIG).rename(home / _CONFIG)
-        _flush(home)
+        files.replace(home / _CONFIG, (home / str(version) / _CONFIG).read_bytes())
 
 
 class VersionFolders:
-    """Numbered folders of which the largest is served: its rename is all that serving it takes."""
+    """Numbered folders of which the largest is served: that it is whole is all that serving it takes."""
 
     name = "plain"
+    last = MANIFEST
 
     def fits(self, source: Path) -> bool:
         """Take any folder."""
@@ -157,22 +155,23 @@ class VersionFolders:
 
     def stage(self, source: Path, target: Path, version: int) -> Sequence[str]:
         """Copy the folder as it is."""
-        _copy(source, target)
+        copy_files(source, target, leave=_OWN)
         return ()
 
     def restage(self, former: Path, target: Path, version: int) -> Sequence[str]:
         """Copy the folder."""
-        _copy(former, target, leave=[RECORD, CARD])
+        copy_files(former, target, leave=[*_OWN, RECORD, CARD])
         return ()
 
-    def served(self, home: Path) -> int | None:
-        """Return the largest number."""
-        return max((int(path.name) for path in home.glob("*") if path.name.isdecimal()), default=None)
+    def served(self, home: Place) -> int | None:
+        """Return the largest number whose folder is whole."""
+        numbers = sorted((int(path.name) for path in home.iterdir() if path.name.isdecimal()), reverse=True)
+        return next((number for number in numbers if (home / str(number) / self.last).is_file()), None)
 
-    def bring(self, home: Path, version: int, models: Sequence[str]) -> None:
+    def bring(self, files: PromotionFolder, home: Place, version: int, models: Sequence[str]) -> None:
         """Do nothing: a version has no models of its own."""
 
-    def serve(self, home: Path, version: int) -> None:
+    def serve(self, files: PromotionFolder, home: Place, version: int) -> None:
         """Do nothing: the folder's name serves it."""
 
 
@@ -180,6 +179,7 @@ class TensorFlowServingLayout(VersionFolders):
     """TensorFlow Serving's model base path: the SavedModel itself, with what tells of it beside it."""
 
     name = "tf_serving"
+    last = _SAVED_MODEL
 
     def fits(self, source: Path) -> bool:
         """Tell whether there are version folders for TensorFlow Serving."""
@@ -193,8 +193,8 @@ class TensorFlowServingLayout(VersionFolders):
         """Copy the folder, with the SavedModel on top."""
         name = self.model_name(source)
         assert name is not None
-        _copy(source, target, leave=[_SERVABLES])
-        _copy(_only_version(source / _SERVABLES / name), target)
+        copy_files(source, target, leave=[*_OWN, _SERVABLES])
+        copy_files(_only_version(source / _SERVABLES / name), target)
         return ()
 
 
@@ -228,7 +228,7 @@ def _stage_configs(repository: Path, home: Path, target: Path, version: int) -> 
             continue
         own = _read_config(part)
         own.name = _part_name(part.name, version)
-        _copy(_only_version(part), target / _REPOSITORY / own.name / str(version))
+        copy_files(_only_version(part), target / _REPOSITORY / own.name / str(version))
         _write_config(target / _REPOSITORY / own.name / _CONFIG, own, version)
         models.append(own.name)
     for step in config.ensemble_scheduling.step:
@@ -250,7 +250,7 @@ def _only_version(home: Path) -> Path:
     return versions[0]
 
 
-def _read_config(home: Path) -> Any:
+def _read_config(home: Place) -> Any:
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
 
@@ -266,30 +266,3 @@ def _write_config(path: Path, config: Any, version: int) -> None:
     config.version_policy.Clear()
     config.version_policy.specific.versions.append(version)
     path.write_text(str(text_format.MessageToString(config)), encoding="utf-8")
-
-
-def _copy(source: Path, target: Path, *, leave: Sequence[str] = (), link: bool = False) -> None:
-    """Copy a folder's files but for its manifest, or link them where the file system can."""
-    for path in sorted(source.rglob("*")):
-        inner = path.relative_to(source)
-        if path.is_dir() or inner.parts[0] in (MANIFEST, *leave):
-            continue
-        twin = target / inner
-        twin.parent.mkdir(parents=True, exist_ok=True)
-        if link:
-            try:
-                os.link(path, twin)
-                continue
-            except OSError:  # the file system has no links
-                pass
-        shutil.copyfile(path, twin)
-        _flush(twin)
-
-
-def _flush(path: Path) -> None:
-    """Have the disk hold a file or a folder before what depends on it is written."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

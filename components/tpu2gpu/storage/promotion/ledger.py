@@ -7,14 +7,13 @@ killed process did not append is appended by the next one, so that ledger and fo
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
 from tpu2gpu.errors import ManifestError
+from tpu2gpu.storage.paths import Place
 from tpu2gpu.storage.publishing import plain
 
 LEDGER = "promotions.jsonl"
@@ -62,7 +61,7 @@ class Promotion:
         return json.dumps(plain(self), sort_keys=True, ensure_ascii=False)
 
 
-def read_record(folder: Path) -> Promotion | None:
+def read_record(folder: Place) -> Promotion | None:
     """Read what a version's folder says of its promotion; None where it says nothing.
 
     Raises:
@@ -77,7 +76,7 @@ def read_record(folder: Path) -> Promotion | None:
         raise ManifestError(f"{path}: not a record of a promotion ({error})") from error
 
 
-def read_ledger(folder: Path) -> list[Promotion]:
+def read_ledger(folder: Place) -> list[Promotion]:
     """Read the ledger of a promotion folder, oldest first; a last line that was cut off is left out.
 
     Raises:
@@ -95,23 +94,6 @@ def read_ledger(folder: Path) -> list[Promotion]:
         except ValueError as error:
             raise ManifestError(f"{folder / LEDGER}: line {number} is damaged ({error})") from error
     return promotions
-
-
-def append_to_ledger(folder: Path, promotions: Iterable[Promotion]) -> None:
-    """Append lines to the ledger in one write, after a last line that was cut off has been taken away."""
-    path = folder / LEDGER
-    lines = "".join(f"{promotion.to_line()}\n" for promotion in promotions)
-    if not lines:
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(descriptor).st_size
-        whole = os.pread(descriptor, size, 0).rfind(b"\n") + 1
-        os.ftruncate(descriptor, whole)
-        os.pwrite(descriptor, lines.encode(), whole)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _parse(text: str) -> Promotion:

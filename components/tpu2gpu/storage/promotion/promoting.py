@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import PromotionRefusedError, SourceError, UnsupportedError, UsageError
-from tpu2gpu.storage.paths import is_remote
-from tpu2gpu.storage.promotion.home import ModelHome, find_home, find_homes, foreign_versions, history, locked
+from tpu2gpu.errors import PromotionRefusedError, SourceError, UsageError
+from tpu2gpu.storage.paths import Place, fetched, place
+from tpu2gpu.storage.promotion.home import ModelHome, find_home, find_homes, foreign_versions, history
 from tpu2gpu.storage.promotion.layouts import layout_named, layout_of
-from tpu2gpu.storage.promotion.ledger import Promotion, append_to_ledger
+from tpu2gpu.storage.promotion.ledger import Promotion
 from tpu2gpu.storage.promotion.model_card import CARD, write_model_card
+from tpu2gpu.storage.promotion.promotion_folder import promotion_folder
 from tpu2gpu.storage.promotion.stock_pusher import newest_version
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict, check_verdict
 from tpu2gpu.storage.publishing import MANIFEST, discard_bytecode, plain, read_manifest, verify_model
@@ -36,7 +39,7 @@ class PromotionResult:
     """
 
     promotion: Promotion
-    folder: Path
+    folder: Place
     changed: bool
     removed: tuple[int, ...] = ()
 
@@ -72,19 +75,43 @@ def promote_model(
         SourceError: The source is no folder that tpu2gpu wrote.
         ManifestError: Its files differ from its manifest.
         UsageError: The promotion folder holds versions of another layout.
-        UnsupportedError: The promotion folder lies on an object store.
         EnvironmentLacksError: It cannot be written.
     """
-    source, folder = Path(source), local_folder(folder)
+    with fetched(place(source)) as local:
+        return _promote(
+            local,
+            folder,
+            verdict,
+            name=name,
+            require_level=require_level,
+            keep=keep,
+            grace_s=grace_s,
+            run_name=run_name,
+        )
+
+
+def _promote(
+    source: Path,
+    folder: str | os.PathLike[str],
+    verdict: EvaluationVerdict,
+    *,
+    name: str,
+    require_level: str | None,
+    keep: int,
+    grace_s: float,
+    run_name: str,
+) -> PromotionResult:
+    files = promotion_folder(folder)
     manifest = verify_model(source)
     check_verdict(verdict, manifest, require_level=require_level)
     layout = layout_of(source)
     own_name = layout.model_name(source)
     if name and own_name and name != own_name:
         raise UsageError(f"--name {name}: {source} was converted as '{own_name}'", hint="convert it with that --name")
-    home = ModelHome(folder, name or model_name(source))
+    home = ModelHome(files, name or model_name(source))
     find_homes(folder)  # no folder of another layout
-    with locked(folder):
+    home.check_own()
+    with files.locked():
         version = home.repair()
         incumbent = home.incumbent()
         if incumbent is not None and incumbent.layout != layout.name:
@@ -150,8 +177,8 @@ def roll_back(
         PromotionRefusedError: It is served already, or another promotion is under way.
         ManifestError: The version's files have changed since it was promoted.
     """
-    home = find_home(local_folder(folder), name)
-    with locked(home.folder):
+    home = find_home(folder, name)
+    with home.files.locked():
         version = home.repair()
         incumbent = home.incumbent()
         if incumbent is None:
@@ -166,27 +193,28 @@ def roll_back(
                 f"{home.path}: version {former.version} is what is served already (as {incumbent.version})",
                 hint=f"there are {', '.join(map(str, earlier)) or 'no others'}",
             )
-        discard_bytecode(wanted)
-        manifest, layout = verify_model(wanted), layout_named(former.layout)
+        with fetched(wanted) as kept:
+            discard_bytecode(kept)
+            manifest, layout = verify_model(kept), layout_named(former.layout)
 
-        def fill(target: Path) -> Promotion:
-            models = layout.restage(wanted, target, version)
-            promotion = attrs.evolve(
-                former,
-                version=version,
-                action="rollback",
-                run=run_name,
-                at=_now(),
-                replaces=incumbent.version,
-                restores=former.version,
-                reason=reason or "rolled back",
-                models=models,
-            )
-            write_model_card(target / CARD, promotion, manifest, wanted)
-            return promotion
+            def fill(target: Path) -> Promotion:
+                models = layout.restage(kept, target, version)
+                promotion = attrs.evolve(
+                    former,
+                    version=version,
+                    action="rollback",
+                    run=run_name,
+                    at=_now(),
+                    replaces=incumbent.version,
+                    restores=former.version,
+                    reason=reason or "rolled back",
+                    models=models,
+                )
+                write_model_card(target / CARD, promotion, manifest, kept)
+                return promotion
 
-        about = {key: manifest[key] for key in (*_SHOWN, "promoted_digest") if key in manifest}
-        promotion = home.add(version, layout, fill, about)
+            about = {key: manifest[key] for key in (*_SHOWN, "promoted_digest") if key in manifest}
+            promotion = home.add(version, layout, fill, about)
         removed = home.prune(keep, grace_s)
     return PromotionResult(
         promotion=promotion, folder=home.path / str(promotion.version), changed=True, removed=tuple(removed)
@@ -201,7 +229,7 @@ def _confirm(home: ModelHome, incumbent: Promotion, verdict: EvaluationVerdict, 
     line = attrs.evolve(
         incumbent, action="confirm", run=run_name, at=_now(), replaces=None, reason=reason, verdict=plain(verdict)
     )
-    append_to_ledger(home.folder, [line])
+    home.enter([line])
 
 
 def list_promoted(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -211,7 +239,6 @@ def list_promoted(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ManifestError: The ledger or a record is damaged.
         UsageError: The folder holds versions of another layout.
     """
-    folder = local_folder(folder)
     homes = find_homes(folder)
     served = {(home.name, home.served()) for home in homes}
     kept = {(home.name, record.version) for home in homes for record in home.versions()}
@@ -221,7 +248,7 @@ def list_promoted(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     ]
 
 
-def find_incumbent(folder: str | os.PathLike[str], name: str = "") -> Path | None:
+def find_incumbent(folder: str | os.PathLike[str], name: str = "") -> Place | None:
     """Return the folder of the version that is served now; None while there is none.
 
     A folder that TFX's stock Pusher fills is read too.
@@ -229,30 +256,42 @@ def find_incumbent(folder: str | os.PathLike[str], name: str = "") -> Path | Non
     Raises:
         UsageError: There are several models, and none was named.
         ManifestError: Its record is damaged.
-        UnsupportedError: The promotion folder lies on an object store.
     """
-    folder = local_folder(folder)
     if foreign_versions(folder):
-        return newest_version(str(folder))
+        return newest_version(folder)
     homes = find_homes(folder)
     if not homes or (name and name not in [home.name for home in homes]):
         return None
     home = find_home(folder, name)
-    incumbent = home.incumbent()
-    return home.path / str(incumbent.version) if incumbent else None
+    served = home.served()
+    return home.path / str(served) if served is not None else None
 
 
-def find_incumbents(folder: str | os.PathLike[str]) -> list[Path]:
+@contextmanager
+def fetched_incumbent(folder: str | os.PathLike[str], name: str = "") -> Iterator[Path | None]:
+    """Give the version that is served now, copied to this machine from an object store; None while there is none.
+
+    Raises:
+        UsageError: There are several models, and none was named.
+        ManifestError: Its record is damaged.
+    """
+    incumbent = find_incumbent(folder, name)
+    if incumbent is None:
+        yield None
+        return
+    with fetched(incumbent) as local:
+        yield local
+
+
+def find_incumbents(folder: str | os.PathLike[str]) -> list[Place]:
     """Return the folders of the versions that are served now, one for each model."""
-    folder = local_folder(folder)
     if foreign_versions(folder):
-        return [newest] if (newest := newest_version(str(folder))) else []
+        return [newest] if (newest := newest_version(folder)) else []
     return [home.path / str(served) for home in find_homes(folder) if (served := home.served()) is not None]
 
 
 def find_promotion(folder: str | os.PathLike[str], run_name: str) -> Promotion | None:
     """Return what a run promoted, or found to be served already; None where it promoted nothing."""
-    folder = local_folder(folder)
     if foreign_versions(folder):  # TFX's stock Pusher keeps no ledger
         return None
     lines = [line for line in history(folder) if run_name and line.run == run_name]
@@ -264,18 +303,6 @@ def model_name(source: str | os.PathLike[str]) -> str:
     path = Path(source)
     told = read_manifest(path).get("options", {}).get("name") if (path / MANIFEST).is_file() else None
     return layout_of(path).model_name(path) or str(told or "model")
-
-
-def local_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return a promotion folder's path.
-
-    Raises:
-        UnsupportedError: It lies on an object store.
-    """
-    text = os.fspath(folder).removeprefix("file://")
-    if is_remote(text):
-        raise UnsupportedError(f"{text}: only a folder of the file system can be read", hint="mount the bucket")
-    return Path(text)
 
 
 def _now() -> str:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import os
 
-from tpu2gpu.errors import InputError, UnsupportedError
+from tpu2gpu.errors import InputError
+from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.storage.publishing import verify_model
 
 
-def newest_version(folder: str) -> Path | None:
+def newest_version(folder: str | os.PathLike[str]) -> Place | None:
     """Return the model that was pushed last, or None while there is none.
 
     A version whose files are not all there and whole is passed over: it may be on its way this very moment.
 
     Args:
-        folder: The promotion folder, a path or a `file://` address.
-
-    Raises:
-        UnsupportedError: The folder lies on an object store.
+        folder: The promotion folder.
     """
-    path = folder.removeprefix("file://")
-    if "://" in path:
-        raise UnsupportedError(f"{folder}: only a folder of the file system can be read", hint="mount the bucket")
-    versions = [entry for entry in Path(path).glob("*") if entry.name.isdecimal() and entry.is_dir()]
+    root = place(os.fspath(folder).removeprefix("file://"))
+    versions = [
+        entry for entry in (root.iterdir() if root.is_dir() else ()) if entry.name.isdecimal() and entry.is_dir()
+    ]
     for version in sorted(versions, key=lambda entry: int(entry.name), reverse=True):
         try:
             verify_model(version)

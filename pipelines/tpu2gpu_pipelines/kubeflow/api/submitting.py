@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
 
 from tpu2gpu.errors import InputError, RemoteRunError
 from tpu2gpu.progress import Progress, silent
-from tpu2gpu.storage.promotion.promoting import find_incumbents, find_promotion
+from tpu2gpu.storage.paths import Place, RemotePath, place
+from tpu2gpu.storage.promotion.promoting import find_incumbents, find_promotion, list_promoted
 from tpu2gpu.storage.publishing import read_manifest
 from tpu2gpu_pipelines.kubeflow.api.run_requests import prepare_run
 from tpu2gpu_pipelines.kubeflow.api.server import Server
@@ -43,7 +43,7 @@ class SubmittedRun:
     link: str
     version: Version
     state: str = ""
-    promoted: tuple[Path, ...] = ()
+    promoted: tuple[Place, ...] = ()
     action: str = ""
     promoted_version: int | None = None
     refused: tuple[str, ...] = ()
@@ -150,9 +150,12 @@ def check_folder_is_seen(folder: str) -> None:
 
     Raises:
         InputError: It sees no such folder, nor the one above it.
+        EnvironmentLacksError: The folder lies in an object store that it cannot read.
     """
-    path = Path(folder.removeprefix("file://"))
-    if "://" in str(path) or not (path.is_dir() or path.parent.is_dir()):
+    path = place(folder.removeprefix("file://"))
+    if isinstance(path, RemotePath):
+        list_promoted(folder)
+    elif not (path.is_dir() or path.parent.is_dir()):
         raise InputError(
             f"promotion folder {folder}: this machine does not see it, so it cannot tell what a run promoted",
             hint="mount it and give --promotion-folder, or do not wait (--no-wait)",

@@ -11,9 +11,9 @@ import attrs
 import pytest
 
 from tests.models.serving_folders import serving_folder, version_folder
-from tpu2gpu.errors import ManifestError, PromotionRefusedError, SourceError, UnsupportedError, UsageError
+from tpu2gpu.errors import ManifestError, PromotionRefusedError, SourceError, UsageError
 from tpu2gpu.storage.promotion.home import find_home
-from tpu2gpu.storage.promotion.ledger import append_to_ledger, read_ledger
+from tpu2gpu.storage.promotion.ledger import read_ledger
 from tpu2gpu.storage.promotion.promoting import (
     PromotionResult,
     find_incumbent,
@@ -287,9 +287,3 @@ def test_a_damaged_ledger_is_told_by_its_line(folder: Path) -> None:
     (folder / "promotions.jsonl").write_text('{"version": 1}\n')
     with pytest.raises(ManifestError, match="line 1 is damaged"):
         list_promoted(folder)
-    append_to_ledger(folder, [])
-
-
-def test_an_object_store_is_refused(folder: Path) -> None:
-    with pytest.raises(UnsupportedError, match="mount the bucket"):
-        list_promoted("gs://bucket/promoted")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.storage.promotion.stock_pusher import newest_version
 from tpu2gpu.storage.publishing import publish
 
@@ -40,6 +37,10 @@ def test_a_version_that_is_still_on_its_way_or_was_changed_is_passed_over(tmp_pa
     assert newest_version(str(tmp_path)) == whole
 
 
-def test_an_object_store_cannot_be_read() -> None:
-    with pytest.raises(UnsupportedError, match="gs://bucket/promoted"):
-        newest_version("gs://bucket/promoted")
+def test_an_object_store_is_read(tmp_path: Path) -> None:
+    import fsspec
+
+    version(tmp_path, "1")
+    (version(tmp_path, "2") / "model.onnx").unlink()
+    fsspec.filesystem("memory").put(f"{tmp_path}/", "/stock", recursive=True)
+    assert str(newest_version("memory://stock")) == "memory://stock/1"

@@ -1,0 +1,115 @@
+"""A promotion folder that is mounted: one rename makes a version appear, and a file lock keeps others out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from tpu2gpu.errors import EnvironmentLacksError, PromotionRefusedError
+from tpu2gpu.storage.paths import Place
+from tpu2gpu.storage.promotion.copying import copy_files, flush
+
+_LOCK = ".promotion.lock"
+_STAGING = ".staging-"
+
+
+@attrs.frozen
+class MountedFolder:
+    """A folder of this machine, or of a volume that is mounted.
+
+    Attributes:
+        root: The folder itself.
+    """
+
+    root: Path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder's lock, which ends with the process."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self._lock(descriptor)
+                yield
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            where = error.filename or self.root
+            raise EnvironmentLacksError(
+                f"{where}: cannot be written ({error.strerror})", hint="let this user write there, or promote elsewhere"
+            ) from error
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            raise PromotionRefusedError(
+                f"{self.root}: another promotion is under way ({holder or 'by a process that told no name'})",
+                hint="wait for its end, and try again if its model is not the one that you want",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+
+    @contextmanager
+    def staging(self, home: Place) -> Iterator[Path]:
+        """Give a folder beside the versions: servers look at numbers alone."""
+        Path(home).mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=_STAGING, dir=home))
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def move_in(self, staged: Path, target: Place, last: str) -> None:
+        """Rename the staged folder."""
+        staged.rename(target)
+
+    def copy(self, home: Place, source: Place, target: Place, last: str) -> None:
+        """Link the files aside, and rename their folder."""
+        if target.exists():
+            return
+        with self.staging(home) as aside:
+            copy_files(Path(source), aside / target.name, link=True)
+            (aside / target.name).rename(target)
+
+    def replace(self, path: Place, data: bytes) -> None:
+        """Write the file aside, and rename it."""
+        aside = Path(path).with_name(f".{path.name}")
+        aside.write_bytes(data)
+        flush(aside)
+        aside.rename(path)
+        flush(aside.parent)
+
+    def append(self, path: Place, lines: str) -> None:
+        """Append in one write, after a last line that was cut off has been taken away."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            whole = os.pread(descriptor, size, 0).rfind(b"\n") + 1
+            os.ftruncate(descriptor, whole)
+            os.pwrite(descriptor, lines.encode(), whole)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def remove(self, home: Place, path: Place) -> None:
+        """Rename the folder aside, then remove its files."""
+        if path.is_dir():
+            aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=home))
+            Path(path).rename(aside / path.name)
+            shutil.rmtree(aside)
+
+    def sweep(self, home: Place) -> None:
+        """Remove the folders whose names begin with a dot."""
+        for path in Path(home).glob(".*"):
+            if path.is_dir():
+                shutil.rmtree(path)
