@@ -14,6 +14,21 @@ from tpu2gpu.errors import UsageError
 
 Options = TypeVar("Options")
 
+# What other libraries call what has another name here.
+_SYNONYMS = {
+    **dict.fromkeys(["bf16", "brain"], "bfloat16"),
+    **dict.fromkeys(["f16", "fp16", "half"], "float16"),
+    **dict.fromkeys(["f32", "fp32", "full", "single"], "float32"),
+    **dict.fromkeys(["f64", "fp64", "double"], "float64"),
+    **dict.fromkeys(["onnxrt", "ort"], "onnxruntime"),
+    **dict.fromkeys(["savedmodel", "tf"], "saved_model"),
+    **dict.fromkeys(["graphdef", "pb"], "graph_def"),
+    **dict.fromkeys(["tensorflow_serving", "tfserving"], "tf_serving"),
+    **dict.fromkeys(["rtx", "tensorrtx", "trt_rtx", "trtrtx"], "tensorrt_rtx"),
+    **dict.fromkeys(["tftrt"], "tf_trt"),
+    **dict.fromkeys(["trt"], "tensorrt"),
+}
+
 
 def option(
     default: Any,
@@ -89,8 +104,11 @@ def as_mapping(name: str, pairs: Iterable[str], form: str) -> dict[str, str]:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean 'x'?` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+    """Return `did you mean 'x'?` for the known word that another library calls so, or the nearest one, or nothing."""
+    words = list(known)
+    plain = word.lower().replace("-", "_")
+    near = [name for name in (plain, _SYNONYMS.get(plain)) if name in words]
+    near = near or difflib.get_close_matches(word, words, n=1)
     return f"did you mean '{near[0]}'?" if near else ""
 
 

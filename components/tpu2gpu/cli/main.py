@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 refused, 2 usage, 3 bad input, 4 something is not there, 5
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pkgutil import resolve_name
@@ -46,12 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    return run_commands(_commands(), arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    return run_commands(_commands(), words)
 
 
 def _commands() -> click.Group:
     version = click.Option(
-        ["--version"],
+        ["-V", "--version"],
         is_flag=True,
         expose_value=False,
         is_eager=True,

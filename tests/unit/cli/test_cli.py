@@ -76,6 +76,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: Callable[..., 
 # What is wrong: the command line, the exit code, and words that the message must have.
 BAD = {
     "no such command": ("caast model out", 2, "no command 'caast'; did you mean 'cast'?"),
+    "a value that others call so": ("cast model out --to fp16", 2, "did you mean 'float16'?"),
+    "a back end that others call so": ("convert model out --backend TensorRT-RTX", 2, "did you mean 'tensorrt_rtx'?"),
     "no such option": ("cast model out --too float16", 2, "no option --too; did you mean '--to'?"),
     "no such option at all": ("cast model out --xyzzy", 2, "'tpu2gpu cast --help' tells more"),
     "a missing argument": ("freeze model", 2, "missing argument 'TARGET'"),
@@ -363,3 +365,9 @@ def test_a_broken_off_conversion_leaves_nothing(place: Path, number: signal.Sign
     assert rest.splitlines()[-1] == f"error: {word}"
     assert "Traceback" not in rest
     assert list((place / "out").iterdir()) == []
+
+
+def test_the_version_and_a_command_s_help_come_by_the_words_that_people_try(run: Run) -> None:
+    assert run("-V") == run("--version")
+    assert run("help", "cast") == run("cast", "--help")
+    assert run("help") == run("--help")
