@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from tpu2gpu.command_line import Call, Command, Reply, argument
@@ -24,12 +26,24 @@ def _run(call: Call) -> Reply:
         given["examples"],
         given["out"],
         call.options,
-        incumbent=given["incumbent"],
+        incumbent=_incumbent(given["incumbent"], given["candidates"][0]),
         force=given["force"],
         progress=call.progress,
     )
     lines = [*summary_lines(result), "", *columns(summary_rows(result)), "", f"report: {result.target / 'report.html'}"]
     return Reply(result, lines, exit_code=0 if result.blessed else 1)
+
+
+def _incumbent(given: str | None, candidate: str) -> str | None:
+    """Return the model that is promoted now: of a promotion folder the version that is served."""
+    from tpu2gpu.storage.promotion.ledger import LEDGER
+    from tpu2gpu.storage.promotion.promoting import find_incumbent, model_name
+    from tpu2gpu.storage.publishing import MANIFEST
+
+    if given is None or not Path(given, LEDGER).is_file():
+        return given
+    found = find_incumbent(given, model_name(candidate) if Path(candidate, MANIFEST).is_file() else "")
+    return None if found is None else str(found)
 
 
 def _models() -> str:
@@ -53,7 +67,7 @@ EVALUATE = Command(
             help="TFRecord files of tf.Examples: a path, a glob or a folder; may be repeated",
         ),
         click.Option(["--out"], required=True, metavar="DIR", help="folder for the reports"),
-        click.Option(["--incumbent"], metavar="PATH", help="the model to beat in speed  [default: the reference]"),
+        click.Option(["--incumbent"], metavar="PATH", help="what is promoted now: a model, or the promotion folder"),
     ),
     details=_models,
 )

@@ -16,7 +16,7 @@ from tpu2gpu.tfx.artifacts import Metrics, Report, bless, examples_folder, model
 from tpu2gpu.tfx.component_base import BeamStepComponent
 from tpu2gpu.tfx.step import Step, log_progress
 
-_BOUND_TO = ("candidate_digest", "reference_digest", "hardware_fingerprint", "verified_level")
+_BOUND_TO = ("candidate_digest", "reference_digest", "incumbent_digest", "hardware_fingerprint", "verified_level")
 
 
 class LatencyEvaluator(BeamStepComponent):
@@ -30,8 +30,7 @@ class LatencyEvaluator(BeamStepComponent):
         model: The candidate: a serving folder.
         reference: The model that the candidate must agree with.
         examples: Real examples.
-        promotion_uri: Where promoted models stand: the newest one is the candidate's incumbent, read when the
-            step runs; the reference where there is none yet.
+        promotion_uri: Where promoted models stand. What is served there when the step runs is the incumbent.
         options: What to measure, and the budgets.
         split: The examples' split that is used.
         hardware: Names of what measures. A verdict is not served from the cache on other hardware.
@@ -98,7 +97,7 @@ class LatencyEvaluator(BeamStepComponent):
             write_metrics(step.output("metrics"), figures)
             write_report(step.output("report"), result.target, "report.html")
         reasons = "\n".join(result.candidate.reasons)
-        bound_to = {name: str(verdict[name]) for name in _BOUND_TO}
+        bound_to = {name: str(verdict[name] or "") for name in _BOUND_TO}
         for output, blessed in (("infra", result.infra_blessed), ("model", result.model_blessed)):
             artifact = step.output(f"{output}_blessing")
             bless(artifact, blessed, candidate=candidate, reasons=reasons, bound_to=bound_to)

@@ -33,15 +33,16 @@ def evaluate_model(
     Only a reference that does not run and examples that do not fit raise.
 
     Args:
-        reference: The model held to be right: a SavedModel, a frozen GraphDef, an ONNX file, a serving folder, a
-            server's address (`triton+grpc://host:8001/digits`), or a file that says how to start a server.
+        reference: The model that the candidates were made from, which is held to be right: a SavedModel, a frozen
+            GraphDef, an ONNX file, a serving folder, a server's address (`triton+grpc://host:8001/digits`), or a file
+            that says how to start a server.
         candidates: The models in question; with several, the fastest that passes is chosen.
         examples: TFRecord files of tf.Examples: paths, globs or folders; none where the options ask for synthetic ones.
         target: The output folder: report.html, report.md and report.json, summary.json, metrics.json, verdict.json
             latencies.npz and histograms.json (HdrHistogram's text of each, which adds up over runs).
         options: What to measure, and the budgets.
-        incumbent: The model that candidates must beat in speed, such as the one promoted last; the reference
-            when None, and when this one does not run or takes other inputs, which a warning then says.
+        incumbent: What is promoted now, on which no candidate may fall behind. None, and one that does not run any
+            more or has another signature, leaves these budgets not applicable, and the report says so.
         force: Replace an existing output.
         run_name: Name of the run, for the manifest.
         progress: Told how far it is.

@@ -17,7 +17,8 @@ class Evaluation:
 
     Attributes:
         reference: The figures of the model that outputs are compared with.
-        incumbent: Those of the model that speed is compared with, where it is another one.
+        incumbent: Those of the model that is promoted now; None where there is none to compare with.
+        no_incumbent: Why there is none; empty where there is one.
         candidates: Each candidate's.
         examples: How many examples there were.
         labelled: Whether they had labels.
@@ -38,6 +39,7 @@ class Evaluation:
 
     reference: ModelFigures
     incumbent: ModelFigures | None
+    no_incumbent: str
     candidates: tuple[CandidateResult, ...]
     examples: int
     labelled: bool

@@ -12,7 +12,7 @@ from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.hardware.cuda import gpu_memory_bytes
 from tpu2gpu.hardware.host import CpuWatch, choose_cpus, momentary_state, stable_hardware
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, ReferenceOutputs
-from tpu2gpu.latency_evaluator.budgets.judge import judge, passed
+from tpu2gpu.latency_evaluator.budgets.judge import judge, judged_speed, passed
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
 from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
 from tpu2gpu.latency_evaluator.budgets.verification_level import reached_level
@@ -22,7 +22,7 @@ from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.measure.timing import time_scenarios
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import INCUMBENT, REFERENCE, CandidateResult, ModelFigures
-from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, relative_iqr, speedup
+from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, regression, relative_iqr, speedup
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.arrays import Array, save_arrays
 from tpu2gpu.running.comparison.signatures import differing_specs
@@ -164,7 +164,8 @@ class EvaluationRun:
         candidates = [model for model in self._models if model.label not in (REFERENCE, INCUMBENT)]
         return Evaluation(
             reference=figures[REFERENCE],
-            incumbent=figures[INCUMBENT] if self._incumbent == INCUMBENT else None,
+            incumbent=None if self._no_incumbent else figures[INCUMBENT],
+            no_incumbent=self._no_incumbent,
             candidates=tuple(self._judge(model, figures) for model in candidates),
             examples=self._examples.count,
             labelled=self._examples.labels is not None,
@@ -183,9 +184,17 @@ class EvaluationRun:
         )
 
     @property
-    def _incumbent(self) -> str:
-        """Label of the model that the speed-up is over."""
-        return INCUMBENT if INCUMBENT in self._timed.single_stream.latency_ns else REFERENCE
+    def _no_incumbent(self) -> str:
+        """Why there is no incumbent to compare with; empty where there is one."""
+        for model in self._models:
+            if model.label != INCUMBENT:
+                continue
+            if model.failure is not None:
+                return f"the incumbent {model.name} does not run any more ({model.failure})"
+            if differences := self._differences[INCUMBENT]:
+                return f"the incumbent {model.name} has another signature ({'; '.join(differences)})"
+            return ""
+        return "there is no incumbent"
 
     def _remarks(self) -> Iterator[str]:
         if self._options.synthetic:
@@ -193,10 +202,8 @@ class EvaluationRun:
                 f"SYNTHETIC: the {self._options.synthetic} requests are generated. Times may depend on values, and "
                 "agreement on random inputs says little about real ones: give real examples before promoting anything."
             )
-        for model in self._models:
-            if model.label == INCUMBENT and self._incumbent == REFERENCE:
-                why = model.failure or "; ".join(self._differences[model.label])
-                yield f"Speed is held against the reference: the incumbent {model.name} did not run ({why})."
+        if any(model.label == INCUMBENT for model in self._models) and (why := self._no_incumbent):
+            yield f"Nothing is held against the incumbent: {why}."
 
     def _asked(self) -> list[ModelProcess]:
         """Return the models that run and take the examples."""
@@ -264,7 +271,9 @@ class EvaluationRun:
         found, reference = figures[model.label], figures[REFERENCE]
         agreement = self._agreements.get(model.label, Agreement())
         latency_ns = self._timed.single_stream.latency_ns.get(model.label)
-        ratios = self._speedups(latency_ns)
+        ratios = self._ratios(REFERENCE, latency_ns)
+        over_incumbent = {} if self._no_incumbent else self._ratios(INCUMBENT, latency_ns)
+        regressed = regression(over_incumbent["p50"]) if "p50" in over_incumbent else None
         level, level_reason = reached_level(
             model.description.get("runner", {}), has_engine=model.has_engine, ran=latency_ns is not None
         )
@@ -282,7 +291,9 @@ class EvaluationRun:
                 latency_ms=self._timed.latency_ms(model.label),
                 batch_sizes={name: one.batch_size for name, one in found.scenarios.items()},
                 speedup=ratios.get("p50"),
-                incumbent=self._incumbent,
+                incumbent=None if self._no_incumbent else figures[INCUMBENT],
+                no_incumbent=self._no_incumbent,
+                regression=regressed,
                 level=level,
                 level_reason=level_reason,
             ),
@@ -294,19 +305,22 @@ class EvaluationRun:
             boxes=agreement.boxes,
             box_outputs=agreement.box_outputs,
             speedup=ratios,
+            regression=regressed,
             checks=checks,
+            speed=judged_speed(self._options, checks),
             verified_level=level,
             level_reason=level_reason,
             infra_blessed=passed(checks, "infra"),
             model_blessed=passed(checks, "model"),
         )
 
-    def _speedups(self, latency_ns: Array | None) -> dict[str, Estimate]:
+    def _ratios(self, label: str, latency_ns: Array | None) -> dict[str, Estimate]:
+        """Estimate how many times as long as a candidate another model takes."""
         if latency_ns is None:
             return {}
-        reference = self._timed.single_stream.latency_ns[self._incumbent]
+        other = self._timed.single_stream.latency_ns[label]
         found = {
-            f"p{percentile:g}": speedup(reference, latency_ns, percentile, seed=self._options.seed)
+            f"p{percentile:g}": speedup(other, latency_ns, percentile, seed=self._options.seed)
             for percentile in (50.0, 99.0)
         }
         return {name: ratio for name, ratio in found.items() if ratio is not None}

@@ -11,7 +11,7 @@ import attrs
 from tpu2gpu.reporting.numbers import NONE, significant
 
 if TYPE_CHECKING:
-    from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, Verdict
+    from tpu2gpu.latency_evaluator.statistics.intervals import Estimate
     from tpu2gpu.running.comparison.detections import BoxParity
     from tpu2gpu.running.comparison.parity import OutputParity
 
@@ -21,6 +21,9 @@ _ONNX_PROVIDER = "ExecutionProvider"
 _KEPT_UP = 0.95  # answered over sent
 
 Gate = Literal["infra", "model", "both"]
+Outcome = Literal["pass", "fail", "undecided", "not_applicable"]
+Comparison = Literal["reference", "incumbent", "absolute"]
+"""What a candidate is held against: the model it was made from, the one that is promoted now, or a number alone."""
 
 
 @attrs.frozen
@@ -28,28 +31,32 @@ class Check:
     """One budget and its verdict.
 
     Attributes:
-        name: The option that sets the budget, or what is always asked: `runs`, `same_signature`, `finite_outputs`.
+        name: The option that sets the budget, or what is always asked: `telling_outputs`, `runs`, `same_signature`,
+            `finite_outputs`.
         value: The figure that was measured, or None where there is none.
         threshold: The most or the least that it may be.
-        verdict: `undecided` where the figure is missing or the sample too small.
+        verdict: `undecided` where the figure is missing or the sample too small, `not_applicable` where there is no
+            incumbent that it could be held against.
         reason: The numbers behind the verdict, in words.
         gate: The blessing that depends on it.
+        against: What the candidate is held against.
         allowed: Whether the options allow it to stay undecided.
     """
 
     name: str
     value: float | str | None
     threshold: float | str | None
-    verdict: Verdict
+    verdict: Outcome
     reason: str
     gate: Gate
+    against: Comparison = "absolute"
     allowed: bool = False
     _unit: Callable[[float], str] = attrs.field(default=significant, eq=False, repr=False)
 
     @property
     def passed(self) -> bool:
         """True where it stands in no blessing's way."""
-        return self.verdict == "pass" or (self.verdict == "undecided" and self.allowed)
+        return self.verdict in ("pass", "not_applicable") or (self.verdict == "undecided" and self.allowed)
 
     @property
     def value_text(self) -> str:
@@ -218,8 +225,12 @@ class CandidateResult:
         parity: Its outputs against the reference's; empty where they cannot be compared.
         boxes: How well its boxes match the reference's; None where no output holds detections.
         box_outputs: The outputs that hold detections: they are matched, and their relative error does not count.
-        speedup: The incumbent's p50 and p99 over the candidate's; missing where the sample does not bound them.
+        speedup: The reference's p50 and p99 over the candidate's; missing where the sample does not bound them.
+        regression: By what share the candidate's p50 is above the incumbent's; None without an incumbent, and where the
+            sample does not bound it.
         checks: Every value beside its threshold.
+        speed: What the verdict says of speed: `judged`, `undecided` where every budget of speed was allowed to stay so,
+            or `not_judged` where there was none.
         verified_level: On what the verdict was reached, one of `storage.promotion.verdicts.LEVELS`.
         level_reason: The same in words.
         infra_blessed: Whether it runs, and is as fast as asked.
@@ -232,7 +243,9 @@ class CandidateResult:
     boxes: BoxParity | None = None
     box_outputs: tuple[str, ...] = ()
     speedup: dict[str, Estimate]
+    regression: Estimate | None = None
     checks: tuple[Check, ...]
+    speed: str = "judged"
     verified_level: str
     level_reason: str
     infra_blessed: bool
@@ -275,7 +288,8 @@ class EvaluateResult:
         verified_level: On what the verdict was reached.
         chosen: Label of the fastest candidate that is blessed, else of the first.
         reference: The figures of the model that outputs are compared with.
-        incumbent: Those of the model that speed is compared with, where it is another one.
+        incumbent: Those of the model that is promoted now; None where there is none to compare with.
+        no_incumbent: Why there is none; empty where there is one.
         candidates: Each candidate's.
         warnings: What makes the figures less sure.
         report: What `report.json` holds.
@@ -289,6 +303,7 @@ class EvaluateResult:
     chosen: str
     reference: ModelFigures
     incumbent: ModelFigures | None
+    no_incumbent: str
     candidates: tuple[CandidateResult, ...]
     warnings: tuple[str, ...]
     report: dict[str, Any] = attrs.field(eq=False, repr=False)
@@ -298,11 +313,6 @@ class EvaluateResult:
         """Figures of all models: reference, incumbent, candidates."""
         others = (self.incumbent,) if self.incumbent else ()
         return (self.reference, *others, *(candidate.figures for candidate in self.candidates))
-
-    @property
-    def speed_reference(self) -> ModelFigures:
-        """Figures of the model that the speed-up is over: the incumbent's, else the reference's."""
-        return self.incumbent or self.reference
 
     @property
     def candidate(self) -> CandidateResult:

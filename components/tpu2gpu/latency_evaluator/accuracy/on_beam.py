@@ -21,6 +21,7 @@ import attrs
 from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.hardware.host import choose_cpus
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, ReferenceOutputs
+from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
 from tpu2gpu.latency_evaluator.measure.model_process import ModelProcess
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import REFERENCE
@@ -60,7 +61,7 @@ class Comparison:
     Attributes:
         reference: The model held to be right.
         candidates: For each label the model in question.
-        options: The evaluation's options, as JSON.
+        options: The evaluation's options but for its budgets, as JSON.
         folder: Where results and errors are written.
     """
 
@@ -135,7 +136,9 @@ def compare_on_beam(
         ExamplesError: The examples are missing, damaged or do not fit the reference.
     """
     paths = {label: str(Path(path).absolute()) for label, path in candidates.items()}
-    told = Comparison(str(Path(reference).absolute()), tuple(paths.items()), to_json(options), str(folder.absolute()))
+    told = Comparison(
+        str(Path(reference).absolute()), tuple(paths.items()), _without_budgets(options), str(folder.absolute())
+    )
     found = [str(file.absolute()) for file in find_files(files)]
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -157,6 +160,13 @@ def compare_on_beam(
 
     run_on_beam(build, str(options.runner), options.beam)
     return _collect(folder, [REFERENCE, *candidates])
+
+
+def _without_budgets(options: EvaluateOptions) -> str:
+    """Write down what a comparison needs: no budget, which may be declared where no worker finds it."""
+    budgets = {field.name for field in attrs.fields(Budgets)}
+    needed = [field.name for field in attrs.fields(EvaluateOptions) if field.name not in budgets]
+    return to_json(EvaluateOptions(**{name: getattr(options, name) for name in needed}))
 
 
 class _Models:

@@ -1,7 +1,7 @@
 """Budgets, and the verdict that they give on a candidate.
 
 - budget: the contract: one field of an options class
-- accuracy_budgets, latency_budgets, resource_budgets: the budgets with their checks
+- output_budgets, task_budgets, latency_budgets, resource_budgets: the budgets with their checks
 - budgets: all of them in one options class
 - measurements: what a candidate is judged by
 - verification_level: on what a verdict is reached

@@ -17,8 +17,7 @@ from tpu2gpu.reporting.numbers import significant
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
-    from tpu2gpu.latency_evaluator.results import Gate
-    from tpu2gpu.latency_evaluator.statistics.intervals import Verdict
+    from tpu2gpu.latency_evaluator.results import Comparison, Gate, Outcome
 
 _FIELD = "budget"
 
@@ -30,14 +29,15 @@ class Finding:
     Attributes:
         value: The figure; None where it is missing, and the budget stays undecided.
         reason: The numbers behind it, in words.
-        verdict: Where statistics decide, their verdict; None compares value and threshold.
+        verdict: Where statistics decide, their verdict, and `not_applicable` where there is nothing to compare with;
+            None compares value and threshold.
         pass_needs: What a pass takes that the sample does not have; it stays undecided then.
         applies: False where only a budget that was asked for is told, such as accuracy without labels.
     """
 
     value: float | None
     reason: str
-    verdict: Verdict | None = None
+    verdict: Outcome | None = None
     pass_needs: str = ""
     applies: bool = True
 
@@ -49,6 +49,8 @@ class Budget:
     Attributes:
         check: Takes the measurements and the threshold, and returns the finding; None where there is nothing to judge.
         gate: The blessing that depends on it.
+        against: What the candidate is held against: the `reference`, the `incumbent`, or the threshold alone.
+        of_speed: Whether it is a budget of speed: a verdict without any says that speed was not judged.
         unit: Writes value and threshold with their unit.
         default: The threshold where none is asked for, or what derives it, with its reason, from the measurements;
             None checks the budget only where it is asked for.
@@ -56,6 +58,8 @@ class Budget:
 
     check: Callable[[Measurements, float], Finding | None]
     gate: Gate
+    against: Comparison = "absolute"
+    of_speed: bool = False
     unit: Callable[[float], str] = significant
     default: float | Callable[[Measurements], tuple[float, str]] | None = None
 
@@ -71,6 +75,8 @@ def budget(
     *,
     check: Callable[[Measurements, float], Finding | None],
     gate: Literal["infra", "model"],
+    against: Comparison = "absolute",
+    of_speed: bool = False,
     unit: Callable[[float], str] = significant,
     default: float | Callable[[Measurements], tuple[float, str]] | None = None,
 ) -> Any:
@@ -78,7 +84,7 @@ def budget(
 
     Command line, verdict, report and `allow_undecided` follow from the field.
     """
-    declared = Budget(check=check, gate=gate, unit=unit, default=default)
+    declared = Budget(check=check, gate=gate, against=against, of_speed=of_speed, unit=unit, default=default)
     return option(None, help, minimum=0, more={_FIELD: declared})
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import attrs
 
-from tpu2gpu.latency_evaluator.budgets.accuracy_budgets import AccuracyBudgets
 from tpu2gpu.latency_evaluator.budgets.budget import budgets_of
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import LatencyBudgets
+from tpu2gpu.latency_evaluator.budgets.output_budgets import OutputBudgets
 from tpu2gpu.latency_evaluator.budgets.resource_budgets import ResourceBudgets
+from tpu2gpu.latency_evaluator.budgets.task_budgets import TaskBudgets
 from tpu2gpu.options import option
 from tpu2gpu.storage.promotion.verdicts import LEVELS
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class Budgets(ResourceBudgets, LatencyBudgets, AccuracyBudgets):  # attrs puts the fields of the last base first
+class Budgets(ResourceBudgets, LatencyBudgets, TaskBudgets, OutputBudgets):  # attrs has the last base's fields first
     """The thresholds of a candidate; each that is set is passed, failed, or left undecided."""
 
     serve_on: str | None = option(

@@ -10,8 +10,7 @@ from tpu2gpu.latency_evaluator.budgets.budget import Budget, budgets_of
 from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
 from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
 from tpu2gpu.latency_evaluator.budgets.verification_level import check_level
-from tpu2gpu.latency_evaluator.results import Check, Gate
-from tpu2gpu.latency_evaluator.statistics.intervals import Verdict
+from tpu2gpu.latency_evaluator.results import Check, Gate, Outcome
 
 
 def judge(budgets: Budgets, measured: Measurements) -> tuple[Check, ...]:
@@ -33,6 +32,15 @@ def passed(checks: Sequence[Check], gate: Gate) -> bool:
     return all(check.passed for check in checks if check.gate in (gate, "both"))
 
 
+def judged_speed(budgets: Budgets, checks: Sequence[Check]) -> str:
+    """Return what a verdict says of speed: `judged`, `undecided`, or `not_judged` where no budget of speed held."""
+    of_speed = {name for name, budget in budgets_of(type(budgets)).items() if budget.of_speed}
+    found = {check.verdict for check in checks if check.name in of_speed} - {"not_applicable"}
+    if not found:
+        return "not_judged"
+    return "undecided" if found == {"undecided"} else "judged"
+
+
 def _budgets(budgets: Budgets, measured: Measurements) -> Iterator[Check]:
     """Check the budgets that are asked for, and those whose defaults apply."""
     for name, budget in budgets_of(type(budgets)).items():
@@ -49,14 +57,16 @@ def _check(
     if finding is None or not (asked or finding.applies):
         return None
     value, reason = finding.value, finding.reason
+    verdict: Outcome
     if value is None:
-        return Check(name, None, threshold, "undecided", reason, budget.gate, unit=budget.unit)
-    within = value <= threshold if name.startswith("max_") else value >= threshold
-    verdict: Verdict = finding.verdict or ("pass" if within else "fail")
-    reason += f"; threshold for {why}" if why else ""
+        verdict = finding.verdict or "undecided"
+    else:
+        within = value <= threshold if name.startswith("max_") else value >= threshold
+        verdict = finding.verdict or ("pass" if within else "fail")
+        reason += f"; threshold for {why}" if why else ""
     if verdict == "pass" and finding.pass_needs:
         verdict, reason = "undecided", f"{reason}; a pass needs {finding.pass_needs}"
-    return Check(name, value, threshold, verdict, reason, budget.gate, unit=budget.unit)
+    return Check(name, value, threshold, verdict, reason, budget.gate, budget.against, unit=budget.unit)
 
 
 def _runs(measured: Measurements) -> Check:
@@ -71,24 +81,23 @@ def _same_signature(measured: Measurements) -> Check:
     name, threshold, differences = "same_signature", "the same", measured.differences
     if differences:
         value = f"{len(differences)} difference{'s' * (len(differences) > 1)}"
-        return Check(name, value, threshold, "fail", "; ".join(differences), "model")
+        return Check(name, value, threshold, "fail", "; ".join(differences), "model", "reference")
     if not measured.parity:
-        return Check(name, None, threshold, "undecided", "it gave no outputs to compare", "model")
-    return Check(name, threshold, threshold, "pass", "names, types and shapes are the same", "model")
+        return Check(name, None, threshold, "undecided", "it gave no outputs to compare", "model", "reference")
+    return Check(name, threshold, threshold, "pass", "names, types and shapes are the same", "model", "reference")
 
 
 def _finite_outputs(measured: Measurements) -> Check:
     name = "finite_outputs"
     if not measured.parity:
-        return Check(name, None, 0, "undecided", "there are no outputs to compare", "model")
+        return Check(name, None, 0, "undecided", "there are no outputs to compare", "model", "reference")
     odd = {output: one for output, one in measured.parity.items() if one.nan_count or one.inf_count}
     if not odd:
-        return Check(
-            name, 0, 0, "pass", f"no NaN or Inf beyond the reference's in {measured.examples} examples", "model"
-        )
+        reason = f"no NaN or Inf beyond the reference's in {measured.examples} examples"
+        return Check(name, 0, 0, "pass", reason, "model", "reference")
     reason = "; ".join(
         f"output {output} has {one.nan_count} NaN and {one.inf_count} Inf where the reference has numbers"
         for output, one in odd.items()
     )
     count = sum(one.nan_count + one.inf_count for one in odd.values())
-    return Check(name, count, 0, "fail", reason, "model")
+    return Check(name, count, 0, "fail", reason, "model", "reference")

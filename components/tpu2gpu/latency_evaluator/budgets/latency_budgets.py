@@ -1,18 +1,21 @@
-"""The budgets of speed: latency percentiles, speed-up and throughput."""
+"""The budgets of speed: latency percentiles, throughput, speed-up over the reference, regression from the incumbent."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from tpu2gpu.latency_evaluator.budgets.budget import Finding, budget, budgets_of
-from tpu2gpu.reporting.numbers import milliseconds, per_second, ratio
+from tpu2gpu.reporting.numbers import milliseconds, per_second, percent, ratio
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
 
 _NOT_MEASURED = Finding(None, "it was not measured")
+_TOO_FEW = Finding(None, "too few rounds to bound the ratio")
+_of_speed = partial(budget, gate="infra", of_speed=True)
 
 
 @attrs.frozen
@@ -65,14 +68,27 @@ def _speedup(measured: Measurements, threshold: float) -> Finding:
         return _NOT_MEASURED
     found = measured.speedup
     if found is None:
-        return Finding(None, "too few rounds to bound the ratio")
+        return _TOO_FEW
     from tpu2gpu.latency_evaluator.statistics.intervals import judge_minimum
 
-    reason = (
-        f"p50 of the {measured.incumbent} over p50 of the candidate, 95 % interval {found.lower:.3g} to "
-        f"{found.upper:.3g}"
-    )
+    interval = f"95 % interval {found.lower:.3g} to {found.upper:.3g}"
+    reason = f"p50 of the reference over p50 of the candidate, {interval}"
     return Finding(found.value, reason, judge_minimum(found, threshold))
+
+
+def _regression(measured: Measurements, threshold: float) -> Finding:
+    if measured.incumbent is None:
+        return Finding(None, measured.no_incumbent, "not_applicable")
+    if "single_stream" not in measured.latency_ms:
+        return _NOT_MEASURED
+    found = measured.regression
+    if found is None:
+        return _TOO_FEW
+    from tpu2gpu.latency_evaluator.statistics.intervals import judge_maximum
+
+    interval = f"95 % interval {percent(found.lower)} to {percent(found.upper)}"
+    reason = f"by so much p50 of the candidate is above that of the incumbent, {interval}"
+    return Finding(found.value, reason, judge_maximum(found, threshold))
 
 
 def _throughput(measured: Measurements, threshold: float) -> Finding:
@@ -94,7 +110,7 @@ def _throughput(measured: Measurements, threshold: float) -> Finding:
 def _percentile(percentile: float, share: str) -> Any:
     """Declare the budget of a latency percentile, single-stream."""
     says = f"{share} of the requests must be answered in that time"
-    return budget(says, check=Percentile(percentile), gate="infra", unit=milliseconds)
+    return _of_speed(says, check=Percentile(percentile), unit=milliseconds)
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -106,18 +122,23 @@ class LatencyBudgets:
     max_p95_ms: float | None = _percentile(95.0, "95 %")
     max_p99_ms: float | None = _percentile(99.0, "99 %")
     max_p99_9_ms: float | None = _percentile(99.9, "99.9 %")
-    max_server_p99_ms: float | None = budget(
+    max_server_p99_ms: float | None = _of_speed(
         "99 % in the server scenario, from the intended time of sending",
         check=Percentile(99.0, "server"),
-        gate="infra",
         unit=milliseconds,
     )
-    min_speedup: float | None = budget(
-        "p50 of the reference over p50 of the candidate", check=_speedup, gate="infra", unit=ratio
-    )
-    min_throughput_per_s: float | None = budget(
+    min_throughput_per_s: float | None = _of_speed(
         "examples per second: offline where that is measured, else one request at a time",
         check=_throughput,
-        gate="infra",
         unit=per_second,
+    )
+    min_speedup: float | None = _of_speed(
+        "p50 of the reference over p50 of the candidate", check=_speedup, against="reference", unit=ratio
+    )
+    max_latency_regression: float | None = _of_speed(
+        "share by which p50 of the candidate may be above that of the incumbent (default: 0.1 with an incumbent)",
+        check=_regression,
+        against="incumbent",
+        unit=percent,
+        default=0.1,
     )

@@ -31,8 +31,10 @@ class Measurements:
         candidate: What was measured of the candidate.
         latency_ms: Its latencies in each scenario that was measured, `[rounds, block]`.
         batch_sizes: Examples in one request of each scenario.
-        speedup: The incumbent's p50 over the candidate's; None where the sample does not bound it.
-        incumbent: The label of the model that the speed-up is over.
+        speedup: The reference's p50 over the candidate's; None where the sample does not bound it.
+        incumbent: What was measured of the incumbent; None where there is none to compare with.
+        no_incumbent: Why there is none.
+        regression: By what share the candidate's p50 is above the incumbent's; None where the sample does not bound it.
         level: The verification level that was reached.
         level_reason: The same in words.
     """
@@ -48,7 +50,9 @@ class Measurements:
     latency_ms: Mapping[str, Array]
     batch_sizes: Mapping[str, int]
     speedup: Estimate | None
-    incumbent: str
+    incumbent: ModelFigures | None = None
+    no_incumbent: str = "there is no incumbent"
+    regression: Estimate | None = None
     level: str
     level_reason: str
 

@@ -26,7 +26,8 @@ def find_warnings(evaluation: Evaluation) -> tuple[str, ...]:
         *_machine(evaluation),
         *_noise(evaluation, models),
         *_load(models),
-        *_devices(evaluation.incumbent or evaluation.reference, candidates),
+        *_devices("speed-up", evaluation.reference, candidates),
+        *(line for model in incumbent for line in _devices("comparison with the incumbent", model, candidates)),
         *_samples(evaluation, models),
     )
 
@@ -84,13 +85,13 @@ def _number(reading: str) -> float:
     return float(digits) if digits.replace(".", "", 1).isdigit() else 0.0
 
 
-def _devices(incumbent: ModelFigures, candidates: list[ModelFigures]) -> Iterator[str]:
-    on = str(incumbent.runner.get("device"))
+def _devices(what: str, other: ModelFigures, candidates: list[ModelFigures]) -> Iterator[str]:
+    on = str(other.runner.get("device"))
     for model in candidates:
         device = model.runner.get("device")
         if device is not None and str(device).startswith("CPU") != on.startswith("CPU"):
-            ran_on = f"{incumbent.called} ran on {on}, {model.called} on {device}"
-            yield f"The speed-up compares devices too: {ran_on}."
+            ran_on = f"{other.called} ran on {on}, {model.called} on {device}"
+            yield f"The {what} compares devices too: {ran_on}."
 
 
 def _samples(evaluation: Evaluation, models: list[ModelFigures]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from tpu2gpu.reporting.plots import latency_boxes, latency_ecdf, ratio_intervals
 from tpu2gpu.reporting.report import Drawing, Facts, Figures, Row, Table, Tone
 from tpu2gpu.running.comparison.detections import BoxParity
 
-_TONES: dict[str, Tone] = {"pass": "good", "fail": "bad", "undecided": "open"}
+_TONES: dict[str, Tone] = {"pass": "good", "fail": "bad", "undecided": "open", "not_applicable": "plain"}
 
 
 def blocks(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOptions) -> list[Table | Figures | Facts]:
@@ -60,7 +60,10 @@ def _figures_table(result: EvaluateResult, evaluation: Evaluation) -> Table:
     for name in ("p50", "p99"):
         if any(name in one.speedup for one in result.candidates):
             cells = (_interval(one.speedup.get(name), ratio) for one in result.candidates)
-            rows.append(Row([f"speed-up ({name})", *blanks, *cells]))
+            rows.append(Row([f"speed-up over the reference ({name})", *blanks, *cells]))
+    if any(one.regression for one in result.candidates):
+        cells = (_interval(one.regression, percent) for one in result.candidates)
+        rows.append(Row(["slower than the incumbent (p50)", *blanks, *cells]))
     of_models: dict[str, Callable[[ModelFigures], str]] = {
         "throughput": lambda model: per_second(model.throughput_per_s),
         "load": lambda model: seconds(model.load_s),
@@ -92,6 +95,7 @@ def _checks_table(candidate: CandidateResult, heading: str) -> Table:
         Row(
             [
                 check.name,
+                check.against,
                 check.value_text,
                 check.threshold_text,
                 _word(check),
@@ -101,7 +105,12 @@ def _checks_table(candidate: CandidateResult, heading: str) -> Table:
         )
         for check in candidate.checks
     ]
-    return Table(heading, ["check", "value", "threshold", "verdict", "because"], rows, numeric=False, badge_column=3)
+    columns = ["check", "against", "value", "threshold", "verdict", "because"]
+    note = (
+        "Against the reference, the model that the candidate was made from; the incumbent, what is promoted now; or "
+        "absolute, the threshold alone."
+    )
+    return Table(heading, columns, rows, note, numeric=False, badge_column=4)
 
 
 def _latency_figures(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOptions) -> Figures | None:
@@ -117,7 +126,7 @@ def _latency_figures(result: EvaluateResult, evaluation: Evaluation, options: Ev
     ratios = {one.figures.label: one.speedup["p50"] for one in result.candidates if "p50" in one.speedup}
     if ratios:
         points = {label: (ratio.value, ratio.lower, ratio.upper) for label, ratio in ratios.items()}
-        title = f"Speed-up (p50) over {result.speed_reference.called}, with its 95 % interval"
+        title = "Speed-up (p50) over the reference, with its 95 % interval"
         drawings.append(Drawing(ratio_intervals(points, options.min_speedup), title))
     note = (
         "Boxes reach from the 25th to the 75th percentile with the median inside, whiskers from the 1st to the 99th; "
@@ -188,7 +197,10 @@ def _measured(result: EvaluateResult, evaluation: Evaluation) -> Facts:
         f"the models' order drawn anew in each round, seed {load.seed}"
     )
     labels = "with" if evaluation.labelled else "without"
+    incumbent = result.incumbent.name if result.incumbent else f"not compared with, {result.no_incumbent}"
     items = [
+        ("Reference", result.reference.name),
+        ("Incumbent", incumbent),
         ("Examples", f"{evaluation.examples}, {labels} labels; requests cycle over them"),
         ("Load", sent),
         ("Order", order),
@@ -238,7 +250,8 @@ def _interval(estimate: Estimate | None, text: Callable[[float | None], str]) ->
 
 
 def _word(check: Check) -> str:
-    return f"{check.verdict}, allowed" if check.verdict == "undecided" and check.allowed else check.verdict
+    word = check.verdict.replace("_", " ")
+    return f"{word}, allowed" if check.verdict == "undecided" and check.allowed else word
 
 
 def _place(example: int, element: tuple[int, ...]) -> str:

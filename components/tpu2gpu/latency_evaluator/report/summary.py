@@ -17,8 +17,14 @@ def headline(result: EvaluateResult) -> list[str]:
     chosen, parts = result.candidate, []
     if speed := chosen.speedup.get("p50"):
         parts.append(
-            f"p50 {milliseconds(_p(chosen.figures, 'p50'))} against {milliseconds(_p(result.speed_reference, 'p50'))}, "
-            f"{ratio(speed.value)} as fast (95 % interval {ratio(speed.lower)} to {ratio(speed.upper)})"
+            f"p50 {milliseconds(_p(chosen.figures, 'p50'))} against {milliseconds(_p(result.reference, 'p50'))}, "
+            f"{ratio(speed.value)} as fast as the reference (95 % interval {ratio(speed.lower)} to "
+            f"{ratio(speed.upper)})"
+        )
+    if (regression := chosen.regression) is not None and result.incumbent is not None:
+        parts.append(
+            f"p50 of the incumbent {milliseconds(_p(result.incumbent, 'p50'))}, {percent(abs(regression.value))} "
+            f"{'slower' if regression.value > 0 else 'faster'} than it"
         )
     if chosen.figures.accuracy is not None:
         parts.append(f"accuracy {percent(chosen.figures.accuracy)} against {percent(result.reference.accuracy)}")
@@ -27,12 +33,18 @@ def headline(result: EvaluateResult) -> list[str]:
     return ["; ".join(parts) + "."] if parts else []
 
 
+def speed_sentence(candidate: CandidateResult) -> list[str]:
+    """Say that a verdict rests on no budget of speed, where it does not."""
+    return [_SPEED[candidate.speed]] if candidate.speed in _SPEED else []
+
+
 def summary_lines(result: EvaluateResult) -> list[str]:
     """Tell the verdict, what it rests on, why it is so, and what makes it less sure."""
     chosen = result.candidate
     word = "BLESSED" if result.blessed else "REFUSED"
     name = chosen.figures.name if len(result.candidates) == 1 else f"{chosen.figures.label}, {chosen.figures.name}"
-    lines = [f"{word}: {name}", chosen.level_reason, *headline(result)]
+    verdict = " ".join([f"{word}: {name}", *(f"({sentence})" for sentence in speed_sentence(chosen))])
+    lines = [verdict, chosen.level_reason, *headline(result)]
     lines += [f"  - {reason}" for reason in chosen.reasons]
     lines += [f"  ! {warning}" for warning in result.warnings]
     return lines
@@ -46,6 +58,9 @@ def summary_rows(result: EvaluateResult) -> list[tuple[str, ...]]:
         rows.append((name, *(figure(model) for model in result.models)))
     rows.insert(2, ("relative error", *blanks, *(significant(one.relative_error, 2) for one in result.candidates)))
     rows.append(("speed-up (p50)", *blanks, *(ratio(_speed(one)) for one in result.candidates)))
+    if any(one.regression for one in result.candidates):
+        values = (percent(one.regression.value if one.regression else None) for one in result.candidates)
+        rows.append(("slower than incumbent (p50)", *blanks, *values))
     rows.append(("verdict", *blanks, *("blessed" if one.blessed else "refused" for one in result.candidates)))
     return rows
 
@@ -73,6 +88,10 @@ def _speed(candidate: CandidateResult) -> float | None:
     return None if speed is None else speed.value
 
 
+_SPEED = {
+    "not_judged": "Speed was not judged: no budget of speed was given.",
+    "undecided": "Speed was not judged: every budget of speed was allowed to stay undecided, and did.",
+}
 _MODEL_ROWS: dict[str, Callable[[ModelFigures], str]] = {
     "accuracy": lambda model: percent(model.accuracy),
     "p50": lambda model: milliseconds(_p(model, "p50")),

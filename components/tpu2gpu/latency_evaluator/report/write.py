@@ -15,7 +15,7 @@ from tpu2gpu.latency_evaluator.measure.histograms import RAW_REQUESTS, encode
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.report.caveats import find_warnings
 from tpu2gpu.latency_evaluator.report.report_blocks import blocks
-from tpu2gpu.latency_evaluator.report.summary import headline, summary_lines, summary_rows
+from tpu2gpu.latency_evaluator.report.summary import headline, speed_sentence, summary_lines, summary_rows
 from tpu2gpu.latency_evaluator.results import CandidateResult, EvaluateResult, ModelFigures
 from tpu2gpu.reporting.report import Report, Tone, to_html, to_markdown
 from tpu2gpu.storage.publishing import Staging, plain, write_json
@@ -42,6 +42,7 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
             "warnings": warnings,
             "reference": evaluation.reference,
             "incumbent": evaluation.incumbent,
+            "no_incumbent": evaluation.no_incumbent,
             "candidates": evaluation.candidates,
             "measurement": _measurement(evaluation),
             "options": options,
@@ -56,6 +57,7 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
         chosen=chosen.figures.label,
         reference=evaluation.reference,
         incumbent=evaluation.incumbent,
+        no_incumbent=evaluation.no_incumbent,
         candidates=evaluation.candidates,
         warnings=warnings,
         report=staging.report,
@@ -81,7 +83,7 @@ def _write_latencies(evaluation: Evaluation, folder: Path) -> None:
 
 
 def metrics(result: EvaluateResult) -> dict[str, float]:
-    """Return the figures of the chosen candidate and the references, flat, unit in the key, without missing ones."""
+    """Return the figures of the chosen candidate and of what it was held against: flat, unit in the key, no gaps."""
     chosen = result.candidate
     flat: dict[str, float | None] = {
         "blessed": int(result.blessed),
@@ -95,6 +97,8 @@ def metrics(result: EvaluateResult) -> dict[str, float]:
         "box_iou": chosen.boxes.mean_iou if chosen.boxes else None,
         **{f"speedup_{name}": ratio.value for name, ratio in chosen.speedup.items()},
         **{f"speedup_{name}_lower": ratio.lower for name, ratio in chosen.speedup.items()},
+        "latency_regression": chosen.regression.value if chosen.regression else None,
+        "latency_regression_upper": chosen.regression.upper if chosen.regression else None,
     }
     return {name: value for name, value in flat.items() if value is not None and math.isfinite(value)}
 
@@ -148,7 +152,9 @@ def _verdict(evaluation: Evaluation, chosen: CandidateResult) -> dict[str, Any]:
         "verified_level": chosen.verified_level,
         "candidate": chosen.figures.name,
         "candidate_digest": chosen.figures.digest,
+        "speed": chosen.speed,
         "reference_digest": evaluation.reference.digest,
+        "incumbent_digest": evaluation.incumbent.digest if evaluation.incumbent else None,
         "checks": chosen.checks,
         "hardware": evaluation.hardware,
         "hardware_fingerprint": fingerprint(evaluation.hardware),
@@ -181,7 +187,7 @@ def _report(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOpt
         title=f"{chosen.figures.name} against {result.reference.name}",
         verdict="BLESSED" if result.blessed else "REFUSED",
         tone=tone,
-        lead=[chosen.level_reason, *headline(result)],
+        lead=[*speed_sentence(chosen), chosen.level_reason, *headline(result)],
         reasons=chosen.reasons,
         warnings=result.warnings,
         blocks=blocks(result, evaluation, options),

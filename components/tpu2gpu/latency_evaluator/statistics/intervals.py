@@ -199,6 +199,11 @@ def speedup(
     return Estimate(value, value / factor, value * factor, confidence)
 
 
+def regression(ratio: Estimate) -> Estimate:
+    """Return by what share the second of two latencies is above the first, of the first one's ratio to the second."""
+    return Estimate(1 / ratio.value - 1, 1 / ratio.upper - 1, 1 / ratio.lower - 1, ratio.confidence)
+
+
 def throughput(block_s: Array, examples: int, confidence: float = CONFIDENCE) -> Estimate | None:
     """Estimate the examples per second, with an interval from the means of batches of consecutive blocks.
 
@@ -229,6 +234,13 @@ def judge_minimum(found: Estimate, minimum: float) -> Verdict:
     if found.lower >= minimum:
         return "pass"
     return "fail" if found.upper < minimum else "undecided"
+
+
+def judge_maximum(found: Estimate, maximum: float) -> Verdict:
+    """Judge `found <= maximum` by the side of the limit on which the whole interval lies."""
+    if found.upper <= maximum:
+        return "pass"
+    return "fail" if found.lower > maximum else "undecided"
 
 
 def relative_iqr(blocks: Array) -> float:

@@ -12,6 +12,7 @@ from tpu2gpu.errors import ExamplesError, RemoteRunError, SourceError, UsageErro
 from tpu2gpu.latency_evaluator.accuracy import on_beam as comparing
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement
 from tpu2gpu.latency_evaluator.accuracy.task_metrics import ClassCounts
+from tpu2gpu.latency_evaluator.budgets.budget import Finding, budget
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 
@@ -49,6 +50,30 @@ def test_several_processes_find_what_one_finds(models, tmp_path, monkeypatch):
             assert attrs.evolve(other, **sums) == attrs.evolve(one, **sums)
     assert results[1].reference.accuracy == results[0].reference.accuracy == 0.9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "beam"]
+
+
+@attrs.frozen(kw_only=True)
+class WithOwnBudget(EvaluateOptions):
+    max_examples_compared: float | None = budget(
+        "a budget that no worker knows of",
+        check=lambda measured, threshold: Finding(measured.examples, ""),
+        gate="model",
+    )
+
+
+def test_a_budget_of_ones_own_is_judged_though_the_workers_do_not_know_it(models, tmp_path):
+    options = WithOwnBudget(
+        **QUICK,
+        runner="DirectRunner",
+        max_examples_compared=EXAMPLES - 1.0,
+        min_accuracy=0.5,
+        allow_undecided=("max_examples_compared",),
+    )
+    paths, files = [models / "none.onnx"], [str(models / "eval-0.tfrecord")]
+    result = evaluate_model(models / "none.onnx", paths, files, tmp_path / "out", options, incumbent=paths[0])
+    checks = {check.name: check for check in result.candidate.checks}
+    assert (checks["max_examples_compared"].value, checks["max_examples_compared"].verdict) == (EXAMPLES, "fail")
+    assert checks["min_accuracy"].verdict == checks["max_accuracy_drop_from_incumbent"].verdict == "pass"
 
 
 def test_a_candidate_that_fails_on_a_worker_is_a_finding(models, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from tpu2gpu.latency_evaluator.budgets.budget import budgets_of
 from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
-from tpu2gpu.latency_evaluator.budgets.judge import judge, passed
+from tpu2gpu.latency_evaluator.budgets.judge import judge, judged_speed, passed
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
 from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
@@ -49,7 +49,8 @@ def measurements(**changes: Any) -> Measurements:
         "latency_ms": {name: np.full((25, 20), 2.0) for name in ("single_stream", "server", "offline")},
         "batch_sizes": {"single_stream": 1, "server": 1, "offline": 4},
         "speedup": Estimate(1.5, 1.4, 1.6),
-        "incumbent": "reference",
+        "incumbent": ModelFigures(label="incumbent", name="served", **figures),
+        "regression": Estimate(0.05, 0.03, 0.07),
         "level": "engine_executed",
         "level_reason": "The engine itself was run.",
     }
@@ -75,6 +76,10 @@ LIMITS = {
     "max_p99_ms": (2.0, 1.9),
     "max_server_p99_ms": (2.0, 1.9),
     "min_speedup": (1.4, 1.7),
+    "max_latency_regression": (0.07, 0.02),
+    "min_accuracy": (0.9, 0.91),
+    "min_top5_accuracy": (0.99, 0.991),
+    "min_mean_average_precision": (0.4, 0.41),
     "min_throughput_per_s": (39000, 41000),
     "max_first_call_ms": (30, 29),
     "max_load_s": (2, 1.9),
@@ -101,13 +106,18 @@ def test_each_budget_passes_and_fails_with_its_number(name, kept, broken):
         ("max_map_drop", "mean_average_precision"),
     ],
 )
-def test_a_drop_is_that_from_the_reference_to_the_candidate(name, figure):
-    worse = attrs.evolve(measurements().candidate, **{figure: getattr(measurements().reference, figure) - 0.02})
-    assert check(name, 0.02, candidate=worse).verdict == "pass"
-    assert check(name, 0.019, candidate=worse).verdict == "fail"
+@pytest.mark.parametrize("against", ["reference", "incumbent"])
+def test_a_drop_is_that_from_the_reference_or_the_incumbent_to_the_candidate(name, figure, against):
+    name += "_from_incumbent" * (against == "incumbent")
+    higher = {against: attrs.evolve(getattr(measurements(), against), **{figure: 0.6})}
+    worse = attrs.evolve(measurements().candidate, **{figure: 0.6 - 0.02})
+    assert check(name, 0.02, candidate=worse, **higher).verdict == "pass"
+    assert check(name, 0.019, candidate=worse, **higher).verdict == "fail"
     assert check(name, 0.0).verdict == "pass"
+    assert check(name, 0.0).against == against
     blank = {
-        model: attrs.evolve(getattr(measurements(), model), **{figure: None}) for model in ("reference", "candidate")
+        model: attrs.evolve(getattr(measurements(), model), **{figure: None})
+        for model in ("reference", "incumbent", "candidate")
     }
     assert check(name, 0.02, **blank).verdict == "undecided"
     assert check(name, 0.02, candidate=blank["candidate"]).reason == "there are no outputs"
@@ -120,6 +130,8 @@ NOTHING = {
     "speedup": None,
     "reference": ModelFigures(label="reference", name="old"),
     "candidate": ModelFigures(label="candidate", name="new"),
+    "incumbent": ModelFigures(label="incumbent", name="served"),
+    "regression": None,
 }
 
 
@@ -134,6 +146,7 @@ def test_a_budget_that_nothing_was_measured_for_is_undecided(name):
 @pytest.mark.parametrize("name", BUDGETS)
 def test_a_budget_that_is_not_set_is_not_asked_beyond_what_always_is(name):
     always = {"max_relative_error", "min_top1_agreement", "min_box_iou", "max_accuracy_drop", "max_map_drop"}
+    always |= {"max_latency_regression", "max_accuracy_drop_from_incumbent", "max_map_drop_from_incumbent"}
     asked = {one.name for one in judge(Budgets(), measurements())}
     assert (name in asked) == (name in always)
 
@@ -207,6 +220,54 @@ def test_an_interval_around_the_limit_is_undecided():
     noisy = np.random.default_rng(1).lognormal(0, 0.5, size=(25, 20))
     mean = 1e3 / noisy.mean()
     assert check("min_throughput_per_s", mean, latency_ms={"single_stream": noisy}).verdict == "undecided"
+
+
+def test_a_regression_within_ten_percent_is_no_reason_and_one_beyond_is():
+    found = {}
+    for name, (lower, upper) in {"equal": (-0.05, 0.04), "slower": (0.11, 0.2), "open": (0.08, 0.12)}.items():
+        regression = Estimate((lower + upper) / 2, lower, upper)
+        checks = {one.name: one for one in judge(Budgets(), measurements(regression=regression))}
+        found[name] = checks["max_latency_regression"]
+    assert {name: one.verdict for name, one in found.items()} == {
+        "equal": "pass",
+        "slower": "fail",
+        "open": "undecided",
+    }
+    assert {(one.threshold, one.against, one.gate) for one in found.values()} == {(0.1, "incumbent", "infra")}
+    assert "15.50 %, the threshold is 10.00 % (by so much p50 of the candidate is above that of the incumbent" in (
+        found["slower"].sentence
+    )
+    assert not found["open"].passed
+
+
+def test_without_an_incumbent_what_is_held_against_it_is_not_applicable_and_said_so():
+    alone = {"incumbent": None, "no_incumbent": "the incumbent 7 does not run any more (damaged)", "regression": None}
+    asked = Budgets(max_latency_regression=0.0, max_top5_drop_from_incumbent=0.0, min_speedup=1.2)
+    checks = {one.name: one for one in judge(asked, measurements(**alone))}
+    against = {name: one for name, one in checks.items() if one.against == "incumbent"}
+    assert set(against) == {
+        "max_latency_regression",
+        "max_accuracy_drop_from_incumbent",
+        "max_top5_drop_from_incumbent",
+        "max_map_drop_from_incumbent",
+    }
+    assert {one.verdict for one in against.values()} == {"not_applicable"}
+    assert {one.reason for one in against.values()} == {alone["no_incumbent"]}
+    assert all(one.passed for one in checks.values())
+    unlabelled = {**alone, **{key: NOTHING[key] for key in ("reference", "candidate")}}
+    told = {one.name for one in judge(Budgets(), measurements(**unlabelled)) if one.against == "incumbent"}
+    assert told == {"max_latency_regression"}
+
+
+def test_a_verdict_says_whether_it_judged_speed():
+    def said(budgets: Budgets, **changes: Any) -> str:
+        return judged_speed(budgets, judge(budgets, measurements(**changes)))
+
+    alone = {"incumbent": None, "regression": None}
+    assert said(Budgets(max_load_s=1.0), **alone) == "not_judged"
+    assert said(Budgets()) == "judged"  # against the incumbent
+    assert said(Budgets(min_speedup=9.0), **alone) == "judged"
+    assert said(Budgets(max_p99_9_ms=2.0, allow_undecided=("max_p99_9_ms",)), **alone) == "undecided"
 
 
 def test_what_is_allowed_to_stay_undecided_holds_by_name_only():

@@ -1,4 +1,4 @@
-"""The budgets of the outputs: how far a candidate may be from the reference, and from the labels."""
+"""The budgets of the outputs: how far those of a candidate may be from those of the reference."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # Fewer examples say too little of classes to pass: where all of 28 are the same, one in ten of all may yet differ, at
 # 95 %. More are not asked for, though 99 % of all is sure from 299 on only: what is sure stands in the reason.
 FEWEST_EXAMPLES = 29
-_ROUNDING = 1e-12  # of a difference of two shares
 _NOT_COMPARED = Finding(None, "there are no outputs to compare")
+_of_outputs = partial(budget, gate="model", against="reference")
 
 
 def _by_dtype(measured: Measurements) -> tuple[float, str]:
@@ -65,7 +65,7 @@ def _top1_agreement(measured: Measurements, threshold: float) -> Finding:
         reason = f"output {output} has that share of its class ids, strings or booleans equal"
         if value < 1:
             reason += f"; not so in example {measured.elementwise[output].worst_example}"
-        return Finding(value, reason, pass_needs=_more_examples(measured))
+        return Finding(value, reason, pass_needs=more_examples(measured))
     from tpu2gpu.latency_evaluator.statistics.intervals import clopper_pearson_lower
 
     same = round(value * measured.examples)
@@ -73,7 +73,7 @@ def _top1_agreement(measured: Measurements, threshold: float) -> Finding:
         f"output {output} has its largest score at the same class in {same} of {measured.examples} examples, "
         f"at 95 % in at least {clopper_pearson_lower(same, measured.examples):.1%} of all"
     )
-    return Finding(value, reason, pass_needs=_more_examples(measured))
+    return Finding(value, reason, pass_needs=more_examples(measured))
 
 
 def _top5_agreement(measured: Measurements, threshold: float) -> Finding:
@@ -81,7 +81,7 @@ def _top5_agreement(measured: Measurements, threshold: float) -> Finding:
     if worst is None:
         return Finding(None, "no float output [examples, classes] with more than five classes was compared")
     reason = f"output {worst[1]} keeps that share of the five best classes, in the mean of {measured.examples} examples"
-    return Finding(worst[0], reason, pass_needs=_more_examples(measured))
+    return Finding(worst[0], reason, pass_needs=more_examples(measured))
 
 
 def _box_iou(measured: Measurements, threshold: float) -> Finding:
@@ -97,28 +97,13 @@ def _box_iou(measured: Measurements, threshold: float) -> Finding:
     return Finding(boxes.mean_iou, reason)
 
 
-def _drop(figure: str, missing: str, measured: Measurements, threshold: float, *, of_classes: bool = True) -> Finding:
-    """Find by how much a task's figure is lower than the reference's."""
-    reference, candidate = (getattr(model, figure) for model in (measured.reference, measured.candidate))
-    if reference is None:
-        return Finding(None, missing, applies=False)
-    if candidate is None:
-        return Finding(None, "there are no outputs")
-    drop = reference - candidate
-    return Finding(
-        drop,
-        f"from {reference:.2%} to {candidate:.2%} on {measured.examples} examples",
-        verdict="pass" if drop <= threshold + _ROUNDING else "fail",
-        pass_needs=_more_examples(measured) if of_classes else "",
-    )
-
-
 def _figures(parity: Mapping[str, OutputParity], figure: str) -> list[tuple[float, str]]:
     """List a figure of the outputs that have it, each with its output."""
     return [(value, name) for name, one in parity.items() if (value := getattr(one, figure)) is not None]
 
 
-def _more_examples(measured: Measurements) -> str:
+def more_examples(measured: Measurements) -> str:
+    """Return how many examples a pass of a budget of classes needs; nothing where there are enough."""
     return "" if measured.examples >= FEWEST_EXAMPLES else f"{FEWEST_EXAMPLES} examples or more"
 
 
@@ -128,62 +113,33 @@ def _place(measured: Measurements, output: str) -> str:
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class AccuracyBudgets:
-    """The budgets of the outputs, all of which the model blessing depends on."""
+class OutputBudgets:
+    """The budgets of the outputs against the reference's, all of which the model blessing depends on."""
 
-    max_relative_error: float | None = budget(
+    max_relative_error: float | None = _of_outputs(
         "largest error over largest output of the reference (default: 1e-4 for float32, 2e-2 for float16, "
         "1e-1 for bfloat16, 2e-1 for int8)",
         check=_relative_error,
-        gate="model",
         default=_by_dtype,
     )
-    max_abs_error: float | None = budget("largest error of an output", check=_abs_error, gate="model")
-    min_cosine: float | None = budget(
-        "cosine of the angle between an output of the candidate and the reference's", check=_cosine, gate="model"
+    max_abs_error: float | None = _of_outputs("largest error of an output", check=_abs_error)
+    min_cosine: float | None = _of_outputs(
+        "cosine of the angle between an output of the candidate and the reference's", check=_cosine
     )
-    min_top1_agreement: float | None = budget(
+    min_top1_agreement: float | None = _of_outputs(
         "share of examples with the largest score at the same class; of class ids, strings and booleans the "
         "share that is equal (default: 0.99)",
         check=_top1_agreement,
-        gate="model",
         unit=percent,
         default=0.99,
     )
-    min_top5_agreement: float | None = budget(
+    min_top5_agreement: float | None = _of_outputs(
         "share of the five best classes that stay among the five best",
         check=_top5_agreement,
-        gate="model",
         unit=percent,
     )
-    min_box_iou: float | None = budget(
+    min_box_iou: float | None = _of_outputs(
         "overlap of a box with its match, in the mean of all (default: 0.9 for detectors)",
         check=_box_iou,
-        gate="model",
         default=0.9,  # a box shifted by 5 % of its side, or one of ten boxes that is not found
-    )
-    max_accuracy_drop: float | None = budget(
-        "accuracy of the reference minus that of the candidate (default: 0.01 with labels)",
-        check=partial(_drop, "accuracy", "the examples have no labels, or no output is float [examples, classes]"),
-        gate="model",
-        unit=percent,
-        default=0.01,
-    )
-    max_top5_drop: float | None = budget(
-        "the same of the top-5 accuracy",
-        check=partial(_drop, "top5_accuracy", "the examples have no labels, or no output has more than five classes"),
-        gate="model",
-        unit=percent,
-    )
-    max_map_drop: float | None = budget(
-        "the same of a detector's mean average precision (default: 0.01 with ground-truth boxes)",
-        check=partial(
-            _drop,
-            "mean_average_precision",
-            "the examples have no ground-truth boxes, or no output holds detections",
-            of_classes=False,
-        ),
-        gate="model",
-        unit=percent,
-        default=0.01,
     )
