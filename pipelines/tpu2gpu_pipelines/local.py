@@ -119,6 +119,15 @@ def pipeline_path(create: CreatePipeline) -> str:
     return f"{getattr(create, '__module__', '')}:{getattr(create, '__qualname__', '')}"
 
 
+def make_pipeline(settings: Settings, create: CreatePipeline) -> Any:
+    """Make a TFX pipeline in which each step counts on its source, so that no former result outlives a change of it."""
+    from tpu2gpu_pipelines.step_digests import add_pipeline_digest
+
+    pipeline = create(settings)
+    add_pipeline_digest(pipeline, getattr(create, "func", create).__module__)
+    return pipeline
+
+
 def new_run_name() -> str:
     """Name a run by the time of day."""
     return datetime.now().isoformat(timespec="milliseconds")
@@ -152,7 +161,7 @@ def _plan(settings: Settings, create: CreatePipeline, run_name: str) -> Any:
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
     from tfx.orchestration.portable import runtime_parameter_utils
 
-    pipeline = create(settings)
+    pipeline = make_pipeline(settings, create)
     pipeline.metadata_connection_config = sqlite_metadata_connection_config(str(Path(settings.root) / METADATA))
     plan = compiler.Compiler().compile(pipeline)
     # The runner would give the run a name that nobody else learns.

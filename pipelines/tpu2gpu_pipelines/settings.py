@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ class TrainingOptions:
         batch_size: Examples in each, over all replicas.
         learning_rate: At the start.
         seed: For weights, order and dropout.
+        config: Whatever else the function takes; it finds them under `config` in TFX's `custom_config`.
+        depends_on: Files whose content it reads beside the examples: paths, patterns, folders or URIs. A change of one
+            is a change of the training.
         checkpoint_root: Where a training under way keeps its checkpoints: a folder on a volume that outlives the
             machine, or a URI that TensorFlow writes to. Without it a training that was broken off begins anew.
         checkpoint_steps: Steps from one checkpoint to the next, and from one look at the held-out images to the next.
@@ -47,8 +51,15 @@ class TrainingOptions:
     batch_size: int = option(64, "examples in a batch, over all replicas", minimum=1)
     learning_rate: float = option(0.002, "at the start", minimum=0)
     seed: int = option(7, "for weights, order and dropout", minimum=0)
+    config: dict[str, Any] = attrs.field(factory=dict)
+    depends_on: tuple[str, ...] = option((), "a file whose content the training depends on", metavar="PATH")
     checkpoint_root: str = option("", "where a training under way keeps its checkpoints", metavar="URI")
     checkpoint_steps: int = option(40, "steps from one checkpoint to the next", minimum=1)
+
+    @config.validator
+    def _check_config(self, attribute: attrs.Attribute[Any], value: dict[str, Any]) -> None:
+        if wrong := list(_not_json(value, "")):
+            raise UsageError(f"--config {'; '.join(wrong)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -110,6 +121,21 @@ class Settings:
 
 
 Check = Callable[[Settings], list[str]]
+
+
+def _not_json(value: Any, where: str) -> Iterator[str]:
+    """Name the values that do not come through JSON as they are."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            here = f"{where}.{key}".lstrip(".")
+            yield from _not_json(item, here) if isinstance(key, str) else [f"{here}: the key must be text"]
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _not_json(item, f"{where}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{where}: must be a finite number, not {value}"
+    elif not isinstance(value, str | int | float | bool | None):
+        yield f"{where}: must be a number, text, true, false, null, a list or a mapping, not {type(value).__name__}"
 
 
 def load_settings(path: str | os.PathLike[str], check: Check | None = None) -> Settings:

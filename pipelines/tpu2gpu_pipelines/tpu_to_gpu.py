@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from glob import escape
-from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
@@ -15,7 +14,6 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 
 from tpu2gpu.checkpoint_importer.component import CheckpointImporter
-from tpu2gpu.errors import SourceError
 from tpu2gpu.freezer.component import Freezer
 from tpu2gpu.latency_evaluator.component import LatencyEvaluator
 from tpu2gpu.model_pusher.component import ModelPusher
@@ -24,6 +22,7 @@ from tpu2gpu.tfx.artifacts import Checkpoint
 from tpu2gpu.trt_converter.component import TRTConverter
 from tpu2gpu_pipelines.examples import DigitExamples
 from tpu2gpu_pipelines.settings import Settings, TrainingOptions
+from tpu2gpu_pipelines.step_digests import training_source_digest
 
 # A prefix (`model.ckpt-100`, `ckpt-7`), or a file that is a model or a part of a checkpoint.
 _IS_NO_FOLDER = re.compile(r"ckpt(-\d+)?$|\.(index|meta|data-\d+-of-\d+|pb|keras|h5|hdf5)$")
@@ -79,10 +78,10 @@ def create_pipeline(settings: Settings) -> Pipeline:
 
 
 def make_trainer(examples: object, training: TrainingOptions) -> Trainer:
-    """Make TFX's stock Trainer of a function's path and a digest of its source, so that a changed one runs anew.
+    """Make TFX's stock Trainer of a function's path and a digest of all that it is made of, so that it runs anew.
 
     Raises:
-        SourceError: There is no such training function.
+        SourceError: There is no such training function, or nothing that it is said to depend on.
     """
     config = {
         "batch_size": training.batch_size,
@@ -90,7 +89,8 @@ def make_trainer(examples: object, training: TrainingOptions) -> Trainer:
         "seed": training.seed,
         "checkpoint_root": training.checkpoint_root,
         "checkpoint_steps": training.checkpoint_steps,
-        "source_sha256": source_digest(training.run_fn),
+        "config": training.config,
+        "source_sha256": training_source_digest(training),
     }
     return Trainer(
         examples=examples,
@@ -141,26 +141,3 @@ def files_state(uri: str) -> str:
     files = path.rglob("*") if path.is_dir() else path.parent.glob(f"{escape(path.name)}*")
     states = sorted((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
     return hashlib.sha256(repr(states).encode()).hexdigest() if states else ""
-
-
-def source_digest(function: str) -> str:
-    """Return the SHA-256 of the source that a function is defined in, without importing it.
-
-    Args:
-        function: Its path, `package.module.function`. The modules beside its own in the package count too.
-
-    Raises:
-        SourceError: There is no such module.
-    """
-    module = function.rpartition(".")[0]
-    try:
-        spec = find_spec(module) if module else None
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or spec.origin is None:
-        raise SourceError(f"training.run_fn {function}: there is no module '{module}'", hint="give a module's path")
-    source = Path(spec.origin)
-    digest = hashlib.sha256()
-    for file in sorted(source.parent.glob("*.py")) if "." in module else [source]:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -88,18 +88,3 @@ def test_a_training_function_that_is_not_there_is_found_before_anything_runs(tmp
     settings = Settings(root=str(tmp_path), training=TrainingOptions(run_fn="tests.pipelines.nowhere.run_fn"))
     with pytest.raises(SourceError, match=r"there is no module 'tests\.pipelines\.nowhere'"):
         create_pipeline(settings)
-
-
-def test_a_changed_training_source_is_another_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tpu2gpu_pipelines.tpu_to_gpu import source_digest
-
-    monkeypatch.syspath_prepend(tmp_path)
-    package = tmp_path / "my_trainers"
-    package.mkdir()
-    digests = set()
-    for name, text in (("__init__", ""), ("net", "x = 1"), ("net", "x = 2"), ("layers", "y = 1")):
-        (package / f"{name}.py").write_text(text)
-        if (package / "net.py").exists():
-            digests.add(source_digest("my_trainers.net.run_fn"))
-    assert len(digests) == 3
-    assert source_digest("my_trainers.net.run_fn") in digests

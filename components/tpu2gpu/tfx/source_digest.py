@@ -1,115 +1,193 @@
 """A digest of the sources that a module loads, so that no former result of a step outlives a change of its code.
 
-Files are read and never imported, so that it costs a tenth of a second, and is the same in every Python and container.
-A changed comment counts like any change: it costs one run, where a version number that was forgotten costs a wrong
-model.
+Files are read and never imported, so that it costs a tenth of a second. A changed comment counts like any change: it
+costs one run, where a version number that was forgotten costs a wrong model. TensorFlow and Keras count by their
+versions; whatever else is installed, or comes with Python, does not.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import re
 import sys
-from collections.abc import Iterator
-from functools import cache
-from importlib.util import find_spec, resolve_name
+import sysconfig
+from collections.abc import Iterable, Mapping
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
-_OURS = "tpu2gpu"
-_DOTTED = re.compile(r"(\w+(?:\.\w+)+)(?::\w+)?")
+from tpu2gpu.storage.paths import Place
+from tpu2gpu.tfx.source_names import Named, names_in
+
+_OURS = ("tpu2gpu", "tpu2gpu_pipelines")
+_COUNTED = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly", "keras", "keras-nightly", "tf-keras")
+_INSTALLED = ("site-packages", "dist-packages")
+_CHUNK = 1 << 20
 
 
-def source_digest(module: str) -> str:
-    """Return the SHA-256 of all sources that a module loads, with their names, in hexadecimal.
+def source_digest(module: str, *others: str, files: Mapping[str, Place] | None = None, data: bool = True) -> str:
+    """Return the SHA-256 of all sources that a module loads, and of the versions of TensorFlow and Keras.
 
     Args:
         module: The module's name.
+        others: Further modules, such as those that options name.
+        files: Further files that count, by the name under which they do.
+        data: Whether data folders beside the sources count.
     """
-    digest = hashlib.sha256()
-    for name, path in sorted(loaded_sources(module).items()):
-        content = path.read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
+    digest = hashlib.sha256(repr(library_versions()).encode())
+    counted: dict[str, Place] = dict(files or {})
+    for one in (module, *others):
+        counted.update(loaded_sources(one, data=data))
+    for name, path in sorted(counted.items()):
+        content = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                content.update(chunk)
+        digest.update(f"{name} {content.hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
-def loaded_sources(module: str) -> dict[str, Path]:
+def library_versions() -> dict[str, str]:
+    """Return the versions of TensorFlow and Keras that are installed, without importing them."""
+    found = {}
+    for name in _COUNTED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def loaded_sources(module: str, *, data: bool = True) -> dict[str, Path]:
     """Find the sources that a module loads, sooner or later.
 
-    These are what it imports from its own package and from tpu2gpu, at its top and in functions; modules whose name or
-    file stands in a string, as that of a child process does; and the data folders beside all of these.
+    These are what it imports, at its top and in functions, from its own package, from tpu2gpu, and from wherever else
+    nothing is installed; modules whose name or file stands in a string, as that of a child process does; where a name
+    is put together, every module of its package; and the data folders beside what is its own and tpu2gpu's.
 
     Args:
         module: The module's name.
+        data: Whether data folders count.
 
     Returns:
         The files by module name; data files by package and path in it.
     """
-    followed = (_OURS, module.partition(".")[0])
-    modules: dict[str, Path] = {}
-    waiting = [module]
+    search = _Search(module.partition(".")[0])
+    waiting: list[Named] = [Named(module)]
     while waiting:
-        name = waiting.pop()
-        if name in modules or name.partition(".")[0] not in followed or (path := _file_of(name)) is None:
-            continue
-        modules[name] = path
-        waiting += [name.rpartition(".")[0], *_names_in(path.read_bytes(), _package_of(name, path))]
-    data = {
-        f"{_package_of(name, path)}/{file.relative_to(path.parent).as_posix()}": file
-        for name, path in modules.items()
+        waiting += search.look_up(waiting.pop())
+    found = search.modules
+    if not data:
+        return found
+    beside = {
+        f"{package}/{file.relative_to(path.parent).as_posix()}": file
+        for name, path in found.items()
+        if (package := _package_of(name, path)) and search.is_own(name)
         for file in _data_beside(path)
     }
-    return {**modules, **data}
+    return {**found, **beside}
+
+
+class _Search:
+    """The modules that were found, and where else to look.
+
+    Args:
+        own: The package whose modules always count, though it may be installed.
+    """
+
+    def __init__(self, own: str) -> None:
+        self.modules: dict[str, Path] = {}
+        self._own = (*_OURS, own)
+        self._followed: dict[str, bool] = {}
+
+    def is_own(self, name: str) -> bool:
+        return name.partition(".")[0] in self._own
+
+    def look_up(self, named: Named) -> Iterable[Named]:
+        """Take a module up that is not known yet, and return the names in it."""
+        if named.with_all_below:
+            return [Named(name) for name in self._below(named.name)] if self._follows(named.name) else ()
+        name = named.name
+        if name in self.modules or not self._follows(name) or (path := _file_of(name)) is None:
+            return ()
+        if _is_installed(path) and not self.is_own(name):  # a namespace may be both
+            return ()
+        self.modules[name] = path
+        parent = [Named(name.rpartition(".")[0])]
+        if path.suffix != ".py":
+            return parent
+        package = _package_of(name, path)
+        if name.partition(".")[0] not in _OURS:
+            return [*parent, *names_in(path.read_bytes(), package)]
+        # Whole paths in strings of ours name what is ours, and never a file that happens to be called so.
+        inside = names_in(path.read_bytes(), package, by_string=False)
+        return [*parent, *(one for one in inside if not one.guessed or one.name.partition(".")[0] in _OURS)]
+
+    def _follows(self, name: str) -> bool:
+        top = name.partition(".")[0]
+        if top not in self._followed:
+            self._followed[top] = bool(top) and (top in self._own or _lies_outside(top))
+        return self._followed[top]
+
+    def _below(self, package: str) -> Iterable[str]:
+        for folder in _folders_of(package):
+            for file in folder.rglob("*.py"):
+                parts = file.relative_to(folder).with_suffix("").parts
+                if all(part.isidentifier() for part in parts):
+                    yield ".".join((package, *(part for part in parts if part != "__init__")))
+
+
+def _lies_outside(top: str) -> bool:
+    """Tell whether a package, or a part of it, belongs neither to Python nor to what is installed."""
+    if top in sys.stdlib_module_names or (spec := _spec_of(top)) is None:
+        return False
+    places = list(spec.submodule_search_locations or filter(None, [spec.origin]))
+    return any(not _is_installed(Path(place)) for place in places)
+
+
+def _is_installed(path: Path) -> bool:
+    if set(_INSTALLED) & set(path.parts):
+        return True
+    return any(path.is_relative_to(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def _spec_of(top: str) -> ModuleSpec | None:
+    try:
+        return find_spec(top)
+    except (ImportError, ValueError):  # of a module that was made by hand
+        return None
 
 
 def _package_of(name: str, path: Path) -> str:
     return name if path.name == "__init__.py" else name.rpartition(".")[0]
 
 
+def _folders_of(package: str) -> list[Path]:
+    """Find the folders of a package, of which a namespace has several."""
+    top, *rest = package.split(".")
+    spec = _spec_of(top)
+    if spec is None:
+        return []
+    return [path for folder in spec.submodule_search_locations or () if (path := Path(folder, *rest)).is_dir()]
+
+
 def _file_of(name: str) -> Path | None:
     """Find a module's file by its name alone: asking Python would import the packages that it is in."""
     top, *rest = name.split(".")
-    if not rest and (file := getattr(sys.modules.get(top), "__file__", None)):  # also of `__main__`
-        return Path(file)
-    spec = find_spec(top)
-    if spec is None:
-        return None
     if not rest:
-        return Path(spec.origin) if spec.origin else None
-    for folder in spec.submodule_search_locations or ():
-        path = Path(folder, *rest)
-        for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
-            if file.is_file():
-                return file
+        origin = getattr(sys.modules.get(top), "__file__", None)  # also of `__main__`
+        if origin is None and (spec := _spec_of(top)) is not None:
+            origin = spec.origin
+        return Path(origin) if origin and Path(origin).is_file() else None
+    *packages, last = rest
+    for folder in _folders_of(".".join((top, *packages))):
+        endings = ("/__init__.py", ".py", *EXTENSION_SUFFIXES)
+        if found := next((path for ending in endings if (path := Path(f"{folder / last}{ending}")).is_file()), None):
+            return found
     return None
 
 
-@cache
-def _names_in(source: bytes, package: str) -> tuple[str, ...]:
-    """Return names that a source mentions and that may be modules."""
-    return tuple(_names(ast.parse(source), package))
-
-
-def _names(tree: ast.AST, package: str) -> Iterator[str]:
-    for node in ast.iter_child_nodes(tree):
-        match node:
-            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
-                continue
-            case ast.Import():
-                yield from (alias.name for alias in node.names)
-            case ast.ImportFrom():
-                origin = resolve_name("." * node.level + (node.module or ""), package)
-                yield from (origin, *(f"{origin}.{alias.name}" for alias in node.names))
-            case ast.Constant(value=str(text)):
-                if text.endswith(".py"):
-                    yield f"{package}.{text.removesuffix('.py')}"
-                elif found := _DOTTED.fullmatch(text):
-                    yield found[1]
-            case _:
-                yield from _names(node, package)
-
-
-def _data_beside(path: Path) -> Iterator[Path]:
+def _data_beside(path: Path) -> Iterable[Path]:
     for folder in path.parent.iterdir():
         if folder.is_dir() and folder.name[0] not in "._" and not any(folder.glob("*.py")):
             yield from (file for file in folder.rglob("*") if file.is_file())

@@ -79,15 +79,16 @@ def training_digest(config: Mapping[str, Any], steps: int, files: Sequence[str])
     """SHA-256 of everything that decides how a training goes.
 
     Args:
-        config: The training's settings, with a digest of its code.
+        config: The training's settings, with the digest of its code and the files that it depends on.
         steps: Batches in all.
         files: Patterns of the training data's files; their content counts, and not where they are, because a step that
             runs again may find them elsewhere.
     """
     import tensorflow as tf
 
+    libraries = {"tensorflow": tf.__version__, "keras": tf.keras.__version__}  # of the machine that trains
     decisive = {key: value for key, value in config.items() if key != "checkpoint_root"}
-    digest = hashlib.sha256(json.dumps([decisive, steps], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([decisive, steps, libraries], sort_keys=True).encode())
     for path in sorted(path for pattern in files for path in tf.io.gfile.glob(pattern)):
         with tf.io.gfile.GFile(path, "rb") as file:
             while chunk := file.read(_CHUNK):

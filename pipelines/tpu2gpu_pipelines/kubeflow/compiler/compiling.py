@@ -35,7 +35,7 @@ from tpu2gpu_pipelines.kubeflow.compiler.validation import (
     unsupported_steps,
 )
 from tpu2gpu_pipelines.kubeflow_options import StepOptions
-from tpu2gpu_pipelines.local import DEFAULT_PIPELINE, CreatePipeline, pipeline_path
+from tpu2gpu_pipelines.local import DEFAULT_PIPELINE, CreatePipeline, make_pipeline, pipeline_path
 from tpu2gpu_pipelines.settings import Settings
 from tpu2gpu_pipelines.step_names import EVALUATOR
 
@@ -161,7 +161,7 @@ def tfx_job(settings: Settings, create: CreatePipeline) -> tuple[Mapping[str, An
     """
     from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 
-    pipeline = create(settings)
+    pipeline = make_pipeline(settings, create)
     config = KubeflowV2DagRunnerConfig(
         display_name=settings.name, default_image="to-be-chosen", use_pipeline_spec_2_1=True
     )
