@@ -28,6 +28,7 @@ COMMANDS = (
     "tpu2gpu.model_pusher.command:PROMOTED",
     "tpu2gpu.checkpoint_importer.command:INSPECT",
     "tpu2gpu.storage.command:VERIFY",
+    "tpu2gpu.storage.command:SIGN",
     "tpu2gpu.storage.command:CLEAN",
     "tpu2gpu.cli.doctor:DOCTOR",
 )

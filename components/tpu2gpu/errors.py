@@ -16,6 +16,7 @@ Tpu2GpuError
 │   ├── ConversionError                a back end does not take the model
 │   ├── ExamplesError                  examples do not fit the model
 │   ├── ManifestError                  files differ from what their manifest says
+│   ├── ProofError                     a signature is missing, expired, of other files or by another key
 │   └── UnsupportedError               sound input, but a case that this version does not do
 ├── EnvironmentLacksError    exit 4   a library, a device or memory is not there
 │   └── WorkerError                    a child process died, hung or outgrew its limit
@@ -123,6 +124,10 @@ class ExamplesError(InputError):
 
 class ManifestError(InputError):
     """Files differ from what their manifest says."""
+
+
+class ProofError(InputError):
+    """A signature is missing, expired, of other files or by another key."""
 
 
 class UnsupportedError(InputError):

@@ -26,6 +26,8 @@ def _promote(call: Call) -> Reply:
         require_level=options.require_level,
         keep=options.keep,
         grace_s=options.grace_s,
+        sign=options.sign,
+        require_signature=options.require_signature,
         run_name=os.environ.get(_RUN_VARIABLE, ""),
     )
     what = "promoted" if result.changed else "served already: nothing changed"
@@ -39,7 +41,14 @@ def _roll_back(call: Call) -> Reply:
     from tpu2gpu.storage.promotion.promoting import roll_back
 
     given = call.given
-    result = roll_back(given["folder"], to=given["to"], name=given["name"] or "", reason=given["reason"] or "")
+    result = roll_back(
+        given["folder"],
+        to=given["to"],
+        name=given["name"] or "",
+        reason=given["reason"] or "",
+        sign=given["sign"] or "",
+        require_signature=given["require_signature"] or "",
+    )
     promotion = result.promotion
     was = f"version {promotion.restores} again, in the place of {promotion.replaces}"
     return Reply(result, [f"{promotion.model} version {promotion.version}: {was}", f"folder: {result.folder}"])
@@ -91,6 +100,8 @@ ROLLBACK = Command(
         click.Option(["--to"], type=click.IntRange(min=1), metavar="N", help="the version  [default: the one before]"),
         click.Option(["--name"], metavar="NAME", help="the model, where several were promoted"),
         click.Option(["--reason"], metavar="TEXT", help="why, for the ledger"),
+        click.Option(["--sign"], metavar="KEY", help="sign what is served now with this private key"),
+        click.Option(["--require-signature"], metavar="KEY", help="refuse a version that this key did not sign"),
     ),
 )
 PROMOTED = Command(

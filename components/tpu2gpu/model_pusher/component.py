@@ -11,7 +11,7 @@ from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, Pu
 
 from tpu2gpu.errors import PromotionRefusedError
 from tpu2gpu.model_pusher.options import PushOptions
-from tpu2gpu.storage.promotion.promoting import promote_model
+from tpu2gpu.storage.promotion.promoting import check_signed, promote_model
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict, check_verdict
 from tpu2gpu.storage.publishing import read_manifest
 from tpu2gpu.tfx.artifacts import model_source
@@ -67,10 +67,12 @@ class ModelPusher(StepComponent):
         verdict = verdict_of(step.input("model_blessing"), step.input("infra_blessing"))
         try:
             check_verdict(verdict, read_manifest(source), require_level=options.require_level)
+            check_signed(source, options.require_signature)
         except PromotionRefusedError as error:
-            log.warning("not promoted: %s", "; ".join(error.details))
+            reason = "; ".join(error.details)
+            log.warning("not promoted: %s", reason)
             pushed.set_int_custom_property("pushed", 0)
-            pushed.set_string_custom_property("reason", "; ".join(error.details))
+            pushed.set_string_custom_property("reason", reason)
             return
         result = promote_model(
             source,
@@ -80,6 +82,8 @@ class ModelPusher(StepComponent):
             require_level=options.require_level,
             keep=options.keep,
             grace_s=options.grace_s,
+            sign=options.sign,
+            require_signature=options.require_signature,
             run_name=step.run_name,
         )
         said = "promoted" if result.changed else "is served already"

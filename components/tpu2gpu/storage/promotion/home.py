@@ -26,6 +26,7 @@ from tpu2gpu.storage.promotion.layouts import Layout, layout_named
 from tpu2gpu.storage.promotion.ledger import LEDGER, RECORD, Promotion, read_ledger, read_record
 from tpu2gpu.storage.promotion.promotion_folder import PromotionFolder, promotion_folder
 from tpu2gpu.storage.publishing import MANIFEST, make_manifest, write_json
+from tpu2gpu.storage.signing import sign_folder
 
 
 @attrs.frozen
@@ -123,7 +124,7 @@ class ModelHome:
         return version
 
     def add(
-        self, version: int, layout: Layout, fill: Callable[[Path], Promotion], about: Mapping[str, Any]
+        self, version: int, layout: Layout, fill: Callable[[Path], Promotion], about: Mapping[str, Any], key: str = ""
     ) -> Promotion:
         """Stage a version, move it to its place, serve it, and enter it into the ledger.
 
@@ -132,6 +133,7 @@ class ModelHome:
             layout: The layout of its folder.
             fill: Fills the folder of a version in the making, and tells what to record.
             about: What the version's manifest says beside its files.
+            key: A private key with which the version is signed; unsigned when empty.
         """
         with self.files.staging(self.path) as aside:
             staged = aside / str(version)
@@ -139,6 +141,8 @@ class ModelHome:
             promotion = fill(staged)
             write_json(staged / RECORD, promotion)
             write_json(staged / MANIFEST, make_manifest(staged, dict(about)))
+            if key:
+                sign_folder(staged, key)
             self.files.move_in(staged, self.path / str(version), layout.last)
         layout.bring(self.files, self.path, version, promotion.models)
         layout.serve(self.files, self.path, version)

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import PromotionRefusedError, SourceError, UsageError
+from tpu2gpu.errors import PromotionRefusedError, ProofError, SourceError, UsageError
 from tpu2gpu.storage.paths import Place, fetched, place
 from tpu2gpu.storage.promotion.home import ModelHome, find_home, find_homes, foreign_versions, history
 from tpu2gpu.storage.promotion.layouts import layout_named, layout_of
@@ -21,6 +21,7 @@ from tpu2gpu.storage.promotion.promotion_folder import promotion_folder
 from tpu2gpu.storage.promotion.stock_pusher import newest_version
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict, check_verdict
 from tpu2gpu.storage.publishing import MANIFEST, discard_bytecode, plain, read_manifest, verify_model
+from tpu2gpu.storage.signing import check_signature
 
 KEEP = 5
 GRACE_S = 600.0
@@ -53,6 +54,8 @@ def promote_model(
     require_level: str | None = None,
     keep: int = KEEP,
     grace_s: float = GRACE_S,
+    sign: str = "",
+    require_signature: str = "",
     run_name: str = "",
 ) -> PromotionResult:
     """Make a blessed model the one that servers of a promotion folder serve.
@@ -68,10 +71,12 @@ def promote_model(
         require_level: The lowest level on which the verdict may have been reached.
         keep: How many versions stay; the incumbent always does.
         grace_s: How long a server may take to see and load a version; none that it may still serve goes before.
+        sign: A private key with which the version is signed; unsigned when not given.
+        require_signature: The public key, or the certificates of the authorities, by whom the model must be signed.
         run_name: The run that promotes it.
 
     Raises:
-        PromotionRefusedError: The verdict does not let it be promoted, or another promotion is under way.
+        PromotionRefusedError: Verdict or signature do not let it be promoted, or another promotion is under way.
         SourceError: The source is no folder that tpu2gpu wrote.
         ManifestError: Its files differ from its manifest.
         UsageError: The promotion folder holds versions of another layout.
@@ -86,6 +91,8 @@ def promote_model(
             require_level=require_level,
             keep=keep,
             grace_s=grace_s,
+            sign=sign,
+            require_signature=require_signature,
             run_name=run_name,
         )
 
@@ -99,11 +106,14 @@ def _promote(
     require_level: str | None,
     keep: int,
     grace_s: float,
+    sign: str,
+    require_signature: str,
     run_name: str,
 ) -> PromotionResult:
     files = promotion_folder(folder)
     manifest = verify_model(source)
     check_verdict(verdict, manifest, require_level=require_level)
+    check_signed(source, require_signature)
     layout = layout_of(source)
     own_name = layout.model_name(source)
     if name and own_name and name != own_name:
@@ -142,7 +152,7 @@ def _promote(
             return promotion
 
         about = {key: manifest[key] for key in _SHOWN if key in manifest}
-        promotion = home.add(version, layout, fill, {**about, "promoted_digest": manifest["digest"]})
+        promotion = home.add(version, layout, fill, {**about, "promoted_digest": manifest["digest"]}, sign)
         removed = home.prune(keep, grace_s)
     return PromotionResult(
         promotion=promotion, folder=home.path / str(promotion.version), changed=True, removed=tuple(removed)
@@ -157,6 +167,8 @@ def roll_back(
     reason: str = "",
     keep: int = KEEP,
     grace_s: float = GRACE_S,
+    sign: str = "",
+    require_signature: str = "",
     run_name: str = "",
 ) -> PromotionResult:
     """Make an earlier version the newest.
@@ -170,11 +182,13 @@ def roll_back(
         reason: Why, for the ledger.
         keep: How many versions stay.
         grace_s: How long a server may take to see and load a version.
+        sign: A private key with which the new version is signed; unsigned when not given.
+        require_signature: The public key, or the certificates of the authorities, by whom the version must be signed.
         run_name: The run that rolls back.
 
     Raises:
         SourceError: Nothing was promoted there, or there is no such version.
-        PromotionRefusedError: It is served already, or another promotion is under way.
+        PromotionRefusedError: It is served already, or not signed as is required, or another promotion is under way.
         ManifestError: The version's files have changed since it was promoted.
     """
     home = find_home(folder, name)
@@ -196,6 +210,7 @@ def roll_back(
         with fetched(wanted) as kept:
             discard_bytecode(kept)
             manifest, layout = verify_model(kept), layout_named(former.layout)
+            check_signed(kept, require_signature)
 
             def fill(target: Path) -> Promotion:
                 models = layout.restage(kept, target, version)
@@ -214,11 +229,25 @@ def roll_back(
                 return promotion
 
             about = {key: manifest[key] for key in (*_SHOWN, "promoted_digest") if key in manifest}
-            promotion = home.add(version, layout, fill, about)
+            promotion = home.add(version, layout, fill, about, sign)
         removed = home.prune(keep, grace_s)
     return PromotionResult(
         promotion=promotion, folder=home.path / str(promotion.version), changed=True, removed=tuple(removed)
     )
+
+
+def check_signed(source: Path, require_signature: str) -> None:
+    """Check that a model is signed by whom it must be; nothing where nobody must have signed it.
+
+    Raises:
+        PromotionRefusedError: It is unsigned or altered, or its signature has expired.
+    """
+    if not require_signature:
+        return
+    try:
+        check_signature(source, require_signature)
+    except ProofError as error:
+        raise PromotionRefusedError("not promoted", details=[error.message], hint=error.hint) from error
 
 
 def _confirm(home: ModelHome, incumbent: Promotion, verdict: EvaluationVerdict, run_name: str) -> None:
