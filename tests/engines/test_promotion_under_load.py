@@ -23,10 +23,11 @@ from tpu2gpu.storage.promotion.ledger import read_ledger
 from tpu2gpu.storage.promotion.promoting import promote_model, roll_back
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict
 from tpu2gpu.storage.publishing import discard_bytecode, read_manifest, verify_model
+from tpu2gpu.trt_converter.layouts.kserve import POLLING
 
 pytestmark = pytest.mark.timeout(1800)
 _GRACE_S = 20.0  # this server starts a process for each version: seconds, where the machine is busy
-_POLL = ("--model-control-mode=poll", "--repository-poll-secs=1")
+_POLL = (*POLLING, "--repository-poll-secs=1")  # as kserve.yaml says, and more often
 _COMMAND = """
 import sys
 from tests.engines.test_promotion_under_load import promote
@@ -120,7 +121,7 @@ def agree(folder: Path) -> None:
         verify_model(home.path / str(version))
 
 
-def incumbents_value(folder: Path, models: list[Path]) -> int:
+def incumbents_value(folder: Path | str, models: list[Path]) -> int:
     """What the model adds that was promoted last."""
     incumbent = find_home(folder).incumbent()
     assert incumbent is not None

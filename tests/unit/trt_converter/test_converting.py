@@ -230,6 +230,16 @@ def test_the_cluster_is_told_of_the_model(half: tuple[Path, ConvertResult, list[
     assert service["metadata"]["name"] == "model"
 
 
+def test_the_cluster_follows_the_promotion_folder_by_a_file_that_stays(
+    half: tuple[Path, ConvertResult, list[str]],
+) -> None:
+    import yaml
+
+    model = yaml.safe_load((half[1].target / "kserve.yaml").read_text())["spec"]["predictor"]["model"]
+    assert model["storageUri"] == "pvc://CLAIM/promoted"
+    assert "--model-control-mode=poll" in model["args"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

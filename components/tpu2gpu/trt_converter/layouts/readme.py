@@ -108,14 +108,14 @@ def _files(
     if triton is not None:
         home = f"{REPOSITORY}/{triton.name}/"
         table.append(f"| `{home}` | Triton model, back end `{triton.backend}` | Triton Inference Server |")
-        table.append("| `kserve.yaml` | an InferenceService that runs it in Triton; fill in `storageUri` | KServe |")
+        table.append("| `kserve.yaml` | an InferenceService that follows promotions; fill in the claim | KServe |")
         if others:
             whole = triton.name.removesuffix("_core")
             table.append(f"| `{REPOSITORY}/{whole}/` | the parts, chained: ask this one | Triton Inference Server |")
     if servable is not None:
         requests = f", and {servable.requests} requests to warm up" * bool(servable.requests)
         table.append(f"| `{servable.path}/` | {servable.model}, as it is{requests} | TensorFlow Serving |")
-        table.append("| `kserve.yaml` | an InferenceService that serves it; fill in `storageUri` | KServe |")
+        table.append("| `kserve.yaml` | an InferenceService that follows promotions; fill in the claim | KServe |")
     table.append("| `plan.json` | which part runs where, what was verified | `tpu2gpu.load` |")
     table.append("| `report.json` | figures of the conversion | people and dashboards |")
     table.append("| `manifest.json` | SHA-256 of every file | `tpu2gpu verify` |")

@@ -93,7 +93,7 @@ def test_the_folder_says_how_it_is_served(served: tuple[Path, Path]) -> None:
     assert "It runs 4 requests of real examples before it calls the model ready." in readme
     assert not (target / "model_repository").exists()
     model = yaml.safe_load((target / "kserve.yaml").read_text())["spec"]["predictor"]["model"]
-    assert (model["modelFormat"], model["storageUri"]) == ({"name": "tensorflow"}, "pvc://CLAIM/tf_serving/digits")
+    assert (model["modelFormat"], model["storageUri"]) == ({"name": "tensorflow"}, "pvc://CLAIM/promoted/digits")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_cluster_reads_every_name_as_a_service_of_its_own(tmp_path: Path, na
         assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", service)  # RFC 1035
         model = read["spec"]["predictor"]["model"]
         assert model["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
-    assert model["storageUri"] == f"pvc://CLAIM/model_repository/{name}"
+    assert model["storageUri"] == f"pvc://CLAIM/promoted/{name}"
 
 
 def test_the_readme_knows_who_reads_every_opset_that_can_be_written() -> None:
