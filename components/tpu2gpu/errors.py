@@ -25,6 +25,7 @@ Tpu2GpuError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -157,9 +158,36 @@ def from_json(data: dict[str, Any]) -> Tpu2GpuError:
     return error
 
 
+# Lines of TensorFlow's errors that frame the reason: where the node was defined, and what follows the message.
+_FRAME = re.compile(
+    r"Graph execution error:|Detected at node |\d+ root error|Traceback \(most recent|Original stack trace|"
+    r"<stack traces? unavailable>|File \"|\[\["
+)
+_NODE = re.compile(r"\{\{node ([^}]+)\}\}|Detected at node '?([^\s']+)")
+_ONNX_RUNTIME = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_ONNX_NODE = re.compile(r"Non-zero status code returned while running (\S+) node\. Name:'([^']*)' Status Message: ")
+_FUNCTION = re.compile(r"\s*\[Op:\w+\]( name:.*)?$|^\(\d+\) [A-Z_]+:\s*")
+_FOREIGN_FLAG = re.compile(r"[^.;]*(?<![\w-])--[a-z][\w-]*[^.;]*[.;]?\s*")
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line of what a foreign error says, or the name of its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the reason that a foreign error gives: its first line that says one, and the node that it names.
+
+    What other tools' flags would do is left out: they are none of ours.
+    """
+    text = str(error).strip()
+    if isinstance(error, Tpu2GpuError) or not text:
+        return (text or type(error).__name__).splitlines()[0]
+    lines = text.splitlines()
+    if _FRAME.match(lines[0]):  # what is indented is code, but for the list of several errors
+        lines = [line for line in lines if not line.startswith("  ") or line.lstrip().startswith("(")]
+    reasons = [line.strip() for line in lines if line.strip() and not _FRAME.match(line.strip())]
+    reason = _ONNX_NODE.sub(r"\1 \2: ", _ONNX_RUNTIME.sub("", (reasons or lines)[0]))
+    reason = _FUNCTION.sub("", reason).strip()
+    reason = _FOREIGN_FLAG.sub("", reason).strip() or reason
+    node = _NODE.search(text)
+    name = (node[1] or node[2]) if node else ""
+    return f"{name}: {reason}" if name and name not in reason else reason
 
 
 @contextmanager
@@ -176,7 +204,7 @@ def foreign_errors(
 
     Args:
         kind: The error to raise instead.
-        message: What failed; the first line of what the library said follows it in brackets.
+        message: What failed; the reason that the library gave follows it in brackets.
         details: Further findings, read when the error is raised.
         hint: What the user can do about it.
         catch: The library's errors; any where it has no common base for them.

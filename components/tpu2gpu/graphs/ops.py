@@ -7,6 +7,7 @@ import re
 from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
 
 DT_FLOAT = DTYPE_ENUMS["float32"]
+DT_DOUBLE = DTYPE_ENUMS["float64"]
 DT_HALF = DTYPE_ENUMS["float16"]
 DT_BFLOAT16 = DTYPE_ENUMS["bfloat16"]
 DT_INT32 = DTYPE_ENUMS["int32"]

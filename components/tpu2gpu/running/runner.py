@@ -24,21 +24,29 @@ class TensorSpec:
         dtype: numpy's name of its type (`float32`, `bfloat16`), or `string`.
         shape: Its dimensions, None where a dimension is unknown.
         ranked: False where even the number of an output's dimensions is unknown; the shape is empty then.
+        takes_records: Whether its strings are serialized tf.Examples, which the model parses itself.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
     ranked: bool = True
+    takes_records: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain data; the shape is null where the number of dimensions is unknown."""
-        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape) if self.ranked else None}
+        data = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape) if self.ranked else None}
+        return {**data, "takes_records": True} if self.takes_records else data
+
+    def with_rank(self, rank: int) -> TensorSpec:
+        """Return the specification with as many dimensions as were seen, where their number is unknown."""
+        return self if self.ranked else TensorSpec(self.name, self.dtype, (None,) * rank)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
         """Read `to_json`'s form back."""
-        return cls(data["name"], data["dtype"], tuple(data["shape"] or ()), data["shape"] is not None)
+        ranked, takes_records = data["shape"] is not None, bool(data.get("takes_records"))
+        return cls(data["name"], data["dtype"], tuple(data["shape"] or ()), ranked, takes_records)
 
     def __str__(self) -> str:
         """Return `images: float32 [?, 8, 8, 1]`."""

@@ -306,6 +306,7 @@ class _Spec:
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
+    takes_records: bool = False
 
 
-_NAMES = {str: "text", int: "an integer", float: "a number", list: "a list", dict: "a mapping"}
+_NAMES = {bool: "true or false", str: "text", int: "an integer", float: "a number", list: "a list", dict: "a mapping"}

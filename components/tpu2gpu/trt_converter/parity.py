@@ -2,78 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 
-from tpu2gpu.errors import ExamplesError, ParityRefusedError, foreign_errors
-from tpu2gpu.running.arrays import Array, is_float, load_arrays, save_arrays
+from tpu2gpu.errors import ConversionError, ParityRefusedError, first_line
+from tpu2gpu.running.arrays import Array, is_float
 from tpu2gpu.running.comparison.parity import OutputParity, compare
-from tpu2gpu.running.examples.feeds import read_examples
-from tpu2gpu.running.examples.synthetic import DISTRIBUTION, synthetic_array
-from tpu2gpu.running.runner import Runner, TensorSpec
+from tpu2gpu.running.runner import Runner
+from tpu2gpu.trt_converter.feeds import Feeds, run_reference, save_reference, saved_feeds, saved_outputs
 
-UNKNOWN_SIZE = 32  # what an unknown dimension is taken to be when nothing tells
-DEFAULT_EXAMPLES = 64
-_SEED = 0
-_FEEDS_FILE, _OUTPUTS_FILE = "feeds-{}.npz", "outputs-{}.npz"
-
-
-@attrs.frozen
-class Feeds:
-    """Requests that both models are run on.
-
-    Attributes:
-        batches: Feeds of one request each.
-        origin: Where they come from, for the report.
-    """
-
-    batches: tuple[dict[str, Array], ...] = attrs.field(repr=False)
-    origin: str
-
-
-def feeds_for(
-    inputs: Sequence[TensorSpec],
-    *,
-    sizes: Sequence[Mapping[str, Any]],
-    examples: Sequence[str] = (),
-    features: Mapping[str, str] | None = None,
-    image_decode_op: str = "",
-    limit: int = DEFAULT_EXAMPLES,
-) -> Feeds:
-    """Read real examples where there are files, and make synthetic inputs elsewhere.
-
-    Args:
-        inputs: The model's inputs.
-        sizes: What to make requests of, once for each profile: `batches`, the sizes to run where the batch is not
-            fixed; `shapes`, for inputs with unknown dimensions beside the batch a shape to use. Real examples have
-            their own shapes, and come in batches of the first profile.
-        examples: Files of examples.
-        features: The examples' feature for an input of another name.
-        limit: Read no more examples than this.
-        image_decode_op: The op by which the model decodes image files; its strings are synthetic images then.
-
-    Raises:
-        ExamplesError: The examples do not fit the inputs.
-    """
-    fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
-    if not examples:
-        text = _image_file(image_decode_op) if image_decode_op else b"0"
-        synthetic = [
-            _synthetic(inputs, batch, each["shapes"], text) for each in sizes for batch in fixed[:1] or each["batches"]
-        ]
-        return Feeds(tuple(synthetic), f"synthetic inputs (seed {_SEED}: {DISTRIBUTION})")
-    read = read_examples(examples, inputs, features=features or {}, label=None, limit=limit)
-    batches = fixed[:1] or sizes[0]["batches"]
-    in_batches = [read.batch(start, batches[-1]) for start in range(0, read.count, batches[-1])]
-    return Feeds((read.batch(0, batches[0]), *in_batches), f"{read.count} examples")
+Settle = Callable[[str, Mapping[str, Array], Mapping[str, Array], dict[str, dict[str, Any]]], dict[str, dict[str, Any]]]
+"""What may settle a batch: its kind, the feeds, the reference's outputs, the figures -> the figures that count."""
 
 
 def compare_models(
-    reference: Runner, candidate: Runner, names: Mapping[str, Mapping[str, str]], feeds: Feeds, folder: Path
+    reference: Runner,
+    candidate: Runner,
+    names: Mapping[str, Mapping[str, str]],
+    feeds: Feeds,
+    folder: Path,
+    settle: Settle | None = None,
 ) -> dict[str, Any]:
     """Run both models and compare them.
 
@@ -83,6 +35,7 @@ def compare_models(
         names: The candidate's names of inputs and outputs.
         feeds: What to run them on.
         folder: Where to leave feeds and the reference's outputs, for other back ends to be compared with.
+        settle: Told of every batch, and returns the figures that count.
 
     Returns:
         `parity` for each output, at its worst; `compared_on`; and `batched`, whether the first dimension of every
@@ -92,54 +45,49 @@ def compare_models(
         ExamplesError: The source itself does not run on the feeds.
         ParityRefusedError: Outputs differ in name, shape or type.
     """
+    feeds, outputs = run_reference(reference, feeds)
     results = []
     batched = all(spec.shape and spec.shape[0] is None for spec in reference.inputs)
-    for position, batch in enumerate(feeds.batches):
-        wanted = run_reference(reference, batch, feeds.origin)
+    for position, (batch, wanted) in enumerate(zip(feeds.batches, outputs, strict=True)):
         save_reference(folder, position, batch, wanted)
-        results.append(_compare_batch(wanted, candidate, names, batch))
+        figures = _compare_batch(wanted, candidate, names, batch, feeds.kind(position))
+        results.append(settle(feeds.kind(position), batch, wanted, figures) if settle else figures)
         size = len(next(iter(batch.values()))) if batched else 0
         batched = batched and all(array.ndim and len(array) == size for array in wanted.values())
-    return {"parity": worst_of(results), "compared_on": feeds.origin, "batched": batched}
-
-
-def run_reference(reference: Runner, batch: Mapping[str, Array], origin: str) -> dict[str, Array]:
-    """Run the source.
-
-    Raises:
-        ExamplesError: It does not run on the feeds.
-    """
-    with foreign_errors(ExamplesError, f"the source does not run on {origin}", hint="give --examples of real data"):
-        return reference.run(batch)
-
-
-def save_reference(folder: Path, position: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-    """Leave one request and the reference's outputs for other back ends to be compared with."""
-    save_arrays(folder / _FEEDS_FILE.format(position), feeds)
-    save_arrays(folder / _OUTPUTS_FILE.format(position), outputs)
-
-
-def saved_feeds(folder: Path) -> Feeds:
-    """Load the requests that `save_reference` left, in their order."""
-    count = len(list(folder.glob(_FEEDS_FILE.format("*"))))
-    batches = (load_arrays(folder / _FEEDS_FILE.format(position)) for position in range(count))
-    return Feeds(tuple(batches), "what the part before gives")
+    return {
+        "parity": worst_of(results),
+        "compared_on": feeds.origin,
+        "feeds": feeds.describe(),
+        "batched": batched,
+        "observed_ranks": {name: array.ndim for name, array in outputs[0].items()},
+    }
 
 
 def compare_saved(candidate: Runner, names: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, Any]:
     """Compare a model with the reference outputs that `compare_models` left."""
     results = []
     for position, batch in enumerate(saved_feeds(folder).batches):
-        wanted = load_arrays(folder / _OUTPUTS_FILE.format(position))
-        results.append(_compare_batch(wanted, candidate, names, batch))
+        results.append(_compare_batch(saved_outputs(folder, position), candidate, names, batch))
     return {"parity": worst_of(results)}
 
 
 def _compare_batch(
-    wanted: Mapping[str, Array], candidate: Runner, names: Mapping[str, Mapping[str, str]], batch: Mapping[str, Array]
+    wanted: Mapping[str, Array],
+    candidate: Runner,
+    names: Mapping[str, Mapping[str, str]],
+    batch: Mapping[str, Array],
+    kind: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Run a candidate on one batch and compare it with the reference's outputs."""
-    found = candidate.run({names["inputs"][name]: array for name, array in batch.items()})
+    given = {names["inputs"][name]: array for name, array in batch.items()}
+    try:
+        found = candidate.run(given)
+    except Exception as error:  # libraries raise what they like
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in batch.items())
+        raise ConversionError(
+            f"the converted model does not run where the source does, on {kind or 'a'} batch ({shapes})",
+            details=[first_line(error)],
+        ) from error
     return compare_outputs(wanted, {name: found[names["outputs"][name]] for name in wanted})
 
 
@@ -160,8 +108,16 @@ def worst_of(results: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, di
     }
 
 
-def check_parity(parity: Mapping[str, Mapping[str, Any]], tolerance: float, what: str) -> float:
+def check_parity(
+    parity: Mapping[str, Mapping[str, Any]], tolerance: float, what: str, findings: Sequence[str] = ()
+) -> float:
     """Refuse outputs that differ by more than the tolerance.
+
+    Args:
+        parity: What `compare_outputs` says of each output.
+        tolerance: The largest relative error allowed.
+        what: What gave the outputs, for the message.
+        findings: What was found out about the reason.
 
     Returns:
         The largest error.
@@ -178,7 +134,7 @@ def check_parity(parity: Mapping[str, Mapping[str, Any]], tolerance: float, what
     if wrong:
         raise ParityRefusedError(
             f"the outputs of {what} differ from the source's by more than {tolerance:g} of the largest value",
-            details=wrong,
+            details=[*wrong, *findings],
             hint="compare on real data with --examples, or allow more with --tolerance",
         )
     return max(float(figures["error"]) for figures in parity.values())
@@ -195,27 +151,3 @@ def _figures(parity: OutputParity, wanted: Array, found: Array) -> dict[str, Any
         return {**figures, "error": parity.relative_error}
     unequal = float(np.mean(wanted != found)) if wanted.size else 0.0
     return {**figures, "error": unequal, "unequal_share": unequal}
-
-
-def _synthetic(
-    inputs: Sequence[TensorSpec], batch: int, shapes: Mapping[str, Sequence[int]], text: bytes
-) -> dict[str, Array]:
-    rng = np.random.default_rng(_SEED)
-    feeds = {}
-    for spec in inputs:
-        known = shapes.get(spec.name)
-        sizes = [size or (known[place] if known else UNKNOWN_SIZE) for place, size in enumerate(spec.shape)]
-        if spec.shape and spec.shape[0] is None:
-            sizes[0] = batch
-        is_string = spec.dtype == "string"
-        feeds[spec.name] = np.full(sizes, text, object) if is_string else synthetic_array(rng, spec.dtype, sizes)
-    return feeds
-
-
-def _image_file(op: str) -> bytes:
-    """Make a synthetic image file, in the format that an op decodes."""
-    import tensorflow as tf
-
-    pixels = np.random.default_rng(_SEED).integers(0, 256, (UNKNOWN_SIZE, UNKNOWN_SIZE, 3), np.uint8)
-    encode = tf.io.encode_png if op == "DecodePng" else tf.io.encode_jpeg
-    return bytes(encode(pixels).numpy())

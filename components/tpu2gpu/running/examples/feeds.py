@@ -58,7 +58,8 @@ def read_examples(
 
     Args:
         files: TFRecord files, plain or gzip (then their names end in .gz); globs, or folders of such files.
-        inputs: The model's inputs, batch dimension first; a feature of an example holds one row of its input. Of a
+        inputs: The model's inputs, batch dimension first; a feature of an example holds one row of its input. An input
+            that parses tf.Examples takes the records themselves, unless `features` names a feature for it. Of an
             image of any size, `[?, ?, ?, channels]`, the features `image/height` and `image/width` tell the size.
         features: The feature that feeds an input, where the two have different names.
         label: The feature with the class id. `label` may be missing from all examples, another name may not.
@@ -102,7 +103,7 @@ def parse_examples(
         problems = []
         for row in rows:
             try:
-                columns[row.input].append(row.read(values))
+                columns[row.input].append(row.read(example))
             except ExamplesError as error:
                 problems.append(error.message)
         if label is not None and label in values:
@@ -138,8 +139,12 @@ class _Row:
     dtype: np.dtype[Any]
     kind: str  # the list of tf.train.Feature that holds such values
     shape: tuple[int | None, ...]  # without the batch dimension
+    takes_records: bool = False
 
-    def read(self, values: Mapping[str, Any]) -> Array:
+    def read(self, example: Any) -> Array:
+        if self.takes_records:
+            return _whole_record(example)
+        values = example.features.feature
         if self.feature not in values:
             raise ExamplesError(f"input {self.input}: no feature {self.feature}")
         kind, found = _content(values[self.feature])
@@ -215,7 +220,9 @@ def _rows_for(inputs: Sequence[TensorSpec], features: Mapping[str, str]) -> list
         elif dtype.kind == "c":
             problems.append(f"input {spec.name}: {spec.dtype}, which a tf.Example cannot hold")
         else:
-            rows.append(_Row(spec.name, features.get(spec.name, spec.name), dtype, _list_for(dtype), shape[1:]))
+            feature = features.get(spec.name, spec.name)
+            whole = spec.takes_records and spec.name not in features
+            rows.append(_Row(spec.name, feature, dtype, _list_for(dtype), shape[1:], whole))
     if problems:
         raise UnsupportedError(
             "examples cannot feed this model",
@@ -223,6 +230,13 @@ def _rows_for(inputs: Sequence[TensorSpec], features: Mapping[str, str]) -> list
             hint="export a signature whose inputs are batches of one size",
         )
     return rows
+
+
+def _whole_record(example: Any) -> Array:
+    """Return a record itself, for an input that parses it."""
+    record = np.empty((), object)
+    record[()] = example.SerializeToString()
+    return record
 
 
 def _is_image(shape: Sequence[int | None]) -> bool:

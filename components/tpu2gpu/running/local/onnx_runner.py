@@ -26,6 +26,7 @@ class OnnxRunner:
         path: The ONNX file.
         threads: Threads inside one operation; ONNX Runtime's own choice when None.
         providers: ONNX Runtime's execution providers in order of preference, in place of the choice above.
+        fuse: Let ONNX Runtime fuse operations; without it, no value depends on which outputs are asked for.
 
     Raises:
         SourceError: ONNX Runtime does not take the file, or its weights are not in its folder.
@@ -36,7 +37,12 @@ class OnnxRunner:
     concurrency = 1
 
     def __init__(
-        self, path: str | os.PathLike[str], *, threads: int | None = None, providers: Sequence[str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        fuse: bool = True,
     ) -> None:
         import onnxruntime as ort
 
@@ -46,6 +52,8 @@ class OnnxRunner:
         options = ort.SessionOptions()
         options.log_severity_level = _FATAL  # what goes wrong is raised, and told once
         options.inter_op_num_threads = 1
+        if not fuse:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if threads is not None:
             options.intra_op_num_threads = threads
         # Threads that spin after a request would slow down whatever else is measured on the machine.

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tpu2gpu.errors import SourceError, foreign_errors
-from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
+import attrs
+
+from tpu2gpu.errors import SourceError, Tpu2GpuError, foreign_errors
+from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_meta_graph
+from tpu2gpu.running.examples.probes.find_domains import find_domains
+from tpu2gpu.running.examples.probes.parsed_features import PARSERS
 from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.runner import choose_signature
 
@@ -54,6 +59,20 @@ class SavedModelRunner(TensorFlowRunner):
             self._loaded = tf.saved_model.load(str(path), tags=sorted(meta.meta_info_def.tags))
         function = choose_signature(self._loaded.signatures, signature, path)
         self._take(function, function.structured_input_signature[1], function.structured_outputs)
+        records = self._record_inputs(path, signature, meta)
+        self.inputs = tuple(attrs.evolve(spec, takes_records=spec.name in records) for spec in self.inputs)
+
+    def _record_inputs(self, path: str | os.PathLike[str], signature: str, meta: Any) -> set[str]:
+        """Return the inputs that the model parses as serialized tf.Examples."""
+        bodies = (node for function in meta.graph_def.library.function for node in function.node_def)
+        parse = any(node.op in PARSERS for node in (*meta.graph_def.node, *bodies))
+        if not parse or not any(spec.dtype == "string" for spec in self.inputs):
+            return set()
+        try:
+            domains = find_domains(read_saved_model(path), signature)
+        except (Tpu2GpuError, ValueError):  # TensorFlow loads more than we read
+            return set()
+        return {name for name, domain in domains.items() if domain.record is not None}
 
     @staticmethod
     def detect(path: str) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tpu2gpu.errors import UnsupportedError, UsageError
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.runner import TensorSpec, check_feeds
@@ -63,7 +65,7 @@ class TensorFlowRunner:
 
         arrays = check_feeds(self.inputs, feeds, self._path)
         outputs = self.function(**{name: tf.constant(array) for name, array in arrays.items()})
-        return {spec.name: outputs[spec.name].numpy() for spec in self.outputs}
+        return {spec.name: as_array(outputs[spec.name].numpy()) for spec in self.outputs}
 
     def describe(self) -> dict[str, Any]:
         """Tell what runs, and on what."""
@@ -81,6 +83,11 @@ class TensorFlowRunner:
     def close(self) -> None:
         """Let go of the model; TensorFlow frees its variables."""
         self.function = None
+
+
+def as_array(value: Any) -> Array:
+    """Return what TensorFlow gives as an array; a string without dimensions comes as plain bytes."""
+    return np.asarray(value, object) if isinstance(value, (bytes, str)) else np.asarray(value)
 
 
 def _set_threads(threads: int | None) -> None:

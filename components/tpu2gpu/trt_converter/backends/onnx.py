@@ -17,8 +17,9 @@ from tpu2gpu.running.serving_plan import Plan
 from tpu2gpu.storage.publishing import Staging
 from tpu2gpu.trt_converter.backends.base import STEPS, Availability, BackEnd, Conversion, installed_version
 from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, make_plan
+from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES
 from tpu2gpu.trt_converter.onnx import convert as onnx
-from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, check_parity
+from tpu2gpu.trt_converter.parity import check_parity
 from tpu2gpu.trt_converter.profiles import Profile, compared_sizes, fit_profiles, for_part
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Onnx(BackEnd):
                 progress("quantising", 0, STEPS)
                 converted = self._to_int8(request, staging, converted, references)
             tolerance = request.tolerance(converted["dtype"])
-            error = check_parity(converted["parity"], tolerance, f"{ONNX_FILE} in ONNX Runtime")
+            error = check_parity(converted["parity"], tolerance, f"{ONNX_FILE} in ONNX Runtime", converted["findings"])
             if converted["partition"] and not request.options.int8:  # in 8 bits the core alone is compared
                 error = max(error, check_parity(converted["partition"]["parity"], tolerance, "the chain of all parts"))
             profiles = self._fitted_profiles(request, converted)
@@ -154,6 +155,7 @@ class Onnx(BackEnd):
             limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
             limit_bytes=options.max_onnx_bytes,
             trust=list(options.trust),
+            tolerance=options.tolerance,
         )
         staging.report["onnx"] = {**converted, "peak_rss_bytes": rss}
         return dict(staging.report["onnx"])
@@ -174,7 +176,7 @@ class Onnx(BackEnd):
                 hint="leave --int8 out, and cast the model to float16 instead",
             )
         before = f"{ONNX_FILE} in ONNX Runtime, before quantisation,"
-        check_parity(converted["parity"], conversion_tolerance("float32"), before)
+        check_parity(converted["parity"], conversion_tolerance("float32"), before, converted["findings"])
         found, rss = request.in_child(
             "tpu2gpu.trt_converter.onnx.quantize:quantise",
             "the quantisation",

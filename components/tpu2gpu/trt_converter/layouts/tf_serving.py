@@ -11,9 +11,9 @@ import attrs
 
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.trt_converter.backends.base import Conversion
+from tpu2gpu.trt_converter.feeds import feeds_for
 from tpu2gpu.trt_converter.layouts.kserve import write_inference_service
 from tpu2gpu.trt_converter.onnx import convert as onnx
-from tpu2gpu.trt_converter.parity import feeds_for
 from tpu2gpu.trt_converter.profiles import compared_sizes
 
 if TYPE_CHECKING:

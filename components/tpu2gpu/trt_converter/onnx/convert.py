@@ -14,9 +14,13 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import ConversionError, SignatureError, UsageError, foreign_errors
+from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
+from tpu2gpu.running.local.reference_runner import REFERENCE_ENVIRONMENT, ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
+from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES, domains_of, feeds_for, saved_feeds
+from tpu2gpu.trt_converter.judge.verdict import Sides, Verdicts
 from tpu2gpu.trt_converter.onnx.deterministic import make_deterministic
 from tpu2gpu.trt_converter.onnx.external_data import (
     PROTOBUF_LIMIT_BYTES,
@@ -28,13 +32,14 @@ from tpu2gpu.trt_converter.onnx.freeze import FrozenGraph, check_types, frozen_g
 from tpu2gpu.trt_converter.onnx.names import output_names
 from tpu2gpu.trt_converter.onnx.op_handlers import register_handlers
 from tpu2gpu.trt_converter.onnx.validate import check_onnx, check_operations, describe_onnx
-from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, compare_models, feeds_for, saved_feeds
+from tpu2gpu.trt_converter.parity import compare_models, compare_outputs
 from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
 
 ENVIRONMENT = {
     "PYTHONHASHSEED": "0",  # tf2onnx walks sets of names
     "CUDA_VISIBLE_DEVICES": "-1",  # both sides of the comparison compute on the CPU
     "TF_CPP_MIN_LOG_LEVEL": "2",
+    **REFERENCE_ENVIRONMENT,
 }
 PRELOAD = ("tensorflow", "tf2onnx")  # not ONNX Runtime, whose import makes a thread
 
@@ -54,6 +59,7 @@ def convert(
     limit_bytes: int = PROTOBUF_LIMIT_BYTES,
     profiles: list[Profile] | None = None,
     trust: Sequence[str] = (),
+    tolerance: float | None = None,
 ) -> dict[str, Any]:
     """Convert, validate and compare with TensorFlow; the arguments and the result are plain data.
 
@@ -71,6 +77,7 @@ def convert(
         limit_bytes: How large the file may be; its weights get a file of their own beyond.
         profiles: What the inputs must fit, before anything is converted.
         trust: What the model may do besides computing.
+        tolerance: The largest relative error allowed; the default for the model's type when not given.
 
     Raises:
         SourceError: The source is no sound SavedModel.
@@ -79,10 +86,11 @@ def convert(
         UsageError: The profiles do not fit the inputs.
     """
     started = time.perf_counter()
-    reference = SavedModelRunner(source, signature=signature, trust=trust)
+    reference = ReferenceRunner(source, signature=signature, trust=trust)
     if profiles is not None:
         fit_profiles(reference.inputs, profiles)
-    frozen = frozen_graph(source, signature, reference, limit_bytes=limit_bytes)
+    unchanged = SavedModelRunner(source, signature=signature, trust=trust) if reference.widened else reference
+    frozen = frozen_graph(source, signature, unchanged, limit_bytes=limit_bytes)
     if not frozen.outputs or not frozen.inputs:
         raise SignatureError(f"{source}: the signature '{signature}' has no inputs or no outputs")
     check_types(frozen)
@@ -94,19 +102,36 @@ def convert(
     check_onnx(model.proto, Path(onnx_path))
     candidate = _open(onnx_path, reference, names)
     converted = time.perf_counter()
-    feeds = (
-        saved_feeds(Path(given))
-        if given
-        else feeds_for(reference.inputs, sizes=sizes, examples=examples, features=features, limit=limit)
+    if given:
+        feeds = saved_feeds(Path(given))
+    else:
+        domains = domains_of(source, signature)
+        feeds = feeds_for(
+            reference.inputs, sizes=sizes, examples=examples, features=features, domains=domains, limit=limit
+        )
+    described = describe_onnx(model.proto)
+    verdicts = Verdicts(
+        Sides(
+            source=source,
+            signature=signature,
+            trust=trust,
+            reference=reference,
+            onnx_path=Path(onnx_path),
+            names=names,
+            tolerance=conversion_tolerance(described["dtype"]) if tolerance is None else tolerance,
+            compare=compare_outputs,
+        )
     )
-    parity = compare_models(reference, candidate, names, feeds, Path(reference_folder))
+    parity = compare_models(reference, candidate, names, feeds, Path(reference_folder), verdicts.settle)
     return {
         "signature": signature,
         "inputs": [spec.to_json() for spec in reference.inputs],
-        "outputs": [spec.to_json() for spec in reference.outputs],
+        "outputs": [spec.with_rank(parity["observed_ranks"][spec.name]).to_json() for spec in reference.outputs],
+        "reference": reference.computes,
         "onnx_names": names,
-        **describe_onnx(model.proto),
+        **described,
         **parity,
+        "findings": verdicts.findings,
         "size_bytes": size_bytes,
         "conversion_s": converted - started,
         "parity_s": time.perf_counter() - converted,

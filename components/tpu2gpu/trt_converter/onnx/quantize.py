@@ -19,8 +19,9 @@ import numpy as np
 from tpu2gpu.errors import ConversionError, ExamplesError, UsageError, foreign_errors
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
+from tpu2gpu.trt_converter.feeds import saved_feeds
 from tpu2gpu.trt_converter.onnx.validate import check_onnx, describe_onnx
-from tpu2gpu.trt_converter.parity import compare_saved, saved_feeds
+from tpu2gpu.trt_converter.parity import compare_saved
 
 METHODS = ("minmax", "entropy", "percentile")
 _QUANTISED = ("Conv", "ConvTranspose", "MatMul", "Gemm")

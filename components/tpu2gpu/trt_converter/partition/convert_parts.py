@@ -19,23 +19,18 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.running import serving_plan
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
+from tpu2gpu.running.examples.probes.find_domains import find_domains
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
+from tpu2gpu.running.local.reference_runner import ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
-from tpu2gpu.running.runner import Runner, TensorSpec
+from tpu2gpu.running.runner import Runner
+from tpu2gpu.trt_converter.feeds import feeds_for, run_reference, save_reference
 from tpu2gpu.trt_converter.onnx import convert as onnx
-from tpu2gpu.trt_converter.parity import (
-    check_parity,
-    compare_outputs,
-    feeds_for,
-    run_reference,
-    save_reference,
-    worst_of,
-)
+from tpu2gpu.trt_converter.parity import check_parity, compare_outputs, worst_of
 from tpu2gpu.trt_converter.partition.assignment import assign
 from tpu2gpu.trt_converter.partition.build_parts import name_outputs, partition_model
 from tpu2gpu.trt_converter.partition.costs import costs_of
 from tpu2gpu.trt_converter.partition.part import ModelPart, Partition
-from tpu2gpu.trt_converter.partition.unsupported_ops import image_decode_op
 from tpu2gpu.trt_converter.profiles import Profile, check_names
 
 PARTS_FOLDER = "parts"
@@ -112,19 +107,20 @@ class _Conversion:
         self._arguments, self._partition = arguments, partition
         self._folder = Path(arguments["onnx_path"]).parent / PARTS_FOLDER
         self._references = Path(arguments["reference_folder"])
-        self._reference = SavedModelRunner(source, signature=arguments["signature"], trust=arguments["trust"])
+        self._reference = ReferenceRunner(source, signature=arguments["signature"], trust=arguments["trust"])
         self._feeds = feeds_for(
             self._reference.inputs,
-            image_decode_op=image_decode_op(model),
+            domains=find_domains(model, arguments["signature"]),
             **{name: arguments[name] for name in ("sizes", "examples", "features", "limit")},
         )
 
     def run(self) -> dict[str, Any]:
         started = time.perf_counter()
-        outputs = [run_reference(self._reference, batch, self._feeds.origin) for batch in self._feeds.batches]
+        self._feeds, outputs = run_reference(self._reference, self._feeds)
         tensors: list[dict[str, Array]] = [dict(batch) for batch in self._feeds.batches]
         runners: dict[str, Runner] = {part.name: self._in_tensorflow(part, tensors) for part in self._partition.parts}
-        check_parity(self._compare(outputs, tensors), _SAME, "the model, cut into parts,")
+        same = conversion_tolerance(self._reference.widened[0]) if self._reference.widened else _SAME
+        check_parity(self._compare(outputs, tensors), same, "the model, cut into parts,")
         written = time.perf_counter()
         core = self._to_onnx("core", Path(self._arguments["onnx_path"]), self._references)
         described = {part.name: self._describe(part, runners[part.name], tensors) for part in self._partition.parts}
@@ -143,7 +139,7 @@ class _Conversion:
         shutil.rmtree(self._folder / "core")
         facts = {
             "inputs": [spec.to_json() for spec in self._reference.inputs],
-            "outputs": [_observed(spec, outputs).to_json() for spec in self._reference.outputs],
+            "outputs": [spec.with_rank(outputs[0][spec.name].ndim).to_json() for spec in self._reference.outputs],
             "output_tensors": self._partition.output_tensors,
             "parts": [described[part.name].to_json() for part in self._partition.parts],
             "parity": parity,
@@ -151,7 +147,14 @@ class _Conversion:
             "boundary_tensors": self._partition.report["boundary_tensors"],
             "partition_s": written - started,
         }
-        return {**core, "batched": batched, "compared_on": self._feeds.origin, "partition": facts, "whole_because": ""}
+        return {
+            **core,
+            "batched": batched,
+            "compared_on": self._feeds.origin,
+            "feeds": self._feeds.describe(),
+            "partition": facts,
+            "whole_because": "",
+        }
 
     def _in_tensorflow(self, part: ModelPart, tensors: list[dict[str, Array]]) -> Runner:
         """Write a part as a SavedModel, run it, and leave what it took and gave to compare its conversion with."""
@@ -161,9 +164,12 @@ class _Conversion:
         trust = self._arguments["trust"]
         write_saved_model(part.model, home, trust=trust)
         runner = SavedModelRunner(home, signature=self._arguments["signature"], trust=trust)
+        judge: Runner = runner
+        if self._reference.widened and part.name != "pre":
+            judge = ReferenceRunner(home, signature=self._arguments["signature"], trust=trust)
         for position, batch in enumerate(tensors):
             taken = {name: batch[name] for name in part.takes}
-            given = runner.run(taken)
+            given = judge.run(taken)
             if part.name != "pre":
                 save_reference(self._reference_folder(part.name), position, taken, given)
             batch.update(given)
@@ -206,8 +212,8 @@ class _Conversion:
             **{**report, "unsupported": tuple(report["unsupported"])},
             runs_on="cpu",
             saved_model=f"{PARTS_FOLDER}/{part.name}",
-            inputs=tuple(_observed(spec, tensors) for spec in runner.inputs),
-            outputs=tuple(_observed(spec, tensors) for spec in runner.outputs),
+            inputs=tuple(spec.with_rank(tensors[0][spec.name].ndim) for spec in runner.inputs),
+            outputs=tuple(spec.with_rank(tensors[0][spec.name].ndim) for spec in runner.outputs),
             onnx_names=serving_plan.OnnxNames(*({name: name for name in names} for names in (part.takes, part.gives))),
             in_tensorflow_because="; ".join(report["unsupported"]),
         )
@@ -239,10 +245,3 @@ def settle_shapes(part: ModelPart, signature: str, tensors: Sequence[Mapping[str
                 info.tensor_shape.dim.add(size=-1)
             node = part.model.nodes[info.name.partition(":")[0]]
             node.attr["shape"].shape.CopyFrom(info.tensor_shape)
-
-
-def _observed(spec: TensorSpec, outputs: Sequence[Mapping[str, Array]]) -> TensorSpec:
-    """Return an output's specification, with as many dimensions as were seen where TensorFlow cannot tell."""
-    if not spec.ranked:
-        spec = attrs.evolve(spec, shape=(None,) * outputs[0][spec.name].ndim, ranked=True)
-    return spec

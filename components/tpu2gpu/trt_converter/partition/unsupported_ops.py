@@ -49,12 +49,6 @@ def unsupported_nodes(model: ServingModel, *, for_engine: bool) -> dict[str, str
     return unsupported
 
 
-def image_decode_op(model: ServingModel) -> str:
-    """Return the op by which the model decodes image files; empty where it decodes none."""
-    everywhere = [*model.nodes.values(), *(node for body in model.functions.values() for node in body.node_def)]
-    return next((str(node.op) for node in everywhere if node.op in _IMAGE_DECODERS), "")
-
-
 def inseparable(model: ServingModel) -> set[tuple[str, str]]:
     """Return the pairs of producer and consumer that must stay in one part.
 

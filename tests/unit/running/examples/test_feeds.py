@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,16 +10,9 @@ import tensorflow as tf
 from tpu2gpu.errors import ExamplesError, UnsupportedError, UsageError
 from tpu2gpu.running.examples.feeds import Examples, read_examples
 from tpu2gpu.running.examples.records import find_files
+from tpu2gpu.running.runner import TensorSpec
 
-
-@attrs.frozen
-class Spec:
-    name: str
-    dtype: str
-    shape: tuple
-
-
-IMAGE = Spec("image", "float32", (None, 2, 2))
+IMAGE = TensorSpec("image", "float32", (None, 2, 2))
 
 
 def example(**features) -> bytes:
@@ -88,11 +80,11 @@ def test_limit(tmp_path):
 def test_every_kind_of_input(tmp_path):
     file = write(tmp_path / "a", [example(half=[1.5], ids=[3, 4], small=[255], flag=[1], text=["é".encode()])])
     specs = [
-        Spec("half", "bfloat16", (None, 1)),
-        Spec("ids", "int32", (None, None)),
-        Spec("small", "uint8", (None, 1)),
-        Spec("flag", "bool", (None,)),
-        Spec("text", "string", (None,)),
+        TensorSpec("half", "bfloat16", (None, 1)),
+        TensorSpec("ids", "int32", (None, None)),
+        TensorSpec("small", "uint8", (None, 1)),
+        TensorSpec("flag", "bool", (None,)),
+        TensorSpec("text", "string", (None,)),
     ]
     feeds = read_examples([file], specs).feeds
     assert feeds["half"].dtype == ml_dtypes.bfloat16
@@ -136,23 +128,23 @@ def test_a_wrong_dtype_is_told(tmp_path):
 
 def test_all_features_that_do_not_fit_are_told_at_once(tmp_path):
     file = write(tmp_path / "a", [example(label=[b"zero"])])
-    told = refusal([file], [IMAGE, Spec("mask", "int32", (None, 4))])
+    told = refusal([file], [IMAGE, TensorSpec("mask", "int32", (None, 4))])
     assert told.count("  - ") == 3
 
 
 def test_integers_that_the_input_cannot_hold(tmp_path):
-    told = refusal([write(tmp_path / "a", [example(x=[300])])], [Spec("x", "uint8", (None, 1))])
+    told = refusal([write(tmp_path / "a", [example(x=[300])])], [TensorSpec("x", "uint8", (None, 1))])
     assert "holds 300..300, more than uint8 can" in told
 
 
 def test_floats_that_the_input_cannot_hold(tmp_path):
-    told = refusal([write(tmp_path / "a", [example(x=[1e6])])], [Spec("x", "float16", (None, 1))])
+    told = refusal([write(tmp_path / "a", [example(x=[1e6])])], [TensorSpec("x", "float16", (None, 1))])
     assert "more than float16 can" in told
 
 
 def test_examples_of_several_sizes(tmp_path):
     file = write(tmp_path / "a", [example(x=[1.0]), example(x=[1.0, 2.0])])
-    assert "2 different sizes, such as [1] and [2]" in refusal([file], [Spec("x", "float32", (None, None))])
+    assert "2 different sizes, such as [1] and [2]" in refusal([file], [TensorSpec("x", "float32", (None, None))])
 
 
 def test_no_examples_at_all(tmp_path):
@@ -209,7 +201,7 @@ def test_an_unknown_input_in_features_is_a_usage_error(tmp_path):
         read_examples([write(tmp_path / "a", images(1))], [IMAGE], features={"imag": "x"})
 
 
-ANY_SIZE = Spec("image", "float32", (None, None, None, 3))
+ANY_SIZE = TensorSpec("image", "float32", (None, None, None, 3))
 
 
 def sized(height: int, width: int, count: int = 1) -> list[bytes]:
@@ -240,7 +232,7 @@ def test_a_size_that_is_missing_or_does_not_fit_is_told(tmp_path, features, mess
     assert message in refusal([file], [ANY_SIZE])
 
 
-@pytest.mark.parametrize("spec", [Spec("x", "float32", ()), Spec("x", "float32", (None, None, None, None))])
+@pytest.mark.parametrize("spec", [TensorSpec("x", "float32", ()), TensorSpec("x", "float32", (None, None, None, None))])
 def test_inputs_that_examples_cannot_feed(tmp_path, spec):
     with pytest.raises(UnsupportedError):
         read_examples([write(tmp_path / "a", images(1))], [spec])

@@ -21,8 +21,9 @@ from tpu2gpu.running.serving_plan import CORE, OnnxNames, Part, Plan
 from tpu2gpu.storage.publishing import Staging
 from tpu2gpu.trt_converter.backend_registry import BACKENDS
 from tpu2gpu.trt_converter.backends.base import Availability, BackEnd, Conversion
+from tpu2gpu.trt_converter.feeds import feeds_for
 from tpu2gpu.trt_converter.options import ConvertOptions
-from tpu2gpu.trt_converter.parity import check_parity, compare_models, feeds_for
+from tpu2gpu.trt_converter.parity import check_parity, compare_models
 from tpu2gpu.trt_converter.profiles import compared_sizes
 from tpu2gpu.trt_converter.request import Request
 

@@ -99,7 +99,7 @@ def two_products(folder: Path) -> dict[str, Any]:
     """Two matrix products as `dense` and `head`, `x` [?, 4] -> `y` [?, 4], with feeds of 1 and twice 8 rows."""
     from onnx import TensorProto, helper, numpy_helper
 
-    from tpu2gpu.trt_converter.parity import save_reference
+    from tpu2gpu.trt_converter.feeds import save_reference
 
     random = np.random.default_rng(5)
     weights = random.normal(size=(4, 4)).astype(np.float32)
@@ -156,7 +156,7 @@ def test_the_ranking_names_tensors_and_nodes_that_can_be_excluded(tmp_path: Path
 def test_patterns_must_fit_and_leave_something(tmp_path: Path, exclude: list[str], error: Any, message: str) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
-    from tpu2gpu.trt_converter.parity import save_reference
+    from tpu2gpu.trt_converter.feeds import save_reference
 
     weights = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy")

@@ -102,7 +102,7 @@ def _edges(domain: Domain, fraction: bool) -> list[float]:
         points = [float(np.round(point)) for point in points]
     else:
         ties = [point + 0.5 for point in (0.0, 1.0, 2.0)] if not ends else []
-        points += [*ties, *(np.nextafter(np.float32(point), np.float32(np.inf)) for point in domain.points)]
+        points += [*ties, *(np.nextafter(np.float32(point), np.float32(np.inf)) for point in domain.points if point)]
     return sorted({domain.clip(float(point)) for point in points})
 
 

@@ -74,10 +74,10 @@ class Probes:
 
     @property
     def origin(self) -> str:
-        """Their origin, for people: `8 synthetic batches (seed 0: 2 typical, 1 signed)`."""
+        """Their origin, for people: `synthetic inputs (seed 0: 2 typical, 1 signed batches)`."""
         kinds = [probe.kind for probe in self.batches]
         counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-        return f"{len(kinds)} synthetic batches (seed {self.seed}: {counted})"
+        return f"synthetic inputs (seed {self.seed}: {counted} batch{'es' * (len(kinds) > 1)})"
 
 
 def probe_model(model: ServingModel, signature: str, *, batch_sizes: Sequence[int] = (1, 8)) -> Probes:
@@ -125,10 +125,11 @@ def make_probes(
         for batch in fixed[:1] or each["batches"]
     ]
     shapes = sizes[0]["shapes"]
-    rows = fixed[0] if fixed else min(_ROWS, max(sizes[0]["batches"], default=_ROWS))
+    allowed = fixed[:1] or sizes[0]["batches"]
+    rows = _within(_ROWS, allowed)
     made += [maker.make(kind, rows, shapes) for kind in kinds if kind != STRUCTURED and maker.differs(kind)]
     if STRUCTURED in kinds and any(is_image_shape(maker.shape(spec, rows, shapes)) for spec in inputs):
-        made.append(maker.make(STRUCTURED, fixed[0] if fixed else _IMAGES, shapes))
+        made.append(maker.make(STRUCTURED, _within(_IMAGES, allowed), shapes))
     unknown = any(size is None for spec in inputs for size in spec.shape[1:])
     if kinds and unknown and not shapes:
         made.append(maker.make(TYPICAL, rows, {}, unknown_size=_OTHER_SIZE))
@@ -149,6 +150,11 @@ def input_specs(model: ServingModel, signature: str) -> list[TensorSpec]:
         dtype = dtypes.as_dtype(info.dtype).name
         specs.append(TensorSpec(name, dtype, shape, not info.tensor_shape.unknown_rank))
     return specs
+
+
+def _within(size: int, allowed: Sequence[int]) -> int:
+    """Return the batch size nearest to one that lies between the least and the largest allowed."""
+    return min(max(size, min(allowed)), max(allowed))
 
 
 class _Maker:

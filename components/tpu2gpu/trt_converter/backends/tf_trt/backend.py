@@ -19,7 +19,8 @@ from tpu2gpu.trt_converter.backends.tf_trt import build
 from tpu2gpu.trt_converter.backends.tf_trt.availability import tensorrt_version, why_no_tf_trt
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage, describe
 from tpu2gpu.trt_converter.backends.tf_trt.dry_run import find_coverage, precision_of
-from tpu2gpu.trt_converter.parity import DEFAULT_EXAMPLES, check_parity
+from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES
+from tpu2gpu.trt_converter.parity import check_parity
 
 if TYPE_CHECKING:
     from tpu2gpu.trt_converter.options import ConvertOptions

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import ConversionError
-from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model
+from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
 from tpu2gpu.running.arrays import Array
+from tpu2gpu.running.examples.probes.probes import make_probes
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage, coverage_of
 from tpu2gpu.trt_converter.backends.tf_trt.segment import PRECISIONS, PROFILE_STRATEGY, check_tensorflow, printed
-from tpu2gpu.trt_converter.parity import compare_models, feeds_for
+from tpu2gpu.trt_converter.feeds import domains_of, feeds_for
+from tpu2gpu.trt_converter.parity import compare_models
 from tpu2gpu.trt_converter.partition.costs import costs_of_graph
-from tpu2gpu.trt_converter.partition.unsupported_ops import image_decode_op
 from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
 
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "segment=1"}
@@ -68,18 +69,16 @@ def convert(
 
     check_tensorflow()
     reference = SavedModelRunner(source, signature=signature, trust=trust)
-    decode_op = image_decode_op(read_saved_model(source))
+    domains = domains_of(source, signature)
     sizes = _sizes(fit_profiles(reference.inputs, profiles))
-    shaped = feeds_for(reference.inputs, sizes=sizes, image_decode_op=decode_op)
-    feeds = feeds_for(
-        reference.inputs, sizes=sizes, examples=examples, features=features, image_decode_op=decode_op, limit=limit
-    )
+    shaped = make_probes(reference.inputs, domains, sizes=sizes, kinds=())
+    feeds = feeds_for(reference.inputs, sizes=sizes, examples=examples, features=features, domains=domains, limit=limit)
     started = time.perf_counter()
     converter, coverage = rewrite(
         source, reference, signature, precision, minimum_segment_size, feeds.batches if precision == "int8" else ()
     )
     rewritten = time.perf_counter()
-    converter.build(input_fn=_giving(shaped.batches))
+    converter.build(input_fn=_giving([probe.feeds for probe in shaped.batches]))
     converter.save(target)
     built = time.perf_counter()
     names = {
