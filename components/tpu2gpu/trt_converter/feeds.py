@@ -21,6 +21,7 @@ DEFAULT_EXAMPLES = 64
 EXAMPLE = "example"
 """The kind of a batch of real examples; those of probes are `drawing.KINDS`."""
 
+_SHOWN = 3
 _FEEDS_FILE, _OUTPUTS_FILE = "feeds-{}.npz", "outputs-{}.npz"
 
 
@@ -34,6 +35,7 @@ class Feeds:
         kinds: For each request its kind; empty where all are `EXAMPLE`.
         probes: The probes that they are, None for real examples.
         left_out: The probes that the source does not run on, and why.
+        not_exercised: The branches and operations that none of them reached.
     """
 
     batches: tuple[dict[str, Array], ...] = attrs.field(repr=False)
@@ -41,6 +43,15 @@ class Feeds:
     kinds: tuple[str, ...] = ()
     probes: Probes | None = attrs.field(default=None, repr=False)
     left_out: tuple[str, ...] = ()
+    not_exercised: tuple[str, ...] = ()
+
+    @property
+    def compared_on(self) -> str:
+        """What was compared, for people: their origin, and what none of them reached."""
+        shown = "; ".join(self.not_exercised[:_SHOWN])
+        more = len(self.not_exercised) - _SHOWN
+        missed = f"; not exercised: {shown}{f' and {more} more' if more > 0 else ''}" * bool(shown)
+        return self.origin + missed
 
     def kind(self, position: int) -> str:
         """Return the kind of a request."""
@@ -52,9 +63,10 @@ class Feeds:
 
     def describe(self) -> dict[str, Any]:
         """Return what a report says of them."""
+        told = {"origin": self.origin, "not_exercised": list(self.not_exercised)}
         if self.probes is None:
-            return {"origin": self.origin}
-        return {"origin": self.origin, **self.probes.describe(), "left_out": list(self.left_out)}
+            return told
+        return {**told, **self.probes.describe(), "left_out": list(self.left_out)}
 
 
 def domains_of(source: str, signature: str) -> dict[str, Domain]:

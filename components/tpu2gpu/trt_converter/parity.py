@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tpu2gpu.errors import ConversionError, ParityRefusedError, first_line
+from tpu2gpu.errors import ConversionError, ExamplesError, ParityRefusedError, first_line
 from tpu2gpu.running.arrays import Array, is_float
 from tpu2gpu.running.comparison.parity import OutputParity, compare
 from tpu2gpu.running.runner import Runner
@@ -26,6 +26,7 @@ def compare_models(
     feeds: Feeds,
     folder: Path,
     settle: Settle | None = None,
+    find_missed: Callable[[Sequence[Mapping[str, Array]]], Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Run both models and compare them.
 
@@ -36,6 +37,7 @@ def compare_models(
         feeds: What to run them on.
         folder: Where to leave feeds and the reference's outputs, for other back ends to be compared with.
         settle: Told of every batch, and returns the figures that count.
+        find_missed: Names what some batches did not reach.
 
     Returns:
         `parity` for each output, at its worst; `compared_on`; and `batched`, whether the first dimension of every
@@ -46,6 +48,9 @@ def compare_models(
         ParityRefusedError: Outputs differ in name, shape or type.
     """
     feeds, outputs = run_reference(reference, feeds)
+    if find_missed is not None:
+        feeds = attrs.evolve(feeds, not_exercised=tuple(find_missed(feeds.batches)))
+    check_finite(outputs, feeds.origin)
     results = []
     batched = all(spec.shape and spec.shape[0] is None for spec in reference.inputs)
     for position, (batch, wanted) in enumerate(zip(feeds.batches, outputs, strict=True)):
@@ -56,11 +61,31 @@ def compare_models(
         batched = batched and all(array.ndim and len(array) == size for array in wanted.values())
     return {
         "parity": worst_of(results),
-        "compared_on": feeds.origin,
+        "compared_on": feeds.compared_on,
         "feeds": feeds.describe(),
         "batched": batched,
         "observed_ranks": {name: array.ndim for name, array in outputs[0].items()},
     }
+
+
+def check_finite(outputs: Sequence[Mapping[str, Array]], origin: str) -> None:
+    """Refuse a comparison in which the source itself gives nothing but NaN and Inf for an output.
+
+    Raises:
+        ExamplesError: It does; all such outputs are listed.
+    """
+    floats = [name for name, array in outputs[0].items() if is_float(array.dtype)]
+    empty = [name for name in floats if not any(_finite_count(batch[name]) for batch in outputs)]
+    if wrong := [name for name in empty if any(batch[name].size for batch in outputs)]:
+        raise ExamplesError(
+            f"the source itself gives nothing but NaN and Inf on {origin}, so that nothing can be compared",
+            details=[f"output {name}" for name in wrong],
+            hint="give --examples of data for which it gives numbers",
+        )
+
+
+def _finite_count(array: Array) -> int:
+    return int(np.count_nonzero(np.isfinite(array.astype(np.float64))))
 
 
 def compare_saved(candidate: Runner, names: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, Any]:
@@ -148,6 +173,7 @@ def _figures(parity: OutputParity, wanted: Array, found: Array) -> dict[str, Any
     """Return the figures of one output; errors of floats are relative to the largest, others the share that differs."""
     figures = attrs.asdict(parity)
     if is_float(wanted.dtype):
+        figures["source_non_finite"] = wanted.size - _finite_count(wanted)
         return {**figures, "error": parity.relative_error}
     unequal = float(np.mean(wanted != found)) if wanted.size else 0.0
     return {**figures, "error": unequal, "unequal_share": unequal}

@@ -83,6 +83,9 @@ class Verdicts:
             return figures
         if self._unsettled >= _MOST_BATCHES:
             return figures
+        own = self._own_figures(feeds, wanted)
+        if (overflown := self._overflown(kind, own, figures)) is not None:
+            return overflown
         try:
             parting = self._look_into(feeds)
         except Exception as error:  # either library may refuse to be looked into
@@ -93,7 +96,7 @@ class Verdicts:
         if settled is None:
             self._unsettled += 1
             self._note(f"on {kind} inputs {parting}")
-            self._compare_sides(kind, feeds, wanted, figures)
+            self._compare_sides(own, figures)
         return settled or figures
 
     def _look_into(self, feeds: Mapping[str, Array]) -> Parting:
@@ -115,19 +118,29 @@ class Verdicts:
         self._note(f"on {kind} inputs the two {what} at {at}; given the same values there, they agree")
         return {name: {**each, "given_values_at": at} for name, each in figures.items()}
 
-    def _compare_sides(
-        self, kind: str, feeds: Mapping[str, Array], wanted: Mapping[str, Array], figures: Figures
-    ) -> None:
-        """Tell which side is further from the reference, where that is not the source itself."""
+    def _own_figures(self, feeds: Mapping[str, Array], wanted: Mapping[str, Array]) -> Figures:
+        """Return how far the source, in its own types, is from the reference; nothing where it is the reference."""
         sides = self._sides
         if not sides.reference.widened:
-            return
-        own = sides.compare(
-            wanted, SavedModelRunner(sides.source, signature=sides.signature, trust=sides.trust).run(feeds)
-        )
+            return {}
+        source = SavedModelRunner(sides.source, signature=sides.signature, trust=sides.trust)
+        return sides.compare(wanted, source.run(feeds))
+
+    def _overflown(self, kind: str, own: Figures, figures: Figures) -> Figures | None:
+        """Return the figures of probes on which the source itself overflows in its types; None where it does not."""
+        holed = [name for name, each in figures.items() if holes(each)]
+        if kind in (EXAMPLE, TYPICAL) or not holed or not all(name in own and holes(own[name]) for name in holed):
+            return None
+        types = " and ".join(self._sides.reference.widened)
+        self._note(f"on {kind} inputs the source itself gives NaN and Inf in {types}: {', '.join(holed)}")
+        nothing = {"error": 0.0, "nan_count": 0, "inf_count": 0, "source_overflows": True}
+        return {name: {**each, **(nothing if name in holed else {})} for name, each in figures.items()}
+
+    def _compare_sides(self, own: Figures, figures: Figures) -> None:
+        """Tell which side is further from the reference, where that is not the source itself."""
         for name, each in figures.items():
-            if is_off(each, sides.tolerance):
-                types = " and ".join(sides.reference.widened)
+            if name in own and is_off(each, self._sides.tolerance):
+                types = " and ".join(self._sides.reference.widened)
                 self._note(
                     f"{name}, against the same weights in float32: the converted model {_text(each)}, "
                     f"TensorFlow in {types} {_text(own[name])}"
@@ -140,9 +153,13 @@ class Verdicts:
 
 def is_off(figures: Mapping[str, Any], tolerance: float) -> bool:
     """Tell whether an output's figures are beyond the tolerance."""
-    return bool(figures["nan_count"] or figures["inf_count"]) or not figures["error"] <= tolerance
+    return bool(holes(figures)) or not figures["error"] <= tolerance
+
+
+def holes(figures: Mapping[str, Any]) -> int:
+    """Return how many elements are NaN or infinite where the reference is not."""
+    return int(figures["nan_count"]) + int(figures["inf_count"])
 
 
 def _text(figures: Mapping[str, Any]) -> str:
-    holes = int(figures["nan_count"]) + int(figures["inf_count"])
-    return f"has {holes} NaN and Inf" if holes else f"is {figures['error']:.3g} off"
+    return f"has {holes(figures)} NaN and Inf" if holes(figures) else f"is {figures['error']:.3g} off"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tpu2gpu.running.local.reference_runner import REFERENCE_ENVIRONMENT, Refere
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES, domains_of, feeds_for, saved_feeds
+from tpu2gpu.trt_converter.judge.coverage import not_exercised
 from tpu2gpu.trt_converter.judge.verdict import Sides, Verdicts
 from tpu2gpu.trt_converter.onnx.deterministic import make_deterministic
 from tpu2gpu.trt_converter.onnx.external_data import (
@@ -122,7 +124,8 @@ def convert(
             compare=compare_outputs,
         )
     )
-    parity = compare_models(reference, candidate, names, feeds, Path(reference_folder), verdicts.settle)
+    find_missed = None if given else partial(not_exercised, source, signature, trust=trust)
+    parity = compare_models(reference, candidate, names, feeds, Path(reference_folder), verdicts.settle, find_missed)
     return {
         "signature": signature,
         "inputs": [spec.to_json() for spec in reference.inputs],

@@ -25,8 +25,9 @@ from tpu2gpu.running.local.reference_runner import ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner
 from tpu2gpu.trt_converter.feeds import feeds_for, run_reference, save_reference
+from tpu2gpu.trt_converter.judge.coverage import not_exercised
 from tpu2gpu.trt_converter.onnx import convert as onnx
-from tpu2gpu.trt_converter.parity import check_parity, compare_outputs, worst_of
+from tpu2gpu.trt_converter.parity import check_finite, check_parity, compare_outputs, worst_of
 from tpu2gpu.trt_converter.partition.assignment import assign
 from tpu2gpu.trt_converter.partition.build_parts import name_outputs, partition_model
 from tpu2gpu.trt_converter.partition.costs import costs_of
@@ -104,7 +105,7 @@ class _Conversion:
     """A conversion in parts."""
 
     def __init__(self, source: str, arguments: dict[str, Any], model: ServingModel, partition: Partition) -> None:
-        self._arguments, self._partition = arguments, partition
+        self._source, self._arguments, self._partition = source, arguments, partition
         self._folder = Path(arguments["onnx_path"]).parent / PARTS_FOLDER
         self._references = Path(arguments["reference_folder"])
         self._reference = ReferenceRunner(source, signature=arguments["signature"], trust=arguments["trust"])
@@ -117,6 +118,11 @@ class _Conversion:
     def run(self) -> dict[str, Any]:
         started = time.perf_counter()
         self._feeds, outputs = run_reference(self._reference, self._feeds)
+        missed = not_exercised(
+            self._source, self._arguments["signature"], self._feeds.batches, trust=self._arguments["trust"]
+        )
+        self._feeds = attrs.evolve(self._feeds, not_exercised=tuple(missed))
+        check_finite(outputs, self._feeds.origin)
         tensors: list[dict[str, Array]] = [dict(batch) for batch in self._feeds.batches]
         runners: dict[str, Runner] = {part.name: self._in_tensorflow(part, tensors) for part in self._partition.parts}
         same = conversion_tolerance(self._reference.widened[0]) if self._reference.widened else _SAME
@@ -150,7 +156,7 @@ class _Conversion:
         return {
             **core,
             "batched": batched,
-            "compared_on": self._feeds.origin,
+            "compared_on": self._feeds.compared_on,
             "feeds": self._feeds.describe(),
             "partition": facts,
             "whole_because": "",
