@@ -20,6 +20,7 @@ Tpu2GpuError
 │   └── UnsupportedError               sound input, but a case that this version does not do
 ├── EnvironmentLacksError    exit 4   a library, a device or memory is not there
 │   └── WorkerError                    a child process died, hung or outgrew its limit
+│       └── WorkerDiedError            it died
 └── RemoteRunError           exit 5   a run on a cluster failed
 """
 
@@ -143,6 +144,10 @@ class EnvironmentLacksError(Tpu2GpuError):
 
 class WorkerError(EnvironmentLacksError):
     """A child process died, hung or outgrew its limit."""
+
+
+class WorkerDiedError(WorkerError):
+    """A child process died: a library ended it."""
 
 
 class RemoteRunError(Tpu2GpuError):

@@ -63,6 +63,47 @@ def test_an_error_of_a_library_becomes_ours_with_its_first_line(said: str, reaso
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (  # TensorFlow 2.16, of a loaded SavedModel
+            (
+                "Graph execution error:\n\nDetected at node map/while/Reshape defined at (most recent call last):\n"
+                "<stack traces unavailable>\nInput to reshape is a tensor with 3 values, but the requested shape has 4\n"
+                "\t [[{{node map/while/Reshape}}]] [Op:__inference_signature_wrapper_g_256]"
+            ),
+            "map/while/Reshape: Input to reshape is a tensor with 3 values, but the requested shape has 4",
+        ),
+        (  # of a function in the same process
+            (
+                "Graph execution error:\n\nDetected at node MatMul defined at (most recent call last):\n"
+                '  File "/tmp/err.py", line 6, in f\n\nMatrix size-incompatible: In[0]: [2,3], In[1]: [2,3]\n'
+                "\t [[{{node MatMul}}]] [Op:__inference_f_304]"
+            ),
+            "MatMul: Matrix size-incompatible: In[0]: [2,3], In[1]: [2,3]",
+        ),
+        (
+            (
+                "2 root error(s) found.\n  (0) INVALID_ARGUMENT:  indices[0] = 7 is not in [0, 2)\n"
+                "\t [[{{node GatherV2}}]]\n  (1) INVALID_ARGUMENT:  indices[0] = 7 is not in [0, 2)"
+            ),
+            "GatherV2: indices[0] = 7 is not in [0, 2)",
+        ),
+        (  # ONNX Runtime 1.23
+            (
+                "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running MatMul node. Name:'net/mm' "
+                "Status Message: matmul_helper.h:59 Compute MatMul dimension mismatch"
+            ),
+            "MatMul net/mm: matmul_helper.h:59 Compute MatMul dimension mismatch",
+        ),
+        ("no such operator. Try again with --extra_opset.", "no such operator."),
+        ("use --fold_const", "use --fold_const"),  # nothing else is said
+    ],
+)
+def test_the_reason_of_a_library_is_told_with_its_node_and_without_its_flags(said: str, reason: str) -> None:
+    assert errors.first_line(RuntimeError(said)) == reason
+
+
 @pytest.mark.parametrize("error", [errors.ExamplesError("ours"), KeyError("let pass"), OSError("not caught")])
 def test_other_errors_of_the_block_stay_as_they_are(error: Exception) -> None:
     with (

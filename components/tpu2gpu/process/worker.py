@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from tpu2gpu.errors import WorkerError, from_json
+from tpu2gpu.errors import WorkerDiedError, WorkerError, from_json
 from tpu2gpu.process.child import LOG_LINES, STOP_S, whole_rss_bytes
 from tpu2gpu.process.fork_client import ForkedProcess, fork
 
@@ -198,10 +198,10 @@ class Worker:
                 hint="raise the memory limit",
             )
 
-    def _died(self) -> WorkerError:
+    def _died(self) -> WorkerDiedError:
         code = self._process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return WorkerError(f"{self.name}: {how}", details=self._last_log_lines())
+        return WorkerDiedError(f"{self.name}: {how}", details=self._last_log_lines())
 
     def _last_log_lines(self) -> list[str]:
         return [line for line in self.log().splitlines() if line.strip()][-LOG_LINES:]

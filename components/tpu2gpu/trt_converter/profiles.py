@@ -22,6 +22,8 @@ Bounds = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Profile = dict[str, Bounds]
 """The bounds of each input."""
 
+_IMAGE_SIZES, _LENGTHS = (160, 224, 512), (16, 64, 128)  # of examples in messages
+
 
 def parse_profiles(texts: Sequence[str]) -> list[Profile]:
     """Read `--profile` values.
@@ -95,9 +97,27 @@ def fit_profiles(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> l
         raise UsageError(
             "the engine's profile does not fit the model's inputs",
             details=list(dict.fromkeys(wrong)),
-            hint="give --profile INPUT=MIN:OPT:MAX with whole shapes, as in ids=1x16:8x64:32x128",
+            hint="give --profile INPUT=MIN:OPT:MAX with whole shapes, for these inputs for instance "
+            f"--profile {example_profile(inputs)}",
         )
     return fitted
+
+
+def example_profile(inputs: Sequence[TensorSpec]) -> str:
+    """Return a profile that fits inputs, for messages: `ids=1x16:8x64:32x128,mask=1x16:8x64:32x128`.
+
+    Args:
+        inputs: The inputs; those whose batch alone is unknown need none, unless all are of that kind.
+    """
+    open_ended = [spec for spec in inputs if None in spec.shape[1:]] or list(inputs)
+    return ",".join(f"{spec.name}={':'.join(_example_bound(spec, bound) for bound in range(3))}" for spec in open_ended)
+
+
+def _example_bound(spec: TensorSpec, bound: int) -> str:
+    """Return the smallest, the best or the largest shape of an example: images to 512, sequences to 128."""
+    free = (_IMAGE_SIZES if len(spec.shape) > 3 else _LENGTHS)[bound]
+    sizes = [size or (DEFAULT_BATCHES[bound] if place == 0 else free) for place, size in enumerate(spec.shape)]
+    return "x".join(map(str, sizes))
 
 
 def check_names(profiles: Sequence[Profile], known: Sequence[str]) -> None:

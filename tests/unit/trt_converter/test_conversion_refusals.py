@@ -22,6 +22,7 @@ from tpu2gpu.errors import (
     SourceError,
     Tpu2GpuError,
     UnsupportedError,
+    UsageError,
 )
 from tpu2gpu.hardware.tensorrt import DATA_CENTER
 from tpu2gpu.running.local import engine_runner
@@ -134,6 +135,32 @@ def test_an_unknown_dimension_beside_the_batch_is_named_with_a_hint(built: Built
     assert caught.value.details == ("image: float32 [?, ?, ?, 3]: a dimension beside the batch is unknown",)
     assert "give --profile INPUT=MIN:OPT:MAX with whole shapes" in caught.value.hint
     assert "onnx" not in json.loads((tmp_path / "serving.report.json").read_text())  # it was not converted in vain
+
+
+def pixels_of_files(folder: Path) -> Path:
+    """A network over image files of any size, whose pixels alone an engine can take: `files` string [?] -> `mean`."""
+    import tensorflow as tf
+
+    kernel = tf.constant(np.random.default_rng(4).normal(size=(3, 3, 3, 4)).astype(np.float32))
+    pixels = tf.TensorSpec([None, None, 3], tf.uint8)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="files")])
+    def serve(files: Any) -> Any:
+        images = tf.map_fn(lambda file: tf.io.decode_jpeg(file, channels=3), files, fn_output_signature=pixels)
+        return {"mean": tf.reduce_mean(tf.nn.conv2d(tf.cast(images, tf.float32) / 255.0, kernel, 1, "SAME"), [1, 2])}
+
+    tf.saved_model.save(tf.Module(), str(folder), signatures=serve)
+    return folder
+
+
+def test_whole_shapes_that_a_cut_model_lacks_are_told_before_anything_runs(built: Built, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the engine's profile does not fit") as caught:
+        convert_model(built(pixels_of_files), tmp_path / "serving", ConvertOptions(backend="tensorrt_rtx"))
+    unknown, origin = caught.value.details
+    assert unknown.startswith("cut_") and "[?, ?, ?, 3]: a dimension beside the batch is unknown" in unknown
+    assert origin.endswith("what the part before the engine makes of files")
+    assert "for instance --profile cut_" in caught.value.hint
+    assert "onnx" not in json.loads((tmp_path / "serving.report.json").read_text())
 
 
 # ------------------------------------------------------------------------------------------------ ONNX

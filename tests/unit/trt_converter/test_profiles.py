@@ -100,3 +100,22 @@ def test_each_profile_is_completed_and_the_misfits_of_all_are_listed() -> None:
         "ids: int32 [?, ?]: the profile has 1, 2, 3",
         "ids: int32 [?, ?]: the profile has 1x2x3, 1x2x3, 1x2x3",
     )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "example"),
+    [
+        ([IDS], "ids=1x16:8x64:32x128"),
+        (
+            [TensorSpec("ids", "int32", (None, None)), TensorSpec("mask", "int32", (None, None))],
+            "ids=1x16:8x64:32x128,mask=1x16:8x64:32x128",
+        ),
+        ([IMAGES, TensorSpec("any", "float32", (None, None, None, 3))], "any=1x160x160x3:8x224x224x3:32x512x512x3"),
+        ([TensorSpec("frames", "float32", (4, None, 80))], "frames=4x16x80:4x64x80:4x128x80"),
+    ],
+)
+def test_a_missing_profile_is_told_with_a_line_that_fits(inputs: list[TensorSpec], example: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        fit_profiles(inputs, [])
+    assert caught.value.hint.endswith(f"for instance --profile {example}")
+    assert fit_profiles(inputs, parse_profiles([example]))

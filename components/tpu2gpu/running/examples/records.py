@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tpu2gpu.errors import ExamplesError
+from tpu2gpu.errors import ExamplesError, first_line
 
 
 def find_files(patterns: Sequence[str]) -> list[Path]:
@@ -62,7 +62,12 @@ def read_records(files: Sequence[Path], skip: int = 0) -> Iterator[tuple[Path, i
                 yield file, number, tf.train.Example.FromString(record)
                 number += 1
         except (tf.errors.OpError, DecodeError) as error:
-            what = "no tf.Example" if isinstance(error, DecodeError) else "damaged, or no TFRecord file"
+            if isinstance(error, DecodeError):
+                what = "no tf.Example"
+            elif isinstance(error, tf.errors.DataLossError):
+                what = "damaged, or no TFRecord file"
+            else:  # the file may be sound
+                raise ExamplesError(f"{file}, record {number}: cannot be read ({first_line(error)})") from error
             raise ExamplesError(f"{file}, record {number}: {what}", hint=_hint(file, compression)) from error
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
-from tpu2gpu.errors import ConversionError, Tpu2GpuError
+from tpu2gpu.errors import ConversionError, Tpu2GpuError, WorkerDiedError
 from tpu2gpu.hardware.cuda import find_gpus
 from tpu2gpu.hardware.tensorrt import Library
 from tpu2gpu.process.aslr import DISABLE_ASLR
@@ -25,6 +25,7 @@ from tpu2gpu.running.serving_plan import Plan
 from tpu2gpu.storage.publishing import Staging
 from tpu2gpu.trt_converter.backend_registry import AUTO
 from tpu2gpu.trt_converter.backends.base import STEPS, Availability
+from tpu2gpu.trt_converter.backends.engine_crash import find_crash
 from tpu2gpu.trt_converter.backends.onnx import Onnx
 from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, engine_of
 from tpu2gpu.trt_converter.profiles import Profile
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _BUILD = "tpu2gpu.trt_converter.backends.engine_build"
 _LOADING_TIMEOUT_S = 120.0
+_CRASH_S = 300.0  # that the search for the operation may take which ended a builder
 _DETERMINISTIC = {
     "PYTHONHASHSEED": "0",
     DISABLE_ASLR: "1",  # the builder lays out an engine in the order of addresses
@@ -168,19 +170,39 @@ class EngineBackEnd(Onnx):
         capabilities, gpu = self.targets(options)
         path = folder / self.engine_file
         path.parent.mkdir()
-        engine, rss = request.in_child(
-            f"{_BUILD}:build_engine",
-            self.title,
-            self.environment,
-            backend=self.name,
-            onnx_path=str(folder / ONNX_FILE),
-            engine_path=str(path),
-            profiles=list(profiles),
-            compute_capabilities=list(capabilities),
-            hardware_compatibility=options.hardware_compatibility,
-            timing_cache=options.timing_cache and str(Path(options.timing_cache).resolve()),
-        )
+        arguments = {
+            "backend": self.name,
+            "engine_path": str(path),
+            "profiles": list(profiles),
+            "compute_capabilities": list(capabilities),
+            "hardware_compatibility": options.hardware_compatibility,
+            "timing_cache": options.timing_cache and str(Path(options.timing_cache).resolve()),
+        }
+        onnx_path = folder / ONNX_FILE
+        try:
+            engine, rss = self._build_in_child(request, onnx_path, arguments)
+        except WorkerDiedError as error:
+            place = find_crash(
+                onnx_path, lambda part: self._dies(request, part, arguments), seconds=min(_CRASH_S, options.timeout_s)
+            )
+            found = [] if place is None else [str(place)]
+            raise WorkerDiedError(error.message, details=[*found, *error.details], hint=error.hint) from error
         return {**engine, "gpu": gpu, "file": self.engine_file, "peak_rss_bytes": rss}
+
+    def _build_in_child(self, request: Request, onnx_path: Path, arguments: Mapping[str, Any]) -> tuple[Any, int]:
+        return request.in_child(
+            f"{_BUILD}:build_engine", self.title, self.environment, onnx_path=str(onnx_path), **arguments
+        )
+
+    def _dies(self, request: Request, onnx_path: Path, arguments: Mapping[str, Any]) -> bool:
+        """Tell whether the builder dies on a part of the model; what it refuses otherwise does not count."""
+        try:
+            self._build_in_child(request, onnx_path, arguments)
+        except WorkerDiedError:
+            return True
+        except Tpu2GpuError:
+            return False
+        return False
 
     def _execute(
         self, request: Request, engine: Mapping[str, Any], names: Mapping[str, Any], folder: Path, references: Path

@@ -13,17 +13,18 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ConversionError, ParityRefusedError, Tpu2GpuError, UnsupportedError, first_line
-from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
+from tpu2gpu.errors import ConversionError, ParityRefusedError, Tpu2GpuError, UnsupportedError, UsageError, first_line
+from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model, write_saved_model
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.running import serving_plan
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.running.examples.probes.find_domains import find_domains
+from tpu2gpu.running.examples.probes.probes import input_specs, specs_of
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.reference_runner import ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
-from tpu2gpu.running.runner import Runner
+from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.trt_converter.feeds import feeds_for, run_reference, save_reference
 from tpu2gpu.trt_converter.judge.coverage import not_exercised
 from tpu2gpu.trt_converter.onnx import convert as onnx
@@ -32,7 +33,7 @@ from tpu2gpu.trt_converter.partition.assignment import assign
 from tpu2gpu.trt_converter.partition.build_parts import name_outputs, partition_model
 from tpu2gpu.trt_converter.partition.costs import costs_of
 from tpu2gpu.trt_converter.partition.part import ModelPart, Partition
-from tpu2gpu.trt_converter.profiles import Profile, check_names
+from tpu2gpu.trt_converter.profiles import Profile, check_names, fit_profiles, for_part
 
 PARTS_FOLDER = "parts"
 _SAME = 1e-5  # relative: the parts in TensorFlow, compared with the whole in TensorFlow
@@ -71,6 +72,10 @@ def convert(
     if found is not None:
         (core,) = (part for part in found[1].parts if part.name == "core")
         check_names(profiles, [*found[0].signatures[signature].inputs, *core.takes])
+        if for_engine and found[1].certain:
+            _check_profiles(found[0], core, signature, profiles)
+    elif for_engine and (inputs := _inputs_of(source, signature)):
+        fit_profiles(inputs, profiles)
     if found is not None and found[1].certain:
         return _Conversion(source, arguments, *found).run()
     try:
@@ -99,6 +104,34 @@ def _find_parts(source: str, signature: str, *, for_engine: bool) -> tuple[tuple
     if assignment is None:
         return None, "every operation is taken"
     return (model, partition_model(model, signature, assignment, costs)), ""
+
+
+def _inputs_of(source: str, signature: str) -> list[TensorSpec]:
+    """Return a signature's inputs, from its file alone; none where it does not tell them all."""
+    definition = choose_meta_graph(parse_saved_model(source), source).signature_def
+    if signature not in definition:
+        return []
+    specs = specs_of(definition[signature].inputs)
+    return specs if all(spec.ranked for spec in specs) else []
+
+
+def _check_profiles(model: ServingModel, core: ModelPart, signature: str, profiles: list[Profile]) -> None:
+    """Check, before anything runs, that the engine's part will have whole shapes.
+
+    Raises:
+        UsageError: It will not; each such tensor is listed, with the model's inputs that it is made of.
+    """
+    whole, specs = input_specs(model, signature), input_specs(core.model, signature)
+    if not all(spec.ranked for spec in specs):
+        return  # the run will tell
+    try:
+        fit_profiles(specs, for_part(specs, whole, profiles))
+    except UsageError as error:
+        own = {spec.name for spec in whole}
+        made = [spec.name for spec in specs if spec.name not in own and None in spec.shape[1:]]
+        listed = ", ".join(sorted(own))
+        details = [*error.details, *(f"{name}: what the part before the engine makes of {listed}" for name in made)]
+        raise UsageError(error.message, details=details, hint=error.hint) from error
 
 
 class _Conversion:
@@ -133,6 +166,7 @@ class _Conversion:
         described["core"] = attrs.evolve(
             described["core"], onnx=Path(self._arguments["onnx_path"]).name, saved_model=None, ops=core["ops"]
         )
+        in_tensorflow = dict(runners)
         runners["core"] = OnnxRunner(self._arguments["onnx_path"], providers=["CPUExecutionProvider"])
         if "post" in runners:
             described["post"], runners["post"] = self._post_to_onnx(described["post"], runners["post"])
@@ -141,6 +175,8 @@ class _Conversion:
             for batch in again:
                 batch.update(runners[part.name].run({name: batch[name] for name in part.takes}))
         parity = self._compare(outputs, again)
+        if core["findings"]:
+            parity = self._compare_given(core["parity"], again, in_tensorflow)
         batched = self._batched(tensors)
         shutil.rmtree(self._folder / "core")
         facts = {
@@ -230,6 +266,26 @@ class _Conversion:
         names = self._partition.output_tensors
         pairs = zip(outputs, tensors, strict=True)
         return worst_of([compare_outputs(a, {name: found[names[name]] for name in a}) for a, found in pairs])
+
+    def _compare_given(
+        self, core: Mapping[str, Any], again: Sequence[Mapping[str, Array]], in_tensorflow: Mapping[str, Runner]
+    ) -> dict[str, Any]:
+        """Compare part by part where the core decides otherwise: its outputs are settled, and what follows takes them.
+
+        Args:
+            core: How far the core's outputs are off, by tensor.
+            again: The tensors that the converted parts gave.
+            in_tensorflow: What runs each part in TensorFlow.
+        """
+        expected: list[dict[str, Array]] = [dict(batch) for batch in again]
+        for part in self._partition.parts:
+            if part.name == "post":
+                for batch in expected:
+                    batch.update(in_tensorflow["post"].run({name: batch[name] for name in part.takes}))
+        names = self._partition.output_tensors
+        given = [{name: batch[tensor] for name, tensor in names.items()} for batch in expected]
+        parity = self._compare(given, again)
+        return {name: core.get(names[name], figures) for name, figures in parity.items()}
 
     def _batched(self, tensors: Sequence[Mapping[str, Array]]) -> bool:
         if not all(spec.shape and spec.shape[0] is None for spec in self._reference.inputs):

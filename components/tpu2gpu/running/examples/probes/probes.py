@@ -142,10 +142,15 @@ def input_specs(model: ServingModel, signature: str) -> list[TensorSpec]:
     Raises:
         SignatureError: The model has no such signature.
     """
+    return specs_of(model.signature(signature).inputs)
+
+
+def specs_of(infos: Mapping[str, Any]) -> list[TensorSpec]:
+    """Return what TensorInfos say, by name."""
     from tensorflow.python.framework import dtypes
 
     specs = []
-    for name, info in sorted(model.signature(signature).inputs.items()):
+    for name, info in sorted(infos.items()):
         shape = tuple(None if dim.size < 0 else int(dim.size) for dim in info.tensor_shape.dim)
         dtype = dtypes.as_dtype(info.dtype).name
         specs.append(TensorSpec(name, dtype, shape, not info.tensor_shape.unknown_rank))
