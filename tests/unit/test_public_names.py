@@ -69,7 +69,8 @@ def test_an_error_of_a_library_becomes_ours_with_its_first_line(said: str, reaso
         (  # TensorFlow 2.16, of a loaded SavedModel
             (
                 "Graph execution error:\n\nDetected at node map/while/Reshape defined at (most recent call last):\n"
-                "<stack traces unavailable>\nInput to reshape is a tensor with 3 values, but the requested shape has 4\n"
+                "<stack traces unavailable>\n"
+                "Input to reshape is a tensor with 3 values, but the requested shape has 4\n"
                 "\t [[{{node map/while/Reshape}}]] [Op:__inference_signature_wrapper_g_256]"
             ),
             "map/while/Reshape: Input to reshape is a tensor with 3 values, but the requested shape has 4",
@@ -91,7 +92,8 @@ def test_an_error_of_a_library_becomes_ours_with_its_first_line(said: str, reaso
         ),
         (  # ONNX Runtime 1.23
             (
-                "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running MatMul node. Name:'net/mm' "
+                "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running MatMul node. "
+                "Name:'net/mm' "
                 "Status Message: matmul_helper.h:59 Compute MatMul dimension mismatch"
             ),
             "MatMul net/mm: matmul_helper.h:59 Compute MatMul dimension mismatch",
