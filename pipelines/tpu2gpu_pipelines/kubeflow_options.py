@@ -230,7 +230,7 @@ class ServerOptions:
         host: Its address; `KF_PIPELINES_ENDPOINT` or the cluster's own when empty.
         namespace: Of the runs, in a multi-user installation.
         experiment: Which the runs belong to; the pipeline's name when empty.
-        dashboard: Address of the dashboard, where it is another than the host.
+        dashboard: Address of the dashboard; `KF_PIPELINES_UI_ENDPOINT` when empty, or the host where one answers there.
         token_file: File with a bearer token.
         service_account_token: Use the service account's token that Kubernetes mounts into a pod.
         cookies_file: File with the cookies of a session.

@@ -30,7 +30,8 @@ def test_metrics_are_on_the_artifact_and_in_one_file(tmp_path: Path, is_folder: 
     if is_folder:
         uri.mkdir(parents=True)
     metrics = artifact("Metrics", uri)
-    write_metrics(metrics, FIGURES, {"version": "1.2"})
+    write_metrics(metrics, FIGURES, {"version": "1.2"}, title="digits: frozen")
+    assert metrics.get_string_custom_property("display_name") == "digits: frozen"
     assert metrics.get_string_custom_property("version") == "1.2"
     assert metrics.get_float_custom_property("p50_ms") == 1.5
     assert metrics.get_int_custom_property("size_bytes") == 10

@@ -89,13 +89,14 @@ class LatencyEvaluator(BeamStepComponent):
                 Path(scratch) / "evaluation",
                 options,
                 incumbent=incumbent,
+                name=step.pipeline_name,
                 run_name=step.run_name,
                 progress=log_progress,
             )
             figures = json.loads((result.target / "metrics.json").read_text(encoding="utf-8"))
             verdict = json.loads((result.target / "verdict.json").read_text(encoding="utf-8"))
-            write_metrics(step.output("metrics"), figures)
-            write_report(step.output("report"), result.target, "report.html")
+            write_metrics(step.output("metrics"), figures, title=result.heading)
+            write_report(step.output("report"), result.target, "report.html", title=result.heading)
         reasons = "\n".join(result.candidate.reasons)
         bound_to = {name: str(verdict[name] or "") for name in _BOUND_TO}
         for output, blessed in (("infra", result.infra_blessed), ("model", result.model_blessed)):

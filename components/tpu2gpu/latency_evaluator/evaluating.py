@@ -24,6 +24,7 @@ def evaluate_model(
     *,
     incumbent: str | os.PathLike[str] | None = None,
     force: bool = False,
+    name: str = "",
     run_name: str = "",
     progress: Progress = silent,
 ) -> EvaluateResult:
@@ -44,6 +45,7 @@ def evaluate_model(
         incumbent: What is promoted now, on which no candidate may fall behind. None, and one that does not run any
             more or has another signature, leaves these budgets not applicable, and the report says so.
         force: Replace an existing output.
+        name: What the models are forms of, for headings.
         run_name: Name of the run, for the manifest.
         progress: Told how far it is.
 
@@ -84,7 +86,7 @@ def evaluate_model(
         other = None if incumbent is None else os.fspath(incumbent)
         beside = Path(target).absolute().parent
         evaluation = compare_models(os.fspath(reference), other, paths, examples, options, progress, beside)
-        return write_reports(evaluation, options, staging, Path(target))
+        return write_reports(evaluation, options, staging, Path(target), name)
 
 
 def _describe(model: str | os.PathLike[str]) -> dict[str, Any]:

@@ -291,6 +291,7 @@ class EvaluateResult:
         incumbent: Those of the model that is promoted now; None where there is none to compare with.
         no_incumbent: Why there is none; empty where there is one.
         candidates: Each candidate's.
+        name: What all of them are forms of; empty where nobody says it.
         warnings: What makes the figures less sure.
         report: What `report.json` holds.
     """
@@ -305,8 +306,17 @@ class EvaluateResult:
     incumbent: ModelFigures | None
     no_incumbent: str
     candidates: tuple[CandidateResult, ...]
+    name: str = ""
     warnings: tuple[str, ...]
     report: dict[str, Any] = attrs.field(eq=False, repr=False)
+
+    @property
+    def heading(self) -> str:
+        """What was compared: `digits: frozen (float16) against imported`."""
+        candidate, reference = self.candidate.figures, self.reference
+        dtype = f" ({candidate.dtype})" if candidate.dtype not in (None, reference.dtype) else ""
+        compared = f"{candidate.name}{dtype} against {reference.name}"
+        return f"{self.name}: {compared}" if self.name else compared
 
     @property
     def models(self) -> tuple[ModelFigures, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -16,7 +17,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu._version import __version__
-from tpu2gpu.errors import ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
+from tpu2gpu.errors import InputError, ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
 from tpu2gpu.options import recorded
 from tpu2gpu.storage.paths import Place, files_below, place
 from tpu2gpu.storage.unfinished import moved_aside, remove_left_behind, unfinished
@@ -26,6 +27,9 @@ REPORT = "report.json"
 SIGNATURE = "model.sig"
 _FORMAT = 1
 _CHUNK_BYTES = 1 << 20
+_ARTIFACT = "Format-Serving"  # where a TFX artifact holds its model
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_DONE = {"import": "imported", "cast": "cast", "freeze": "frozen", "unfreeze": "unfrozen", "convert": "converted"}
 
 
 @attrs.define
@@ -254,7 +258,26 @@ def discard_bytecode(folder: str | os.PathLike[str]) -> None:
 def name_of(path: str | os.PathLike[str]) -> str:
     """Return a model's name: its folder's; that of a TFX artifact says nothing, so the step that made it."""
     path = place(path)
-    return "/".join(path.parts[-4:-1]) if path.name == "Format-Serving" and len(path.parts) >= 4 else path.name
+    if path.name != _ARTIFACT or len(path.parts) < 4:
+        return path.name
+    return "/".join(part for part in path.parts[-4:-1] if not _UUID.fullmatch(part))
+
+
+def title_of(path: str | os.PathLike[str]) -> str:
+    """Return what a heading calls a model: its folder's name, with the model's where that is a version's number.
+
+    A TFX artifact is called by what was done to it: `imported`, `frozen`, `converted`.
+    """
+    path = place(path)
+    if path.name.isdigit() and path.parent.name:
+        return f"{path.parent.name} version {path.name}"
+    if path.name != _ARTIFACT:
+        return path.name
+    try:
+        step = str(read_manifest(path).get("step"))
+    except InputError:
+        step = ""
+    return _DONE.get(step) or name_of(path).partition("/")[0]
 
 
 def describe_source(source: str | os.PathLike[str]) -> dict[str, Any]:

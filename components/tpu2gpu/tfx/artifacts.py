@@ -26,6 +26,7 @@ from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.storage.publishing import MANIFEST, write_json
 
 _SERVING = "Format-Serving"
+_TITLE = "display_name"  # which Kubeflow sets itself only where a step did not
 _STORED_DECIMALS = 6  # of a number in ML Metadata's SQL: 3e-7 comes back as 0
 
 
@@ -72,14 +73,18 @@ def examples_folder(examples: Any, split: str) -> Path:
     return folder
 
 
-def write_metrics(artifact: Any, figures: Mapping[str, Any], words: Mapping[str, str] | None = None) -> None:
+def write_metrics(
+    artifact: Any, figures: Mapping[str, Any], words: Mapping[str, str] | None = None, *, title: str = ""
+) -> None:
     """Put numbers on a metrics artifact, and into its file.
 
     Args:
         artifact: The metrics artifact.
         figures: Its content; what is neither number nor boolean is left out.
         words: What is no number and stands beside them on the artifact, such as a version.
+        title: Under which the dashboard shows them; the output's key when empty.
     """
+    _entitle(artifact, title)
     numbers = {key: value for key, value in figures.items() if isinstance(value, int | float)}
     for key, value in numbers.items():
         if isinstance(value, int):  # a boolean too
@@ -94,14 +99,16 @@ def write_metrics(artifact: Any, figures: Mapping[str, Any], words: Mapping[str,
     write_json(path, numbers)
 
 
-def write_report(artifact: Any, folder: Path, page: str) -> None:
+def write_report(artifact: Any, folder: Path, page: str, *, title: str = "") -> None:
     """Publish an HTML page, with its twins where there is room for them.
 
     Args:
         artifact: The report artifact.
         folder: What a step wrote for people to read.
         page: The HTML file's name there.
+        title: Under which the dashboard shows it; the output's key when empty.
     """
+    _entitle(artifact, title)
     path = _one_file(artifact, "index.html")
     if Path(artifact.uri).is_dir():
         shutil.copytree(folder, artifact.uri, dirs_exist_ok=True, ignore=shutil.ignore_patterns(page, MANIFEST))
@@ -130,6 +137,11 @@ def bless(
     artifact.set_string_custom_property("reasons", reasons)
     for name, value in (bound_to or {}).items():
         artifact.set_string_custom_property(name, value)
+
+
+def _entitle(artifact: Any, title: str) -> None:
+    if title:
+        artifact.set_string_custom_property(_TITLE, title)
 
 
 def _one_file(artifact: Any, name: str) -> Path:

@@ -28,6 +28,7 @@ from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from tpu2gpu import options as option_forms
+from tpu2gpu.storage.publishing import title_of
 from tpu2gpu.tfx.artifacts import model_source, model_target, write_metrics
 from tpu2gpu.tfx.source_digest import source_digest
 from tpu2gpu.tfx.step import Step, figures, log_progress, words
@@ -109,7 +110,8 @@ class StepComponent(BaseComponent):
             progress=log_progress,
         )
         if "metrics" in cls.OUTPUTS:
-            write_metrics(step.output("metrics"), figures(result), words(result))
+            title = step.heading(title_of(model_target(step.output("model"))))
+            write_metrics(step.output("metrics"), figures(result), words(result), title=title)
 
     @classmethod
     def source(cls, step: Step) -> Any:

@@ -11,7 +11,7 @@ import attrs
 
 from tpu2gpu import options as option_forms
 
-RUN_VARIABLE = "TPU2GPU_RUN"
+RUN_VARIABLE, PIPELINE_VARIABLE = "TPU2GPU_RUN", "TPU2GPU_PIPELINE"
 _RUNNER = "--runner="
 
 Options = TypeVar("Options")
@@ -53,6 +53,16 @@ class Step:
         """The pipeline run's name; where TFX does not tell it to executors, the environment does."""
         context = getattr(self.executor, "_context", None)
         return getattr(context, "pipeline_run_id", None) or os.environ.get(RUN_VARIABLE, "")
+
+    @property
+    def pipeline_name(self) -> str:
+        """The pipeline's name, found as the run's is."""
+        info = getattr(getattr(self.executor, "_context", None), "pipeline_info", None)
+        return getattr(info, "id", "") or os.environ.get(PIPELINE_VARIABLE, "")
+
+    def heading(self, title: str) -> str:
+        """Return a title under the pipeline's name: `digits: frozen`."""
+        return f"{self.pipeline_name}: {title}" if self.pipeline_name else title
 
 
 def on_runner(options: Options, arguments: Iterable[str]) -> Options:

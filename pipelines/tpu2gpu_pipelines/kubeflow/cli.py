@@ -100,7 +100,7 @@ def _submit(terminal: Terminal, given: dict[str, Any]) -> int:
             parameters=parameters,
             service_account=settings.kubeflow.service_account,
         )
-        terminal.say(f"run {run.run}: {run.link}")
+        terminal.say(f"run {run.run}: {run.where}")
         if not given["no_wait"]:
             run = submitting.wait_for_end(server, compiled, run, progress=terminal.progress)
             run = submitting.look_for_model(server, compiled, run, folder) if folder else run
@@ -110,8 +110,8 @@ def _submit(terminal: Terminal, given: dict[str, Any]) -> int:
 
 def _describe_run(run: Any) -> list[str]:
     if not run.state:
-        return [f"run {run.run} is on its way: {run.link}"]
-    lines = [f"run {run.run} has ended: {run.link}"]
+        return [f"run {run.run} is on its way: {run.where}"]
+    lines = [f"run {run.run} has ended: {run.where}"]
     served = ", ".join(map(str, run.promoted)) or "none"
     if run.action == "promote":
         number = f" version {run.promoted_version}" if run.promoted_version else " its model"

@@ -43,6 +43,7 @@ class Kubeflow:
         logs: What each pod has printed.
         in_flight: How often the runs may still be listed before each of these has ended.
         ended: Runs whose workflow went with their recurring run.
+        has_dashboard: Whether the dashboard's server stands before the API server, and answers for its health.
         refuse: Answers the next requests instead, one each: `(status, body)`.
     """
 
@@ -51,6 +52,7 @@ class Kubeflow:
     states: list[str] = attrs.field(factory=lambda: ["SUCCEEDED"])
     tasks: dict[str, str] = attrs.field(factory=dict)
     error: str = ""
+    has_dashboard: bool = True
     refuse: list[Answer] = attrs.field(factory=list)
     requests: list[tuple[str, str, Any]] = attrs.field(factory=list)
     headers: list[dict[str, str]] = attrs.field(factory=list)
@@ -86,7 +88,7 @@ class Kubeflow:
 
     def _routes(self) -> list[tuple[str, str, Callable[..., Answer]]]:
         return [
-            ("/healthz", "GET", lambda **_: (200, {"multi_user": False})),
+            ("/healthz", "GET", self._health),
             ("/experiments", "GET", self._list("experiments", "experiments")),
             ("/experiments", "POST", self._make_experiment),
             ("/pipelines", "GET", self._list("pipelines", "pipelines")),
@@ -103,6 +105,10 @@ class Kubeflow:
             ("/recurringruns/([^/:]+):enable", "POST", lambda one, **_: self._set(one, "ENABLED")),
             ("/recurringruns/([^/:]+)", "DELETE", self._delete_recurring),
         ]
+
+    def _health(self, **_: Any) -> Answer:
+        front_end = {"apiServerReady": True, "buildDate": "", "frontendCommitHash": "", "frontendTagName": "2.17.0"}
+        return 200, {"multi_user": False, **(front_end if self.has_dashboard else {"pipeline_store": "database"})}
 
     def _list(self, table: str, field: str) -> Callable[..., Answer]:
         def answer(*, query: dict[str, str], body: Any) -> Answer:

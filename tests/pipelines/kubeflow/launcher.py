@@ -128,7 +128,7 @@ class Launcher:
             artifact = {
                 "name": str(number + 1),
                 "uri": made["uri"],
-                "metadata": {**made["metadata"], "display_name": key},
+                "metadata": {"display_name": output["outputArtifactKey"], **made["metadata"]},
                 "type": {"instanceSchema": ""},
             }
             if not self.is_local:

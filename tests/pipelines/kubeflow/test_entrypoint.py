@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,25 @@ def test_the_dashboard_gets_flat_numbers_and_one_page(run: Launcher) -> None:
         assert run.path_of(metrics["uri"]).is_file()
     page = run.path_of(run.made["latency-evaluator", "report"]["uri"])
     assert page.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html")
+
+
+@pytest.mark.e2e
+def test_headings_name_model_and_step_and_no_place(run: Launcher) -> None:
+    headings = {
+        "precision-caster": "tpu2gpu-digits: cast",
+        "trt-converter": "tpu2gpu-digits: converted",
+        "latency-evaluator": "tpu2gpu-digits: converted (float16) against imported",
+    }
+    for step, heading in headings.items():
+        assert run.made[step, "metrics"]["metadata"]["display_name"] == heading
+    report = run.made["latency-evaluator", "report"]
+    assert report["metadata"]["display_name"] == headings["latency-evaluator"]
+    page = run.path_of(report["uri"]).read_text(encoding="utf-8")
+    assert f"</span> {headings['latency-evaluator']}</h1>" in page
+    assert "candidate: converted" in page
+    assert "reference: imported" in page
+    said = "".join([page, *(str(made["metadata"]) for (step, key), made in run.made.items() if key == "metrics")])
+    assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-|minio|Format-Serving", said)
 
 
 @pytest.mark.e2e

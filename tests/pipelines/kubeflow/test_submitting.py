@@ -369,6 +369,30 @@ def test_no_message_of_the_library_reaches_the_user(
     assert len(out.splitlines()) == len(err.splitlines()) == 1
 
 
+def test_the_dashboard_is_where_the_server_says_that_it_is(kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server_of(kubeflow).link("runs/details/7") == f"{kubeflow.url}/#/runs/details/7"
+    assert server_of(kubeflow, dashboard="https://kf.example.com/").link("x") == "https://kf.example.com/#/x"
+    monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", "kf.example.com/pipeline")
+    assert server_of(kubeflow).link("x") == "http://kf.example.com/pipeline/#/x"
+    assert server_of(kubeflow, dashboard="https://other").link("x") == "https://other/#/x"
+
+
+def test_the_port_of_the_api_server_makes_no_link_that_leads_nowhere(
+    kubeflow: Kubeflow, gke_settings: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kubeflow.has_dashboard = False
+    kubeflow.states, kubeflow.tasks, kubeflow.error = ["FAILED"], {"trt-converter": "FAILED"}, "no parity"
+    assert main(["submit", "--settings", str(gke_settings)]) == 5
+    said = capfd.readouterr().err
+    assert "give the dashboard's address by --dashboard" in said
+    assert "trt-converter: no parity\n" in said
+    assert "/#/" not in said
+    words = ["submit", "--settings", str(gke_settings), "--no-wait", "--dashboard", "https://kf.example.com"]
+    assert main(words) == 0
+    (run,) = list(kubeflow.runs)[1:]
+    assert f"https://kf.example.com/#/runs/details/{run}" in capfd.readouterr().out
+
+
 def test_every_request_has_a_limit(kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "_REQUEST_S", (1, 1))
     server = server_of(kubeflow)

@@ -222,7 +222,10 @@ def test_evaluate_ends_with_1_for_a_refused_candidate_and_says_why(run: Run, pla
     good, bad = onnx_model(place / "good.onnx"), onnx_model(place / "bad.onnx", "swapped")
     measure = ("--examples", examples, "--requests", 40, "--block-requests", 10, "--warm-up-requests", 5)
     code, out, _ = run("evaluate", good, good, *measure, "--out", "blessed")
-    assert (code, out.splitlines()[0]) == (0, "BLESSED: good.onnx")
+    assert (code, out.splitlines()[0]) == (
+        0,
+        "BLESSED: good.onnx against good.onnx (Speed was not judged: no budget of speed was given.)",
+    )
     assert "p50" in out
     code, out, _ = run("evaluate", good, bad, *measure, "--out", "refused", "--json")
     found = json.loads(out)

@@ -162,7 +162,7 @@ def test_the_reports_say_verdict_and_level_in_their_first_lines(copies):
 
 def test_the_summary_for_a_terminal(copies):
     lines = summary_lines(copies)
-    assert lines[0] == "BLESSED: serving"
+    assert lines[0] == "BLESSED: serving against none.onnx"
     assert lines[1].startswith("Engine built, not executed")
     rows = {row[0]: row[1:] for row in summary_rows(copies)}
     assert rows[""] == ("reference", "candidate")

@@ -106,8 +106,8 @@ def test_a_verdict_without_a_budget_of_speed_says_so_in_its_sentence(models, tmp
     said = "Speed was not judged: no budget of speed was given."
     quick = {"requests": 40, "max_requests": 40}
     result = evaluate(models, tmp_path / "out", **quick, max_load_s=100.0)
-    assert summary_lines(result)[0] == f"BLESSED: none.onnx ({said})"
+    assert summary_lines(result)[0] == f"BLESSED: none.onnx against none.onnx ({said})"
     assert (tmp_path / "out" / "report.md").read_text(encoding="utf-8").splitlines()[4] == said
     result = evaluate(models, tmp_path / "judged", **quick, max_p50_ms=1000.0)
-    assert summary_lines(result)[0] == "BLESSED: none.onnx"
+    assert summary_lines(result)[0] == "BLESSED: none.onnx against none.onnx"
     assert said not in (tmp_path / "judged" / "report.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tpu2gpu.errors import ManifestError, OutputExistsError, RefusedError, SourceError, UsageError
-from tpu2gpu.storage.publishing import publish, verify_model
+from tpu2gpu.storage.publishing import name_of, publish, title_of, verify_model
 
 
 def write(target: Path, text: str = "weights", *, force: bool = False) -> None:
@@ -147,3 +147,25 @@ def test_verify_names_a_missing_and_a_damaged_manifest(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ManifestError, match="not a manifest"):
         verify_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("step", "folder", "name", "title"),
+    [
+        ("freeze", "serving", "serving", "serving"),
+        ("freeze", "Freezer/model/9/Format-Serving", "Freezer/model/9", "frozen"),
+        ("convert", "trt-converter/0b5e9a7c-1234-4abc-8def-0123456789ab/model/Format-Serving", "trt-converter/model",
+         "converted"),
+        ("", "trainer/0b5e9a7c-1234-4abc-8def-0123456789ab/model/Format-Serving", "trainer/model", "trainer"),
+        ("convert", "promoted/digits/7", "7", "digits version 7"),
+    ],
+)  # fmt: skip
+def test_a_heading_tells_what_was_done_to_a_model_and_never_a_uuid(
+    step: str, folder: str, name: str, title: str, tmp_path: Path
+) -> None:
+    path = tmp_path / folder
+    path.mkdir(parents=True)
+    if step:
+        with publish(path, about={"step": step}):
+            pass
+    assert (name_of(path), title_of(path)) == (name, title)

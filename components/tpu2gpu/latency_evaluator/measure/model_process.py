@@ -138,7 +138,8 @@ class ModelProcess:
             ) from error
         # Of the child's log, the last line says most.
         last = f" ({error.details[-1].strip()})" if error.details and error.details[-1] not in error.message else ""
-        self.failure = f"failed while {doing}: {error.message}{last}"
+        failure = f"failed while {doing}: {error.message}{last}"
+        self.failure = failure.replace(self.given, self.name)  # a verdict tells of models, not of where they lay
 
     @property
     def process(self) -> int | None:

@@ -42,8 +42,9 @@ def summary_lines(result: EvaluateResult) -> list[str]:
     """Tell the verdict, what it rests on, why it is so, and what makes it less sure."""
     chosen = result.candidate
     word = "BLESSED" if result.blessed else "REFUSED"
-    name = chosen.figures.name if len(result.candidates) == 1 else f"{chosen.figures.label}, {chosen.figures.name}"
-    verdict = " ".join([f"{word}: {name}", *(f"({sentence})" for sentence in speed_sentence(chosen))])
+    chosen_of_several = "" if len(result.candidates) == 1 else f"{chosen.figures.label}, "
+    said = f"{word}: {chosen_of_several}{result.heading}"
+    verdict = " ".join([said, *(f"({sentence})" for sentence in speed_sentence(chosen))])
     lines = [verdict, chosen.level_reason, *headline(result)]
     lines += [f"  - {reason}" for reason in chosen.reasons]
     lines += [f"  ! {warning}" for warning in result.warnings]

@@ -21,7 +21,9 @@ from tpu2gpu.reporting.report import Report, Tone, to_html, to_markdown
 from tpu2gpu.storage.publishing import Staging, plain, write_json
 
 
-def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Staging, target: Path) -> EvaluateResult:
+def write_reports(
+    evaluation: Evaluation, options: EvaluateOptions, staging: Staging, target: Path, name: str = ""
+) -> EvaluateResult:
     """Write everything that the output folder holds.
 
     Args:
@@ -29,6 +31,7 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
         options: What was asked.
         staging: Where to write; its report is set too.
         target: Where the folder will stand.
+        name: What all models are forms of.
 
     Returns:
         The result.
@@ -59,6 +62,7 @@ def write_reports(evaluation: Evaluation, options: EvaluateOptions, staging: Sta
         incumbent=evaluation.incumbent,
         no_incumbent=evaluation.no_incumbent,
         candidates=evaluation.candidates,
+        name=name,
         warnings=warnings,
         report=staging.report,
     )
@@ -184,7 +188,7 @@ def _report(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOpt
     open_only = not result.blessed and all(check.verdict != "fail" for check in chosen.checks)
     tone: Tone = "good" if result.blessed else ("open" if open_only else "bad")
     return Report(
-        title=f"{chosen.figures.name} against {result.reference.name}",
+        title=result.heading,
         verdict="BLESSED" if result.blessed else "REFUSED",
         tone=tone,
         lead=[*speed_sentence(chosen), chosen.level_reason, *headline(result)],

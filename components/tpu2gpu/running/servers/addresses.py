@@ -10,7 +10,7 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.servers import registry
 from tpu2gpu.running.servers.base import ServerAddress, ServerProtocol
-from tpu2gpu.storage.publishing import name_of
+from tpu2gpu.storage.publishing import title_of
 
 _FORM = re.compile(
     r"(?P<scheme>[^+/:]+)\+(?P<transport>[^+/:]+)://"
@@ -90,8 +90,8 @@ def address_forms() -> str:
 
 
 def name_of_model(path: str | os.PathLike[str]) -> str:
-    """Return the name that people give a model: its address, or its folder's or file's name."""
-    return os.fspath(path) if is_address(path) else name_of(path)
+    """Return what a heading calls a model: its address, or the title of its files."""
+    return os.fspath(path) if is_address(path) else title_of(path)
 
 
 def _either(words: tuple[str, ...] | list[str]) -> str:

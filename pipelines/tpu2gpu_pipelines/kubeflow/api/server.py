@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ _PAGE = 100
 _CREATE_PIPELINE = "pipeline_service_create_pipeline"  # as newer clients call it
 _HEALTH = "healthz_service_get_healthz"  # as newer clients call it
 _LONGEST = 300
+_HEALTH_PATHS = ("/apis/v2beta1/healthz", "/apis/v1beta1/healthz")
+_FRONT_END = {"frontendTagName", "frontendCommitHash", "apiServerReady"}
+_DASHBOARD = "KF_PIPELINES_UI_ENDPOINT"  # which KFP's own client heeds
 _LOG = "/apis/v1alpha1/runs/{run_id}/nodes/{node_id}/log"
 
 
@@ -61,8 +66,26 @@ class Server:
             ) from error
 
     def link(self, path: str) -> str:
-        """Return where the dashboard shows something, for example `runs/details/ID`."""
-        return f"{(self.options.dashboard or self.options.host).rstrip('/')}/#/{path}"
+        """Return where the dashboard shows something, for example `runs/details/ID`; empty where none is known."""
+        return f"{self.dashboard}/#/{path}" if self.dashboard else ""
+
+    @cached_property
+    def dashboard(self) -> str:
+        """The dashboard's address: as the options or KFP's own variable say, or the host if a dashboard answers there.
+
+        At the port of the API server there is none. It tells no other address, but answers for its health in fewer
+        words than the dashboard's server, which adds what it is itself.
+
+        Source: https://github.com/kubeflow/pipelines, frontend/server/handlers/healthz.ts.
+        """
+        if said := self.options.dashboard or os.environ.get(_DASHBOARD, ""):
+            return (said if "://" in said else f"http://{said}").rstrip("/")
+        host = str(self.client._run_api.api_client.configuration.host).rstrip("/")
+        for path in _HEALTH_PATHS:
+            with suppress(RemoteRunError, ValueError):
+                if _FRONT_END & json.loads(self._get(path)).keys():
+                    return host
+        return ""
 
     def pages(self, ask: Callable[..., Any], field: str, **arguments: Any) -> Iterator[Any]:
         """Walk over all items of a list that the server gives page by page.
@@ -106,12 +129,16 @@ class Server:
         Raises:
             RemoteRunError: There is no such log.
         """
+        return self._get(_LOG, run_id=run_id, node_id=node)
+
+    def _get(self, path: str, **parts: str) -> str:
+        """Ask for what the client has no method for, and return it as text."""
         api = self.client._run_api.api_client
         with self.request_errors():
             answer = api.call_api(
-                _LOG,
+                path,
                 "GET",
-                path_params={"run_id": run_id, "node_id": node},
+                path_params=parts,
                 auth_settings=["Bearer"],
                 _return_http_data_only=True,
                 _preload_content=False,

@@ -37,8 +37,8 @@ def explain_failure(server: Server, run: Any, steps: Sequence[str]) -> list[str]
     for task in _innermost([task for task in tasks if task.state in _FAILED]):
         name = _step_of(task, tasks, steps)
         lines = _last_words(server, run.run_id, task) or _recorded(task) or [str(task.state).lower()]
-        link = f" ({server.link(f'executions/{task.execution_id}')})" if task.execution_id else ""
-        found.setdefault(name, []).extend([f"{lines[0]}{link}", *lines[1:]])
+        link = server.link(f"executions/{task.execution_id}") if task.execution_id else ""
+        found.setdefault(name, []).extend([f"{lines[0]} ({link})" if link else lines[0], *lines[1:]])
     if not found and (message := getattr(run.error, "message", "")):
         return [_short(message)]
     return [f"{name}: {line}" for name, lines in found.items() for line in lines]

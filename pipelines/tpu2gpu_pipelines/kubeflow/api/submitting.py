@@ -30,7 +30,7 @@ class SubmittedRun:
 
     Attributes:
         run: Its id, which the manifests of what it makes carry.
-        link: Where the dashboard shows it.
+        link: Where the dashboard shows it; empty where no dashboard is known.
         version: The pipeline version that it runs.
         state: How it ended; empty while nobody waited.
         promoted: The models that are served now, as this machine sees it.
@@ -47,6 +47,11 @@ class SubmittedRun:
     action: str = ""
     promoted_version: int | None = None
     refused: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The link, or how to get one."""
+        return self.link or f"{self.run} (for a link, give the dashboard's address by --dashboard)"
 
     @property
     def has_promoted(self) -> bool:
@@ -107,20 +112,20 @@ def wait_for_end(
         except RemoteRunError as error:
             missed += 1
             if missed > _MISSED_ANSWERS:
-                raise RemoteRunError(f"{error.message}; the run goes on: {submitted.link}") from error
+                raise RemoteRunError(f"{error.message}; the run goes on: {submitted.where}") from error
         else:
             if run.state in _ENDED:
                 break
             progress(*_describe(run, steps))
         if time.monotonic() > deadline:
             waited = f"{server.options.timeout_s:g} s"
-            raise RemoteRunError(f"run {submitted.run}: not at its end after {waited}; it goes on: {submitted.link}")
+            raise RemoteRunError(f"run {submitted.run}: not at its end after {waited}; it goes on: {submitted.where}")
         time.sleep(min(_ASK_EVERY_S, max(0.0, deadline - time.monotonic())))
     if run.state != "SUCCEEDED":
         raise RemoteRunError(
             f"run {submitted.run}: {run.state.lower()}",
             details=explain_failure(server, run, steps),
-            hint=f"see {submitted.link}",
+            hint=f"see {submitted.where}",
         )
     return attrs.evolve(submitted, state=run.state)
 

@@ -24,6 +24,7 @@ INPUT_FLAG = "--json_serialized_invocation_args"
 TYPES_FLAG = "--json_serialized_inputs_spec_args"
 OUTPUTS_FLAG = "--outputs"
 RUN_FLAG = "--run"
+PIPELINE_FLAG = "--pipeline"
 RETRIES_FLAG = "--retries"
 ENTRYPOINT = ("python", "-m", "tpu2gpu_pipelines.kubeflow.container.entrypoint")
 _SCHEMA_VERSION = "2.1.0"
@@ -123,7 +124,7 @@ def rename_steps(spec: Spec) -> None:
 
 
 def use_entrypoint(spec: Spec) -> None:
-    """Have every container begin with our entrypoint, which also learns types and, where told, the run.
+    """Have every container begin with our entrypoint, which also learns types, the pipeline and, where told, the run.
 
     Args:
         spec: The specification; its components' inputs and outputs must be final.
@@ -138,6 +139,7 @@ def use_entrypoint(spec: Spec) -> None:
                 *(TYPES_FLAG, _compact(types)),
                 *(OUTPUTS_FLAG, _compact({key: output["artifactType"] for key, output in outputs.items()})),
                 *(RUN_FLAG, "{{$.pipeline_job_uuid}}"),
+                *(PIPELINE_FLAG, spec["pipelineInfo"]["name"]),
             ]
 
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import Tpu2GpuError
-from tpu2gpu.tfx.step import RUN_VARIABLE
+from tpu2gpu.tfx.step import PIPELINE_VARIABLE, RUN_VARIABLE
 from tpu2gpu_pipelines.kubeflow.compiler.specification import (
     CLASS_FLAG,
     INPUT_FLAG,
     OUTPUTS_FLAG,
+    PIPELINE_FLAG,
     RETRIES_FLAG,
     RUN_FLAG,
     TYPES_FLAG,
@@ -86,13 +87,13 @@ def run_step(arguments: Sequence[str]) -> Message:
 
     Args:
         arguments: The executor's class, the launcher's ExecutorInput, the component's inputs and outputs, the run's
-            id, how often to try again; the rest is for Beam.
+            id, the pipeline's name, how often to try again; the rest is for Beam.
 
     Raises:
         Tpu2GpuError: The step says why it cannot.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    for flag, name in ((CLASS_FLAG, "executor"), (INPUT_FLAG, "given"), (RUN_FLAG, "run")):
+    for flag, name in ((CLASS_FLAG, "executor"), (INPUT_FLAG, "given"), (RUN_FLAG, "run"), (PIPELINE_FLAG, "pipeline")):
         parser.add_argument(flag, dest=name, default="")
     for flag, name in ((TYPES_FLAG, "types"), (OUTPUTS_FLAG, "outputs")):
         parser.add_argument(flag, dest=name, default="{}")
@@ -100,6 +101,8 @@ def run_step(arguments: Sequence[str]) -> Message:
     told, beam_arguments = parser.parse_known_args(list(arguments))
     if told.run and not told.run.startswith(_UNRESOLVED):  # open-source Kubeflow has the environment tell it
         os.environ.setdefault(RUN_VARIABLE, told.run)
+    if told.pipeline:
+        os.environ.setdefault(PIPELINE_VARIABLE, told.pipeline)
     given = json.loads(told.given)
     foreign = set_apart(given, json.loads(told.types), json.loads(told.outputs))
     given, uris = adapt_input(given, json.loads(told.types))
