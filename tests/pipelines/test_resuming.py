@@ -66,15 +66,13 @@ def finish(process: subprocess.Popen[bytes], output: Path) -> dict[str, Any]:
     return summary
 
 
-def kill_after(step: int, process: subprocess.Popen[bytes], checkpoint_root: Path, how: signal.Signals) -> None:
-    """Kills the training as soon as a step's checkpoint stands."""
+def wait_for_checkpoint(step: int, process: subprocess.Popen[bytes], checkpoint_root: Path) -> None:
+    """Returns as soon as a step's checkpoint stands, in the midst of the training."""
     deadline = time.monotonic() + PATIENCE_S
     while not list(checkpoint_root.glob(f"*/step-{step}.index")):
         assert process.poll() is None, "the training ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(how)
-    assert process.wait(timeout=PATIENCE_S) == -how
 
 
 def weights(model: Path) -> list[str]:
@@ -94,12 +92,16 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow  # kubeflow/test_preemption.py does the same to the trainer's pod
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_training_that_is_killed_goes_on_and_comes_to_the_same_model(
     data: Path, uninterrupted: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     root, first, second = tmp_path / "checkpoints", tmp_path / "first", tmp_path / "second"
-    kill_after(2 * EVERY, start(data, first, root), root, how)
+    process = start(data, first, root)
+    wait_for_checkpoint(2 * EVERY, process, root)
+    process.send_signal(how)
+    assert process.wait(timeout=PATIENCE_S) == -how
     assert not (first / "model").exists()
     resumed = finish(start(data, second, root), second)
     assert resumed["resumed_after_step"] in (EVERY, 2 * EVERY)  # the index stands before the checkpoint counts
