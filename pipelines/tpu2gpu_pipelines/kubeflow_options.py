@@ -274,6 +274,8 @@ class KubeflowOptions:
         pipeline_root: Where the steps' outputs go; the installation's own place when empty.
         service_account: As which the steps run.
         image_pull_secrets: Secrets to pull the images with.
+        run_as_user: The user that the steps run as; the images' own, 1000, when None.
+        run_as_group: The group that the steps run as; the images' own, 1000, when None.
         env: Environment variables of every step.
         volumes: Volumes that every step sees.
         parameters: Run parameters and their defaults. Each feeds every step parameter of its name. Where a default is
@@ -289,12 +291,19 @@ class KubeflowOptions:
     pipeline_root: str = option("", "where the steps' outputs go", metavar="URI")
     service_account: str = option("", "service account of the steps")
     image_pull_secrets: tuple[str, ...] = option((), "secrets to pull the images with")
+    run_as_user: int | None = option(None, "the user that the steps run as", minimum=0)
+    run_as_group: int | None = option(None, "the group that the steps run as", minimum=0)
     env: dict[str, str] = attrs.field(factory=dict, validator=_variables)
     volumes: tuple[Volume, ...] = ()
     parameters: dict[str, Any] = attrs.field(factory=dict, validator=_parameters)
     steps: dict[str, StepOptions] = attrs.field(factory=dict)
     schedule: ScheduleOptions = attrs.field(factory=ScheduleOptions)
     server: ServerOptions = attrs.field(factory=ServerOptions)
+
+    def user(self) -> dict[str, int]:
+        """Return as whom the steps run, in Kubernetes' terms; nothing where the images say it."""
+        said = {"runAsUser": self.run_as_user, "runAsGroup": self.run_as_group}
+        return {name: number for name, number in said.items() if number is not None}
 
     def step(self, name: str) -> StepOptions:
         """Return the options of one step: its own over the common ones."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Callable
+from pkgutil import resolve_name
 from typing import Any
 
 import attrs
+import click
 
 from tpu2gpu._version import __version__
 from tpu2gpu.command_line import Call, Command, Reply
-from tpu2gpu.errors import EnvironmentLacksError
+from tpu2gpu.errors import EnvironmentLacksError, UsageError
 
+_CLUSTER = "tpu2gpu_pipelines.kubeflow.cluster.diagnosing:diagnose"
 _PACKAGES = (
     "tensorflow", "keras", "tfx", "apache-beam", "kfp", "ml-metadata", "tf2onnx", "onnx", "onnxruntime", "polygraphy",
     "tensorrt-rtx-cu12-libs", "tensorrt", "tritonclient", "numpy", "protobuf",
@@ -96,12 +100,36 @@ def _version(package: str) -> str | None:
 
 
 def _run(call: Call) -> Reply:
+    if call.given["kubeflow"]:
+        return _look_at_cluster(call)
+    if call.given["settings"] or call.given["probe"]:
+        raise UsageError("--settings and --probe: are for --kubeflow", hint="give --kubeflow too")
     found = diagnose()
     return Reply(found, describe(found), exit_code=0 if found.healthy else EnvironmentLacksError.exit_code)
 
 
+def _look_at_cluster(call: Call) -> Reply:
+    try:
+        look: Callable[..., Reply] = resolve_name(_CLUSTER)
+    except ModuleNotFoundError as error:
+        raise EnvironmentLacksError(
+            "--kubeflow: the package tpu2gpu_pipelines is not installed", hint="install tpu2gpu with its pipelines"
+        ) from error
+    return look(call.given["settings"], probe=call.given["probe"], progress=call.progress)
+
+
 DOCTOR = Command(
     name="doctor",
-    summary="Tell what this machine can do, and why it cannot do the rest.",
+    summary="Tell what this machine can do, and why it cannot do the rest; with --kubeflow, the same of a cluster.",
     run=_run,
+    parameters=(
+        click.Option(
+            ["--kubeflow"],
+            is_flag=True,
+            help="look at the cluster of the kubeconfig file, or that we run in: service account, claims, fsGroup, and "
+            "whether steps can write their volumes",
+        ),
+        click.Option(["--settings"], metavar="FILE", help="the settings whose section kubeflow says what steps need"),
+        click.Option(["--probe"], is_flag=True, help="start a pod of the steps' image that tries to write the volumes"),
+    ),
 )

@@ -164,6 +164,14 @@ def test_a_pusher_pushes_to_where_the_run_says() -> None:
     assert destination == {"filesystem": {"base_directory": "/gcs/bucket/new"}}
 
 
+def test_an_object_store_that_models_are_promoted_into_stays_one() -> None:
+    """The launcher downloads artifacts alone: a bucket that no artifact lies in has no folder in a pod."""
+    given, _ = adapt_input(
+        {"inputs": {"parameterValues": {"promotion_uri": "s3://models/promoted"}}, "outputs": {}}, {}
+    )
+    assert given["inputs"]["parameterValues"] == {"promotion_uri": "s3://models/promoted"}
+
+
 def test_metadata_are_such_as_ml_metadata_holds() -> None:
     written = {
         "artifacts": {"a": {"artifacts": [{"uri": "/gcs/x", "metadata": {"n": None, "l": [1], "s": "t", "f": 0.5}}]}}
@@ -176,8 +184,8 @@ def test_metadata_are_such_as_ml_metadata_holds() -> None:
     ("raised", "code"),
     [("tpu2gpu.errors.ParityRefusedError", 1), ("tpu2gpu.errors.SourceError", 3), ("builtins.KeyError", 1)],
 )
-def test_the_exit_code_is_that_of_the_error(
-    raised: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_exit_code_is_that_of_the_error_and_stands_at_the_end_of_log_and_pod(
+    raised: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import pydoc
 
@@ -186,12 +194,18 @@ def test_the_exit_code_is_that_of_the_error(
     def fail(*arguments: Any) -> None:
         raise error("this is why")
 
+    last_words = tmp_path / "termination-log"
+    last_words.touch()  # as Kubernetes mounts it into every container
+    monkeypatch.setattr(entrypoint, "_TERMINATION_LOG", last_words)
     monkeypatch.setattr(entrypoint, "_execute", fail)
     given = json.dumps({"inputs": {}, "outputs": {"outputFile": "/tmp/x"}})
     assert entrypoint.main([entrypoint.INPUT_FLAG, given]) == code
     said = capsys.readouterr().err
     assert "this is why" in said
     assert said.splitlines()[-1].startswith(f"exit code {code}: ")
+    error_line, last_line = last_words.read_text().splitlines()
+    assert "this is why" in error_line
+    assert last_line == said.splitlines()[-1]
 
 
 def test_the_process_ends_at_once_with_threads_still_running() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,17 @@ def test_unknown_titles_and_missing_ones_break_no_step() -> None:
     assert foreign["trace"]["artifacts"][0]["uri"] == "minio://a/t"
     assert outputs["model"]["artifacts"][0]["type"]["schemaTitle"] == "tfx.Model"
     assert list(given["inputs"]["artifacts"]) == ["source_model"]
+
+
+def test_the_readme_says_where_artifacts_lie() -> None:
+    (form,) = re.findall(r"`PIPELINE_ROOT/(.*)`", Path("README.md").read_text(encoding="utf-8"))
+    kinds = {
+        "PIPELINE": "digits",
+        "RUN": "[0-9a-f-]{36}",
+        "STEP": "trainer",
+        "<uuid>": "[0-9a-f-]{36}",
+        "ARTIFACT": "model",
+    }
+    pattern = "/".join(kinds[part] for part in form.split("/"))
+    (model,) = recorded("trainer")["outputs"]["artifacts"]["model"]["artifacts"]
+    assert re.fullmatch(f"minio://mlpipeline/v2/artifacts/{pattern}", model["uri"])

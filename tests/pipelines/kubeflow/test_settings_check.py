@@ -39,7 +39,7 @@ kubeflow:
   steps:
     trainer: {retries: 3, retry_within: 2 weeks}
     Trainer:
-      tpu: {topologie: 8x8}
+      tpu: {topologie: 8y8}
       memory: 16 GB
       retries: 40
       node_selector: {a b: c d}
@@ -82,10 +82,10 @@ kubeflow.steps.Trainer.node_selector: 'a b': not a label that Kubernetes takes
 kubeflow.steps.Trainer.node_selector.a b: 'c d': not a value of a label that Kubernetes takes
 kubeflow.steps.Trainer: two volumes or secrets at /models
 kubeflow.steps.Trainer.retries: 40: the waits between tries are 60 s and then ever twice as long; at most 13 fit
-kubeflow.steps.Trainer.tpu: v5e 8x8: 64 chips are several machines
+kubeflow.steps.Trainer.tpu.topology: '8y8': must be two or three numbers, as in 2x2 or 2x2x1
 kubeflow.steps.LatencyEvaluator.gpu.type: 'gke' finds its nodes by it
 kubeflow.pipeline_root: /tmp/root: on 'kubernetes' it must begin with gs:// or s3:// or minio://
-promotion_uri: promoted: must be an absolute path of a folder that outlives the container
+promotion_uri: promoted: must be a URI, or an absolute path of a folder that outlives the container
 import.extra_pass[0]: my_passes: must be MODULE:CLASS
 import.extra_pass[1]: tpu2gpu_pipelines.datasets:Noise: module 'tpu2gpu_pipelines.datasets' has no 'Noise'
 training.checkpoint_root: checkpoints: goes with its container; give an absolute path or a URI
@@ -173,6 +173,14 @@ def test_a_mistake_hides_no_other_and_makes_none() -> None:
         kubeflow={"steps": {"ModelPusher": {"volumes": [{"claim": "other", "path": "/other"}]}}},
     )
     assert line.startswith("promotion_uri: /other/promoted: LatencyEvaluator sees no volume there")
+
+
+@pytest.mark.parametrize(
+    ("folder", "lost"),
+    [("s3://models/promoted", False), ("gs://models/promoted", False), ("minio://mlpipeline/promoted", True)],
+)
+def test_models_are_promoted_into_object_stores_that_servers_know(folder: str, lost: bool) -> None:
+    assert bool(kubernetes(promotion_uri=folder)) == lost
 
 
 @pytest.mark.parametrize(

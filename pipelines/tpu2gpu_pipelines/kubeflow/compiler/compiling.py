@@ -122,7 +122,7 @@ def compile_pipeline(settings: Settings, create: CreatePipeline, *, scheduled: b
         _place(step, chosen[step.name], accelerators[step.name], scheduled=scheduled)
         if "container" in step.executor:
             configs[step.name] = kubernetes_config(
-                chosen[step.name], accelerators[step.name], options.image_pull_secrets
+                chosen[step.name], accelerators[step.name], options.image_pull_secrets, options.user()
             )
     if options.pipeline_root:
         spec["defaultPipelineRoot"] = options.pipeline_root

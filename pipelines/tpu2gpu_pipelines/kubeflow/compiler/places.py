@@ -10,6 +10,7 @@ SCHEMES = {
     "local": ("/", "gs://", "s3://", "minio://", "oci://"),
 }
 _IMAGE = "oci://"
+_INSTALLATIONS_OWN = "minio://"
 _MOUNTED = "/gcs/"  # where Vertex mounts every bucket
 
 Mounts = Mapping[str, Sequence[str]]
@@ -51,11 +52,15 @@ def lost_promotion(folder: str, mounts: Mounts, platform: str) -> list[str]:
         mounts: For each step that reads or writes it where it sees a volume.
         platform: `kubernetes`, `vertex` or `local`.
     """
+    if folder.startswith(_INSTALLATIONS_OWN):
+        return [f"promotion_uri: {folder}: only Kubeflow's launcher knows this scheme; give s3:// with its endpoint"]
+    if "://" in folder:
+        return []
     if platform == "vertex":
         lost = not folder.startswith(_MOUNTED)
-        return [f"promotion_uri: {folder}: on Vertex it must lie under {_MOUNTED}"] if lost else []
+        return [f"promotion_uri: {folder}: on Vertex it must lie under {_MOUNTED}, or be a URI"] if lost else []
     if not folder.startswith("/"):
-        return [f"promotion_uri: {folder}: must be an absolute path of a folder that outlives the container"]
+        return [f"promotion_uri: {folder}: must be a URI, or an absolute path of a folder that outlives the container"]
     return [f"promotion_uri: {line}" for line in _on_no_volume(folder, mounts, platform)]
 
 

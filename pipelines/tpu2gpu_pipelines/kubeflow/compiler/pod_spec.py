@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tpu2gpu.tfx.step import RUN_VARIABLE
@@ -49,7 +50,7 @@ def retry_policy(step: StepOptions) -> dict[str, Any]:
 
 
 def kubernetes_config(
-    step: StepOptions, accelerator: Accelerator | None, image_pull_secrets: tuple[str, ...]
+    step: StepOptions, accelerator: Accelerator | None, image_pull_secrets: tuple[str, ...], user: Mapping[str, int]
 ) -> dict[str, Any]:
     """Make the step's `KubernetesExecutorConfig`. Its environment learns the run's id, for the manifests.
 
@@ -57,12 +58,15 @@ def kubernetes_config(
         step: The step's options.
         accelerator: What it asks for.
         image_pull_secrets: Secrets to pull the image with.
+        user: As whom it runs; as the image says when empty.
     """
     labels = {**(accelerator.node_selector if accelerator else {}), **step.node_selector}
     tolerations = list(step.tolerations)
     if accelerator and all(it.key != accelerator.taint for it in tolerations):
         tolerations.insert(0, Toleration(key=accelerator.taint))
     config: dict[str, Any] = {"fieldPathAsEnv": [{"name": RUN_VARIABLE, "fieldPath": _RUN_LABEL}]}
+    if user:
+        config["securityContext"] = dict(user)
     if labels:
         config["nodeSelector"] = {"labels": labels}
     if tolerations:

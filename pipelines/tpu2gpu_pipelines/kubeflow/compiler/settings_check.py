@@ -25,7 +25,15 @@ from tpu2gpu_pipelines.quantities import to_seconds
 from tpu2gpu_pipelines.settings import Settings
 from tpu2gpu_pipelines.step_names import CHECKPOINT, EVALUATOR, PUSHER, TRAINER, parameter_names, step_names
 
-_KUBERNETES_ALONE = ("node_selector", "tolerations", "secrets", "volumes", "image_pull_secrets")
+_KUBERNETES_ALONE = (
+    "node_selector",
+    "tolerations",
+    "secrets",
+    "volumes",
+    "image_pull_secrets",
+    "run_as_user",
+    "run_as_group",
+)
 
 
 def settings_mistakes(

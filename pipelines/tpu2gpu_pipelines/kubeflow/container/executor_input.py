@@ -123,8 +123,6 @@ def _adapt_parameters(values: Message) -> None:
         destination = json.loads(values[DESTINATION])
         destination.setdefault("filesystem", {})["base_directory"] = local_path(folder)
         values[DESTINATION] = json.dumps(destination)
-    elif PROMOTION in values:
-        values[PROMOTION] = local_path(values[PROMOTION])
 
 
 def _make_one_file(folder: Path) -> None:
