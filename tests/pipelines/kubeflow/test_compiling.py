@@ -17,6 +17,7 @@ from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import OutputExistsError, UnsupportedError, UsageError
 from tpu2gpu.freezer.options import FreezeOptions
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
+from tpu2gpu.model_pusher.options import PushOptions
 from tpu2gpu.options import from_json, to_json
 from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.trt_converter.options import ConvertOptions
@@ -38,6 +39,7 @@ _OPTIONS = {  # step: the parameter that holds its options, and their class
     "freezer": ("options", FreezeOptions),
     "trt-converter": ("options", ConvertOptions),
     "latency-evaluator": ("options", EvaluateOptions),
+    "model-pusher": ("options", PushOptions),
 }
 
 
