@@ -50,7 +50,9 @@ def create_pipeline(settings: Settings) -> Pipeline:
     else:
         trained = make_trainer(examples.outputs["examples"], settings.training)
         importer = CheckpointImporter(model=trained.outputs["model"], options=settings.import_)
-    caster = PrecisionCaster(model=importer.outputs["model"], options=settings.cast)
+    # The names of features may need telling, which those have done who set a budget.
+    judging = examples.outputs["examples"] if settings.cast.max_relative_error is not None else None
+    caster = PrecisionCaster(model=importer.outputs["model"], options=settings.cast, examples=judging)
     freezer = Freezer(model=caster.outputs["model"], options=settings.freeze)
     calibration = examples.outputs["examples"] if settings.convert.int8 else None  # ranges are measured on real data
     converter = TRTConverter(model=freezer.outputs["model"], options=settings.convert, examples=calibration)

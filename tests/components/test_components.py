@@ -164,7 +164,7 @@ def test_the_converters_metrics_say_what_was_built_and_how_far_it_was_verified(s
 
 def test_metrics_are_flat_numbers_with_units_under_the_dashboards_title(steps: dict[str, StepRecord]) -> None:
     wanted = {
-        "PrecisionCaster": {"size_bytes", "cast_size_bytes", "max_relative_error"},
+        "PrecisionCaster": {"size_bytes", "cast_size_bytes", "max_relative_error", "end_to_end_error"},
         "TRTConverter": {"relative_error"},
         "LenientEvaluator": {"reference_p50_ms", "candidate_p50_ms", "candidate_model_bytes", "blessed"},
     }

@@ -143,3 +143,16 @@ def _save(folder: Path, shape: list[int | None], serve: Callable[[Any], dict[str
     function = tf.function(serve, input_signature=[tf.TensorSpec(shape, tf.float32, name="x")])
     tf.saved_model.save(module, str(folder), signatures=function.get_concrete_function())
     return folder
+
+
+def loud_middle(folder: Path) -> Path:
+    """Six dense layers, of which the third has sums beyond float16's range: `x` [?, 16] -> `y` [?, 16]."""
+    layers = [tf.Variable(_normal(20 + it, 16, 16, scale=0.3), name=f"layer_{it}") for it in range(6)]
+
+    def serve(x: Any) -> dict[str, Any]:
+        for number, layer in enumerate(layers):
+            x = tf.nn.relu((x * 2e6 if number == 2 else x) @ layer)
+            x = tf.math.divide_no_nan(x, 2e6) if number == 2 else x
+        return {"y": x}
+
+    return _save(folder, [None, 16], serve, *layers)

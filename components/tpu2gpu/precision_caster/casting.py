@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.precision_caster.measured import measure_cast
 from tpu2gpu.precision_caster.options import CastOptions, CastResult
 from tpu2gpu.precision_caster.rules import compile_rules, decide
 from tpu2gpu.precision_caster.unfit import Unfit
@@ -65,7 +66,15 @@ def cast_model(
             hint="leave them out, or cast its checkpoint alone",
         )
     with publish_step("cast", describe_source(source), target, options, force=force, run_name=run_name) as staging:
-        model = _cast(source, staging.folder, options, staging.report, progress)
+        model, unfit, report = _cast(source, staging.folder, options, {}, progress)
+        staging.report |= report
+        unfit.refuse_overflow()
+        if options.measure and options.precision != "float32":
+            measured = measure_cast(source, options, unfit.reasons, progress)
+            staging.report["measured"] = {name: it for name, it in measured.items() if name != "kept"}
+            if measured.get("kept"):
+                model, unfit, report = _cast(source, staging.folder, options, measured["kept"], progress)
+                staging.report |= report
         write_saved_model(model, staging.folder, write_variables=False, trust=options.trust)
         read_saved_model(staging.folder)  # what was written can be read
     return _result(Path(target), staging.report)
@@ -102,6 +111,11 @@ def cast_checkpoint(
     from tpu2gpu.tensorbundle.reader import Bundle
 
     options = options or CastOptions()
+    if options.examples or options.max_relative_error is not None:
+        raise UsageError(
+            "--examples and --max-relative-error: a checkpoint alone has no graph that could be measured",
+            hint="give a SavedModel, or leave them out",
+        )
     unfit = Unfit(options)
     with publish_step("cast", describe_source(source), target, options, force=force, run_name=run_name) as staging:
         bundle, prefix = Bundle(source), staging.folder / CHECKPOINT_PREFIX
@@ -151,10 +165,14 @@ def _cast(
     source: str | os.PathLike[str],
     folder: Path,
     options: CastOptions,
-    report: dict[str, Any],
+    measured: Mapping[str, str],
     progress: Progress,
-) -> ServingModel:
-    """Rewrite the graph, write the weights, and report; again without what does not fit."""
+) -> tuple[ServingModel, Unfit, dict[str, Any]]:
+    """Rewrite the graph and write the weights, again without what does not fit.
+
+    Returns:
+        The model, the weights that do not fit, and the report.
+    """
     from tpu2gpu.graphs.formats.saved_model import VARIABLES_PREFIX, read_saved_model
     from tpu2gpu.precision_caster.policy import check_ops, without_effect
     from tpu2gpu.precision_caster.weights import CastWeights, cast_weights, describe_weight
@@ -169,7 +187,7 @@ def _cast(
         model = read_saved_model(source)
         check_ops(model, options.keep_op)
         idle[:] = without_effect(model, options)
-        graph = _cast_graph(model, options, reasons)
+        graph = _cast_graph(model, options, reasons, measured)
         weights = CastWeights({"weights": [], "size_bytes": 0, "cast_size_bytes": 0}, {})
         if isinstance(model.bundle, Bundle):
             wanted = [Wanted(name, it.key, it.dtype, options.clamp, it.box) for name, it in model.variables.items()]
@@ -184,7 +202,7 @@ def _cast(
         describe_weight(name, it.source, DTYPE_ENUMS[options.precision], it.shape, it.statistics, options)
         for name, it in sorted(cast.graph.constants.items())
     ]
-    report |= {
+    report = {
         "precision": options.precision,
         **cast.weights.report,
         "constants": constants,
@@ -194,16 +212,17 @@ def _cast(
         "without_effect": idle,
         **unfit.report(),
     }
-    unfit.refuse_overflow()
-    return cast.model
+    return cast.model, unfit, report
 
 
-def _cast_graph(model: ServingModel, options: CastOptions, unfit: Mapping[str, str]) -> Narrowing:
+def _cast_graph(
+    model: ServingModel, options: CastOptions, unfit: Mapping[str, str], measured: Mapping[str, str]
+) -> Narrowing:
     from tpu2gpu.graphs.ops import DT_BFLOAT16, DT_HALF
     from tpu2gpu.graphs.passes.precision.narrow import narrow
     from tpu2gpu.graphs.passes.precision.retype import Narrowing
     from tpu2gpu.graphs.passes.precision.widen import Widen
-    from tpu2gpu.precision_caster.policy import serving_policy
+    from tpu2gpu.precision_caster.policy import policy_of
     from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
 
     if options.precision == "float32":
@@ -212,9 +231,7 @@ def _cast_graph(model: ServingModel, options: CastOptions, unfit: Mapping[str, s
     wanted = DTYPE_ENUMS[options.precision]
     # One narrow type at a time: what computes in the other one goes through float32.
     widened = Widen({DT_HALF, DT_BFLOAT16} - {wanted}, keep_signature=not options.cast_signature).run(model)
-    policy = serving_policy(
-        options.precision, options.keep, options.keep_op, unfit, rules=options.rule, preset=options.preset
-    )
+    policy = policy_of(options, unfit, measured)
     result = narrow(model, wanted, policy, cast_signature=options.cast_signature, clamp=options.clamp)
     return attrs.evolve(result, **widened)
 
@@ -223,12 +240,16 @@ def _result(target: Path, report: dict[str, Any]) -> CastResult:
     """Return the result of a report; its largest error is that of everything that was cast, constants too."""
     cast = [*report["weights"], *report.get("constants", ())]
     errors = [it["max_relative_error"] for it in cast if "max_relative_error" in it]
+    measured = report.get("measured", {})
     return CastResult(
         target=target,
         size_bytes=report["size_bytes"],
         cast_size_bytes=report["cast_size_bytes"],
         cast_tensors=len(cast),
         max_relative_error=max(errors, default=None if cast else 0.0),
+        end_to_end_error=measured.get("error"),
+        measured_on=measured.get("origin", ""),
+        kept_for_budget=tuple(measured.get("kept_nodes", ())),
         without_effect=tuple(report["without_effect"]),
         report=report,
     )

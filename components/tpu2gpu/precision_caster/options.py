@@ -12,6 +12,8 @@ from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.options import option
 from tpu2gpu.precision_caster.rules import PRESETS
 
+_LONGEST = 400  # longer expressions stand in the report alone
+
 PRECISIONS = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -27,6 +29,10 @@ class CastOptions:
         keep_op: Ops that keep float32.
         slots: Cast an optimizer's slots too; otherwise they stay as they are.
         on_overflow: What to do with tensors whose values the precision cannot hold.
+        examples: Files of examples on which the outputs are measured; made-up inputs when not given.
+        feature: `INPUT=FEATURE`, for inputs that another feature of the examples feeds.
+        max_relative_error: The largest error of an output that the cast may make; more nodes stay float32 for it.
+        measure: Measure the outputs, and keep what the budget needs; otherwise what the graph tells decides alone.
         cast_signature: Cast the inputs and outputs too; otherwise they stay as they are.
         trust: What the model may do besides computing.
         statistics: Gather all statistics of what the cast does; otherwise extremes and overflows only.
@@ -45,6 +51,22 @@ class CastOptions:
     keep_op: tuple[str, ...] = option((), "keep this op in float32", metavar="OP")
     slots: bool = option(False, "cast an optimizer's slots too")
     on_overflow: str = option("refuse", "what to do with tensors that do not fit", choices=("refuse", "keep", "clamp"))
+    examples: tuple[str, ...] = option(
+        (),
+        "TFRecord files of examples to measure the outputs on, at most 64 of them; inputs derived from the graph when "
+        "not given",
+        metavar="FILES",
+    )
+    feature: tuple[str, ...] = option((), "feature of the examples for an input", metavar="INPUT=FEATURE")
+    max_relative_error: float | None = option(
+        None,
+        "largest difference of an output from float32's, relative to its largest value; the smallest set of nodes that "
+        "it takes stays float32; when not given 0.02 for float16 (0.03 without examples) and 0.1 for bfloat16",
+        minimum=0,
+    )
+    measure: bool = option(
+        True, "run the model, in float32 and with what the cast rounds, and keep what the outputs need"
+    )
     cast_signature: bool = option(False, "cast the signature's inputs and outputs too")
     trust: tuple[str, ...] = trust_option()
     statistics: bool = option(True, "gather all statistics of what the cast does, not only extremes and overflows")
@@ -60,6 +82,10 @@ class CastOptions:
             raise UsageError(f"--to {self.to} contradicts --preset {self.preset}, which is {PRESETS[self.preset].to}")
         if self.beam and not self.runner:
             raise UsageError("--beam without --runner", hint="name the Beam runner too")
+        if not self.measure and (self.examples or self.max_relative_error is not None):
+            raise UsageError("--no-measure with --examples or --max-relative-error", hint="leave one of them out")
+        if self.feature and not self.examples:
+            raise UsageError("--feature without --examples", hint="give the examples too")
 
     @property
     def precision(self) -> str:
@@ -86,8 +112,12 @@ class CastResult:
         size_bytes: Bytes of weights before.
         cast_size_bytes: Bytes of weights after.
         cast_tensors: How many weights changed their type.
-        max_relative_error: Largest relative error among the weights that stayed finite and nonzero; None where not
-            measured.
+        max_relative_error: Largest relative error among the values of weights and constants that stayed finite and
+            nonzero; None without statistics.
+        end_to_end_error: Largest error of an output, relative to its largest value, as measured against float32; None
+            where it was not measured.
+        measured_on: The inputs that it was measured on.
+        kept_for_budget: The nodes that stay float32 for the budget, beside those that always do.
         without_effect: Flags that name what is not there.
         report: What `report.json` holds.
     """
@@ -97,5 +127,22 @@ class CastResult:
     cast_size_bytes: int
     cast_tensors: int
     max_relative_error: float | None
+    end_to_end_error: float | None
+    measured_on: str
+    kept_for_budget: tuple[str, ...]
     without_effect: tuple[str, ...]
     report: dict[str, Any]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was measured and kept, as lines for a reader."""
+        measured = self.report.get("measured", {})
+        if measured and self.end_to_end_error is None:
+            return [f"the outputs were not measured: {measured['reason']}"]
+        if not self.kept_for_budget:
+            return []
+        before = float(measured["error_before"])
+        return [
+            f"{len(self.kept_for_budget)} nodes stay float32, without which outputs would be off by {before:.3g}",
+            *(f"the same again: --keep '{it}'" for it in measured["keep"] if len(it) <= _LONGEST),
+        ]

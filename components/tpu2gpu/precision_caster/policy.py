@@ -74,6 +74,7 @@ def serving_policy(
     *,
     rules: Iterable[str] = (),
     preset: str | None = None,
+    measured: Mapping[str, str] = MappingProxyType({}),
 ) -> Policy:
     """Return the policy for serving, with what the user wants kept.
 
@@ -84,6 +85,7 @@ def serving_policy(
         unfit: Weights that the narrow type cannot hold, with the reason.
         rules: `REGEX=TYPE` or `REGEX=keep`, tried after `keep`.
         preset: Name of a preset, whose rules are tried last.
+        measured: Nodes that stay because the outputs need it, with the reason; before all rules.
 
     Raises:
         UsageError: A rule is malformed, or gives a type that a graph cannot mix in.
@@ -99,10 +101,12 @@ def serving_policy(
 
     def is_asked(node: Any) -> bool:
         rule = decide(compiled, node.name)
-        return rule is not None and rule.dtype == precision
+        return rule is not None and rule.dtype == precision and node.name not in measured
 
     def why_denied(node: Any) -> str:
         rule = decide(compiled, node.name)
+        if node.name in measured:
+            return measured[node.name]
         if rule is not None:
             return "" if rule.dtype == precision else f"asked for: {rule.flag}"
         if node.op in ops:
@@ -119,6 +123,19 @@ def serving_policy(
         SUMS,
         LARGE_AXIS[precision],
         is_asked,
+    )
+
+
+def policy_of(options: CastOptions, unfit: Mapping[str, str], measured: Mapping[str, str]) -> Policy:
+    """Return the policy of a cast's options; see `serving_policy`."""
+    return serving_policy(
+        options.precision,
+        options.keep,
+        options.keep_op,
+        unfit,
+        rules=options.rule,
+        preset=options.preset,
+        measured=measured,
     )
 
 

@@ -282,7 +282,7 @@ def test_every_command_has_help_and_the_common_flags(run: Run, command: str) -> 
 def test_every_flag_that_scripts_rely_on_is_there(run: Run) -> None:
     wanted = {
         "import": ("--rename",),
-        "cast": ("--to", "--keep", "--keep-op", "--on-overflow", "--cast-signature"),
+        "cast": ("--to", "--keep", "--keep-op", "--on-overflow", "--cast-signature", "--examples"),
         "freeze": ("--format",),
         "unfreeze": ("--include", "--exclude", "--list"),
         "convert": ("--backend", "--profile", "--int8", "--examples", "--layout", "--triton-backend"),

@@ -5,5 +5,8 @@
 - policy: the lists of a policy
 - selection: the nodes that become narrow
 - sensitive: the places of a graph that a narrow type would ruin
+- regions: what becomes narrow together
+- rounding: the same graph in float32, with what a narrow type would round
+- observed: the tensors by which rounding is judged
 - retype: changes of types, and the casts where two meet
 """

@@ -32,7 +32,7 @@ def narrow(
     Returns:
         What changed, and what stayed with the reason.
     """
-    _bypass_identities(model)
+    bypass_identities(model)
     result = Narrowing()
     counts = summed_counts(model, policy.sums)
     selection = Selection(model.nodes, model, dtype, policy, result, counts, clamp=clamp, cast_inputs=cast_signature)
@@ -51,7 +51,7 @@ def narrow(
     return result
 
 
-def _bypass_identities(model: ServingModel) -> None:
+def bypass_identities(model: ServingModel) -> None:
     """Take out IdentityN, which custom gradients leave behind (swish, for one): it only hands tensors on."""
     new: dict[str, str] = {}
     for node in topological_order(model.nodes):

@@ -85,6 +85,25 @@ class Selection:
             if call is not None and node.name in self._dynamic:
                 self._open_bodies(node, call)
 
+    def scopes(self) -> Iterator[Selection]:
+        """Return this graph and all bodies in it."""
+        yield self
+        for scope in self._all_inner():
+            yield from scope.scopes()
+
+    @property
+    def function(self) -> str:
+        """The function that the graph is the body of; nothing for the outermost one."""
+        return "" if self._body is None else self._body.name
+
+    def computing(self) -> list[Any]:
+        """Return the nodes that compute in the narrow type on what inputs decide, producers first."""
+        return [node for node in self._ordered if node.name in self.narrow and node.name in self._dynamic]
+
+    def is_worth_it(self, node: Any) -> bool:
+        """Tell whether a node is narrow for its own sake, and not because something narrow feeds it."""
+        return node.op in self._policy.allow or self._looks_up(node)
+
     # -------------------------------------------------------------------------------------------- finding out
 
     def _find_dynamic(self, fixed: Collection[str]) -> set[str]:

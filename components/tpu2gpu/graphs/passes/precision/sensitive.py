@@ -24,7 +24,7 @@ from tpu2gpu.graphs.edit import Consumers, const_value, walk
 from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
 from tpu2gpu.graphs.ops import ADDS, DIVISIONS
 
-_MOVES = frozenset(
+MOVES = frozenset(
     """BatchToSpaceND BroadcastTo ConcatV2 ExpandDims GatherV2 Identity MirrorPad Pack Pad PadV2 Reshape ReverseV2 Slice
     SpaceToBatchND Split SplitV Squeeze StopGradient StridedSlice Tile Transpose Unpack""".split()
 )
@@ -33,13 +33,13 @@ _PRODUCTS = frozenset({"Mul", "Neg"})
 _QUOTIENTS = frozenset({*DIVISIONS, "DivNoNan"})
 _RECIPROCALS = frozenset({"Inv", "Reciprocal", "Rsqrt"})
 _LINEAR = (
-    _MOVES | _SUMS | _PRODUCTS | {*ADDS, "AddN", "Abs", "BiasAdd", "Max", "MaxPool", "Maximum", "Minimum", "Sub"}
+    MOVES | _SUMS | _PRODUCTS | {*ADDS, "AddN", "Abs", "BiasAdd", "Max", "MaxPool", "Maximum", "Minimum", "Sub"}
 ) | {"FusedBatchNormV2", "FusedBatchNormV3"}
 _ACTIVATIONS = frozenset({"LeakyRelu", "Relu", "Relu6"})
 _ROOTS = frozenset({"Pow", "Sqrt", *_RECIPROCALS, *_QUOTIENTS})
 _WIDE_SCALES = frozenset({"Cumsum", "Exp", "Expm1", "Pow"})
 _SHARP = frozenset({"Exp", "LogSoftmax", "Sigmoid", "Softmax"})
-_SHIFTS = _MOVES | {*ADDS, "BiasAdd", "Maximum", "Sub"}
+_SHIFTS = MOVES | {*ADDS, "BiasAdd", "Maximum", "Sub"}
 _LARGE_FACTOR = 4.0  # below, scores lose no more by it than by a few layers
 
 _LOGARITHM = "a logarithm follows, which magnifies what small values lose: {}"
@@ -153,7 +153,7 @@ class _Places:
 
         def onward(name: str) -> Iterable[str]:
             node = self._nodes[name]
-            passes = node.op in _SUMS or node.op in _MOVES or self._is_scaling(node)
+            passes = node.op in _SUMS or node.op in MOVES or self._is_scaling(node)
             return self._sources(node) if passes and not _is_square(node) else ()
 
         starts = [it for it in [producer(reference)] if it in self._dynamic]
@@ -190,14 +190,14 @@ class _Places:
 
         def onward(name: str) -> Iterable[str]:
             followers = (it for it, _ in self._consumers[name])
-            return (it.name for it in followers if it.op in _MOVES or it.op in ADDS or self._is_scaling(it))
+            return (it.name for it in followers if it.op in MOVES or it.op in ADDS or self._is_scaling(it))
 
         reached = walk([node.name], onward)
         return any(it.op in ends and it.op not in _QUOTIENTS for name in reached for it, _ in self._consumers[name])
 
     def _reciprocal_of(self, node: Any) -> str:
         """Return a reciprocal among a node's factors that nothing keeps within the narrow range, or nothing."""
-        for name in self._upward(self._sources(node), lambda it: it.op in _MOVES or self._is_scaling(it)):
+        for name in self._upward(self._sources(node), lambda it: it.op in MOVES or self._is_scaling(it)):
             maker = self._nodes[name]
             if self._largest_of(maker) > self._largest:
                 return name
@@ -217,7 +217,7 @@ class _Places:
     def _floor(self, reference: str) -> float:
         """Return what a sum of no negative values is at least, by the constant that is added; 0 where none is."""
         node = self._nodes[producer(reference)]
-        while node.op in _MOVES and data_inputs(node):
+        while node.op in MOVES and data_inputs(node):
             node = self._nodes[producer(data_inputs(node)[0])]
         inputs = data_inputs(node)
         if node.op == "Sqrt":
@@ -228,7 +228,7 @@ class _Places:
 
     def _wide_scales_of(self, node: Any) -> str:
         """Return the exponential, power or cumulative sum that a matrix product is fed with, or nothing."""
-        found = self._upward(self._sources(node), lambda it: it.op in _MOVES or it.op in _PRODUCTS)
+        found = self._upward(self._sources(node), lambda it: it.op in MOVES or it.op in _PRODUCTS)
         return next((name for name in found if self._nodes[name].op in _WIDE_SCALES), "")
 
     def _is_scaling(self, node: Any) -> bool:
@@ -253,7 +253,7 @@ class _Places:
     def _scalar(self, reference: str) -> float | None:
         """Return the value of a constant of one element."""
         node = self._nodes[producer(reference)]
-        while node.op in _MOVES and data_inputs(node):
+        while node.op in MOVES and data_inputs(node):
             node = self._nodes[producer(data_inputs(node)[0])]
         if node.op != "Const" or math.prod(it.size for it in node.attr["value"].tensor.tensor_shape.dim) != 1:
             return None
