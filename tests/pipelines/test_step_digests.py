@@ -128,7 +128,7 @@ def test_files_that_are_not_there_are_all_named(code: Path) -> None:
 def test_own_hyperparameters_reach_the_function_and_count(code: Path) -> None:
     values = {"run_fn": RUN_FN, "config": {"depth": 3, "widths": [8, 16], "head": {"dropout": 0.1, "bias": None}}}
     settings = make_settings({"training": values}, "the test").training
-    config = json.loads(make_trainer(_examples(), settings).exec_properties["custom_config"])
+    config = json.loads(make_trainer(_given(), settings).exec_properties["custom_config"])
     assert config["config"] == values["config"]
     files = [str(code / "lazily_used.py")]
     deeper = {**config, "config": {**values["config"], "depth": 4}}
@@ -151,13 +151,28 @@ def test_a_checkpoint_of_other_code_is_not_taken_up(code: Path) -> None:
     """The digest of the code is a part of that of the training."""
 
     def of_training() -> str:
-        trainer = make_trainer(_examples(), TrainingOptions(run_fn=RUN_FN))
+        trainer = make_trainer(_given(), TrainingOptions(run_fn=RUN_FN))
         return training_digest(json.loads(trainer.exec_properties["custom_config"]), 10, [])
 
     before = of_training()
     assert of_training() == before
     (code / "ours" / "nets" / "blocks.py").write_text("def block(): return 'deeper'\n")
     assert of_training() != before
+
+
+@pytest.mark.parametrize("option", [{"extra_pass": ("ours.heads:Pass",)}, {"graph": "ours.heads:build_model"}])
+def test_code_that_a_steps_options_name_counts_for_the_step(code: Path, option: dict[str, Any]) -> None:
+    from tpu2gpu.checkpoint_importer.component import CheckpointImporter
+    from tpu2gpu.checkpoint_importer.options import ImportOptions
+
+    def of_step(**given: Any) -> str:
+        step = CheckpointImporter(model=_given("Model"), options=ImportOptions(**given))
+        return str(step.exec_properties["source_sha256"])
+
+    without, before = of_step(), of_step(**option)
+    (code / "ours" / "heads.py").write_text("# changed")
+    assert of_step(**option) != before != without
+    assert of_step() == without
 
 
 OWN_PIPELINE = """
@@ -199,8 +214,8 @@ def test_a_step_of_a_pipeline_of_ones_own_runs_anew_when_what_it_imports_has_cha
     assert states == ["COMPLETE", "CACHED", "COMPLETE"]
 
 
-def _examples() -> Any:
+def _given(kind: str = "Examples") -> Any:
     from tfx.dsl.components.common.importer import Importer
-    from tfx.types.standard_artifacts import Examples
+    from tfx.types import standard_artifacts
 
-    return Importer(source_uri="somewhere", artifact_type=Examples).outputs["result"]
+    return Importer(source_uri="somewhere", artifact_type=getattr(standard_artifacts, kind)).outputs["result"]

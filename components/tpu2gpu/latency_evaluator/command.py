@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -20,30 +22,34 @@ def _run(call: Call) -> Reply:
     from tpu2gpu.latency_evaluator.report.summary import summary_lines, summary_rows
 
     given = call.given
-    result = evaluate_model(
-        given["reference"],
-        given["candidates"],
-        given["examples"],
-        given["out"],
-        call.options,
-        incumbent=_incumbent(given["incumbent"], given["candidates"][0]),
-        force=given["force"],
-        progress=call.progress,
-    )
+    with _incumbent(given["incumbent"], given["candidates"][0]) as incumbent:
+        result = evaluate_model(
+            given["reference"],
+            given["candidates"],
+            given["examples"],
+            given["out"],
+            call.options,
+            incumbent=incumbent,
+            force=given["force"],
+            progress=call.progress,
+        )
     lines = [*summary_lines(result), "", *columns(summary_rows(result)), "", f"report: {result.target / 'report.html'}"]
     return Reply(result, lines, exit_code=0 if result.blessed else 1)
 
 
-def _incumbent(given: str | None, candidate: str) -> str | None:
-    """Return the model that is promoted now: of a promotion folder the version that is served."""
+@contextmanager
+def _incumbent(given: str | None, candidate: str) -> Iterator[str | Path | None]:
+    """Give the model that is promoted now: of a promotion folder, which may be remote, the version that is served."""
+    from tpu2gpu.storage.paths import is_remote
     from tpu2gpu.storage.promotion.ledger import LEDGER
-    from tpu2gpu.storage.promotion.promoting import find_incumbent, model_name
+    from tpu2gpu.storage.promotion.promoting import fetched_incumbent, model_name
     from tpu2gpu.storage.publishing import MANIFEST
 
-    if given is None or not Path(given, LEDGER).is_file():
-        return given
-    found = find_incumbent(given, model_name(candidate) if Path(candidate, MANIFEST).is_file() else "")
-    return None if found is None else str(found)
+    if given is None or not (is_remote(given) or Path(given, LEDGER).is_file()):
+        yield given
+        return
+    with fetched_incumbent(given, model_name(candidate) if Path(candidate, MANIFEST).is_file() else "") as served:
+        yield served
 
 
 def _models() -> str:

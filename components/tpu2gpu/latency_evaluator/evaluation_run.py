@@ -12,6 +12,7 @@ from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.hardware.cuda import gpu_memory_bytes
 from tpu2gpu.hardware.host import CpuWatch, choose_cpus, momentary_state, stable_hardware
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, ReferenceOutputs
+from tpu2gpu.latency_evaluator.budgets.degenerate import weak_outputs
 from tpu2gpu.latency_evaluator.budgets.judge import judge, judged_speed, passed
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
 from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
@@ -120,7 +121,9 @@ class EvaluationRun:
                 continue
             if reference is None:  # the reference is the first
                 labels, boxes = self._examples.labels, self._examples.boxes
-                reference = ReferenceOutputs(outputs, labels, self._options, ground_truth_boxes=boxes)
+                reference = ReferenceOutputs(
+                    outputs, labels, self._options, self._examples.feeds, ground_truth_boxes=boxes
+                )
                 self._note(model, reference.own())
             else:
                 self._note(model, reference.compare(outputs))
@@ -201,6 +204,11 @@ class EvaluationRun:
             yield (
                 f"SYNTHETIC: the {self._options.synthetic} requests are generated. Times may depend on values, and "
                 "agreement on random inputs says little about real ones: give real examples before promoting anything."
+            )
+        if weak := weak_outputs(self._agreements[REFERENCE].variety):
+            yield (
+                f"Output {', '.join(weak)} is largest at the same place in all examples: if these are scores of "
+                "classes, its top-1 agreement proves nothing (--scores names such outputs)."
             )
         if any(model.label == INCUMBENT for model in self._models) and (why := self._no_incumbent):
             yield f"Nothing is held against the incumbent: {why}."
@@ -286,6 +294,9 @@ class EvaluationRun:
                 parity=agreement.parity,
                 boxes=agreement.boxes,
                 box_outputs=agreement.box_outputs,
+                example_variety=self._agreements[REFERENCE].examples_variety,
+                reference_variety=self._agreements[REFERENCE].variety,
+                candidate_variety=agreement.variety,
                 reference=reference,
                 candidate=found,
                 latency_ms=self._timed.latency_ms(model.label),

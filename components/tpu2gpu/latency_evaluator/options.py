@@ -44,6 +44,9 @@ class OutputOptions:
         "xyxy", "how boxes are written: two corners, a corner and the size, or the center and it", choices=BOX_FORMATS
     )
     box_score: float = option(0.3, "boxes of a smaller score do not count in the matching", minimum=0)
+    different_examples: int = option(
+        10, "so many different examples are needed to prove anything; --allow-degenerate takes fewer", minimum=1
+    )
     runner: str | None = option(
         None,
         "compare the outputs to all examples on this Beam runner; --max-examples then limits those that are timed",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference"
 INCUMBENT = "incumbent"
+DEGENERATE = "degenerate"
+"""The check that comes first: whether there is anything that the answers could prove."""
 _ONNX_PROVIDER = "ExecutionProvider"
 _KEPT_UP = 0.95  # answered over sent
 
@@ -31,7 +33,7 @@ class Check:
     """One budget and its verdict.
 
     Attributes:
-        name: The option that sets the budget, or what is always asked: `telling_outputs`, `runs`, `same_signature`,
+        name: The option that sets the budget, or what is always asked: `degenerate`, `runs`, `same_signature`,
             `finite_outputs`.
         value: The figure that was measured, or None where there is none.
         threshold: The most or the least that it may be.
@@ -229,8 +231,8 @@ class CandidateResult:
         regression: By what share the candidate's p50 is above the incumbent's; None without an incumbent, and where the
             sample does not bound it.
         checks: Every value beside its threshold.
-        speed: What the verdict says of speed: `judged`, `undecided` where every budget of speed was allowed to stay so,
-            or `not_judged` where there was none.
+        speed: What the verdict says of speed: `judged`, `undecided` where every budget of speed stayed so, or
+            `not_judged` where there was none.
         verified_level: On what the verdict was reached, one of `storage.promotion.verdicts.LEVELS`.
         level_reason: The same in words.
         infra_blessed: Whether it runs, and is as fast as asked.
@@ -269,6 +271,11 @@ class CandidateResult:
     @property
     def _compared(self) -> list[OutputParity]:
         return [one for name, one in self.parity.items() if name not in self.box_outputs]
+
+    @property
+    def degenerate(self) -> str:
+        """What proves nothing in examples, labels and outputs; empty where all is well."""
+        return next((one.reason for one in self.checks if one.name == DEGENERATE and one.verdict != "pass"), "")
 
     @property
     def reasons(self) -> tuple[str, ...]:

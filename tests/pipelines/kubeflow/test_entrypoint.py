@@ -30,7 +30,14 @@ QUICK: dict[str, Any] = {
     "training": {"steps": 10},
     "cast": {"to": "float16"},
     "convert": {"backend": "onnx"},
-    "evaluate": {"requests": 40, "max_examples": 40, "block_requests": 10, "max_p99_ms": None},
+    # After ten steps of training the answers prove nothing yet.
+    "evaluate": {
+        "requests": 40,
+        "max_examples": 40,
+        "block_requests": 10,
+        "max_p99_ms": None,
+        "allow_degenerate": True,
+    },
     "kubeflow": {"platform": "local", "image": "tpu2gpu:cpu"},
 }
 

@@ -216,7 +216,7 @@ def test_the_verdict_on_answers_and_the_one_on_speed_are_apart(refused):
 
 def test_what_could_not_be_measured_is_undecided_not_passed(refused):
     candidate = refused[1]["damaged"]
-    assert {one.verdict for one in candidate.checks} == {"fail", "undecided"}
+    assert {one.verdict for one in candidate.checks if one.against != "incumbent"} == {"fail", "undecided"}
     assert candidate.verified_level == "unverified"
     assert "nothing of it is verified" in candidate.level_reason
     assert candidate.figures.latency_ms == {}

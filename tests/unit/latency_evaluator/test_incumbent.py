@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.models.evaluation_models import onnx_model, read_json, write_examples
+from tests.models.evaluation_models import onnx_model, read_json, serving_folder, write_examples
+from tpu2gpu.cli.main import main
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.report.summary import summary_lines
+from tpu2gpu.storage.promotion.promoting import promote_model
+from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict
+from tpu2gpu.storage.publishing import read_manifest
 
 QUICK = {"requests": 200, "max_requests": 200, "warm_up_requests": 20, "timeout_s": 120.0}
 ALIKE = 3.0  # two copies of a model that takes microseconds differ by less, even on a busy machine
@@ -100,6 +104,22 @@ def test_an_incumbent_that_cannot_be_compared_with_is_told_and_blocks_nothing(mo
     report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "| max\\_latency\\_regression | incumbent | – | 10.00 % | not applicable |" in report
     assert "- Incumbent: not compared with" in report
+
+
+def test_the_command_takes_the_version_that_a_promotion_folder_serves(models, tmp_path):
+    served = serving_folder(tmp_path / "serving", engine=False)
+    digest = read_manifest(served)["digest"]
+    verdict = EvaluationVerdict(infra_blessed=True, model_blessed=True, digest=digest, level="onnx_cpu")
+    promote_model(served, tmp_path / "promoted", verdict)
+    words = ["evaluate", models / "none.onnx", served, "--examples", models / "eval.tfrecord"]
+    words += ["--incumbent", tmp_path / "promoted", "--requests", 40, "--max-requests", 40, "--out", tmp_path / "out"]
+    assert main([str(word) for word in words]) == 1
+    found = read_json(tmp_path / "out" / "report.json")
+    assert found["incumbent"]["name"] == "1"
+    (candidate,) = found["candidates"]
+    verdicts = {check["name"]: check["verdict"] for check in candidate["checks"]}
+    assert verdicts["max_accuracy_drop_from_incumbent"] == "pass"
+    assert verdicts["max_latency_regression"] == "undecided"  # two rounds bound no ratio
 
 
 def test_a_verdict_without_a_budget_of_speed_says_so_in_its_sentence(models, tmp_path):

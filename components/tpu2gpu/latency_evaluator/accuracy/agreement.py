@@ -21,6 +21,12 @@ from tpu2gpu.running.comparison.detections import (
 )
 from tpu2gpu.running.comparison.error_sketch import ErrorSketch, sketch_errors
 from tpu2gpu.running.comparison.parity import OutputParity, differing_forms
+from tpu2gpu.running.comparison.variety import (
+    ExampleVariety,
+    OutputVariety,
+    examples_variety,
+    output_variety,
+)
 from tpu2gpu.running.examples.box_labels import BoxLabels
 
 
@@ -35,6 +41,8 @@ class Agreement:
         box_outputs: The outputs that hold detections: they are matched, not compared element by element.
         right: How often the model's classes are those of the labels.
         average_precision: How precise its detections are; None without ground-truth boxes.
+        variety: How much each output varies over the examples.
+        examples_variety: How much the examples and their labels vary; told by the reference only.
         non_finite: NaN and Inf in the outputs; counted for the reference only.
         differences: What kept the outputs from being compared.
         failure: What happened when the model did not run.
@@ -46,6 +54,8 @@ class Agreement:
     box_outputs: tuple[str, ...] = ()
     right: ClassCounts = ClassCounts()
     average_precision: AveragePrecision | None = attrs.field(default=None, eq=False)
+    variety: Mapping[str, OutputVariety] = attrs.field(factory=dict)
+    examples_variety: ExampleVariety | None = None
     non_finite: int = 0
     differences: tuple[str, ...] = ()
     failure: str | None = None
@@ -54,6 +64,7 @@ class Agreement:
         """Return the agreement over both parts' examples."""
         names = dict.fromkeys((*self.outputs, *other.outputs))
         boxes = [part.boxes for part in (self, other) if part.boxes is not None]
+        varieties = [part.examples_variety for part in (self, other) if part.examples_variety is not None]
         precisions = [part.average_precision for part in (self, other) if part.average_precision is not None]
         return Agreement(
             examples=self.examples + other.examples,
@@ -64,6 +75,11 @@ class Agreement:
             box_outputs=self.box_outputs or other.box_outputs,
             right=self.right + other.right,
             average_precision=sum(precisions, start=AveragePrecision()) if precisions else None,
+            variety={
+                name: self.variety.get(name, OutputVariety()) + other.variety.get(name, OutputVariety())
+                for name in dict.fromkeys((*self.variety, *other.variety))
+            },
+            examples_variety=sum(varieties, start=ExampleVariety()) if varieties else None,
             non_finite=self.non_finite + other.non_finite,
             differences=tuple(dict.fromkeys((*self.differences, *other.differences))),
             failure=self.failure or other.failure,
@@ -88,10 +104,16 @@ class Agreement:
             for name, sketch in told["outputs"].items()
         }
         precision = told["average_precision"]
+        variety = {
+            name: OutputVariety(**{**one, "values": tuple(one["values"]), "best": tuple(one["best"])})
+            for name, one in told["variety"].items()
+        }
         return cls(
             **{
                 **told,
                 "outputs": outputs,
+                "variety": variety,
+                "examples_variety": told["examples_variety"] and ExampleVariety.from_json(told["examples_variety"]),
                 "boxes": told["boxes"] and BoxParity(**told["boxes"]),
                 "box_outputs": tuple(told["box_outputs"]),
                 "right": ClassCounts(**told["right"]),
@@ -108,6 +130,7 @@ class ReferenceOutputs:
         outputs: The reference's outputs by name.
         labels: The examples' class ids, where they have some.
         options: How outputs are to be read.
+        feeds: The examples themselves, by the inputs' names.
         ground_truth_boxes: The examples' ground-truth boxes, where they have some.
         first_example: Number of the first example.
 
@@ -121,11 +144,12 @@ class ReferenceOutputs:
         outputs: Mapping[str, Array],
         labels: Array | None,
         options: OutputOptions,
+        feeds: Mapping[str, Array] | None = None,
         *,
         ground_truth_boxes: Sequence[BoxLabels] | None = None,
         first_example: int = 0,
     ) -> None:
-        self._outputs, self._labels, self._options = outputs, labels, options
+        self._outputs, self._labels, self._options, self._feeds = outputs, labels, options, feeds
         self._ground_truth, self._first_example = ground_truth_boxes, first_example
         self._examples = max((len(array) for array in outputs.values() if array.ndim), default=1)
         self._detection_outputs = find_detections(outputs, options.named_detections())
@@ -142,6 +166,8 @@ class ReferenceOutputs:
             box_outputs=self._box_outputs,
             right=self._count_right(self._outputs),
             average_precision=self._average_precision(self._detections),
+            variety=self._variety(self._outputs),
+            examples_variety=self._examples_variety(),
             non_finite=count_non_finite(self._outputs),
         )
 
@@ -158,6 +184,7 @@ class ReferenceOutputs:
         sketches |= {
             name: attrs.evolve(sketch, scored=0) for name, sketch in sketches.items() if name not in self._scored
         }
+        one = attrs.evolve(one, variety=self._variety(outputs))
         detections = self._read_detections(outputs)
         if self._detections is None or detections is None:
             return attrs.evolve(one, outputs=sketches)
@@ -167,6 +194,16 @@ class ReferenceOutputs:
             boxes=match_boxes(self._detections, detections, self._options.box_score, self._first_example),
             average_precision=self._average_precision(detections),
         )
+
+    def _variety(self, outputs: Mapping[str, Array]) -> dict[str, OutputVariety]:
+        sure = (self._of_labels, *self._options.scores)
+        return {name: output_variety(np.asarray(array), of_classes=name in sure) for name, array in outputs.items()}
+
+    def _examples_variety(self) -> ExampleVariety | None:
+        if self._feeds is None:
+            return None
+        labels = self._labels if self._of_labels is not None else None
+        return examples_variety(self._feeds, labels, self._options.different_examples)
 
     def _count_right(self, outputs: Mapping[str, Array]) -> ClassCounts:
         return count_right(outputs.get(self._of_labels or ""), self._labels)

@@ -204,6 +204,7 @@ class _Models:
             self._predict(self._reference, feeds, examples) or {},
             examples.labels,
             self._options,
+            examples.feeds,
             ground_truth_boxes=examples.boxes,
             first_example=chunk.number,
         )

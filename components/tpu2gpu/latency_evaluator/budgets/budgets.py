@@ -17,6 +17,11 @@ from tpu2gpu.storage.promotion.verdicts import LEVELS
 class Budgets(ResourceBudgets, LatencyBudgets, TaskBudgets, OutputBudgets):  # attrs has the last base's fields first
     """The thresholds of a candidate; each that is set is passed, failed, or left undecided."""
 
+    allow_degenerate: bool = option(
+        False,
+        "bless what proves nothing too: outputs that do not vary, one class for all, zeros, saturated scores, too few "
+        "different examples, labels of one class, a reference no better than the most frequent class",
+    )
     serve_on: str | None = option(
         None,
         "where the model will serve; on a gpu only an executed engine is blessed, unless --require-level says less",

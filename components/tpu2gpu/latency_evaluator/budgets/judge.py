@@ -8,6 +8,7 @@ import attrs
 
 from tpu2gpu.latency_evaluator.budgets.budget import Budget, budgets_of
 from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
+from tpu2gpu.latency_evaluator.budgets.degenerate import check_degenerate
 from tpu2gpu.latency_evaluator.budgets.measurements import Measurements
 from tpu2gpu.latency_evaluator.budgets.verification_level import check_level
 from tpu2gpu.latency_evaluator.results import Check, Gate, Outcome
@@ -20,11 +21,13 @@ def judge(budgets: Budgets, measured: Measurements) -> tuple[Check, ...]:
         budgets: The thresholds: an instance of `Budgets`, or of a class that declares more of them.
         measured: The candidate's measurements.
     """
+    degenerate = check_degenerate(measured, allowed=budgets.allow_degenerate)
     checks = [_runs(measured), _same_signature(measured), _finite_outputs(measured), *_budgets(budgets, measured)]
     why = "" if budgets.require_level else "; a GPU is to serve it"
     if (level := check_level(budgets.required_level, measured.level, measured.level_reason, why)) is not None:
         checks.append(level)
-    return tuple(attrs.evolve(check, allowed=check.name in budgets.allow_undecided) for check in checks)
+    judged = (attrs.evolve(check, allowed=check.name in budgets.allow_undecided) for check in checks)
+    return (*filter(None, [degenerate]), *judged)
 
 
 def passed(checks: Sequence[Check], gate: Gate) -> bool:

@@ -11,6 +11,7 @@ from tpu2gpu.latency_evaluator.results import ModelFigures
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.comparison.detections import BoxParity
 from tpu2gpu.running.comparison.parity import OutputParity
+from tpu2gpu.running.comparison.variety import ExampleVariety, OutputVariety
 
 if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.statistics.intervals import Estimate
@@ -27,6 +28,9 @@ class Measurements:
         parity: Its outputs against the reference's; empty where they were not compared.
         boxes: How well its boxes match the reference's; None where no output holds detections.
         box_outputs: The outputs that hold detections.
+        example_variety: How much the examples and their labels vary; None where nothing was compared.
+        reference_variety: How much each of the reference's outputs varies.
+        candidate_variety: The same of the candidate's.
         reference: What was measured of the reference.
         candidate: What was measured of the candidate.
         latency_ms: Its latencies in each scenario that was measured, `[rounds, block]`.
@@ -45,6 +49,9 @@ class Measurements:
     parity: Mapping[str, OutputParity]
     boxes: BoxParity | None = None
     box_outputs: Sequence[str] = ()
+    example_variety: ExampleVariety | None = None
+    reference_variety: Mapping[str, OutputVariety] = attrs.field(factory=dict)
+    candidate_variety: Mapping[str, OutputVariety] = attrs.field(factory=dict)
     reference: ModelFigures
     candidate: ModelFigures
     latency_ms: Mapping[str, Array]

@@ -33,6 +33,11 @@ def headline(result: EvaluateResult) -> list[str]:
     return ["; ".join(parts) + "."] if parts else []
 
 
+def degenerate_sentence(candidate: CandidateResult) -> list[str]:
+    """Say first what proves nothing, where something does."""
+    return [f"The answers prove nothing: {candidate.degenerate}."] if candidate.degenerate else []
+
+
 def speed_sentence(candidate: CandidateResult) -> list[str]:
     """Say that a verdict rests on no budget of speed, where it does not."""
     return [_SPEED[candidate.speed]] if candidate.speed in _SPEED else []
@@ -45,7 +50,7 @@ def summary_lines(result: EvaluateResult) -> list[str]:
     chosen_of_several = "" if len(result.candidates) == 1 else f"{chosen.figures.label}, "
     said = f"{word}: {chosen_of_several}{result.heading}"
     verdict = " ".join([said, *(f"({sentence})" for sentence in speed_sentence(chosen))])
-    lines = [verdict, chosen.level_reason, *headline(result)]
+    lines = [verdict, *degenerate_sentence(chosen), chosen.level_reason, *headline(result)]
     lines += [f"  - {reason}" for reason in chosen.reasons]
     lines += [f"  ! {warning}" for warning in result.warnings]
     return lines
@@ -91,7 +96,7 @@ def _speed(candidate: CandidateResult) -> float | None:
 
 _SPEED = {
     "not_judged": "Speed was not judged: no budget of speed was given.",
-    "undecided": "Speed was not judged: every budget of speed was allowed to stay undecided, and did.",
+    "undecided": "Speed was not judged: every budget of speed stayed undecided.",
 }
 _MODEL_ROWS: dict[str, Callable[[ModelFigures], str]] = {
     "accuracy": lambda model: percent(model.accuracy),

@@ -15,7 +15,13 @@ from tpu2gpu.latency_evaluator.measure.histograms import RAW_REQUESTS, encode
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.report.caveats import find_warnings
 from tpu2gpu.latency_evaluator.report.report_blocks import blocks
-from tpu2gpu.latency_evaluator.report.summary import headline, speed_sentence, summary_lines, summary_rows
+from tpu2gpu.latency_evaluator.report.summary import (
+    degenerate_sentence,
+    headline,
+    speed_sentence,
+    summary_lines,
+    summary_rows,
+)
 from tpu2gpu.latency_evaluator.results import CandidateResult, EvaluateResult, ModelFigures
 from tpu2gpu.reporting.report import Report, Tone, to_html, to_markdown
 from tpu2gpu.storage.publishing import Staging, plain, write_json
@@ -191,7 +197,7 @@ def _report(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOpt
         title=result.heading,
         verdict="BLESSED" if result.blessed else "REFUSED",
         tone=tone,
-        lead=[*speed_sentence(chosen), chosen.level_reason, *headline(result)],
+        lead=[*degenerate_sentence(chosen), *speed_sentence(chosen), chosen.level_reason, *headline(result)],
         reasons=chosen.reasons,
         warnings=result.warnings,
         blocks=blocks(result, evaluation, options),

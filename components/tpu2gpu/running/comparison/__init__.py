@@ -4,5 +4,6 @@
 - error_sketch: the same in a record that adds up, part by part
 - detections: boxes of detectors, matched in place of compared
 - signatures: inputs and outputs of two models
+- variety: how much outputs, examples and labels vary, without which agreement proves nothing
 - tolerances: the relative errors that are allowed at each number type
 """
