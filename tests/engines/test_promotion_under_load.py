@@ -27,6 +27,7 @@ from tpu2gpu.trt_converter.layouts.kserve import POLLING
 
 pytestmark = pytest.mark.timeout(1800)
 _GRACE_S = 20.0  # this server starts a process for each version: seconds, where the machine is busy
+_SETTLE_S = 1.0  # longer than this server looks at a folder of a local disk
 _POLL = (*POLLING, "--repository-poll-secs=1")  # as kserve.yaml says, and more often
 _COMMAND = """
 import sys
@@ -35,14 +36,14 @@ promote(*sys.argv[1:])
 """
 
 
-def promote(folder: str, source: str) -> None:
+def promote(folder: str, source: str, settle_s: float = _SETTLE_S, grace_s: float = _GRACE_S) -> None:
     """What a killed process was about to do: go back, or promote a folder."""
     if source == "back":
-        roll_back(folder, keep=3, grace_s=_GRACE_S)
+        roll_back(folder, keep=3, grace_s=grace_s, settle_s=settle_s)
         return
     digest = read_manifest(source)["digest"]
     verdict = EvaluationVerdict(infra_blessed=True, model_blessed=True, digest=digest, level="onnx_cpu")
-    promote_model(source, folder, verdict, keep=3, grace_s=_GRACE_S)
+    promote_model(source, folder, verdict, keep=3, grace_s=grace_s, settle_s=settle_s)
 
 
 @attrs.define

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import platform
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,16 @@ import psutil
 from tpu2gpu.errors import UsageError
 from tpu2gpu.hardware.cuda import query_nvidia_smi
 
+_LIBRARIES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "tf2onnx",
+    "tensorrt",
+    "tensorrt-rtx-cu12-bindings",
+)
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _CGROUP = Path("/sys/fs/cgroup")
 _STABLE_GPU = ("name", "memory.total", "driver_version")
@@ -56,6 +69,16 @@ def momentary_state() -> dict[str, Any]:
 def software() -> dict[str, str]:
     """Return the versions below the models' own libraries, whose versions their runners tell."""
     return {"python": platform.python_version(), "kernel": platform.release(), "libc": "-".join(platform.libc_ver())}
+
+
+@functools.cache
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of those libraries that models are made with and are installed."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def available_cores() -> int:

@@ -26,6 +26,7 @@ def _promote(call: Call) -> Reply:
         require_level=options.require_level,
         keep=options.keep,
         grace_s=options.grace_s,
+        settle_s=options.settle_s,
         sign=options.sign,
         require_signature=options.require_signature,
         run_name=os.environ.get(_RUN_VARIABLE, ""),

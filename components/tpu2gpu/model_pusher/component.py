@@ -82,6 +82,7 @@ class ModelPusher(StepComponent):
             require_level=options.require_level,
             keep=options.keep,
             grace_s=options.grace_s,
+            settle_s=options.settle_s,
             sign=options.sign,
             require_signature=options.require_signature,
             run_name=step.run_name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -9,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +28,7 @@ REPORT = "report.json"
 SIGNATURE = "model.sig"
 _FORMAT = 1
 _CHUNK_BYTES = 1 << 20
+_WHOLE_BYTES = 64 << 20
 _ARTIFACT = "Format-Serving"  # where a TFX artifact holds its model
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _DONE = {"import": "imported", "cast": "cast", "freeze": "frozen", "unfreeze": "unfrozen", "convert": "converted"}
@@ -106,7 +108,10 @@ def publish_step(
         run_name: The pipeline run.
         more: What else the manifest says.
     """
-    about = {"step": step, "options": recorded(options), "source": source, "run": run_name, **more}
+    from tpu2gpu.hardware.host import installed_versions, stable_hardware
+
+    made = {"versions": installed_versions(), "hardware": stable_hardware()}
+    about = {"step": step, "options": recorded(options), "source": source, "run": run_name, **made, **more}
     return publish(target, force=force, about=about)
 
 
@@ -281,9 +286,35 @@ def title_of(path: str | os.PathLike[str]) -> str:
 
 
 def describe_source(source: str | os.PathLike[str]) -> dict[str, Any]:
-    """Tell what a manifest says of the model it was made from: its path, and its digest where it has one."""
+    """Tell what a manifest says of the model it was made from: its path, and what tells it from another.
+
+    Returns:
+        `path`, and `digest`: that of its manifest, None where it has none. For a source of this machine without one,
+        `fingerprint`: SHA-256 over its files' names, sizes and, up to 64 MiB each, contents; a checkpoint's index,
+        which is small, holds the checksum of every tensor.
+    """
     path = place(source)
-    return {"path": name_of(path), "digest": read_manifest(path)["digest"] if (path / MANIFEST).exists() else None}
+    if (path / MANIFEST).exists():
+        return {"path": name_of(path), "digest": read_manifest(path)["digest"]}
+    about = {"path": name_of(path), "digest": None}
+    return {**about, "fingerprint": _fingerprint(path)} if isinstance(path, Path) else about
+
+
+def _fingerprint(path: Path) -> str:
+    """Digest a folder's files, a file, or those of a checkpoint's prefix."""
+    root = path if path.is_dir() else path.parent
+    if path.is_dir():
+        files = [path / inner for inner in files_below(path)]
+    else:
+        files = sorted(it for it in path.parent.glob(f"{glob.escape(path.name)}*") if it.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        size_bytes, content = file.stat().st_size, ""
+        if size_bytes <= _WHOLE_BYTES:
+            with suppress(PermissionError):  # of what no step reads
+                content = sha256_of(file)
+        digest.update(json.dumps([file.relative_to(root).as_posix(), size_bytes, content]).encode())
+    return digest.hexdigest()
 
 
 def _listed(folder: Place) -> dict[str, int]:

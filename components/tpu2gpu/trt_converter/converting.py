@@ -75,6 +75,7 @@ def convert_model(
         lines = summary(made.plan, choice.backend.verification(made.plan), why_no_engine)
         lay_out(staging.folder, request, made, choice.backend, lines)
         findings = _findings(made)
+        staging.about["verified_level"] = made.plan.verified_level
         staging.report.update({"at_a_glance": lines, "no_engine_because": why_no_engine, **findings})
         progress("done", STEPS, STEPS)
     return ConvertResult(target=target, report=staging.report, **findings)

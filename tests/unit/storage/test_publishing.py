@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tpu2gpu.errors import ManifestError, OutputExistsError, RefusedError, SourceError, UsageError
-from tpu2gpu.storage.publishing import name_of, publish, title_of, verify_model
+from tpu2gpu.storage.publishing import describe_source, name_of, publish, title_of, verify_model
 
 
 def write(target: Path, text: str = "weights", *, force: bool = False) -> None:
@@ -169,3 +169,15 @@ def test_a_heading_tells_what_was_done_to_a_model_and_never_a_uuid(
         with publish(path, about={"step": step}):
             pass
     assert (name_of(path), title_of(path)) == (name, title)
+
+
+def test_a_source_without_a_manifest_is_told_from_another_by_its_files(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ckpt-1.index").write_text(name if name == "c" else "same")
+        (tmp_path / name / "ckpt-1.data").write_text("values")
+    told = {name: describe_source(tmp_path / name) for name in ("a", "b", "c")}
+    assert all(about["digest"] is None for about in told.values())
+    prefixes = {name: describe_source(tmp_path / name / "ckpt-1")["fingerprint"] for name in ("a", "b", "c")}
+    assert prefixes["a"] == prefixes["b"] != prefixes["c"]
+    assert told["a"]["fingerprint"] == told["b"]["fingerprint"] != told["c"]["fingerprint"]

@@ -12,6 +12,7 @@ version that was never served goes, one that is served is entered into the ledge
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from itertools import pairwise
@@ -124,7 +125,14 @@ class ModelHome:
         return version
 
     def add(
-        self, version: int, layout: Layout, fill: Callable[[Path], Promotion], about: Mapping[str, Any], key: str = ""
+        self,
+        version: int,
+        layout: Layout,
+        fill: Callable[[Path], Promotion],
+        about: Mapping[str, Any],
+        *,
+        sign: str,
+        settle_s: float | None,
     ) -> Promotion:
         """Stage a version, move it to its place, serve it, and enter it into the ledger.
 
@@ -133,7 +141,9 @@ class ModelHome:
             layout: The layout of its folder.
             fill: Fills the folder of a version in the making, and tells what to record.
             about: What the version's manifest says beside its files.
-            key: A private key with which the version is signed; unsigned when empty.
+            sign: A private key with which the version is signed; unsigned when empty.
+            settle_s: Seconds between the version's parts and the switch to them: a server that listed the folder
+                before the parts came must not read a configuration that names them. The folder's own when None.
         """
         with self.files.staging(self.path) as aside:
             staged = aside / str(version)
@@ -141,10 +151,12 @@ class ModelHome:
             promotion = fill(staged)
             write_json(staged / RECORD, promotion)
             write_json(staged / MANIFEST, make_manifest(staged, dict(about)))
-            if key:
-                sign_folder(staged, key)
+            if sign:
+                sign_folder(staged, sign)
             self.files.move_in(staged, self.path / str(version), layout.last)
         layout.bring(self.files, self.path, version, promotion.models)
+        if promotion.models:
+            time.sleep(self.files.settle_s if settle_s is None else settle_s)
         layout.serve(self.files, self.path, version)
         self.enter([promotion])
         return promotion

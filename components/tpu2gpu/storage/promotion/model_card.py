@@ -50,10 +50,13 @@ def _lines(promotion: Promotion, manifest: Mapping[str, Any], plan: Mapping[str,
     if reference := verdict.get("reference_digest"):
         yield f"- Compared with: sha256:{reference}"
     if converted := manifest.get("source"):
-        yield f"- Converted from: {converted.get('path')}, sha256:{converted.get('digest')}"
+        digest = converted.get("digest") or converted.get("fingerprint")
+        yield f"- Converted from: {converted.get('path')}{f', sha256:{digest}' if digest else ''}"
     if run := manifest.get("run"):
         yield f"- Converted in the run {run}"
     yield f"- Made by tpu2gpu {manifest.get('tpu2gpu')}"
+    if versions := manifest.get("versions"):
+        yield f"- Made with {', '.join(f'{name} {version}' for name, version in versions.items())}"
     yield from ("", "## Limits", "")
     yield "- The verdict holds for the examples, the hardware and the budgets of its evaluation."
     if plan.get("verified_level") != "engine_executed":

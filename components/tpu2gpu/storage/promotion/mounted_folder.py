@@ -26,9 +26,11 @@ class MountedFolder:
 
     Attributes:
         root: The folder itself.
+        settle_s: Seconds that a server's look at the folder takes at most.
     """
 
     root: Path
+    settle_s: float = 2.0
 
     @contextmanager
     def locked(self) -> Iterator[None]:

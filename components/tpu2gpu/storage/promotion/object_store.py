@@ -25,9 +25,11 @@ class ObjectStore:
 
     Attributes:
         root: The folder itself.
+        settle_s: Seconds that a server's look at the folder takes at most: it asks for every object.
     """
 
     root: RemotePath
+    settle_s: float = 30.0
     _lease: Lease | None = None
 
     @contextmanager

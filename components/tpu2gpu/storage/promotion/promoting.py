@@ -25,7 +25,7 @@ from tpu2gpu.storage.signing import check_signature
 
 KEEP = 5
 GRACE_S = 600.0
-_SHOWN = ("step", "options", "source", "run")
+_SHOWN = ("step", "options", "source", "run", "versions", "hardware", "verified_level")
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +54,7 @@ def promote_model(
     require_level: str | None = None,
     keep: int = KEEP,
     grace_s: float = GRACE_S,
+    settle_s: float | None = None,
     sign: str = "",
     require_signature: str = "",
     run_name: str = "",
@@ -71,6 +72,8 @@ def promote_model(
         require_level: The lowest level on which the verdict may have been reached.
         keep: How many versions stay; the incumbent always does.
         grace_s: How long a server may take to see and load a version; none that it may still serve goes before.
+        settle_s: Seconds between the parts of a split model and the switch to them: longer than a server's look at the
+            folder takes, which must not miss the parts and see the switch. 2 when not given, in an object store 30.
         sign: A private key with which the version is signed; unsigned when not given.
         require_signature: The public key, or the certificates of the authorities, by whom the model must be signed.
         run_name: The run that promotes it.
@@ -91,6 +94,7 @@ def promote_model(
             require_level=require_level,
             keep=keep,
             grace_s=grace_s,
+            settle_s=settle_s,
             sign=sign,
             require_signature=require_signature,
             run_name=run_name,
@@ -106,6 +110,7 @@ def _promote(
     require_level: str | None,
     keep: int,
     grace_s: float,
+    settle_s: float | None,
     sign: str,
     require_signature: str,
     run_name: str,
@@ -151,8 +156,9 @@ def _promote(
             write_model_card(target / CARD, promotion, manifest, source)
             return promotion
 
-        about = {key: manifest[key] for key in _SHOWN if key in manifest}
-        promotion = home.add(version, layout, fill, {**about, "promoted_digest": manifest["digest"]}, sign)
+        about = {key: manifest[key] for key in _SHOWN if key in manifest} | {"promoted_digest": manifest["digest"]}
+        about["verdict"] = plain(verdict)
+        promotion = home.add(version, layout, fill, about, sign=sign, settle_s=settle_s)
         removed = home.prune(keep, grace_s)
     return PromotionResult(
         promotion=promotion, folder=home.path / str(promotion.version), changed=True, removed=tuple(removed)
@@ -167,6 +173,7 @@ def roll_back(
     reason: str = "",
     keep: int = KEEP,
     grace_s: float = GRACE_S,
+    settle_s: float | None = None,
     sign: str = "",
     require_signature: str = "",
     run_name: str = "",
@@ -182,6 +189,8 @@ def roll_back(
         reason: Why, for the ledger.
         keep: How many versions stay.
         grace_s: How long a server may take to see and load a version.
+        settle_s: Seconds between the parts of a split model and the switch to them: longer than a server's look at the
+            folder takes, which must not miss the parts and see the switch. 2 when not given, in an object store 30.
         sign: A private key with which the new version is signed; unsigned when not given.
         require_signature: The public key, or the certificates of the authorities, by whom the version must be signed.
         run_name: The run that rolls back.
@@ -228,8 +237,8 @@ def roll_back(
                 write_model_card(target / CARD, promotion, manifest, kept)
                 return promotion
 
-            about = {key: manifest[key] for key in (*_SHOWN, "promoted_digest") if key in manifest}
-            promotion = home.add(version, layout, fill, about, sign)
+            about = {key: manifest[key] for key in (*_SHOWN, "promoted_digest", "verdict") if key in manifest}
+            promotion = home.add(version, layout, fill, about, sign=sign, settle_s=settle_s)
         removed = home.prune(keep, grace_s)
     return PromotionResult(
         promotion=promotion, folder=home.path / str(promotion.version), changed=True, removed=tuple(removed)

@@ -20,6 +20,11 @@ class PromotionFolder(Protocol):
         """The folder itself."""
         ...
 
+    @property
+    def settle_s(self) -> float:
+        """Seconds that a server's look at the folder takes at most, for all that is known of its file system."""
+        ...
+
     def locked(self) -> AbstractContextManager[None]:
         """Hold the folder's lock, which ends with the process.
 

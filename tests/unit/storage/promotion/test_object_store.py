@@ -54,7 +54,7 @@ def folder(store: ObjectStoreServer, request: pytest.FixtureRequest) -> str:
 def promote(folder: str, source: Path, *, keep: int = 5, run: str = "") -> PromotionResult:
     digest = read_manifest(source)["digest"]
     verdict = EvaluationVerdict(infra_blessed=True, model_blessed=True, digest=digest, level="onnx_cpu")
-    return promote_model(source, folder, verdict, keep=keep, grace_s=0, run_name=run)
+    return promote_model(source, folder, verdict, keep=keep, grace_s=0, settle_s=0, run_name=run)
 
 
 def contents(store: ObjectStoreServer, folder: str) -> dict[str, bytes]:
@@ -81,7 +81,7 @@ def test_versions_come_go_and_come_back(store: ObjectStoreServer, folder: str, s
     assert not promote(folder, sources[1]).changed
     promote(folder, sources[2])
     assert promote(folder, sources[3], keep=2).removed == (1,)
-    back = roll_back(folder, to=2, reason="it drifts", grace_s=0)
+    back = roll_back(folder, to=2, reason="it drifts", grace_s=0, settle_s=0)
     assert back.promotion.models == ("adder_core_v4", "adder_post_v4")
     assert models(store, folder) == ["adder", "adder_core_v4", "adder_post_v4"]
     config = contents(store, folder)[f"{folder.rpartition('/')[2]}/adder/config.pbtxt"].decode()
@@ -193,7 +193,7 @@ def test_a_pusher_that_is_killed_before_any_write_leaves_nothing_half(
         with monkeypatch.context() as short, suppress(Killed):
             killed_after(writes, short)
             if turn % 2:
-                roll_back(folder, grace_s=0, keep=3)
+                roll_back(folder, grace_s=0, settle_s=0, keep=3)
             else:
                 promote(folder, sources[1 + turn % 3], keep=3)
             ended.append(writes)

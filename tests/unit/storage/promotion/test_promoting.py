@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
+from importlib import metadata
 from pathlib import Path
 
 import attrs
@@ -12,6 +14,9 @@ import pytest
 
 from tests.models.serving_folders import serving_folder, version_folder
 from tpu2gpu.errors import ManifestError, PromotionRefusedError, SourceError, UsageError
+from tpu2gpu.hardware.host import stable_hardware
+from tpu2gpu.model_pusher.options import PushOptions
+from tpu2gpu.storage.promotion import home
 from tpu2gpu.storage.promotion.home import find_home
 from tpu2gpu.storage.promotion.ledger import read_ledger
 from tpu2gpu.storage.promotion.promoting import (
@@ -23,7 +28,7 @@ from tpu2gpu.storage.promotion.promoting import (
     roll_back,
 )
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict, read_verdict
-from tpu2gpu.storage.publishing import read_manifest, verify_model
+from tpu2gpu.storage.publishing import publish_step, read_manifest, verify_model
 
 
 def blessed(source: Path) -> EvaluationVerdict:
@@ -39,6 +44,14 @@ def promote(
     if not source.exists():
         serving_folder(source, value, split=split)
     return promote_model(source, folder, blessed(source), keep=keep, grace_s=grace_s, run_name=run)
+
+
+@pytest.fixture(autouse=True)
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long each promotion waited for servers; no server looks here."""
+    seconds: list[float] = []
+    monkeypatch.setattr(home.time, "sleep", seconds.append)
+    return seconds
 
 
 @pytest.fixture
@@ -62,6 +75,29 @@ def test_a_version_lies_where_triton_polls_it_and_the_configuration_names_it_alo
     assert (result.folder / "model.py").is_file()
     assert verify_model(result.folder)["promoted_digest"] == result.promotion.digest
     assert [path.name for path in folder.iterdir() if path.is_dir()] == ["adder"]  # a server takes each for a model
+
+
+def test_a_versions_manifest_tells_how_it_was_made_and_proved_and_a_rollbacks_too(folder: Path) -> None:
+    source = folder.parent / "made"
+    reference = {"path": "frozen", "digest": "f" * 64}
+    with publish_step("convert", reference, source, PushOptions(), force=False, run_name="night") as staging:
+        shutil.copytree(serving_folder(folder.parent / "model", 1), staging.folder, dirs_exist_ok=True)
+        (staging.folder / "manifest.json").unlink()
+        staging.about["verified_level"] = "onnx_cpu"
+    promote_model(source, folder, blessed(source))
+    promote(folder, 2)
+    roll_back(folder)
+    for version in ("1", "3"):
+        manifest = read_manifest(folder / "adder" / version)
+        assert manifest["source"] == reference
+        assert manifest["options"]["keep"] == 5
+        assert manifest["versions"]["tensorflow"] == metadata.version("tensorflow")
+        assert manifest["hardware"] == stable_hardware()
+        assert manifest["verified_level"] == manifest["verdict"]["level"] == "onnx_cpu"
+        assert manifest["promoted_digest"] == manifest["verdict"]["digest"]
+        assert (
+            f"tensorflow {metadata.version('tensorflow')}" in (folder / "adder" / version / "MODEL_CARD.md").read_text()
+        )
 
 
 def test_the_same_content_again_changes_nothing(folder: Path) -> None:
@@ -114,6 +150,17 @@ def test_the_largest_number_is_served_in_folders_without_a_configuration(folder:
     roll_back(folder)
     assert (folder / "adder" / "3" / "saved_model.pb").read_text() == "a"
     assert served_version(folder) == 3
+
+
+def test_a_server_that_listed_the_folder_before_the_parts_came_sees_no_switch_to_them(
+    folder: Path, waited: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home.time, "sleep", lambda seconds: waited.append((seconds, served_version(folder))))
+    promote(folder, 1)
+    assert waited == []  # a whole model's switch names nothing that could be missing
+    promote(folder, 2, split=True)
+    assert waited == [(2.0, 1)]
+    assert served_version(folder) == 2
 
 
 def test_a_rollback_is_a_version_of_its_own_with_its_reason(folder: Path) -> None:
