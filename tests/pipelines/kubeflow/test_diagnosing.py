@@ -16,7 +16,6 @@ import yaml
 from tests.pipelines.kubeflow.fake_cluster import FakeCluster, python_of_others, serve_cluster
 from tests.pipelines.kubeflow.test_compiling import compiled_with, configs_of
 from tpu2gpu.cli.main import main
-from tpu2gpu_pipelines.kubeflow.cluster import diagnosing
 
 NAMESPACE = "/api/v1/namespaces/kubeflow"
 DEPLOYMENT = "/apis/apps/v1/namespaces/kubeflow/deployments/ml-pipeline"
@@ -49,11 +48,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClu
 
 
 @pytest.fixture
-def volume(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A volume as a provisioner makes it: root's; this machine sees it in pods alone."""
+def volume() -> Iterator[Path]:
+    """A volume as a provisioner makes it: root's. A folder of that name here is not taken for it."""
     folder = Path(tempfile.mkdtemp(prefix="tpu2gpu-volume-", dir="/tmp"))  # which every user reaches
     folder.chmod(0o755)
-    monkeypatch.setattr(diagnosing, "Path", lambda path: Path("/nowhere") if path == str(folder) else Path(path))
     yield folder
     shutil.rmtree(folder)
 
@@ -186,7 +184,7 @@ def test_in_a_pod_that_sees_the_volume_no_cluster_is_needed(
 ) -> None:
     from kubernetes.config import kube_config
 
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")  # and no token for it
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     code, checks = look(tmp_path, capfd, volumes=[{"claim": "models", "path": str(tmp_path)}])
     assert (code, checks[f"volume {tmp_path}"]["passed"]) == (0, True)

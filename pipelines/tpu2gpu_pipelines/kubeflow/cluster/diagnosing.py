@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tpu2gpu_pipelines.settings import Settings, load_settings
 _NAMESPACE = "kubeflow"  # of the installation, and of the runs where there are no others
 _API_SERVER, _PATCH = "ml-pipeline", "COMPILED_PIPELINE_SPEC_PATCH"
 _SERVICE_ACCOUNT = "pipeline-runner"  # of the installation
+_IN_POD = "KUBERNETES_SERVICE_HOST"  # which Kubernetes sets in every pod
 _SHARED = "ReadWriteMany"
 _GROUP = "pv.beta.kubernetes.io/gid"  # a group that Kubernetes gives to every pod that uses the volume
 _WORDS = {True: "yes", False: "NO", None: "?"}
@@ -71,8 +74,8 @@ def diagnose(settings: str | None, *, probe: bool, progress: Progress = silent) 
 def find_checks(options: KubeflowOptions, *, probe: bool, progress: Progress = silent) -> Iterator[Check]:
     """Check what the settings' section `kubeflow` asks of a cluster; see `diagnose`."""
     volumes = volumes_of(options)
-    here = [volume for volume in volumes if Path(volume.path).is_dir()]
-    for volume in here:  # in a pod that sees it, as a step does
+    here = [volume for volume in volumes if os.environ.get(_IN_POD) and Path(volume.path).is_dir()]
+    for volume in here:  # we see it as a step does
         yield _written(volume, check_folder(volume.path), "")
     try:
         cluster = Cluster()
@@ -87,7 +90,7 @@ def find_checks(options: KubeflowOptions, *, probe: bool, progress: Progress = s
     yield _tried("fsGroup of the steps' pods", lambda: _pod_security(cluster, security))
     names: dict[str, str] = {}
     for claim in dict.fromkeys(volume.claim for volume in volumes):
-        yield from _several(f"claim {claim}", lambda claim=claim: _claim(cluster, claim, namespace, names))  # type: ignore[misc]
+        yield from _several(f"claim {claim}", partial(_claim, cluster, claim, namespace, names))
     elsewhere = [volume for volume in volumes if volume not in here]
     if elsewhere and not probe:
         for volume in elsewhere:
