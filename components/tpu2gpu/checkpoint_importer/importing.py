@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.checkpoint_importer.options import ImportOptions, ImportResult, parse_inputs, parse_outputs
+from tpu2gpu.checkpoint_importer.options import ImportOptions, ImportResult, parse_fixed, parse_inputs, parse_outputs
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.storage.paths import place
 from tpu2gpu.storage.publishing import describe_source, publish_step
@@ -61,7 +61,8 @@ def import_model(
     from tpu2gpu.graphs.passes.extra_passes import load_passes
     from tpu2gpu.graphs.passes.precision.widen import Widen
     from tpu2gpu.graphs.passes.rename_variables import RenameVariables, check_expressions, parse_rules
-    from tpu2gpu.graphs.passes.to_inference import PASSES
+    from tpu2gpu.graphs.passes.settle_defaults import SettleDefaults
+    from tpu2gpu.graphs.passes.to_inference import with_extra
 
     options = options or ImportOptions()
     if options.checkpoint_name:
@@ -70,6 +71,7 @@ def import_model(
     extra = load_passes(options.extra_pass)
     check_expressions("drop", options.drop)
     parse_inputs(options.input)
+    all_passes = with_extra(options.extra_pass, parse_fixed(options.fix))
     parse_outputs(options.output)
     found_source = find_source(source, options.step)
     more = {"extra_passes": {it.spec: it.source_sha256 for it in extra}} if extra else {}
@@ -85,6 +87,7 @@ def import_model(
         passes = Sequential(
             [
                 RenameVariables(options.rename),
+                SettleDefaults(),
                 Widen(() if options.keep_bfloat16 else (DT_BFLOAT16,)),
                 MakeBatchDynamic(found.batch, options.batch),
             ]
@@ -93,10 +96,11 @@ def import_model(
         staging.report = {
             **_report(model),
             **changes,
+            "tags": list(found.tags),
             "source": {"kind": found_source.kind, "name": found_source.path.name, "step": found_source.step},
             "to_inference": {kind: names for kind, names in found.changes.items() if kind not in options.extra_pass},
             "extra_passes": {name: found.changes.get(name, {}) for name in options.extra_pass},
-            "summary": Sequential([*PASSES, *extra, *passes.passes]).summary({**found.changes, **changes}),
+            "summary": Sequential([*all_passes, *passes.passes]).summary({**found.changes, **changes}),
             "checkpoint": attrs.asdict(found.restored) if found.restored else None,
         }
         progress("write the SavedModel", 2, 3)
@@ -129,6 +133,15 @@ def _uncollected() -> Iterator[None]:
 def _remarks(report: dict[str, Any]) -> Iterator[str]:
     if unknown := report["unknown_ops"]:
         yield f"this TensorFlow does not know {', '.join(unknown)}: a server needs the libraries that bring them"
+    if report["tags"] and "serve" not in report["tags"]:
+        yield f"the model's only graph is tagged {','.join(report['tags'])} and not serve; it was taken"
+    for name, signature in report["signatures"].items():
+        for key, tensor in signature["inputs"].items():
+            if tensor["shape"] is None and "parts" not in tensor:
+                yield (
+                    f"signature {name}: the number of dimensions of input {key} is unknown, and most steps want it: "
+                    f"import again with --input {key}:{tensor['dtype']}:SHAPE"
+                )
     for node, reason in report["batch"]["held_by"].items():
         yield f"the batch stays {report['batch']['batch']}: {node}: {reason}"
 

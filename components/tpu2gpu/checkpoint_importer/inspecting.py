@@ -70,6 +70,7 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
     from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
     from tpu2gpu.graphs.passes.precision.widen import Widen
     from tpu2gpu.graphs.passes.rename_variables import RenameVariables
+    from tpu2gpu.graphs.passes.settle_defaults import SettleDefaults
     from tpu2gpu.graphs.passes.to_inference import PASSES
 
     model, batch = found.model, MakeBatchDynamic(found.batch)
@@ -93,7 +94,8 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
         "unused": found.restored.unused if found.restored else [],
         **changes,
     }
-    rest = Sequential([RenameVariables(), Widen((DT_BFLOAT16,))])  # what stands above is as the source has it
+    # What stands above is as the source has it.
+    rest = Sequential([RenameVariables(), SettleDefaults(), Widen((DT_BFLOAT16,))])
     changes = {**found.changes, **changes, **rest.run(model)}
     return {**report, "summary": Sequential([*PASSES, *rest.passes, batch]).summary(changes)}
 

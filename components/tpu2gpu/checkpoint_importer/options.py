@@ -11,7 +11,7 @@ import attrs
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.trust.trust_option import trust_option
-from tpu2gpu.options import option
+from tpu2gpu.options import as_mapping, option
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.passes.training.replace_infeeds import Input
@@ -27,7 +27,10 @@ class ImportOptions:
         checkpoint_name: What is wanted in the source folder: a checkpoint's prefix, or a file. For those who can only
             name folders, such as a pipeline's artifacts.
         step: The step of training that is wanted from a training folder; the newest when not given.
-        input: Where to cut a training graph, `NAME=TENSOR[:DTYPE[:SHAPE]]`; infeeds and placeholders otherwise.
+        tag: The tags of the graph that is wanted from a SavedModel with several, `serve` or `serve,tpu`.
+        input: Where to cut a training graph, `NAME=TENSOR[:DTYPE[:SHAPE]]`; infeeds and placeholders otherwise. Or,
+            as `NAME:DTYPE:SHAPE`, the shape of an input that is there, where the model leaves it open.
+        fix: Inputs that are to hold one value for good, `INPUT=VALUE`, such as a switch of training.
         output: What the model returns, `NAME=TENSOR`; the logits before the loss otherwise.
         batch: Examples in each request, fixed; any number when not given, where the graph allows it.
         signature: The signatures to keep; all when none is named.
@@ -41,8 +44,14 @@ class ImportOptions:
     graph: str = option("", "the graph of a bare checkpoint: a model, or package.module:function", metavar="GRAPH")
     checkpoint_name: str = option("", "a prefix or file in the source folder", metavar="NAME")
     step: int | None = option(None, "the step of training (default: the newest)", minimum=0)
-    input: tuple[str, ...] = option((), "cut a training graph here", metavar="NAME=TENSOR[:DTYPE[:SHAPE]]")
+    input: tuple[str, ...] = option(
+        (),
+        "cut a training graph here; or NAME:DTYPE:SHAPE, an input's open shape",
+        metavar="NAME=TENSOR[:DTYPE[:SHAPE]]",
+    )
     output: tuple[str, ...] = option((), "return this tensor", metavar="NAME=TENSOR")
+    fix: tuple[str, ...] = option((), "give an input one value for good", metavar="INPUT=VALUE")
+    tag: str = option("", "take the SavedModel's graph with these tags", metavar="TAG[,TAG]")
     batch: int | None = option(None, "fix the number of examples in a request", minimum=1)
     signature: tuple[str, ...] = option((), "keep this signature (default: all)", metavar="NAME")
     rename: tuple[str, ...] = option((), "rename variables, in order", metavar="'REGEX=REPLACEMENT'")
@@ -74,8 +83,19 @@ class ImportResult:
     remarks: tuple[str, ...] = ()
 
 
+def parse_fixed(texts: Iterable[str]) -> dict[str, str]:
+    """Read `INPUT=VALUE`.
+
+    Raises:
+        UsageError: Some have another form.
+    """
+    return as_mapping("fix", texts, "INPUT=VALUE")
+
+
 def parse_inputs(texts: Iterable[str]) -> list[Input]:
     """Read `NAME=TENSOR[:DTYPE[:SHAPE]]`, such as `image=InfeedQueue/dequeue:0:float32:?x224x224x3`.
+
+    `NAME:DTYPE:SHAPE` names a placeholder, or an input that a signature has, and tells its shape.
 
     Raises:
         UsageError: Some have another form; all are listed.
@@ -86,21 +106,24 @@ def parse_inputs(texts: Iterable[str]) -> list[Input]:
     parsed, wrong = [], []
     for text in texts:
         name, separator, rest = text.partition("=")
+        if not separator:
+            name, _, rest = text.partition(":")
         parts = rest.split(":")
-        tensor = parts.pop(0)
-        if parts and parts[0].isdigit():
+        tensor = parts.pop(0) if separator else name
+        if separator and parts and parts[0].isdigit():
             tensor += f":{parts.pop(0)}"
         dtype = DTYPE_ENUMS.get(parts[0], 0) if parts else 0
         try:
             shape = _shape(parts[1]) if len(parts) > 1 else None
-            if not separator or not name or not tensor or len(parts) > 2 or (parts and not dtype):
-                raise ValueError("not of this form" if not parts or dtype else f"no type {parts[0]!r}")
-            parsed.append(Input(name, tensor, dtype, shape))
+            short = not separator and len(parts) != 2
+            if short or not name or not tensor or len(parts) > 2 or (parts and not dtype):
+                raise ValueError("not of this form" if short or not parts or dtype else f"no type {parts[0]!r}")
+            parsed.append(Input(name, tensor, dtype, shape, is_stated=not separator))
         except ValueError as error:
             wrong.append(f"{text!r}: {error}")
     if wrong:
         raise UsageError(
-            "--input: inputs have the form NAME=TENSOR[:DTYPE[:SHAPE]]",
+            "--input: inputs have the form NAME=TENSOR[:DTYPE[:SHAPE]], or NAME:DTYPE:SHAPE",
             details=wrong,
             hint="for example image=InfeedQueue/dequeue:0:float32:?x224x224x3",
         )

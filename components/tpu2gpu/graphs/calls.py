@@ -88,6 +88,18 @@ def needed_functions(nodes: Iterable[Any], functions: Mapping[str, Any]) -> dict
     }
 
 
+def body_names(nodes: Iterable[Any], functions: Mapping[str, Any]) -> set[str]:
+    """Return the names of all nodes in functions that stay functions when calls are inlined: bodies of control flow.
+
+    Args:
+        nodes: The nodes of the graph.
+        functions: All its functions, by name.
+    """
+    everywhere = [*nodes, *(node for function in functions.values() for node in function.node_def)]
+    callers = [node for node in everywhere if called_function(node) not in functions]
+    return {node.name for body in needed_functions(callers, functions).values() for node in body.node_def}
+
+
 def called_function(node: Any) -> str:
     """Return the function that a call stands for; the op's own name for a direct call, and for any other op."""
     return str(node.attr["f"].func.name) if node.op in CALLS else str(node.op)

@@ -159,9 +159,14 @@ def ancestors(nodes: Mapping[str, Any], roots: Iterable[str], *, control: bool =
         nodes: The graph.
         roots: Names of nodes.
         control: Follow control dependencies too.
+
+    Raises:
+        GraphError: A node takes what no node makes.
     """
 
     def inputs(name: str) -> Iterable[str]:
+        if name not in nodes:
+            raise GraphError(f"the graph has no node {name}, which its outputs need")
         return map(producer, nodes[name].input if control else data_inputs(nodes[name]))
 
     return set(walk(roots, inputs))

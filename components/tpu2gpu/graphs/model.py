@@ -23,6 +23,14 @@ from tpu2gpu.tensorbundle.slices import Box
 DEFAULT_SIGNATURE = "serving_default"
 
 
+def unknown_signature(name: str, signatures: Iterable[str]) -> SignatureError:
+    """Return the error for a signature that is not there."""
+    return SignatureError(
+        f"the model has no signature {name!r}, it has {', '.join(sorted(signatures))}",
+        hint=did_you_mean(name, signatures),
+    )
+
+
 @attrs.define
 class Variable:
     """A variable of the graph.
@@ -100,10 +108,7 @@ class ServingModel:
             SignatureError: There is none of this name.
         """
         if name not in self.signatures:
-            raise SignatureError(
-                f"the model has no signature {name!r}, it has {', '.join(sorted(self.signatures))}",
-                hint=did_you_mean(name, self.signatures),
-            )
+            raise unknown_signature(name, self.signatures)
         return self.signatures[name]
 
     def keep_signatures(self, names: Iterable[str]) -> None:

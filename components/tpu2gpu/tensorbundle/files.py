@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tpu2gpu.errors import CheckpointError
-from tpu2gpu.storage.paths import RemotePath, is_remote
+from tpu2gpu.storage.paths import RemotePath, is_remote, place
 
 
 class RangeFile(Protocol):
@@ -38,6 +38,16 @@ def open_ranges(path: str | os.PathLike[str]) -> RangeFile:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror or error})", hint="look at its permissions"
         ) from error
+
+
+def stem(prefix: str | os.PathLike[str]) -> str:
+    """Return what the paths of a checkpoint's files begin with: its prefix, or `FOLDER/` for one saved so.
+
+    The files of the latter are called `.index`, `.meta` and the like.
+    """
+    path = os.fspath(prefix)
+    inside = (place(prefix) / ".index").is_file() and not place(f"{path}.index").is_file()
+    return f"{path}/" if inside else path
 
 
 def beside(prefix: str | os.PathLike[str], suffix: str) -> str:

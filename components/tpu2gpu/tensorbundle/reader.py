@@ -18,7 +18,7 @@ from tpu2gpu.errors import CheckpointError, SourceError, UnsupportedError
 from tpu2gpu.storage.paths import is_remote
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.checkpoint import CHUNK_BYTES, Checkpoint
-from tpu2gpu.tensorbundle.files import RangeFile, beside, open_ranges
+from tpu2gpu.tensorbundle.files import RangeFile, beside, open_ranges, stem
 from tpu2gpu.tensorbundle.slices import Box, assemble, check_parts, decode_slice, slice_key, whole
 
 
@@ -26,7 +26,8 @@ class Bundle(Checkpoint):
     """An open tensor bundle.
 
     Args:
-        prefix: The checkpoint's path without `.index`, on this machine or in a file system with a scheme (`gs://`).
+        prefix: The checkpoint's path without `.index`, or the folder that holds a `.index`; on this machine or in a
+            file system with a scheme (`gs://`).
 
     Raises:
         SourceError: There is no such checkpoint.
@@ -36,7 +37,8 @@ class Bundle(Checkpoint):
 
     def __init__(self, prefix: str | os.PathLike[str]) -> None:
         self.prefix = os.fspath(prefix) if is_remote(prefix) else Path(prefix)
-        self._index = beside(prefix, ".index")
+        self._stem = stem(prefix)
+        self._index = beside(self._stem, ".index")
         self._files: dict[int, RangeFile | None] = {}
         self._parts: dict[str, list[tuple[Box, format.Entry]]] = {}
         entries, stored = self._read_index()
@@ -88,7 +90,7 @@ class Bundle(Checkpoint):
 
     def shard_name(self, shard: int) -> str:
         """Return the path of one data file, wherever it lies."""
-        return beside(self.prefix, f".data-{shard:05d}-of-{self.shards:05d}")
+        return beside(self._stem, f".data-{shard:05d}-of-{self.shards:05d}")
 
     def _stored(self, key: str, entry: format.Entry, chunk_bytes: int) -> Iterator[memoryview]:
         crc = 0

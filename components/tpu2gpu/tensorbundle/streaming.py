@@ -216,7 +216,7 @@ def _open_sources(bundle: Bundle, tensors: Sequence[PlannedTensor], stack: ExitS
     if is_remote(bundle.prefix):
         return sources
     for shard in sorted({it.source.shard for it in tensors if it.source.size_bytes and not it.in_parts}):
-        path = format.shard_path(bundle.prefix, shard, bundle.shards)
+        path = bundle.shard_name(shard)
         try:
             sources[shard] = os.open(path, os.O_RDONLY)
         except OSError as error:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tpu2gpu.checkpoint_importer.options import ImportOptions
 
 # Options that do not count for every format, in the order in which a refusal names them.
-SELECTIVE_OPTIONS = ("graph", "step", "use_ema", "drop", "input", "output")
+SELECTIVE_OPTIONS = ("graph", "step", "use_ema", "drop", "input", "output", "fix")
 
 GRAPH_HINT = "give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it"
 
@@ -33,6 +33,7 @@ class ImportedModel:
         restored: What became of the checkpoint's tensors, None without a checkpoint.
         batch: Examples in each step of training on one core, where the inputs tell.
         keep_alive: What must live until the model is written.
+        tags: The tags of the graph, in a SavedModel.
     """
 
     model: ServingModel
@@ -40,6 +41,7 @@ class ImportedModel:
     restored: RestoreReport | None = None
     batch: int | None = None
     keep_alive: Any = None
+    tags: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -71,7 +73,7 @@ class SourceFormat(abc.ABC):
     @property
     def heeds(self) -> frozenset[str]:
         """The options of `SELECTIVE_OPTIONS` that count here; a given one that does not is refused."""
-        return frozenset({"input", "output"})
+        return frozenset({"input", "output", "fix"})
 
     @abc.abstractmethod
     def read(self, options: ImportOptions) -> ImportedModel:
@@ -103,6 +105,8 @@ class SourceFormat(abc.ABC):
             UsageError: Some do not; all are listed.
         """
         heeds = self.heeds
+        if options.tag and not options.graph and "tag" not in heeds:
+            raise UsageError(f"--tag {options.tag}: graphs of a SavedModel have tags, a {self.kind} has none")
         if options.graph and "graph" in heeds:  # with it, the source is no more than weights
             return
         default = type(options)()

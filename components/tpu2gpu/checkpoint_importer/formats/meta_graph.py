@@ -8,7 +8,7 @@ import attrs
 
 from tpu2gpu.checkpoint_importer.formats.base import SELECTIVE_OPTIONS, ImportedModel, SourceFormat, WeightsFormat
 from tpu2gpu.checkpoint_importer.formats.contents import describe_training_graph
-from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_inputs, parse_outputs
+from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_fixed, parse_inputs, parse_outputs
 from tpu2gpu.errors import SourceError
 from tpu2gpu.graphs.formats.detection import META_GRAPH, graph_kind
 from tpu2gpu.graphs.formats.meta_graph import parse_graph_file
@@ -67,7 +67,8 @@ def serve_training_graph(
     ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
     restored, trainable = restored_by_saver(meta, ops), trainable_names(meta)
     wanted = parse_outputs(options.output) or outputs or {}
-    served = to_inference(meta, parse_inputs(options.input), wanted, passes=with_extra(options.extra_pass))
+    passes = with_extra(options.extra_pass, parse_fixed(options.fix))
+    served = to_inference(meta, parse_inputs(options.input), wanted, passes=passes)
     model = served.model
     model.bundle = weights.open_weights()
     rules = parse_rules(options.rename)

@@ -14,6 +14,7 @@ from google.protobuf.text_encoding import CUnescape
 from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError
 from tpu2gpu.storage.paths import Place, place
+from tpu2gpu.tensorbundle.files import stem
 
 GRAPH_DEF = "graph_def"
 META_GRAPH = "meta_graph"
@@ -55,7 +56,8 @@ def find_checkpoint(path: Place, step: int | None = None) -> FoundCheckpoint | N
     """Return the checkpoint that a path means, None for anything else.
 
     Args:
-        path: A prefix, one of a checkpoint's files, a training folder, or its state file.
+        path: A prefix, one of a checkpoint's files, a training folder, or its state file; a prefix that ends in a
+            slash is the folder itself, and the files are called `.index` and the like.
         step: The step of training that is wanted; the newest when not given.
 
     Raises:
@@ -63,7 +65,8 @@ def find_checkpoint(path: Place, step: int | None = None) -> FoundCheckpoint | N
         CheckpointError: The state file is damaged.
     """
     prefix = place(_PART.sub("", str(path)))
-    if place(f"{prefix}.index").is_file():
+    own = stem(prefix)
+    if place(f"{own}.index").is_file() and (own == str(prefix) or not path.is_dir()):
         return _single(prefix, step, is_bundle=True)
     if path.name == STATE_FILE and path.is_file() and b"model_checkpoint_path" in path.read_bytes()[:4096]:
         return _newest(path.parent, step)
@@ -89,7 +92,7 @@ def find_bundle(source: str | os.PathLike[str]) -> Place | None:
 
 def meta_graph_file(prefix: Place) -> Place:
     """Return the path of the MetaGraphDef beside a checkpoint, whether there is one or not."""
-    return place(f"{_SHARD.sub('', str(prefix))}.meta")
+    return place(f"{stem(_SHARD.sub('', str(prefix)))}.meta")
 
 
 def is_zip(path: Place) -> bool:

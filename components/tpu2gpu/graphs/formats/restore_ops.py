@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tpu2gpu.errors import Tpu2GpuError
+from tpu2gpu.errors import GraphError, Tpu2GpuError
 from tpu2gpu.graphs.edit import ancestors, const_value, skip_passthrough
 from tpu2gpu.graphs.functions.inlining import SignatureInliner
 from tpu2gpu.graphs.nodes import OpDefs, is_control, producer, split_tensor
@@ -105,7 +105,7 @@ def _restoring_nodes(meta: Any, ops: OpDefs) -> Mapping[str, Any]:
         return {}
     nodes = {node.name: node for node in meta.graph_def.node}
     calls = {*CALLS, *(function.signature.name for function in meta.graph_def.library.function)}
-    with suppress(KeyError):  # the inliner says what is missing
+    with suppress(GraphError):  # the inliner says what is missing
         found = {name: nodes[name] for name in sorted(ancestors(nodes, [wanted]))}
         if not any(node.op in calls for node in found.values()):
             return found

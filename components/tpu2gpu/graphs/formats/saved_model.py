@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,20 @@ from tpu2gpu.graphs.formats.lazy_constants import parsing
 from tpu2gpu.graphs.formats.saver import add_saver
 from tpu2gpu.graphs.formats.streaming import Piece, check_size, message_field, write_pieces
 from tpu2gpu.graphs.formats.variable_restore import find_variables, make_variables_resources
-from tpu2gpu.graphs.functions.inlining import SignatureInliner
-from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
+from tpu2gpu.graphs.functions.inlining import SideEffectsError, SignatureInliner
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, unknown_signature
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.signatures import full_name, map_tensors, tensor_names
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_model
-from tpu2gpu.storage.paths import place
+from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
 SAVED_MODEL_FILE = "saved_model.pb"
 VARIABLES_PREFIX = "variables/variables"
 INIT_SIGNATURE = "__saved_model_init_op"
 _TRAIN_SIGNATURE = "__saved_model_train_op"
+_REFERENCE = 100  # added to a DataType's number for a reference to such a tensor
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 
 
@@ -56,16 +57,32 @@ def parse_saved_model(source: str | os.PathLike[str]) -> Any:
     return saved_model
 
 
-def choose_meta_graph(saved_model: Any, source: str | os.PathLike[str]) -> Any:
-    """Return the graph that is meant for serving, TPU-free where there is a choice.
+def choose_meta_graph(saved_model: Any, source: str | os.PathLike[str], tags: Iterable[str] = ()) -> Any:
+    """Return the graph that is meant for serving, TPU-free where there is a choice; the only one under any tag.
+
+    Args:
+        saved_model: The SavedModel proto.
+        source: What errors call it.
+        tags: The tags of the wanted graph, all of them.
 
     Raises:
-        SourceError: No graph is tagged `serve`.
+        SourceError: Several graphs are there and none is tagged `serve`, or none has the wanted tags.
     """
-    serving = [graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags]
+    graphs, wanted = list(saved_model.meta_graphs), set(tags)
+    listed = ", ".join(",".join(sorted(graph.meta_info_def.tags)) or "(none)" for graph in graphs)
+    if wanted:
+        named = [graph for graph in graphs if wanted == set(graph.meta_info_def.tags)]
+        if not named:
+            raise SourceError(
+                f"{source}: no graph is tagged {','.join(sorted(wanted))}", hint=f"the tags of its graphs are {listed}"
+            )
+        return named[0]
+    serving = [graph for graph in graphs if "serve" in graph.meta_info_def.tags] or graphs[: len(graphs) == 1]
     if not serving:
-        tags = [sorted(graph.meta_info_def.tags) for graph in saved_model.meta_graphs]
-        raise SourceError(f"{source}: no graph is tagged 'serve', the tags are {tags}", hint="export it for serving")
+        raise SourceError(
+            f"{source}: none of its {len(graphs)} graphs is tagged 'serve'",
+            hint=f"import one with --tag TAGS; their tags are {listed}",
+        )
     return min(serving, key=lambda graph: len(graph.meta_info_def.tags))
 
 
@@ -78,7 +95,8 @@ def read_saved_model(source: str | os.PathLike[str]) -> ServingModel:
     Raises:
         SourceError: It is not a SavedModel.
         CheckpointError: Its variables are damaged.
-        GraphError: Its graph contradicts itself, or a signature writes to variables.
+        SideEffectsError: A signature writes to variables.
+        GraphError: Its graph contradicts itself.
         SignatureError: It has no signature that serves.
     """
     source = place(source)
@@ -97,24 +115,17 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
     Raises:
         SourceError: There is no checkpoint.
         CheckpointError: The checkpoint is damaged.
-        GraphError: The graph contradicts itself, or a signature writes to variables.
+        SideEffectsError: A signature writes to variables.
+        GraphError: The graph contradicts itself.
         SignatureError: It has no signature that serves.
     """
     source = place(source)
     ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
-    signatures = {
-        name: signature
-        for name, signature in sorted(
-            meta.signature_def.items(), key=lambda item: (item[0] != DEFAULT_SIGNATURE, item[0])
-        )
-        if name not in (INIT_SIGNATURE, _TRAIN_SIGNATURE) and signature.outputs
-    }
+    signatures = serving_signatures(meta)
     if not signatures:
         raise SignatureError(f"{source}: the model has no signature", hint="export it with a serving signature")
     inliner = SignatureInliner(meta.graph_def, ops)
-    for signature in signatures.values():
-        for infos in (signature.inputs, signature.outputs):
-            inliner.add(name for key in sorted(infos) for name in tensor_names(infos[key]))
+    _add_signatures(inliner, signatures, source)
     init_node = _init_node(meta)
     if init_node:
         inliner.add([init_node], ordered=True)
@@ -140,10 +151,60 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
     return model
 
 
+def select_signatures(meta: Any, names: Iterable[str]) -> None:
+    """Drop the signatures of a MetaGraphDef but for some, and so all that only the others need.
+
+    Args:
+        meta: The MetaGraphDef, changed in place.
+        names: The signatures to keep; all when none is named.
+
+    Raises:
+        SignatureError: There is none of a name.
+    """
+    names = set(names)
+    served = serving_signatures(meta)
+    for name in sorted(names - served.keys()):
+        raise unknown_signature(name, served)
+    for name in served.keys() - names if names else ():
+        del meta.signature_def[name]
+
+
+def serving_signatures(meta: Any) -> dict[str, Any]:
+    """Return the signatures of a MetaGraphDef that return something, the default one first."""
+    ordered = sorted(meta.signature_def.items(), key=lambda item: (item[0] != DEFAULT_SIGNATURE, item[0]))
+    return {name: it for name, it in ordered if name not in (INIT_SIGNATURE, _TRAIN_SIGNATURE) and it.outputs}
+
+
+def _add_signatures(inliner: SignatureInliner, signatures: Mapping[str, Any], source: Place) -> None:
+    """Copy what signatures need.
+
+    Raises:
+        SideEffectsError: Some write while they serve; all are listed.
+        GraphError: The graph contradicts itself.
+    """
+    writing: dict[str, tuple[str, ...]] = {}
+    for name, signature in signatures.items():
+        try:
+            for infos in (signature.inputs, signature.outputs):
+                inliner.add(tensor for key in sorted(infos) for tensor in tensor_names(infos[key]))
+        except SideEffectsError as error:
+            writing[name] = error.details
+    if writing:
+        kept = [f"--signature {name}" for name in signatures if name not in writing]
+        one = len(writing) == 1
+        raise SideEffectsError(
+            f"{source}: {'signature' if one else 'signatures'} {', '.join(writing)} "
+            f"{'writes' if one else 'write'} to variables or tables while serving",
+            details=[f"{name}: {detail}" for name, details in writing.items() for detail in details],
+            hint=f"import the others with {' '.join(kept)}" if kept else "export a signature without side effects",
+        )
+
+
 def _flat_signature(signature: Any, inliner: SignatureInliner) -> Any:
     flat = copy.deepcopy(signature)
     for info in [*flat.inputs.values(), *flat.outputs.values()]:
         map_tensors(info, lambda name: full_name(inliner.tensor(name)))
+        info.dtype %= _REFERENCE  # reference variables become resources, which are read
     return flat
 
 

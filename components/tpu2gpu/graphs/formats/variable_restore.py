@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import GraphError
+from tpu2gpu.errors import GraphError, SourceError
 from tpu2gpu.graphs.describing import dtype_name
-from tpu2gpu.graphs.edit import consumers, free_name, new_node
+from tpu2gpu.graphs.edit import ancestors, consumers, free_name, new_node, restate, set_inputs
 from tpu2gpu.graphs.formats.checkpoint_tensors import (
     SHADOW,
     kind_of_tensor,
@@ -21,7 +21,7 @@ from tpu2gpu.graphs.formats.checkpoint_tensors import (
 )
 from tpu2gpu.graphs.formats.restore_ops import Restored, collected_variables, restored_variables
 from tpu2gpu.graphs.model import ServingModel, Variable
-from tpu2gpu.graphs.nodes import data_inputs, split_tensor
+from tpu2gpu.graphs.nodes import data_inputs, is_control, split_tensor
 from tpu2gpu.graphs.ops import REF_VARIABLES
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.tensorbundle.checkpoint import Checkpoint
@@ -30,6 +30,8 @@ from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.slices import whole
 
 HANDLE_SUFFIX = "/handle"
+# Ops that take a reference variable itself, and what takes a resource variable in their place.
+_REF_USES = {"Assign": "AssignVariableOp", "IsVariableInitialized": "VarIsInitializedOp"}
 
 
 @attrs.frozen
@@ -58,6 +60,7 @@ class _Known:
 
 def make_variables_resources(model: ServingModel) -> None:
     """Turn TF1 reference variables into resource variables; the reader keeps the old name."""
+    handles: dict[str, Any] = {}
     for name in [name for name, node in model.nodes.items() if node.op in REF_VARIABLES]:
         old = model.nodes[name]
         dtype = old.attr["dtype"].type
@@ -66,6 +69,22 @@ def make_variables_resources(model: ServingModel) -> None:
         handle.attr["shared_name"].s = name.encode()
         model.nodes[handle.name] = handle
         model.nodes[name] = new_node(name, "ReadVariableOp", [handle.name], dtype=dtype)
+        handles[name] = handle
+    assigned = {}
+    for node in model.nodes.values():
+        inputs = data_inputs(node)
+        if node.op in _REF_USES and inputs[0] in handles:
+            handle = handles[inputs[0]]
+            control = [reference for reference in node.input if is_control(reference)]
+            if node.op == "Assign":  # its output is the variable itself, which holds the value from then on
+                assigned[node.name] = inputs[1]
+            types = {"dtype": handle.attr["dtype"].type} if node.op == "Assign" else {}
+            restate(node, _REF_USES[node.op], **types)
+            set_inputs(node, [handle.name, *inputs[1:], *control])
+    data_uses = {name: value for name, value in assigned.items() if any(consumers(model.nodes)[name])}
+    if data_uses:
+        for node in model.nodes.values():
+            set_inputs(node, [data_uses.get(reference, reference) for reference in node.input])
 
 
 def find_variables(model: ServingModel, meta: Any, prefix: str | os.PathLike[str]) -> None:
@@ -86,12 +105,21 @@ def find_variables(model: ServingModel, meta: Any, prefix: str | os.PathLike[str
     handles = {name: node for name, node in model.nodes.items() if node.op == "VarHandleOp"}
     if not handles:
         return
-    model.bundle = Bundle(prefix)
     known = _from_saver(meta, model)
-    known.update(_from_object_graph(meta, model.bundle, known))
-    for name in [name for name in handles if name not in known]:
-        if _bypass_local_variable(model, name):
+    missing: SourceError | None = None
+    try:
+        model.bundle = Bundle(prefix)
+        known.update(_from_object_graph(meta, model.bundle, known))
+    except SourceError as error:
+        missing = error
+    for name in [name for name in handles if _about(name, known).restored is None]:
+        if _bypass_local_variable(model, name) or _forget_unread_variable(model, name):
             del handles[name]
+    if not handles:
+        return
+    if model.bundle is None:
+        assert missing is not None
+        raise missing
     wrong = []
     for name, node in handles.items():
         about = _about(name, known)
@@ -281,6 +309,17 @@ def _bypass_local_variable(model: ServingModel, name: str) -> bool:
     value = assigns[0].input[1]
     model.replace_all_uses({node.name: value for node in [*assigns, *readers]})
     return True
+
+
+def _forget_unread_variable(model: ServingModel, name: str) -> bool:
+    """Take the writes to a variable out of the initialiser where no signature reads it."""
+    tensors = [*model.output_tensors(), *model.input_tensors()]
+    if name in ancestors(model.nodes, {split_tensor(tensor)[0] for tensor in tensors}):
+        return False
+    lost = {f"^{node.name}" for node, _ in consumers(model.nodes)[name]}
+    for node in model.nodes.values():
+        set_inputs(node, [reference for reference in node.input if reference not in lost])
+    return name not in ancestors(model.nodes, model.roots())
 
 
 def _give_names(model: ServingModel, wanted: dict[str, str]) -> None:

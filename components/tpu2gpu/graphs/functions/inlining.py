@@ -12,10 +12,15 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import GraphError
-from tpu2gpu.graphs.calls import called_function, needed_functions, output_index
+from tpu2gpu.graphs.calls import body_names, called_function, needed_functions, output_index
 from tpu2gpu.graphs.edit import free_name, set_inputs, walk
 from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import REF_VARIABLES, V1_CONTROL_FLOW, WRITES
+
+
+class SideEffectsError(GraphError):
+    """A signature writes to variables or tables while it serves; the details are the ops."""
+
 
 # Stateful to TensorFlow, but nothing is lost with them.
 _READS = ("ReadVariableOp", "VarHandleOp", *REF_VARIABLES, "VarIsInitializedOp")
@@ -63,7 +68,8 @@ class SignatureInliner:
                 ops.complete(node)
         self._top = _Frame({node.name: node for node in graph.node})
         self._names: dict[_Place, str] = {}
-        self._taken: set[str] = set(self._top.nodes)
+        # Converters lay bodies of control flow flat too, without a prefix.
+        self._taken = self._top.nodes.keys() | body_names(graph.node, self._functions)
         self.nodes: dict[str, Any] = {}
         self.dropped_effects: dict[str, str] = {}
 
@@ -85,7 +91,8 @@ class SignatureInliner:
                 they would have run besides is noted in `dropped_effects`.
 
         Raises:
-            GraphError: The path calls itself, or writes to variables.
+            SideEffectsError: The path writes to variables.
+            GraphError: It calls itself.
         """
         places: list[_Place] = []
         for tensor in tensors:
@@ -131,11 +138,7 @@ class SignatureInliner:
                 around = sorted({op for op in inner if self._has_effect(op)})
                 self.dropped_effects[frame.path + name] = " around ".join([node.op, *around])
         if writes:
-            raise GraphError(
-                "the signature writes to variables or tables while it serves",
-                details=writes,
-                hint="export a signature without side effects",
-            )
+            raise SideEffectsError("writes to variables or tables while it serves", details=writes)
 
     def _has_effect(self, op: str) -> bool:
         definition = self._ops.find(op)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tpu2gpu.errors import GraphError
-from tpu2gpu.graphs.calls import called_function, needed_functions, output_index
+from tpu2gpu.graphs.calls import body_names, called_function, needed_functions, output_index
 from tpu2gpu.graphs.edit import add, free_name, resolve, set_inputs
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs, is_control, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import LOOPS, TPU_OPS, WRITES
@@ -33,6 +33,7 @@ class TrainingInliner:
         self.nodes, self.functions, self._ops = nodes, functions, ops
         self._replaced: dict[str, str] = {}
         self._is_training: dict[str, bool] = {}
+        self._in_bodies = body_names(nodes.values(), functions)
 
     def inline_all(self) -> None:
         """Inline every call and every training loop."""
@@ -79,7 +80,7 @@ class TrainingInliner:
         given = {argument.name: inputs[i] for i, argument in enumerate(function.signature.input_arg)}
         if call.op in LOOPS:
             given = self._loop_arguments(call, function, given)
-        names = {node.name: free_name(self.nodes, node.name) for node in function.node_def}
+        names = {node.name: self._free_name(node.name) for node in function.node_def}
         inner = {node.name: node for node in function.node_def}
         made = []
         for body in function.node_def:
@@ -96,6 +97,10 @@ class TrainingInliner:
             self._replaced[join_tensor(call.name, position)] = source
         del self.nodes[call.name]
         return made
+
+    def _free_name(self, wanted: str) -> str:
+        """Return a name that no other node has, those in bodies of control flow among them."""
+        return free_name(self.nodes.keys() | self._in_bodies if wanted in self._in_bodies else self.nodes, wanted)
 
     def _loop_arguments(self, loop: Any, function: Any, given: dict[str, str]) -> dict[str, str]:
         """Return what the body reads: values that no round changes as they are, marks in place of the others."""

@@ -9,9 +9,10 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import GraphError, SignatureError, UnsupportedError
-from tpu2gpu.graphs.formats.saved_model import INIT_SIGNATURE
+from tpu2gpu.errors import GraphError, InputError, SignatureError, UnsupportedError
+from tpu2gpu.graphs.formats.saved_model import INIT_SIGNATURE, serving_signatures
 from tpu2gpu.graphs.formats.variable_restore import find_variables
+from tpu2gpu.graphs.functions.inlining import SideEffectsError
 from tpu2gpu.graphs.functions.training_inlining import TrainingInliner
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
@@ -19,13 +20,15 @@ from tpu2gpu.graphs.passes.base import Changes, Pass, Sequential
 from tpu2gpu.graphs.passes.extra_passes import load_passes
 from tpu2gpu.graphs.passes.training.batch_norm_inference import BatchNormInference
 from tpu2gpu.graphs.passes.training.choose_outputs import choose_outputs
+from tpu2gpu.graphs.passes.training.fix_inputs import FixInputs
 from tpu2gpu.graphs.passes.training.fold_training_phase import FoldTrainingPhase
 from tpu2gpu.graphs.passes.training.prune_to_serving import PruneToServing
 from tpu2gpu.graphs.passes.training.remove_dropout import RemoveDropout
 from tpu2gpu.graphs.passes.training.remove_training_loops import RemoveTrainingLoops
-from tpu2gpu.graphs.passes.training.replace_infeeds import Input, ReplaceInfeeds, add_input, cut
+from tpu2gpu.graphs.passes.training.replace_infeeds import Input, ReplaceInfeeds, add_input, cut, has_shape
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
 from tpu2gpu.graphs.passes.training.training_ops import check_inference_form, check_serving
+from tpu2gpu.graphs.shapes.inference import infer_tensors
 from tpu2gpu.graphs.signatures import full_name, map_tensors, new_signature, tensor_names
 from tpu2gpu.options import did_you_mean
 
@@ -77,7 +80,7 @@ def to_inference(
         GraphError: Something on the way to the outputs cannot serve; all such nodes are listed.
         UnsupportedError: There are tables beside the training graph.
     """
-    model = _flat_model(meta, inputs, outputs or {}, _serving_signatures(meta) if keep_signatures else {})
+    model = _flat_model(meta, inputs, outputs or {}, serving_signatures(meta) if keep_signatures else {})
     changes = Sequential(passes, check_serving).run(model)
     if INIT_SIGNATURE in meta.signature_def and any("Table" in node.op for node in model.nodes.values()):
         raise UnsupportedError("tables beside a training graph are not imported", hint="export a signature for serving")
@@ -142,20 +145,30 @@ def serve_if_trained(
         model = read()
         check_inference_form(model, source)
     except GraphError as refusal:
-        served = serve_meta_graph(read_meta_graph(), prefix, passes=passes)
+        try:
+            served = serve_meta_graph(read_meta_graph(), prefix, passes=passes)
+        except InputError:
+            if isinstance(refusal, SideEffectsError):  # it names the signatures
+                raise refusal from None
+            raise
         if not served.changes:  # nothing of training was in it: the refusal had another reason
             raise refusal from None
         return served
     return Served(model, {}, None)
 
 
-def with_extra(specs: Iterable[str]) -> tuple[Pass, ...]:
-    """Return the passes with those of the user behind them, which are named by `MODULE:CLASS`.
+def with_extra(specs: Iterable[str], fixed: Mapping[str, str] | None = None) -> tuple[Pass, ...]:
+    """Return the passes with those of the user behind them.
+
+    Args:
+        specs: The user's passes, named by `MODULE:CLASS`.
+        fixed: Values of inputs.
 
     Raises:
         UsageError: One cannot be loaded.
     """
-    return (*PASSES, *load_passes(specs))
+    fix = [FixInputs(fixed)] if fixed else []
+    return (*PASSES[:1], *fix, *PASSES[1:], *load_passes(specs))
 
 
 def run_extra(model: ServingModel, specs: Iterable[str]) -> Changes:
@@ -167,14 +180,6 @@ def run_extra(model: ServingModel, specs: Iterable[str]) -> Changes:
     """
     passes = load_passes(specs)
     return Sequential(passes, check_serving).run(model) if passes else {}
-
-
-def _serving_signatures(meta: Any) -> dict[str, Any]:
-    return {
-        name: signature
-        for name, signature in sorted(meta.signature_def.items())
-        if not name.startswith("__saved_model_") and signature.outputs
-    }
 
 
 def _flat_model(
@@ -214,10 +219,21 @@ def _flat_model(
         if not model.signatures:
             ends = {name: current(tensor) for name, tensor in outputs.items()} or choose_outputs(graph)
             model.signatures[DEFAULT_SIGNATURE] = signature = _signature(ends)
-            for given in inputs:
-                placeholder = cut(graph, attrs.evolve(given, tensor=current(given.tensor)))
+            for given in _with_shapes(model, [attrs.evolve(it, tensor=current(it.tensor)) for it in inputs]):
+                placeholder = cut(graph, given)
                 add_input(signature, given.name, placeholder)
     return model
+
+
+def _with_shapes(model: ServingModel, inputs: list[Input]) -> list[Input]:
+    """Fill in the shapes of tensors to cut at that neither the user nor an attribute tells, by shape inference."""
+    if all(given.shape is not None or has_shape(model.nodes[split_tensor(given.tensor)[0]]) for given in inputs):
+        return inputs
+    try:
+        shapes, _ = infer_tensors(model.graph_def())
+    except (ValueError, TypeError, KeyError):  # an op that this TensorFlow does not know
+        return inputs
+    return [it if it.shape is not None else attrs.evolve(it, shape=shapes.get(it.tensor)) for it in inputs]
 
 
 def _cut_signatures(graph: Rewriter) -> None:

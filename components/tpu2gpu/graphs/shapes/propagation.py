@@ -8,6 +8,7 @@ from typing import Any
 from tpu2gpu.graphs.edit import topological_order
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
+from tpu2gpu.graphs.shapes import size_rules  # noqa: F401 - registers its rules
 from tpu2gpu.graphs.shapes.rules import ARITHMETIC, RULES, Op, TensorFacts
 from tpu2gpu.graphs.shapes.shape_functions import ShapeFunctions
 from tpu2gpu.graphs.shapes.symbolic import Origin, Shape, UnprovedError, broadcast
@@ -100,6 +101,8 @@ class BatchPropagation:
         """Note the result of integer arithmetic on values that are known."""
         values = self._facts.values
         if node.op not in ARITHMETIC or len(inputs) != 2 or any(it not in values for it in inputs):
+            return
+        if any(len(self._facts.shapes.get(it) or ()) > 1 for it in inputs):
             return
         first, second = (values[it] for it in inputs)
         if 1 in (len(first), len(second)) or len(first) == len(second):

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
-import numpy as np
 
 from tpu2gpu.graphs.edit import const_value, skip_passthrough
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import split_tensor
-from tpu2gpu.graphs.ops import ENTERS
+from tpu2gpu.graphs.ops import DT_INT32, DT_INT64, ENTERS
 from tpu2gpu.graphs.shapes.symbolic import (
     MustBeBatchError,
     Origin,
@@ -28,7 +27,8 @@ from tpu2gpu.graphs.shapes.symbolic import (
 )
 
 Values = tuple[Size, ...]
-_LONGEST = 64  # a vector of sizes is not longer
+_LONGEST = 64  # a vector of sizes, or a table of paddings, is not longer
+_INTEGERS = (DT_INT32, DT_INT64)
 # What a number is made of by integer arithmetic on sizes.
 ARITHMETIC: Mapping[str, Callable[[int, int], int]] = {
     "Add": int.__add__,
@@ -51,7 +51,7 @@ class TensorFacts:
         inputs: The shapes of its placeholders.
         as_batch: Elements of constants that are known to be the batch, or multiples of it.
         shapes: The shapes of tensors.
-        values: The values of tensors that are small vectors or numbers of integers.
+        values: The values of small tensors of integers, flat.
         elements: The shapes of the elements of TensorArrays.
     """
 
@@ -125,10 +125,9 @@ def _const(facts: TensorFacts, op: Op) -> list[Shape | None]:
     if streamed is not None:
         return [tuple(number(size) for size in streamed.shape)]
     sizes = [dim.size for dim in tensor.tensor_shape.dim]
-    if math.prod(sizes) <= _LONGEST and len(sizes) <= 1:
-        array = np.atleast_1d(const_value(op.node))
-        if array.dtype.kind in "iu":
-            facts.values[name] = tuple(facts.element(name, i, int(it)) for i, it in enumerate(array))
+    if math.prod(sizes) <= _LONGEST and tensor.dtype in _INTEGERS:
+        array = const_value(op.node).reshape(-1)
+        facts.values[name] = tuple(facts.element(name, i, int(it)) for i, it in enumerate(array))
     splat = len(sizes) > 1 and _is_splat(op.node)
     return [
         tuple(
@@ -177,7 +176,7 @@ def _reshape(facts: TensorFacts, op: Op) -> list[Shape | None]:
         if any(size.origins for size in target):
             raise UnprovedError("the shape before is unknown, and the new one may hold the batch")
         return [tuple(None if facts.at(size) == -1 else size for size in target)]
-    return [reshape(shape, [facts.at(size) for size in target], source.name, facts.batch, facts.as_batch)]
+    return [reshape(shape, target, facts.batch)]
 
 
 def _to_values(facts: TensorFacts, shape: Shape | None, target: Values) -> Shape:
@@ -255,7 +254,7 @@ def _prod(facts: TensorFacts, op: Op) -> None:
 @rule("GatherV2")
 def _gather(facts: TensorFacts, op: Op) -> None:
     values, chosen = facts.values.get(op.inputs[0]), facts.values.get(op.inputs[1])
-    if values and chosen and len(op.shapes[0] or ()) == 1:
+    if values and chosen and len(op.shapes[0] or ()) == 1 and len(op.shapes[1] or ()) < 2:
         facts.values[op.node.name] = tuple(values[facts.at(index)] for index in chosen)
 
 
@@ -289,6 +288,10 @@ def _slice(facts: TensorFacts, op: Op) -> None:
     shape, begin, sizes = op.shapes[0], facts.values.get(op.inputs[1]), facts.values.get(op.inputs[2])
     if shape is None or begin is None or sizes is None:
         return
+    values = facts.values.get(op.inputs[0])
+    if values is not None and len(shape) == 1:
+        start, length = facts.at(begin[0]), facts.at(sizes[0])
+        facts.values[op.node.name] = values[start : None if length < 0 else start + length]
     for size, first, count in zip(shape, begin, sizes, strict=True):
         if size is None or not size.batched or count.batched or facts.at(first) != 0:
             continue

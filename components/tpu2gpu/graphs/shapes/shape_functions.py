@@ -36,7 +36,7 @@ class ShapeFunctions:
         Args:
             node: The NodeDef.
             shapes: The shapes of its inputs, None for unknown rank.
-            values: The values of those inputs that are known small vectors or numbers of integers.
+            values: The values of those inputs that are known small tensors of integers, flat.
 
         Raises:
             MustBeBatchError: At another batch the inputs do not fit, and some sizes of theirs may be the batch.

@@ -109,15 +109,13 @@ def broadcast(shapes: Sequence[Shape], batch: int) -> Shape:
     return tuple(result)
 
 
-def reshape(shape: Shape, target: Sequence[int], origin: str, batch: int, as_batch: frozenset[Origin]) -> Shape:
-    """Reshape to constant sizes; which of them hold the batch follows from the order of elements.
+def reshape(shape: Shape, target: Sequence[Size], batch: int) -> Shape:
+    """Reshape to sizes that constants make; which of them hold the batch follows from the order of elements.
 
     Args:
         shape: What is reshaped.
-        target: The constant sizes, with at most one -1.
-        origin: The constant.
+        target: The sizes, with at most one -1.
         batch: The batch that the constants were written for.
-        as_batch: Elements of constants that are known to be the batch.
 
     Raises:
         MustBeBatchError: A size of the constant is, or holds, the batch.
@@ -130,20 +128,18 @@ def reshape(shape: Shape, target: Sequence[int], origin: str, batch: int, as_bat
     if len(batched) > 1:
         raise UnprovedError("the batch stands in it twice")
     total = math.prod(size.at(batch) for size in sizes)
-    wanted = list(target)
+    wanted = [size.at(batch) for size in target]
     if -1 in wanted:
         rest = -math.prod(wanted)
         wanted[wanted.index(-1)] = total // rest if rest else 0
     if math.prod(wanted) != total:
-        raise UnprovedError(f"{total} elements cannot have the shape {list(target)}")
+        raise UnprovedError(f"{total} elements cannot have the shape {[size.at(batch) for size in target]}")
     if not batched:
-        return tuple(number(value, possible(origin, index, target[index], batch)) for index, value in enumerate(wanted))
-    return _place(sizes, wanted, list(target), origin, batch, as_batch)
+        return tuple(number(value, size.origins) for value, size in zip(wanted, target, strict=True))
+    return _place(sizes, wanted, target, batch)
 
 
-def _place(
-    sizes: list[Size], wanted: list[int], target: list[int], origin: str, batch: int, as_batch: frozenset[Origin]
-) -> Shape:
+def _place(sizes: list[Size], wanted: list[int], target: Sequence[Size], batch: int) -> Shape:
     """Find the size into which the batch falls: as many elements vary more slowly than it as before."""
     position = next(index for index, size in enumerate(sizes) if size.batched)
     holder = sizes[position]
@@ -154,11 +150,13 @@ def _place(
         fits = slower % before == 0 and (before * value) % (slower * batch) == 0
         if fits and slower * batch <= before * value:
             placed = Size(slower // before, batched=True, after=before * value // (slower * batch))
-            if target[index] != -1 and (origin, index) not in as_batch:
-                raise MustBeBatchError(frozenset({(origin, index)}))
+            if target[index].at(batch) != -1 and not target[index].batched:
+                if not target[index].origins:
+                    raise UnprovedError(f"the size {value} holds the batch, and no constant tells it")
+                raise MustBeBatchError(target[index].origins)
             return tuple(placed if at == index else number(size) for at, size in enumerate(wanted))
         before *= value
-    raise UnprovedError(f"the batch of {batch} is split among the sizes {target}")
+    raise UnprovedError(f"the batch of {batch} is split among the sizes {wanted}")
 
 
 def _text(size: Size) -> str:

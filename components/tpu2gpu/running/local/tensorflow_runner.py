@@ -53,10 +53,11 @@ class TensorFlowRunner:
             UnsupportedError: The rank of an input is unknown.
         """
         self.function, self.inputs, self.outputs = function, _specs(inputs), _specs(outputs)
-        if unknown := [spec.name for spec in self.inputs if not spec.ranked]:
+        if unknown := [spec for spec in self.inputs if not spec.ranked]:
+            stated = " ".join(f"--input {spec.name}:{spec.dtype}:SHAPE" for spec in unknown)
             raise UnsupportedError(
-                f"{self._path}: the number of dimensions is unknown for {', '.join(unknown)}",
-                hint="export the model with shapes whose rank is known",
+                f"{self._path}: the number of dimensions is unknown for {', '.join(spec.name for spec in unknown)}",
+                hint=f"import the model with {stated}, where SHAPE is ? for any number of values, ?x3 for rows of 3",
             )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import attrs
 
 from tpu2gpu.errors import SignatureError
-from tpu2gpu.graphs.edit import add
+from tpu2gpu.graphs.edit import add, restate, set_inputs
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
+from tpu2gpu.graphs.nodes import OpDefs, data_inputs, join_tensor, split_tensor
+from tpu2gpu.graphs.ops import PLACEHOLDERS, REF_VARIABLES
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
 from tpu2gpu.graphs.signatures import tensor_names
@@ -37,12 +38,14 @@ class Input:
         tensor: The tensor of the training graph that it takes the place of.
         dtype: DataType number; 0 for that of the tensor.
         shape: Sizes, None for unknown ones; None for that of the tensor.
+        is_stated: Nothing is cut: a signature, or a placeholder, has this input, and its shape is told.
     """
 
     name: str
     tensor: str
     dtype: int = 0
     shape: Shape | None = None
+    is_stated: bool = False
 
 
 class ReplaceInfeeds(Pass):
@@ -77,14 +80,16 @@ class ReplaceInfeeds(Pass):
 
 
 def _feeds(graph: Rewriter) -> list[Input]:
-    made, outputs = graph.input_nodes(), graph.outputs()
-    references = [*outputs, *(it for node in graph.ancestors(outputs) for it in graph.inputs(node))]
+    made, seen, waiting = graph.input_nodes(), set(), graph.outputs()
     feeds: dict[str, Input] = {}
-    for reference in references:
+    for reference in waiting:
         source, index = graph.resolve(reference)
-        if source.op in FEEDS and source.name not in made and not _is_setting(source):
+        if source.op in FEEDS and source.name not in made and not _is_computed(graph, source):
             tensor = join_tensor(source.name, index)
             feeds[tensor] = Input(source.name if source.op.startswith("Placeholder") else "", tensor)
+        elif source.name not in seen:  # what brings examples to a feed is no concern of the model
+            seen.add(source.name)
+            waiting += data_inputs(source)
     unnamed = sorted((tensor for tensor, given in feeds.items() if not given.name), key=split_tensor)
     for number, tensor in enumerate(unnamed):
         name = "features" if len(unnamed) == 1 else f"features_{number}"
@@ -98,14 +103,21 @@ def _needed(graph: Rewriter, signature: Any) -> set[str]:
     return {node.name for node in graph.ancestors(tensors)}
 
 
-def _is_setting(node: Any) -> bool:
-    """Tell whether a placeholder is a number with a default, which then holds."""
+def _is_computed(graph: Rewriter, node: Any) -> bool:
+    """Tell whether a placeholder's default holds: a setting of known sizes, or what the network itself computes.
+
+    Otherwise it brings examples in: its default is what a data set gives, or an example of any size.
+    """
+    if node.op != "PlaceholderWithDefault":
+        return False
     shape = node.attr["shape"].shape
-    return bool(node.op == "PlaceholderWithDefault" and not shape.dim and not shape.unknown_rank)
+    makers = {it.op for it in graph.ancestors(data_inputs(node))}
+    is_setting = not shape.unknown_rank and all(dim.size >= 0 for dim in shape.dim) and makers.isdisjoint(FEEDS)
+    return is_setting or not makers.isdisjoint({*PLACEHOLDERS, *REF_VARIABLES, "VarHandleOp"})
 
 
 def cut(graph: Rewriter, given: Input) -> Any:
-    """Put a placeholder in a tensor's place, and return it; a placeholder of this name stays.
+    """Put a placeholder in a tensor's place, and return it; a placeholder of this name stays, with its default.
 
     Raises:
         SignatureError: The tensor's type is not known.
@@ -119,6 +131,12 @@ def cut(graph: Rewriter, given: Input) -> Any:
             hint=f"give it: --input {given.name}={given.tensor}:DTYPE:SHAPE",
         )
     if node.op == "Placeholder" and node.name == given.name:
+        placeholder = node
+    elif node.op == "PlaceholderWithDefault" and node.name == given.name and given.shape is None:
+        if graph.node(data_inputs(node)[0]).op == "Const":
+            return node  # may be left out: the default is at hand
+        restate(node, "Placeholder", dtype=dtype)
+        set_inputs(node, [])
         placeholder = node
     else:
         placeholder = add(graph.nodes, given.name, "Placeholder", dtype=dtype)
@@ -143,6 +161,11 @@ def add_input(signature: Any, name: str, placeholder: Any) -> None:
     info = signature.inputs[name]
     info.name, info.dtype = f"{placeholder.name}:0", placeholder.attr["dtype"].type
     info.tensor_shape.CopyFrom(placeholder.attr["shape"].shape)
+
+
+def has_shape(node: Any) -> bool:
+    """Tell whether a node's attributes tell the shapes of its outputs."""
+    return node.op in FEEDS or "_output_shapes" in node.attr
 
 
 def _type_and_shape(ops: OpDefs, node: Any, index: int) -> tuple[int, Shape | None]:
