@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, WeightsFormat
-from tpu2gpu.checkpoint_importer.formats.keras import export, read_exported
+from tpu2gpu.checkpoint_importer.formats.keras import default_signature, export, name_outputs, read_exported
 from tpu2gpu.checkpoint_importer.formats.keras_models import BUILD_HINT
 from tpu2gpu.checkpoint_importer.formats.meta_graph import serve_training_graph
 from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
@@ -62,4 +62,6 @@ def _load_into_keras(model: Any, weights: WeightsFormat, options: ImportOptions)
         return read_exported(model, options)
     with tempfile.TemporaryDirectory() as folder:
         export(model, folder)
-        return SavedModel(Path(folder)).load_weights(weights, options)
+        found = SavedModel(Path(folder)).load_weights(weights, default_signature(options))
+        name_outputs(found.model, model)
+        return found

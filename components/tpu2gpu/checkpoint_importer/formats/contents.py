@@ -7,7 +7,7 @@ from typing import Any
 from tpu2gpu.graphs.formats.checkpoint_tensors import kind_of_tensor
 from tpu2gpu.graphs.nodes import OpDefs
 from tpu2gpu.graphs.ops import TPU_OPS
-from tpu2gpu.graphs.passes.training.choose_outputs import candidate_outputs
+from tpu2gpu.graphs.passes.training.candidate_outputs import candidate_outputs
 from tpu2gpu.graphs.passes.training.replace_infeeds import FEEDS
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 

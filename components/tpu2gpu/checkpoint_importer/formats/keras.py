@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.formats.detection import is_hdf5, is_zip
+from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.storage.paths import Place, fetched
 
 
@@ -103,4 +105,25 @@ def read_exported(model: Any, options: ImportOptions) -> ImportedModel:
     """Read what a Keras model exports of itself."""
     holder = tempfile.TemporaryDirectory()  # what is read lazily from here must live until it is written
     export(model, holder.name)
-    return attrs.evolve(SavedModel(Path(holder.name)).read(options), keep_alive=holder)
+    found = SavedModel(Path(holder.name)).read(default_signature(options))
+    name_outputs(found.model, model)
+    return attrs.evolve(found, keep_alive=holder)
+
+
+def default_signature(options: ImportOptions) -> ImportOptions:
+    """Return options that keep the default signature alone where they name none: Keras exports it twice, as `serve`."""
+    return options if options.signature else attrs.evolve(options, signature=(DEFAULT_SIGNATURE,))
+
+
+def name_outputs(model: ServingModel, keras: Any) -> None:
+    """Call outputs as the Keras model calls the layers that make them, where Keras has numbered them."""
+    names = list(getattr(keras, "output_names", None) or ())
+    if not names and type(keras).__name__ == "Sequential":
+        names = [keras.layers[-1].name]
+    for signature in model.signatures.values():
+        numbered = [f"output_{number}" for number in range(len(signature.outputs))]
+        if set(numbered) == set(signature.outputs) and len(set(names)) == len(names) == len(numbered):
+            infos = {name: copy.deepcopy(signature.outputs[key]) for name, key in zip(names, numbered, strict=True)}
+            signature.outputs.clear()
+            for name, info in infos.items():
+                signature.outputs[name].CopyFrom(info)

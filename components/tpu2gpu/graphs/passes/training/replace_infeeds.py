@@ -12,6 +12,7 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import PLACEHOLDERS, REF_VARIABLES
 from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.passes.training.feature_names import feature_names
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
 from tpu2gpu.graphs.signatures import tensor_names
 
@@ -52,7 +53,8 @@ class ReplaceInfeeds(Pass):
     """Make inputs of everything that still brings examples in; the change is `infeeds`, but for placeholders.
 
     Where no input was chosen, this finds them. A placeholder is an input under its own name; what comes out of infeeds
-    and iterators is called `features`, with numbers where there are several.
+    and iterators is called as the graph's own parser of tf.Examples calls it, else `features`, with numbers where there
+    are several.
     """
 
     PHRASES: ClassVar = {"infeeds": "replaces {} tensors of infeeds"}
@@ -91,6 +93,10 @@ def _feeds(graph: Rewriter) -> list[Input]:
             seen.add(source.name)
             waiting += data_inputs(source)
     unnamed = sorted((tensor for tensor, given in feeds.items() if not given.name), key=split_tensor)
+    names = {tensor: _feature_name(graph, tensor) for tensor in unnamed}
+    if all(names.values()) and len({*names.values(), *graph.nodes}) == len(names) + len(graph.nodes):
+        feeds |= {tensor: attrs.evolve(feeds[tensor], name=name) for tensor, name in names.items()}
+        return list(feeds.values())
     for number, tensor in enumerate(unnamed):
         name = "features" if len(unnamed) == 1 else f"features_{number}"
         feeds[tensor] = attrs.evolve(feeds[tensor], name=name)
@@ -101,6 +107,13 @@ def _needed(graph: Rewriter, signature: Any) -> set[str]:
     """Return the nodes that a signature's outputs need."""
     tensors = [graph.current(tensor) for info in signature.outputs.values() for tensor in tensor_names(info)]
     return {node.name for node in graph.ancestors(tensors)}
+
+
+def _feature_name(graph: Rewriter, tensor: str) -> str:
+    """Return how the graph's parser of examples calls what a feed gives, or nothing."""
+    name, index = split_tensor(tensor)
+    names = feature_names(graph.nodes.values(), graph.model.functions, graph.nodes[name])
+    return names[index] if index < len(names) else ""
 
 
 def _is_computed(graph: Rewriter, node: Any) -> bool:
