@@ -27,9 +27,12 @@ from tpu2gpu.latency_evaluator.statistics.intervals import Estimate, regression,
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.arrays import Array, save_arrays
 from tpu2gpu.running.comparison.signatures import differing_specs
+from tpu2gpu.running.comparison.tolerances import default_budget
 from tpu2gpu.running.examples.box_labels import box_features
 from tpu2gpu.running.examples.feeds import Examples, read_examples
+from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.examples.synthetic import make_examples
+from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 
 _LIMIT_OF_REQUESTS = 3  # times those asked for, while the windows still differ
 _TIMED_EXAMPLES = 1000  # of those that are compared on Beam, unless an option says otherwise
@@ -93,6 +96,7 @@ class EvaluationRun:
         self._differences: dict[str, list[str]] = {model.label: [] for model in models}
         self._figures: dict[str, dict[str, Any]] = {model.label: {} for model in models}
         self._agreements: dict[str, Agreement] = {}
+        self._judged = False  # whether outputs are compared with the reference's in float32
 
     def open_models(self) -> None:
         """Load all models and give them the examples, read by the reference's inputs."""
@@ -126,7 +130,39 @@ class EvaluationRun:
                 )
                 self._note(model, reference.own())
             else:
-                self._note(model, reference.compare(outputs))
+                agreement = reference.compare(outputs)
+                if not self._judged and self._is_off(model, agreement) and (judged := self._predict_in_float32()):
+                    reference, self._judged = judged, True
+                    agreement = reference.compare(outputs)
+                self._note(model, agreement)
+
+    def _is_off(self, model: ModelProcess, agreement: Agreement) -> bool:
+        """Tell whether a candidate's outputs are beyond what its type allows, or what `--max-relative-error` does."""
+        worst = max((parity.relative_error for parity in agreement.parity.values()), default=0.0)
+        dtypes = (each.ask("reading its dtype", "dtype") or "float32" for each in (self._reference, model))
+        limit = self._options.max_relative_error
+        return worst > (default_budget(*dtypes)[0] if limit is None else limit)
+
+    def _predict_in_float32(self) -> ReferenceOutputs | None:
+        """Compute the reference's outputs once more, in float32 without oneDNN; None where its kind has no weights.
+
+        TensorFlow's own float16, and oneDNN's fusions, may be further from the truth than a sound candidate.
+        """
+        if not SavedModelRunner.detect(self._reference.given):
+            return None
+        options, timeout_s = self._options, self._options.timeout_s
+        judge = ModelProcess(
+            self._reference.given, "reference in float32", is_reference=False, timeout_s=timeout_s, judges=True
+        )
+        try:
+            judge.load(options.signature, self._threads, self._cpus, options.trust)
+            judge.ask("reading the examples", "take_examples", path=str(self._scratch / "feeds.npz"))
+            outputs = judge.predict(self._examples.count, self._load.batch_size, self._scratch) if judge.runs else None
+        finally:
+            judge.close()
+        if outputs is None:
+            return None
+        return ReferenceOutputs(outputs, self._examples.labels, options, ground_truth_boxes=self._examples.boxes)
 
     def compare_on_beam(self, shared: Path) -> None:
         """Compare the outputs to all examples on a Beam runner, whose workers leave their results in `shared`."""
@@ -212,6 +248,11 @@ class EvaluationRun:
             )
         if any(model.label == INCUMBENT for model in self._models) and (why := self._no_incumbent):
             yield f"Nothing is held against the incumbent: {why}."
+        if self._judged:
+            yield (
+                "Outputs are compared with those of the reference's weights in float32, without oneDNN: as it is "
+                "timed, it differs from a candidate by more than the limit."
+            )
 
     def _asked(self) -> list[ModelProcess]:
         """Return the models that run and take the examples."""
@@ -236,7 +277,9 @@ class EvaluationRun:
                 hint=f"give --batch-size {min(fixed)}",
             )
         if self._options.synthetic:
-            return make_examples(inputs, self._options.synthetic, self._options.seed)
+            source, signature = self._reference.given, self._options.signature
+            domains = domains_of(source, signature) if SavedModelRunner.detect(source) else {}
+            return make_examples(inputs, self._options.synthetic, self._options.seed, domains)
         self._progress("reading the examples", 0, 1)
         return read_examples(
             self._files,

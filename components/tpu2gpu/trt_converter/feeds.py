@@ -8,12 +8,10 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ExamplesError, Tpu2GpuError, first_line
-from tpu2gpu.graphs.formats.saved_model import read_saved_model
+from tpu2gpu.errors import ExamplesError, first_line
 from tpu2gpu.running.arrays import Array, load_arrays, save_arrays
 from tpu2gpu.running.examples.feeds import read_examples
 from tpu2gpu.running.examples.probes.domain import Domain
-from tpu2gpu.running.examples.probes.find_domains import find_domains
 from tpu2gpu.running.examples.probes.probes import Probes, make_probes
 from tpu2gpu.running.runner import Runner, TensorSpec
 
@@ -67,14 +65,6 @@ class Feeds:
         if self.probes is None:
             return told
         return {**told, **self.probes.describe(), "left_out": list(self.left_out)}
-
-
-def domains_of(source: str, signature: str) -> dict[str, Domain]:
-    """Return what a SavedModel's inputs are made for; nothing where its graph cannot be read."""
-    try:
-        return find_domains(read_saved_model(source), signature)
-    except (Tpu2GpuError, ValueError):
-        return {}
 
 
 def feeds_for(

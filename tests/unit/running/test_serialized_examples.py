@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.running.examples.feeds import read_examples
+from tpu2gpu.running.examples.probes.find_domains import domains_of
+from tpu2gpu.running.examples.synthetic import make_examples
 from tpu2gpu.running.opening import open_runner
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.serving_plan import Part
@@ -67,6 +70,19 @@ def test_records_feed_the_input_that_parses_them_and_features_all_others(
     read = read_examples([str(tmp_path / "some.tfrecord")], runner.inputs)
     wanted = [0, 1, 2] if serve is serve_words else [0, 2, 4]
     np.testing.assert_array_equal(runner.run(read.feeds)["y"], wanted)
+
+
+def test_synthetic_requests_are_records_that_the_model_parses(saved: tuple[Callable[[Any], Any], Path]) -> None:
+    serve, folder = saved
+    runner = open_runner(folder)
+    domains = domains_of(folder, "serving_default")
+    if serve is serve_words:
+        with pytest.raises(UnsupportedError, match="synthetic requests cannot be made"):
+            make_examples(runner.inputs, 5, 0, domains)
+        return
+    found = runner.run(make_examples(runner.inputs, 5, 0, domains).feeds)["y"]
+    assert len(set(found.tolist())) == 5
+    assert ((found >= 0) & (found < 2)).all()
 
 
 def test_a_plan_keeps_that_an_input_takes_records() -> None:

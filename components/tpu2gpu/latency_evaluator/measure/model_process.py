@@ -12,6 +12,7 @@ from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.process.worker import Worker
 from tpu2gpu.running.arrays import Array, load_arrays
 from tpu2gpu.running.local.external_data import check_external_data
+from tpu2gpu.running.local.reference_runner import REFERENCE_ENVIRONMENT
 from tpu2gpu.running.opening import slow_imports_of
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.servers.addresses import is_address, name_of_model, parse_address
@@ -26,6 +27,8 @@ ENVIRONMENT = {
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # TensorFlow would take the whole GPU away from the candidates
 }
 
+_JUDGES = {**REFERENCE_ENVIRONMENT, "NVIDIA_TF32_OVERRIDE": "0"}
+
 
 class ModelProcess:
     """A model in its own process.
@@ -38,12 +41,16 @@ class ModelProcess:
         label: What reports call it.
         is_reference: Whether all others are held against it.
         timeout_s: How long it may take to load, and for every block of requests.
+        judges: Whether it gives the outputs that others are compared with, and is not timed: the same weights in
+            float32, without oneDNN and TF32.
 
     Raises:
         SourceError: There is nothing at `path`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], label: str, *, is_reference: bool, timeout_s: float) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], label: str, *, is_reference: bool, timeout_s: float, judges: bool = False
+    ) -> None:
         self.given = os.fspath(path)
         self.label = label
         self.failure: str | None = None
@@ -52,6 +59,7 @@ class ModelProcess:
         self.description: dict[str, Any] = {}
         self._is_reference = is_reference
         self._timeout_s = timeout_s
+        self._judges = judges
         self._worker: Worker | None = None
         self._peak_rss_bytes: int | None = None
         self.name = name_of_model(path)
@@ -82,13 +90,14 @@ class ModelProcess:
             "cpus": list(cpus),
             "timeout_s": _REQUEST_SHARE * self._timeout_s,
             "trust": list(trust),
+            "judges": self._judges,
         }
         try:
             self._worker = Worker(
                 "tpu2gpu.latency_evaluator.measure.model_under_test:ModelUnderTest",
                 arguments,
                 name=self.label,
-                environment=ENVIRONMENT,
+                environment={**ENVIRONMENT, **(_JUDGES if self._judges else {})},
                 preload=slow_imports_of(self.given),
                 timeout_s=self._timeout_s,
             )

@@ -17,8 +17,9 @@ from tpu2gpu.process.child import preload_s
 from tpu2gpu.running.arrays import Array, load_arrays, save_arrays
 from tpu2gpu.running.comparison.tolerances import coarsest
 from tpu2gpu.running.examples.feeds import Examples
+from tpu2gpu.running.local.reference_runner import ReferenceRunner
 from tpu2gpu.running.opening import open_runner
-from tpu2gpu.running.runner import SupportsLatencyBreakdown
+from tpu2gpu.running.runner import Runner, SupportsLatencyBreakdown
 from tpu2gpu.running.servers.server_file import model_files
 from tpu2gpu.running.servers.started import StartedRunner
 
@@ -36,16 +37,28 @@ class ModelUnderTest:
         cpus: The CPU cores that this process, or the server that it starts, may use.
         timeout_s: How long a server may take to start, and to serve a request.
         trust: What it may do besides computing.
+        judges: Whether it gives the outputs that others are compared with: in float32, whatever it computes in.
     """
 
     def __init__(
-        self, path: str, signature: str, threads: int, cpus: list[int], timeout_s: float, trust: list[str]
+        self,
+        path: str,
+        signature: str,
+        threads: int,
+        cpus: list[int],
+        timeout_s: float,
+        trust: list[str],
+        judges: bool = False,
     ) -> None:
         others = os.sched_getaffinity(0) - set(cpus)
         os.sched_setaffinity(0, cpus)  # before any library makes its threads
         start = time.perf_counter()
         self._path = path
-        self._runner = open_runner(path, signature=signature, threads=threads, timeout_s=timeout_s, trust=trust)
+        self._runner: Runner
+        if judges:
+            self._runner = ReferenceRunner(path, signature=signature, threads=threads, trust=trust)
+        else:
+            self._runner = open_runner(path, signature=signature, threads=threads, timeout_s=timeout_s, trust=trust)
         self._load_s = preload_s() + time.perf_counter() - start
         self._cpus = cpus
         if self._runner.kind == "server" and others:

@@ -32,6 +32,7 @@ class ReferenceRunner(SavedModelRunner):
     Args:
         path: The folder that holds `saved_model.pb`.
         signature: Which signature.
+        threads: Threads inside one operation and across operations; TensorFlow's own choice when None.
         trust: What it may do besides computing.
 
     Attributes:
@@ -45,8 +46,14 @@ class ReferenceRunner(SavedModelRunner):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, signature: str = "serving_default", trust: Sequence[str] = ()
+        self,
+        path: str | os.PathLike[str],
+        *,
+        signature: str = "serving_default",
+        threads: int | None = None,
+        trust: Sequence[str] = (),
     ) -> None:
+        self._threads = threads
         self.widened: tuple[str, ...] = ()
         self.computes = "the source"
         try:
@@ -58,7 +65,7 @@ class ReferenceRunner(SavedModelRunner):
                 return
         except (Tpu2GpuError, ValueError) as error:  # what TensorFlow itself loads may be more
             self.computes = f"the source, as it is: its graph cannot be widened ({first_line(error)})"
-        super().__init__(path, signature=signature, trust=trust)
+        super().__init__(path, signature=signature, threads=threads, trust=trust)
 
     def _load_widened(
         self, path: Path, signature: str, model: ServingModel, types: list[int], trust: Sequence[str]
@@ -66,7 +73,7 @@ class ReferenceRunner(SavedModelRunner):
         Widen(types, keep_signature=True).run(model)
         with tempfile.TemporaryDirectory(prefix="tpu2gpu-reference-") as folder:
             write_saved_model(model, Path(folder), trust=trust)
-            super().__init__(folder, signature=signature, trust=trust)
+            super().__init__(folder, signature=signature, threads=self._threads, trust=trust)
         self._path = path
         self.widened = tuple(DTYPE_NAMES[dtype] for dtype in types)
         self.computes = f"the source, widened from {' and '.join(self.widened)} to float32"

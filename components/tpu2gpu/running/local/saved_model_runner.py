@@ -9,11 +9,11 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import SourceError, Tpu2GpuError, foreign_errors
-from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model
+from tpu2gpu.errors import SourceError, foreign_errors
+from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_meta_graph
-from tpu2gpu.running.examples.probes.find_domains import find_domains
+from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.examples.probes.parsed_features import PARSERS
 from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.runner import choose_signature
@@ -68,11 +68,7 @@ class SavedModelRunner(TensorFlowRunner):
         parse = any(node.op in PARSERS for node in (*meta.graph_def.node, *bodies))
         if not parse or not any(spec.dtype == "string" for spec in self.inputs):
             return set()
-        try:
-            domains = find_domains(read_saved_model(path), signature)
-        except (Tpu2GpuError, ValueError):  # TensorFlow loads more than we read
-            return set()
-        return {name for name, domain in domains.items() if domain.record is not None}
+        return {name for name, domain in domains_of(path, signature).items() if domain.record is not None}
 
     @staticmethod
     def detect(path: str) -> bool:

@@ -16,11 +16,12 @@ import attrs
 
 from tpu2gpu.errors import ConversionError, SignatureError, UsageError, foreign_errors
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
+from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.reference_runner import REFERENCE_ENVIRONMENT, ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
-from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES, domains_of, feeds_for, saved_feeds
+from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES, feeds_for, saved_feeds
 from tpu2gpu.trt_converter.judge.coverage import not_exercised
 from tpu2gpu.trt_converter.judge.verdict import Sides, Verdicts
 from tpu2gpu.trt_converter.onnx.deterministic import make_deterministic

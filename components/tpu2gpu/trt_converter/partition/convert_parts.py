@@ -13,7 +13,15 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ConversionError, ParityRefusedError, Tpu2GpuError, UnsupportedError, UsageError, first_line
+from tpu2gpu.errors import (
+    ConversionError,
+    ParityRefusedError,
+    Tpu2GpuError,
+    UnsupportedError,
+    UsageError,
+    first_line,
+    foreign_errors,
+)
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model, write_saved_model
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.running import serving_plan
@@ -172,8 +180,9 @@ class _Conversion:
             described["post"], runners["post"] = self._post_to_onnx(described["post"], runners["post"])
         again: list[dict[str, Array]] = [dict(batch) for batch in self._feeds.batches]
         for part in self._partition.parts:
-            for batch in again:
-                batch.update(runners[part.name].run({name: batch[name] for name in part.takes}))
+            with foreign_errors(ConversionError, f"the part {part.name} does not run where the source does"):
+                for batch in again:
+                    batch.update(runners[part.name].run({name: batch[name] for name in part.takes}))
         parity = self._compare(outputs, again)
         if core["findings"]:
             parity = self._compare_given(core["parity"], again, in_tensorflow)

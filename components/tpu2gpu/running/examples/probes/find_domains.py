@@ -6,6 +6,7 @@ operations that do something else with it tell what they expect.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import attrs
 import numpy as np
 
+from tpu2gpu.errors import Tpu2GpuError
+from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.functions.following import Following, Tensor, Use
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.ops import ADDS, COMPARISONS, DIVISIONS, PASSTHROUGH
@@ -115,6 +118,14 @@ def find_domains(model: ServingModel, signature: str) -> dict[str, Domain]:
     finder = _Finder(model)
     inputs = model.signature(signature).inputs
     return {name: finder.domain(finder.following.tensor(info.name)) for name, info in sorted(inputs.items())}
+
+
+def domains_of(source: str | os.PathLike[str], signature: str) -> dict[str, Domain]:
+    """Return what a SavedModel's inputs are made for; nothing where its graph cannot be read."""
+    try:
+        return find_domains(read_saved_model(source), signature)
+    except (Tpu2GpuError, ValueError):  # TensorFlow loads more than we read
+        return {}
 
 
 class _Finder:

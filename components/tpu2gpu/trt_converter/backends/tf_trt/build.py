@@ -13,11 +13,12 @@ from typing import Any
 from tpu2gpu.errors import ConversionError
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
 from tpu2gpu.running.arrays import Array
+from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.examples.probes.probes import make_probes
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage, coverage_of
 from tpu2gpu.trt_converter.backends.tf_trt.segment import PRECISIONS, PROFILE_STRATEGY, check_tensorflow, printed
-from tpu2gpu.trt_converter.feeds import domains_of, feeds_for
+from tpu2gpu.trt_converter.feeds import feeds_for
 from tpu2gpu.trt_converter.parity import compare_models
 from tpu2gpu.trt_converter.partition.costs import costs_of_graph
 from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
