@@ -157,7 +157,8 @@ class _Rounding:
         last = add(self._nodes, f"{wanted}/wide", "Cast", [narrow.name], SrcT=self._dtype, DstT=DT_FLOAT)
         if number in self._switches:
             switch = self._switches[number]
-            last = add(self._nodes, wanted, "SelectV2", [switch, last.name, tensor], T=DT_FLOAT)
+            # A weight is clamped either way: that was asked for, and is no rounding.
+            last = add(self._nodes, wanted, "SelectV2", [switch, last.name, value], T=DT_FLOAT)
         return str(last.name)
 
 
