@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def test_a_signature_by_a_key_holds_for_it_alone(signed: Path, alice: Signer, tm
 
 
 def test_openssfs_own_command_takes_the_signature(signed: Path, alice: Signer) -> None:
-    command = ["model_signing", "verify", "key", str(signed), "--signature", str(signed / "model.sig")]
+    tool = shutil.which("model_signing", path=sysconfig.get_path("scripts")) or "model_signing"
+    command = [tool, "verify", "key", str(signed), "--signature", str(signed / "model.sig")]
     command += ["--public_key", str(alice.trusted)]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
