@@ -84,9 +84,10 @@ def training_digest(config: Mapping[str, Any], steps: int, files: Sequence[str])
         files: Patterns of the training data's files; their content counts, and not where they are, because a step that
             runs again may find them elsewhere.
     """
+    import keras
     import tensorflow as tf
 
-    libraries = {"tensorflow": tf.__version__, "keras": tf.keras.__version__}  # of the machine that trains
+    libraries = {"tensorflow": tf.__version__, "keras": keras.__version__}  # of the machine that trains
     decisive = {key: value for key, value in config.items() if key != "checkpoint_root"}
     digest = hashlib.sha256(json.dumps([decisive, steps, libraries], sort_keys=True).encode())
     for path in sorted(path for pattern in files for path in tf.io.gfile.glob(pattern)):
