@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,18 @@ def load_settings(path: str | os.PathLike[str], check: Check | None = None) -> S
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     return make_settings(values or {}, str(path), check)
+
+
+def as_settings(given: Settings | Mapping[str, Any] | str | os.PathLike[str]) -> Settings:
+    """Return settings that are made already, make them of plain data, or read them from a file.
+
+    Raises:
+        SourceError: The file is missing, or not YAML.
+        UsageError: There are unknown keys or values that are not allowed; all are listed with their path.
+    """
+    if isinstance(given, Settings):
+        return given
+    return make_settings(given, "settings") if isinstance(given, Mapping) else load_settings(given)
 
 
 def make_settings(values: Any, where: str, check: Check | None = None) -> Settings:

@@ -13,14 +13,9 @@ from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 
-from tpu2gpu.checkpoint_importer.component import CheckpointImporter
-from tpu2gpu.freezer.component import Freezer
-from tpu2gpu.latency_evaluator.component import LatencyEvaluator
-from tpu2gpu.model_pusher.component import ModelPusher
-from tpu2gpu.precision_caster.component import PrecisionCaster
 from tpu2gpu.tfx.artifacts import Checkpoint
-from tpu2gpu.trt_converter.component import TRTConverter
 from tpu2gpu_pipelines.examples import DigitExamples
+from tpu2gpu_pipelines.serving_tail import gpu_serving
 from tpu2gpu_pipelines.settings import Settings, TrainingOptions
 from tpu2gpu_pipelines.step_digests import training_source_digest
 
@@ -33,8 +28,6 @@ def create_pipeline(settings: Settings) -> Pipeline:
 
     Where the settings name a checkpoint, an importer node with that URI stands in the Trainer's place.
 
-    There is no condition in it, which Kubeflow would not evaluate: the ModelPusher looks at the blessings itself.
-
     Args:
         settings: What the steps are told.
 
@@ -46,35 +39,15 @@ def create_pipeline(settings: Settings) -> Pipeline:
         trained = make_checkpoint(settings.checkpoint)
         _, name = split_checkpoint(settings.checkpoint)
         options = attrs.evolve(settings.import_, checkpoint_name=settings.import_.checkpoint_name or name)
-        importer = CheckpointImporter(checkpoint=trained.outputs["result"], options=options)
+        settings, source = attrs.evolve(settings, import_=options), {"checkpoint": trained.outputs["result"]}
     else:
         trained = make_trainer(examples.outputs["examples"], settings.training)
-        importer = CheckpointImporter(model=trained.outputs["model"], options=settings.import_)
-    # The names of features may need telling, which those have done who set a budget.
-    judging = examples.outputs["examples"] if settings.cast.max_relative_error is not None else None
-    caster = PrecisionCaster(model=importer.outputs["model"], options=settings.cast, examples=judging)
-    freezer = Freezer(model=caster.outputs["model"], options=settings.freeze)
-    calibration = examples.outputs["examples"] if settings.convert.int8 else None  # ranges are measured on real data
-    converter = TRTConverter(model=freezer.outputs["model"], options=settings.convert, examples=calibration)
-    evaluator = LatencyEvaluator(
-        model=converter.outputs["model"],
-        reference=importer.outputs["model"],
-        examples=examples.outputs["examples"],
-        promotion_uri=settings.promotion_folder,
-        options=settings.evaluate,
-        hardware=settings.hardware,
-    )
-    pusher = ModelPusher(
-        model=converter.outputs["model"],
-        model_blessing=evaluator.outputs["model_blessing"],
-        infra_blessing=evaluator.outputs["infra_blessing"],
-        promotion_uri=settings.promotion_folder,
-        options=settings.promote,
-    )
+        source = {"model": trained.outputs["model"]}
+    tail = gpu_serving(**source, examples=examples.outputs["examples"], settings=settings)
     return Pipeline(
         pipeline_name=settings.name,
         pipeline_root=settings.pipeline_root,
-        components=[examples, trained, importer, caster, freezer, converter, evaluator, pusher],
+        components=[examples, trained, *tail],
         enable_cache=settings.cache,
     )
 
