@@ -78,8 +78,9 @@ def _tpu(tpu: TpuOptions, place: str) -> Accelerator:
     chips = _chips(tpu)
     if chips > most:
         raise UnsupportedError(
-            f"tpu {tpu.type} {tpu.topology}: {chips} chips are several machines, and a step is one pod",
-            hint=f"at most {most} chips",
+            f"tpu {tpu.type} {tpu.topology}: {chips} chips are several machines (one has up to {most}), and a step is "
+            "one pod",
+            hint="take a smaller slice, or train on a JobSet of your own and name what it leaves: checkpoint: gs://...",
         )
     labels = {"cloud.google.com/gke-tpu-accelerator": label, "cloud.google.com/gke-tpu-topology": tpu.topology}
     return Accelerator(TPU, chips, labels, TPU)
