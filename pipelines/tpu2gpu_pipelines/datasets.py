@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.interface import EXAMPLES, StepInterface, TextParameter
 from tpu2gpu.options import option
 
 if TYPE_CHECKING:
@@ -41,6 +42,15 @@ class DigitsOptions:
         """
         if self.eval_fraction > 0.9:
             raise UsageError(f"--eval-fraction {self.eval_fraction:g}: must be at most 0.9")
+
+
+DIGIT_EXAMPLES = StepInterface(
+    component="tpu2gpu_pipelines.examples.DigitExamples",
+    summary="Write scikit-learn's handwritten digits as examples with the splits train and eval.",
+    options=DigitsOptions,
+    outputs={"examples": EXAMPLES},
+    parameters={"data_uri": TextParameter("folder of examples in the same form to take instead", "")},
+)
 
 
 def write_digits(folder: str | os.PathLike[str], options: DigitsOptions | None = None) -> dict[str, int]:

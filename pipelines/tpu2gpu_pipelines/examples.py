@@ -8,12 +8,11 @@ from tfx.components.util import examples_utils
 from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import Examples
 
 from tpu2gpu.errors import ExamplesError
 from tpu2gpu.tfx.component_base import StepComponent
 from tpu2gpu.tfx.step import Step
-from tpu2gpu_pipelines.datasets import SPLITS, DigitsOptions, write_digits
+from tpu2gpu_pipelines.datasets import DIGIT_EXAMPLES, SPLITS, DigitsOptions, write_digits
 
 
 def copy_splits(source: str, target: str) -> dict[str, int]:
@@ -57,9 +56,7 @@ class DigitExamples(StepComponent):
     """
 
     FUNCTION = write_digits
-    OPTIONS = DigitsOptions
-    OUTPUTS = {"examples": Examples}
-    PARAMETERS = {"data_uri": str}
+    INTERFACE = DIGIT_EXAMPLES
 
     def __init__(self, options: DigitsOptions | None = None, data_uri: str = "") -> None:
         super().__init__(options, data_uri=data_uri)

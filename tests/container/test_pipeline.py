@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.container.engine import docker
+from tests.pipelines.kubeflow import native_pipeline
 from tpu2gpu.storage.publishing import verify_model
 
 SCRIPT = Path(__file__).with_name("run_pipeline.py")
@@ -61,10 +62,14 @@ def run_pipeline(image: str, root: Path, name: str, settings: Mapping[str, Any])
         text=True,
     )
     assert compiled.returncode == 0, compiled.stderr
-    shared = [f"--volume={path}:{path}" for path in ("/var/run/docker.sock", str(root), str(SCRIPT))]
-    docker("run", "--rm", "--user=0", *shared, image, "python", str(SCRIPT), str(spec), str(root))
+    run_in_containers(image, root, spec)
     (outputs,) = root.glob(f"{name}-[0-9]*")
     return outputs, promoted
+
+
+def run_in_containers(image: str, root: Path, spec: Path, *parameters: str) -> None:
+    shared = [f"--volume={path}:{path}" for path in ("/var/run/docker.sock", str(root), str(SCRIPT))]
+    docker("run", "--rm", "--user=0", *shared, image, "python", str(SCRIPT), str(spec), str(root), *parameters)
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +105,20 @@ def test_a_refused_model_is_not_pushed_and_the_run_ends_well(
     assert not promoted.exists()
     assert list(outputs.glob("**/INFRA_NOT_BLESSED"))
     assert not list(outputs.glob("trainer*"))
+
+
+def test_a_pipeline_of_kfps_sdk_alone_runs_with_the_same_image(
+    image: str, root: Path, blessed: tuple[Path, Path]
+) -> None:
+    """Compiled in a process that cannot import TFX; its options and its source come with the run."""
+    (trained,) = blessed[0].glob("trainer*/**/Format-Serving")
+    spec, promoted = root / "native.yaml", root / "native-promoted"
+    compiled = subprocess.run(
+        [sys.executable, native_pipeline.__file__, str(spec), str(promoted), image],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert compiled.returncode == 0, compiled.stderr
+    run_in_containers(image, root, spec, f"trained={trained}", "to=float16")
+    assert verify_model(promoted / "digits" / "1")["run"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tfx.types.channel import BaseChannel
-from tfx.types.standard_artifacts import Model
 
 from tpu2gpu.checkpoint_importer.importing import import_model
+from tpu2gpu.checkpoint_importer.interface import CHECKPOINT_IMPORTER
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import UsageError
-from tpu2gpu.tfx.artifacts import Checkpoint, model_source
+from tpu2gpu.tfx.artifacts import model_source
 from tpu2gpu.tfx.component_base import StepComponent
 from tpu2gpu.tfx.step import Step
 
@@ -30,9 +30,7 @@ class CheckpointImporter(StepComponent):
     """
 
     FUNCTION = import_model
-    OPTIONS = ImportOptions
-    OPTIONAL_INPUTS = {"source_model": Model, "checkpoint": Checkpoint}
-    OUTPUTS = {"model": Model}
+    INTERFACE = CHECKPOINT_IMPORTER
 
     def __init__(
         self,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tfx.types.channel import BaseChannel
-from tfx.types.standard_artifacts import Model
 
 from tpu2gpu.freezer.freezing import freeze_model
+from tpu2gpu.freezer.interface import FREEZER
 from tpu2gpu.freezer.options import FreezeOptions
 from tpu2gpu.tfx.component_base import StepComponent
 
@@ -21,9 +21,7 @@ class Freezer(StepComponent):
     """
 
     FUNCTION = freeze_model
-    OPTIONS = FreezeOptions
-    INPUTS = {"source_model": Model}
-    OUTPUTS = {"model": Model}
+    INTERFACE = FREEZER
 
     def __init__(self, model: BaseChannel, options: FreezeOptions | None = None) -> None:
         super().__init__(options, source_model=model)

@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 from tfx.types.channel import BaseChannel
-from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBlessing
 
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
+from tpu2gpu.latency_evaluator.interface import LATENCY_EVALUATOR
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.storage.promotion.promoting import fetched_incumbent, model_name
-from tpu2gpu.tfx.artifacts import Metrics, Report, bless, examples_folder, model_source, write_metrics, write_report
+from tpu2gpu.tfx.artifacts import bless, examples_folder, model_source, write_metrics, write_report
 from tpu2gpu.tfx.component_base import BeamStepComponent
 from tpu2gpu.tfx.step import Step, log_progress
 
@@ -37,15 +37,7 @@ class LatencyEvaluator(BeamStepComponent):
     """
 
     FUNCTION = evaluate_model
-    OPTIONS = EvaluateOptions
-    INPUTS = {"model": Model, "reference": Model, "examples": Examples}
-    OUTPUTS = {
-        "infra_blessing": InfraBlessing,
-        "model_blessing": ModelBlessing,
-        "metrics": Metrics,
-        "report": Report,
-    }
-    PARAMETERS = {"promotion_uri": str, "split": str, "hardware": str}
+    INTERFACE = LATENCY_EVALUATOR
 
     def __init__(
         self,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tfx.types.channel import BaseChannel
-from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, PushedModel
 
 from tpu2gpu.errors import PromotionRefusedError
+from tpu2gpu.model_pusher.interface import MODEL_PUSHER
 from tpu2gpu.model_pusher.options import PushOptions
 from tpu2gpu.storage.promotion.promoting import check_signed, promote_model
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict, check_verdict
@@ -34,10 +34,7 @@ class ModelPusher(StepComponent):
     """
 
     FUNCTION = promote_model
-    OPTIONS = PushOptions
-    INPUTS = {"model": Model, "model_blessing": ModelBlessing, "infra_blessing": InfraBlessing}
-    OUTPUTS = {"pushed_model": PushedModel}
-    PARAMETERS = {"promotion_uri": str}
+    INTERFACE = MODEL_PUSHER
 
     def __init__(
         self,

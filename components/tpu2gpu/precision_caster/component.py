@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import attrs
 from tfx.types.channel import BaseChannel
-from tfx.types.standard_artifacts import Examples, Model
 
 from tpu2gpu.precision_caster.casting import cast_model
+from tpu2gpu.precision_caster.interface import PRECISION_CASTER
 from tpu2gpu.precision_caster.options import CastOptions
-from tpu2gpu.tfx.artifacts import Metrics, examples_folder
+from tpu2gpu.tfx.artifacts import examples_folder
 from tpu2gpu.tfx.component_base import BeamStepComponent
 from tpu2gpu.tfx.step import Step
 
@@ -28,11 +28,7 @@ class PrecisionCaster(BeamStepComponent):
     """
 
     FUNCTION = cast_model
-    OPTIONS = CastOptions
-    INPUTS = {"source_model": Model}
-    OPTIONAL_INPUTS = {"examples": Examples}
-    OUTPUTS = {"model": Model, "metrics": Metrics}
-    PARAMETERS = {"split": str}
+    INTERFACE = PRECISION_CASTER
 
     def __init__(
         self,

@@ -19,9 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 
 from tpu2gpu.errors import ExamplesError
+from tpu2gpu.interface import CHECKPOINT, METRICS, REPORT
 from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.storage.publishing import MANIFEST, write_json
 
@@ -33,19 +35,27 @@ _STORED_DECIMALS = 6  # of a number in ML Metadata's SQL: 3e-7 comes back as 0
 class Checkpoint(Artifact):
     """What a training run left behind, in any form that `tpu2gpu.import_model` reads."""
 
-    TYPE_NAME = "tpu2gpu.Checkpoint"
+    TYPE_NAME = CHECKPOINT
 
 
 class Metrics(Artifact):
     """Flat numbers with their unit in the key; the title is the one that Kubeflow's dashboard shows as a table."""
 
-    TYPE_NAME = "system.Metrics"
+    TYPE_NAME = METRICS
 
 
 class Report(Artifact):
     """A self-contained HTML file; the title is the one that Kubeflow's dashboard shows as a page."""
 
-    TYPE_NAME = "system.HTML"
+    TYPE_NAME = REPORT
+
+
+def artifact_classes(titles: Mapping[str, str]) -> dict[str, type[Artifact]]:
+    """Return TFX's classes for the titles of artifact types, by the same keys."""
+    ours = {kind.TYPE_NAME: kind for kind in (Checkpoint, Metrics, Report)}
+    return {
+        key: ours.get(title) or getattr(standard_artifacts, title.removeprefix("tfx.")) for key, title in titles.items()
+    }
 
 
 def model_source(model: Any) -> Place:
@@ -61,16 +71,19 @@ def model_target(model: Any) -> Path:
 
 
 def examples_folder(examples: Any, split: str) -> Path:
-    """Find where an Examples artifact holds a split's files.
+    """Find where an Examples artifact holds a split's files; one that has no splits at all is the examples itself.
 
     Raises:
         ExamplesError: It has no such split.
     """
-    folder = Path(examples.uri) / f"Split-{split}"
-    if not folder.is_dir():
-        there = sorted(entry.name.removeprefix("Split-") for entry in Path(examples.uri).glob("Split-*"))
+    whole = Path(examples.uri)
+    folder = whole / f"Split-{split}"
+    if folder.is_dir():
+        return folder
+    there = sorted(entry.name.removeprefix("Split-") for entry in whole.glob("Split-*"))
+    if there or not whole.exists() or (whole.is_dir() and not any(whole.iterdir())):
         raise ExamplesError(f"{examples.uri}: no split '{split}' there, only {', '.join(there) or 'nothing'}")
-    return folder
+    return whole
 
 
 def write_metrics(

@@ -6,8 +6,9 @@
         INPUTS = {"source_model": Model}
         OUTPUTS = {"model": Model}
 
-TFX's specification and its executor are made of these. TFX finds an executor by the path of its class, so each one
-stands in its component's module, here as `FreezerExecutor`.
+What Kubeflow's own components are made of as well stands apart, where TFX is not known: `INTERFACE = FREEZER` says the
+last three. TFX's specification and its executor are made of these. TFX finds an executor by the path of its class, so
+each one stands in its component's module, here as `FreezerExecutor`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from tpu2gpu import options as option_forms
+from tpu2gpu.interface import StepInterface
 from tpu2gpu.storage.publishing import title_of
-from tpu2gpu.tfx.artifacts import model_source, model_target, write_metrics
+from tpu2gpu.tfx.artifacts import artifact_classes, model_source, model_target, write_metrics
 from tpu2gpu.tfx.source_digest import source_digest
 from tpu2gpu.tfx.step import Step, figures, log_progress, words
 
@@ -49,6 +51,7 @@ class StepComponent(BaseComponent):
         OPTIONAL_INPUTS: Those that need not be connected.
         OUTPUTS: Artifact types by key; the target is in `model`, and `metrics` get the result's figures.
         PARAMETERS: Further parameters with their types.
+        INTERFACE: Says the last five, in words that are not TFX's.
 
     Args:
         options: The options; their defaults when not given.
@@ -61,9 +64,15 @@ class StepComponent(BaseComponent):
     OPTIONAL_INPUTS: ClassVar[Mapping[str, type[Artifact]]] = {}
     OUTPUTS: ClassVar[Mapping[str, type[Artifact]]] = {}
     PARAMETERS: ClassVar[Mapping[str, type]] = {}
+    INTERFACE: ClassVar[StepInterface | None] = None
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
+        if said := vars(cls).get("INTERFACE"):  # its subclasses may say otherwise
+            cls.OPTIONS = said.options
+            cls.INPUTS, cls.OPTIONAL_INPUTS = artifact_classes(said.inputs), artifact_classes(said.optional_inputs)
+            cls.OUTPUTS = artifact_classes(said.outputs)
+            cls.PARAMETERS = dict.fromkeys(said.parameters, str)
         if not hasattr(cls, "OPTIONS"):  # another frame
             return
         parameters = {"options": str, "source_sha256": str, **cls.PARAMETERS}

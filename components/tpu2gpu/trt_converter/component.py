@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import attrs
 from tfx.types.channel import BaseChannel
-from tfx.types.standard_artifacts import Examples, Model
 
-from tpu2gpu.tfx.artifacts import Metrics, examples_folder
+from tpu2gpu.tfx.artifacts import examples_folder
 from tpu2gpu.tfx.component_base import StepComponent
 from tpu2gpu.tfx.step import Step
 from tpu2gpu.trt_converter.converting import convert_model
+from tpu2gpu.trt_converter.interface import TRT_CONVERTER
 from tpu2gpu.trt_converter.options import ConvertOptions
 
 
@@ -27,11 +27,7 @@ class TRTConverter(StepComponent):
     """
 
     FUNCTION = convert_model
-    OPTIONS = ConvertOptions
-    INPUTS = {"source_model": Model}
-    OPTIONAL_INPUTS = {"examples": Examples}
-    OUTPUTS = {"model": Model, "metrics": Metrics}
-    PARAMETERS = {"split": str}
+    INTERFACE = TRT_CONVERTER
 
     def __init__(
         self,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tfx.types.channel import BaseChannel
-from tfx.types.standard_artifacts import Model
 
 from tpu2gpu.tfx.component_base import StepComponent
+from tpu2gpu.unfreezer.interface import UNFREEZER
 from tpu2gpu.unfreezer.options import UnfreezeOptions
 from tpu2gpu.unfreezer.unfreezing import unfreeze_model
 
@@ -21,9 +21,7 @@ class Unfreezer(StepComponent):
     """
 
     FUNCTION = unfreeze_model
-    OPTIONS = UnfreezeOptions
-    INPUTS = {"source_model": Model}
-    OUTPUTS = {"model": Model}
+    INTERFACE = UNFREEZER
 
     def __init__(self, model: BaseChannel, options: UnfreezeOptions | None = None) -> None:
         super().__init__(options, source_model=model)

@@ -5,8 +5,9 @@ KFP's local runner:
 
     driver     gives inputs an empty type, metadata as the artifact has it with words of its own beside it; outputs a
                URI with a uuid below the pipeline root; and every step an output more than it declares, for its log
-    launcher   keeps artifacts under /minio and the like; makes the parents of outputs, not the outputs
-    local      gives everything its type, plain paths as URIs, and the same parents
+    launcher   keeps artifacts under /minio and the like; makes the parents of outputs, not the outputs; adds defaults
+               of the component's parameters (addDefaultParams)
+    local      gives everything its type, plain paths as URIs, the same parents, and null for what has no default
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class Launcher:
         return Path(uri)
 
     def _artifacts(self, step: Step) -> Iterator[tuple[str, dict[str, Any]]]:
-        for number, (key, source) in enumerate(step.task["inputs"].get("artifacts", {}).items()):
+        for number, (key, source) in enumerate(step.task.get("inputs", {}).get("artifacts", {}).items()):
             output = source["taskOutputArtifact"]
             made = self.made[output["producerTask"], output["outputArtifactKey"]]
             artifact = {
@@ -140,7 +141,10 @@ class Launcher:
     def _parameters(self, step: Step) -> dict[str, Any]:
         declared = self.spec["root"].get("inputDefinitions", {}).get("parameters", {})
         values: dict[str, Any] = {}
-        for key, source in step.task["inputs"].get("parameters", {}).items():
+        for key, parameter in step.component.get("inputDefinitions", {}).get("parameters", {}).items():
+            if "defaultValue" in parameter or (self.is_local and parameter.get("isOptional")):
+                values[key] = parameter.get("defaultValue")
+        for key, source in step.task.get("inputs", {}).get("parameters", {}).items():
             if name := source.get("componentInputParameter"):
                 values[key] = self.arguments.get(name, declared[name].get("defaultValue"))
             elif output := source.get("taskOutputParameter"):

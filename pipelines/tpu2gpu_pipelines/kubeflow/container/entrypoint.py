@@ -22,10 +22,12 @@ from tpu2gpu.tfx.step import PIPELINE_VARIABLE, RUN_VARIABLE
 from tpu2gpu_pipelines.kubeflow.compiler.specification import (
     CLASS_FLAG,
     INPUT_FLAG,
+    OPTIONS_FLAG,
     OUTPUTS_FLAG,
     PIPELINE_FLAG,
     RETRIES_FLAG,
     RUN_FLAG,
+    SOURCES_FLAG,
     TYPES_FLAG,
 )
 from tpu2gpu_pipelines.kubeflow.container.executor_input import (
@@ -33,6 +35,8 @@ from tpu2gpu_pipelines.kubeflow.container.executor_input import (
     adapt_input,
     adapt_output,
     artifacts_of,
+    gather_options,
+    names_in_uris,
     set_apart,
 )
 from tpu2gpu_pipelines.kubeflow.container.retrying import run_with_retries
@@ -86,25 +90,36 @@ def run_step(arguments: Sequence[str]) -> Message:
     """Run one step, and return what the launcher is told of its outputs.
 
     Args:
-        arguments: The executor's class, the launcher's ExecutorInput, the component's inputs and outputs, the run's
-            id, the pipeline's name, how often to try again; the rest is for Beam.
+        arguments: The executor's class, the launcher's ExecutorInput, the component's inputs and outputs, which
+            parameters are options, the run's id, the pipeline's name, how often to try again; the rest is for Beam.
 
     Raises:
         Tpu2GpuError: The step says why it cannot.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    for flag, name in ((CLASS_FLAG, "executor"), (INPUT_FLAG, "given"), (RUN_FLAG, "run"), (PIPELINE_FLAG, "pipeline")):
+    for flag, name in (
+        (CLASS_FLAG, "executor"),
+        (INPUT_FLAG, "given"),
+        (RUN_FLAG, "run"),
+        (PIPELINE_FLAG, "pipeline"),
+        (SOURCES_FLAG, "sources"),
+    ):
         parser.add_argument(flag, dest=name, default="")
-    for flag, name in ((TYPES_FLAG, "types"), (OUTPUTS_FLAG, "outputs")):
+    for flag, name in ((TYPES_FLAG, "types"), (OUTPUTS_FLAG, "outputs"), (OPTIONS_FLAG, "options")):
         parser.add_argument(flag, dest=name, default="{}")
     parser.add_argument(RETRIES_FLAG, dest="retries", type=int, default=0)
     told, beam_arguments = parser.parse_known_args(list(arguments))
-    if told.run and not told.run.startswith(_UNRESOLVED):  # open-source Kubeflow has the environment tell it
-        os.environ.setdefault(RUN_VARIABLE, told.run)
-    if told.pipeline:
-        os.environ.setdefault(PIPELINE_VARIABLE, told.pipeline)
     given = json.loads(told.given)
+    # Open-source Kubeflow leaves the run's placeholder alone: the environment tells, or where the outputs go.
+    pipeline, run = names_in_uris(given)
+    for variable, name in (
+        (RUN_VARIABLE, run if told.run.startswith(_UNRESOLVED) else told.run),
+        (PIPELINE_VARIABLE, told.pipeline or pipeline),
+    ):
+        if name:
+            os.environ.setdefault(variable, name)
     foreign = set_apart(given, json.loads(told.types), json.loads(told.outputs))
+    gather_options(given, json.loads(told.options))
     given, uris = adapt_input(given, json.loads(told.types))
     own = [artifact["uri"] for _, artifact in artifacts_of(given.get("outputs", {}))]
     run_with_retries(lambda: _execute(told.executor, given, told.types, beam_arguments), told.retries, own)

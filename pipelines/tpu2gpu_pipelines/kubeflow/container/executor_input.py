@@ -1,11 +1,12 @@
 """What a launcher hands to a step, in the form that TFX's executors expect, and back again.
 
     launcher                                      executor
-    artifacts without a type                      the type that the component declares
+    artifacts without a type, or of a wider one   the type that the component declares
     artifacts that it does not declare            absent; outputs are handed back as they came
     gs://, s3://, minio:// URIs                   the folders under /gcs, /s3, /minio that the launcher fills
     oci:// URIs                                   the folder /models of an image, which the launcher mounts under /oci
     parameters that are null                      absent
+    a parameter for each option                   one parameter `options`, as JSON
     promotion_uri of a pusher                     inside its push_destination
 
 Source: https://github.com/kubeflow/pipelines, backend/src/v2/component/launcher_v2.go (LocalPathForURI, download and
@@ -15,8 +16,9 @@ upload of artifacts) and backend/src/v2/driver (toRuntimeArtifact, which gives n
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ Message = dict[str, Any]
 _MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
 _IMAGE = "oci://"  # an image whose folder /models a launcher mounts
 _PAGES = ("system.HTML", "system.Markdown")
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_RUN = re.compile(rf"/([^/]+)/({_UUID})/[^/]+/{_UUID}/[^/]+$")
 
 
 def local_path(uri: str) -> str:
@@ -69,7 +73,7 @@ def adapt_input(given: Message, types: Message) -> tuple[Message, dict[str, str]
 def set_apart(given: Message, inputs: Message, outputs: Message) -> Message:
     """Take away what the component does not declare, such as the logs that a driver has each step put out.
 
-    An output that has no title gets the type that the component declares.
+    An output gets the type that the component declares, where Kubeflow knows none or only a more general one.
 
     Args:
         given: The launcher's ExecutorInput; changed in place.
@@ -86,9 +90,46 @@ def set_apart(given: Message, inputs: Message, outputs: Message) -> Message:
     artifacts = given.get("outputs", {}).get("artifacts", {})
     foreign = {key: artifacts.pop(key) for key in [key for key in artifacts if key not in outputs]}
     for key, artifact in artifacts_of(given.get("outputs", {})):
-        if not artifact.get("type", {}).get("schemaTitle"):
-            artifact["type"] = dict(outputs[key])
+        artifact["type"] = dict(outputs[key])
     return foreign
+
+
+def gather_options(given: Message, names: Collection[str]) -> None:
+    """Put parameters that are options into the one text that a component of TFX takes.
+
+    Those that are null keep the default of their class.
+
+    Args:
+        given: The launcher's ExecutorInput; changed in place.
+        names: The options that are parameters; none where the component has one text for all.
+    """
+    values = given.setdefault("inputs", {}).setdefault("parameterValues", {})
+    found = {name: _whole(values.pop(name)) for name in names if name in values}
+    if names:
+        said = {name: value for name, value in found.items() if value is not None}
+        values["options"] = json.dumps(said, sort_keys=True, separators=(",", ":"))
+
+
+def _whole(value: Any) -> Any:
+    """Give numbers back the type that JSON has taken from them: options that are no integers take integers too."""
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def names_in_uris(given: Message) -> tuple[str, str]:
+    """Find the pipeline's name and the run's id where outputs go, `ROOT/PIPELINE/RUN/STEP/<uuid>/ARTIFACT`.
+
+    Args:
+        given: The launcher's ExecutorInput.
+
+    Returns:
+        Both; empty where outputs go elsewhere, as in KFP's local runner.
+    """
+    for _, artifact in artifacts_of(given.get("outputs", {})):
+        if found := _RUN.search(artifact.get("uri", "")):
+            return found[1], found[2]
+    return "", ""
 
 
 def adapt_output(written: Message, given: Message, uris: dict[str, str]) -> Message:
