@@ -11,6 +11,7 @@ import attrs
 from tpu2gpu.options import as_mapping
 from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
+from tpu2gpu.trt_converter.backend_registry import AUTO
 from tpu2gpu.trt_converter.options import ConvertOptions, check_name
 from tpu2gpu.trt_converter.profiles import Profile, parse_profiles
 
@@ -46,6 +47,11 @@ class Request:
     def needs_engine(self) -> bool:
         """Tell whether there is nothing to serve without an engine."""
         return self.options.layout == "triton" and self.options.triton_backend == "tensorrt"
+
+    @property
+    def engine_is_optional(self) -> bool:
+        """Tell whether the model may be served without an engine where its builder does not take it."""
+        return self.options.backend == AUTO and not self.needs_engine
 
     def tolerance(self, dtype: str) -> float:
         """Return the largest relative error allowed: what `--tolerance` says, else the default for a dtype."""

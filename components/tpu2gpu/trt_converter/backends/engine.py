@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -23,11 +22,11 @@ from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.runner import Runner
 from tpu2gpu.running.serving_plan import Plan
 from tpu2gpu.storage.publishing import Staging
-from tpu2gpu.trt_converter.backend_registry import AUTO
 from tpu2gpu.trt_converter.backends.base import STEPS, Availability
 from tpu2gpu.trt_converter.backends.engine_crash import find_crash
 from tpu2gpu.trt_converter.backends.onnx import Onnx
 from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, engine_of
+from tpu2gpu.trt_converter.partition.refused_nodes import EngineRefusedError
 from tpu2gpu.trt_converter.profiles import Profile
 
 if TYPE_CHECKING:
@@ -139,23 +138,16 @@ class EngineBackEnd(Onnx):
     ) -> tuple[dict[str, Any] | None, str]:
         """Build an engine of the ONNX file, and run it where this machine's GPU can; see `Onnx.engine`.
 
-        Returns:
-            What is known of the engine; None, and why, where `auto` chose the builder and it does not take the model.
-
         Raises:
-            ConversionError: The builder does not take the model.
+            EngineRefusedError: The builder does not take the model.
             EnvironmentLacksError: The builder or the GPU gave up.
         """
         progress("building the engine", 1, STEPS)
         try:
             engine = self._build(request, staging.folder, converted, profiles)
         except ConversionError as error:
-            if request.options.backend != AUTO or request.needs_engine:
-                raise
-            shutil.rmtree(staging.folder / Path(self.engine_file).parent, ignore_errors=True)
-            why = ": ".join([error.message, *error.details[:1]])
             staging.report["engine_refused"] = error.to_json()
-            return None, why
+            raise EngineRefusedError.of(error, converted["refused"]) from error
         executed = self._execute(request, engine, converted["onnx_names"], staging.folder, references)
         if executed is not None:
             engine["executed"] = executed

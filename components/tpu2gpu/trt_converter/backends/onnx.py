@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, make_plan
 from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES
 from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.parity import check_parity
+from tpu2gpu.trt_converter.partition.refused_nodes import EngineRefusedError, Refusal
 from tpu2gpu.trt_converter.profiles import Profile, compared_sizes, fit_profiles, for_part
 
 if TYPE_CHECKING:
@@ -60,11 +62,25 @@ class Onnx(BackEnd):
         return [f"{wrong}; an engine of TensorRT-RTX is never a model for Triton"]
 
     def convert(self, request: Request, staging: Staging, progress: Progress) -> Conversion:
-        """Convert to ONNX, compare, quantise where that is asked for, and build an engine where this is a builder."""
+        """Convert to ONNX, compare, quantise where that is asked for, and build an engine where this is a builder.
+
+        Where the builder refuses a node, the model is cut around it and converted anew, until the engine stands.
+        """
+        refused: Refusal | None = None
+        while True:
+            try:
+                return self._convert_once(request, staging, progress, refused)
+            except EngineRefusedError as error:
+                refused = error.refusal
+                _empty(staging.folder)
+
+    def _convert_once(
+        self, request: Request, staging: Staging, progress: Progress, refused: Refusal | None
+    ) -> Conversion:
         with tempfile.TemporaryDirectory() as folder:
             references = Path(folder)
             progress("converting to ONNX and comparing", 0, STEPS)
-            converted = self._to_onnx(request, staging, references)
+            converted = self._to_onnx(request, staging, references, refused)
             if request.options.int8:
                 progress("quantising", 0, STEPS)
                 converted = self._to_int8(request, staging, converted, references)
@@ -73,7 +89,9 @@ class Onnx(BackEnd):
             if converted["partition"] and not request.options.int8:  # in 8 bits the core alone is compared
                 error = max(error, check_parity(converted["partition"]["parity"], tolerance, "the chain of all parts"))
             profiles = self._fitted_profiles(request, converted)
-            engine, why_no_engine = self.engine(request, staging, converted, profiles, references, progress)
+            engine, why_no_engine = None, str(converted["no_engine_because"])
+            if not why_no_engine:
+                engine, why_no_engine = self.engine(request, staging, converted, profiles, references, progress)
             if engine is not None and "executed" in engine:
                 error = max(error, check_parity(engine["executed"]["parity"], tolerance, "the engine"))
         plan = make_plan(converted, engine, tolerance, error)
@@ -117,8 +135,10 @@ class Onnx(BackEnd):
             progress: Told of the step.
 
         Returns:
-            What is known of the engine, with `executed` where it was; None, and why, where the builder refuses the
-            model, and may.
+            What is known of the engine, with `executed` where it was; None without one, and why.
+
+        Raises:
+            EngineRefusedError: The builder refuses the model; it is cut around what is named.
         """
         return None, ""
 
@@ -135,7 +155,7 @@ class Onnx(BackEnd):
         weights = "its weights lie beside it" if _data_of(folder / ONNX_FILE).is_file() else "weights included"
         return [f"| `{ONNX_FILE}` | the model, {weights} | ONNX Runtime on CPUs and on every NVIDIA GPU |"]
 
-    def _to_onnx(self, request: Request, staging: Staging, references: Path) -> dict[str, Any]:
+    def _to_onnx(self, request: Request, staging: Staging, references: Path, refused: Refusal | None) -> dict[str, Any]:
         options = request.options
         converted, rss = request.in_child(
             "tpu2gpu.trt_converter.partition.convert_parts:convert",
@@ -152,6 +172,8 @@ class Onnx(BackEnd):
             features=request.features,
             profiles=request.profiles,
             for_engine=self.builds_engine,
+            engine_is_optional=request.engine_is_optional,
+            refused=refused,
             limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
             limit_bytes=options.max_onnx_bytes,
             trust=list(options.trust),
@@ -203,10 +225,15 @@ class Onnx(BackEnd):
                 profiles = for_part(specs, whole, profiles)
             fitted = fit_profiles(specs, profiles)
         except UsageError:
-            if self.builds_engine or request.profiles:
+            if (self.builds_engine and not converted["no_engine_because"]) or request.profiles:
                 raise
             return []
         return [{names[name]: bounds for name, bounds in profile.items()} for profile in fitted]
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def _data_of(path: Path) -> Path:

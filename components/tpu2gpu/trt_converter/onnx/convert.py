@@ -126,7 +126,10 @@ def convert(
         )
     )
     find_missed = None if given else partial(not_exercised, source, signature, trust=trust)
-    parity = compare_models(reference, candidate, names, feeds, Path(reference_folder), verdicts.settle, find_missed)
+    with foreign_errors(ConversionError, "ONNX Runtime does not run the converted model"):
+        parity = compare_models(
+            reference, candidate, names, feeds, Path(reference_folder), verdicts.settle, find_missed
+        )
     return {
         "signature": signature,
         "inputs": [spec.to_json() for spec in reference.inputs],

@@ -11,6 +11,7 @@ from tpu2gpu.errors import ConversionError
 from tpu2gpu.graphs.edit import ancestors, consumers, walk
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
+from tpu2gpu.graphs.ops import DT_STRING
 from tpu2gpu.trt_converter.partition.costs import Costs
 from tpu2gpu.trt_converter.partition.min_cut import INFINITE, Network
 from tpu2gpu.trt_converter.partition.unsupported_ops import inseparable, unsupported_nodes
@@ -35,7 +36,13 @@ class Assignment:
     unsupported: dict[str, str]
 
 
-def assign(model: ServingModel, costs: Costs, *, for_engine: bool) -> Assignment | None:
+class NothingToAccelerateError(ConversionError):
+    """No node that computes is left for the accelerator."""
+
+
+def assign(
+    model: ServingModel, costs: Costs, *, for_engine: bool, refused: Mapping[str, str] | None = None
+) -> Assignment | None:
     """Decide for every node where it runs; None where all of the model can run in one piece.
 
     Each node that the accelerator does not take goes before it, with all that it needs, or after it, with all that
@@ -46,23 +53,38 @@ def assign(model: ServingModel, costs: Costs, *, for_engine: bool) -> Assignment
         model: A flat model with one signature; `name_outputs` has been called.
         costs: What its nodes cost.
         for_engine: Whether an engine shall run the core, or ONNX Runtime.
+        refused: Nodes that a conversion was refused for, and why.
+
+    Returns:
+        Where each node runs. Where nothing that computes is left for ONNX Runtime, TensorFlow runs all of it, and the
+        core hands its outputs on.
 
     Raises:
-        ConversionError: Nothing that computes would be left for the core.
+        NothingToAccelerateError: Nothing that computes would be left for the engine, or the outputs that the core would
+            hand on are strings.
     """
-    unsupported = unsupported_nodes(model, for_engine=for_engine)
+    unsupported = {**unsupported_nodes(model, for_engine=for_engine), **(refused or {})}
     movable = _movable(model, unsupported)
     unsupported = {name: why for name, why in unsupported.items() if name in movable}
     if not unsupported:
         return None
     parts = _min_cut(model, costs, movable, unsupported)
     if not any(part == CORE and costs.flops(model.nodes[name]) for name, part in parts.items()):
-        raise ConversionError(
-            "the model cannot be partitioned: nothing that computes is left for the accelerator",
-            details=summary(model, unsupported),
-            hint="serve it with TensorFlow, or take what is listed out of the signature",
-        )
+        handed_on = _handed_on(model)
+        if for_engine or not handed_on:
+            raise NothingToAccelerateError(
+                "the model cannot be partitioned: nothing that computes is left for the accelerator",
+                details=summary(model, unsupported),
+                hint="convert with --backend onnx, or take what is listed out of the signature",
+            )
+        parts = dict.fromkeys(parts, PRE) | dict.fromkeys(handed_on & parts.keys(), CORE)
     return Assignment(parts, unsupported)
+
+
+def _handed_on(model: ServingModel) -> set[str]:
+    """Return the nodes that are outputs of the model and no strings."""
+    nodes = [model.nodes[split_tensor(tensor)[0]] for tensor in model.output_tensors()]
+    return {node.name for node in nodes if node.attr["T"].type != DT_STRING}
 
 
 def summary(model: ServingModel, unsupported: Mapping[str, str]) -> list[str]:

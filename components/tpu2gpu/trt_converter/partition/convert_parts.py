@@ -37,10 +37,11 @@ from tpu2gpu.trt_converter.feeds import feeds_for, run_reference, save_reference
 from tpu2gpu.trt_converter.judge.coverage import not_exercised
 from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.parity import check_finite, check_parity, compare_outputs, worst_of
-from tpu2gpu.trt_converter.partition.assignment import assign
+from tpu2gpu.trt_converter.partition.assignment import NothingToAccelerateError, assign
 from tpu2gpu.trt_converter.partition.build_parts import name_outputs, partition_model
 from tpu2gpu.trt_converter.partition.costs import costs_of
 from tpu2gpu.trt_converter.partition.part import ModelPart, Partition
+from tpu2gpu.trt_converter.partition.refused_nodes import Refusal, refused_nodes
 from tpu2gpu.trt_converter.profiles import Profile, check_names, fit_profiles, for_part
 
 PARTS_FOLDER = "parts"
@@ -55,9 +56,13 @@ def convert(
     reference_folder: str,
     profiles: list[Profile],
     for_engine: bool,
+    engine_is_optional: bool = False,
+    refused: Refusal | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """Convert a model, in parts where it must be; the arguments and the result are plain data.
+
+    Where the converter or ONNX Runtime refuses a node, the model is cut around it, until what is left stands.
 
     Args:
         source: The SavedModel's folder.
@@ -66,38 +71,98 @@ def convert(
         reference_folder: Where to leave the feeds and outputs of what `onnx_path` holds.
         profiles: What `--profile` says, of the model's inputs or of those of its core.
         for_engine: Whether an engine shall run it, which takes less than ONNX Runtime does.
+        engine_is_optional: Whether ONNX Runtime may run it where an engine cannot.
+        refused: What an engine builder refused of the file of a former conversion.
         more: What `onnx.convert` takes beside.
 
     Returns:
-        What `onnx.convert` finds for the whole model, or for its core; and `partition`: None, or what is known of the
-        parts.
+        What `onnx.convert` finds for the whole model, or for its core; `partition`: None, or what is known of the
+        parts; `refused`: the nodes that were refused on the way, with the reasons; and `no_engine_because`: why it is
+        not for an engine although that was wished.
 
     Raises:
         Tpu2GpuError: See `onnx.convert`, `assign` and `check_names`.
     """
     arguments = {"signature": signature, "onnx_path": onnx_path, "reference_folder": reference_folder, **more}
-    found, why_whole = _find_parts(source, signature, for_engine=for_engine)
-    if found is not None:
-        (core,) = (part for part in found[1].parts if part.name == "core")
-        check_names(profiles, [*found[0].signatures[signature].inputs, *core.takes])
-        if for_engine and found[1].certain:
-            _check_profiles(found[0], core, signature, profiles)
-    elif for_engine and (inputs := _inputs_of(source, signature)):
-        fit_profiles(inputs, profiles)
-    if found is not None and found[1].certain:
-        return _Conversion(source, arguments, *found).run()
+    model, why_whole = _read_model(source, signature)
+
+    def converted(*, for_engine: bool, refusal: Refusal | None = None) -> dict[str, Any]:
+        nodes: dict[str, str] = {}
+        if refusal is not None:
+            nodes |= refusal["nodes"]
+            _learn(nodes, model, ConversionError(refusal["message"], details=refusal["details"]))
+        while True:
+            try:
+                found = _convert_once(source, model, why_whole, nodes, profiles, arguments, for_engine=for_engine)
+                return {**found, "refused": nodes, "no_engine_because": ""}
+            except NothingToAccelerateError:
+                raise
+            except ConversionError as error:
+                _learn(nodes, model, error)
+                _empty(arguments)
+
     try:
-        certain = found is None and (for_engine or profiles)  # the inputs are those that the engine will have
+        return converted(for_engine=for_engine, refusal=refused)
+    except ConversionError as error:
+        if not (for_engine and engine_is_optional):
+            raise
+        _empty(arguments)
+        why = ": ".join([error.message, *error.details[:1]])
+        return {**converted(for_engine=False), "no_engine_because": why}
+
+
+def _learn(nodes: dict[str, str], model: ServingModel | None, error: ConversionError) -> None:
+    """Add the nodes that a refusal is about to those that are known; raise it where it is about no other."""
+    named = {} if model is None else refused_nodes(model, error)
+    if not named.keys() - nodes.keys():
+        raise error
+    nodes.update({name: why for name, why in named.items() if name not in nodes})
+
+
+def _empty(arguments: Mapping[str, Any]) -> None:
+    """Remove what a refused conversion left."""
+    shutil.rmtree(Path(arguments["onnx_path"]).parent / PARTS_FOLDER, ignore_errors=True)
+    for path in Path(arguments["reference_folder"]).iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _convert_once(
+    source: str,
+    model: ServingModel | None,
+    why_whole: str,
+    refused: Mapping[str, str],
+    profiles: list[Profile],
+    arguments: dict[str, Any],
+    *,
+    for_engine: bool,
+) -> dict[str, Any]:
+    partition = None
+    if model is not None:
+        costs = costs_of(model)
+        assignment = assign(model, costs, for_engine=for_engine, refused=refused)
+        why_whole = "every operation is taken"
+        if assignment is not None:
+            partition = partition_model(model, arguments["signature"], assignment, costs)
+            (core,) = (part for part in partition.parts if part.name == "core")
+            check_names(profiles, [*model.signatures[arguments["signature"]].inputs, *core.takes])
+            if for_engine and partition.certain:
+                _check_profiles(model, core, arguments["signature"], profiles)
+    if for_engine and partition is None and (inputs := _inputs_of(source, arguments["signature"])):
+        fit_profiles(inputs, profiles)
+    if model is not None and partition is not None and partition.certain:
+        return _Conversion(source, arguments, model, partition).run()
+    try:
+        certain = partition is None and (for_engine or profiles)  # the inputs are those that the engine will have
         whole = onnx.convert(source=source, profiles=profiles if certain else None, **arguments)
         return {**whole, "partition": None, "whole_because": why_whole}
     except ConversionError:
-        if found is None:
+        if model is None or partition is None:
             raise
-    return _Conversion(source, arguments, *found).run()
+    return _Conversion(source, arguments, model, partition).run()
 
 
-def _find_parts(source: str, signature: str, *, for_engine: bool) -> tuple[tuple[ServingModel, Partition] | None, str]:
-    """Return the model and its partition, None where it stays whole; and why that."""
+def _read_model(source: str, signature: str) -> tuple[ServingModel | None, str]:
+    """Return the model as a flat graph; None where it cannot be cut, and why that."""
     try:
         model = read_saved_model(source)
         if signature not in model.signatures:
@@ -105,13 +170,10 @@ def _find_parts(source: str, signature: str, *, for_engine: bool) -> tuple[tuple
         model.signatures = {signature: model.signatures[signature]}
         name_outputs(model, signature)
         model.prune()
-        costs = costs_of(model)
+        costs_of(model)
     except (Tpu2GpuError, ValueError) as error:  # what TensorFlow itself loads may be more
         return None, f"its graph cannot be cut: {first_line(error)}"
-    assignment = assign(model, costs, for_engine=for_engine)
-    if assignment is None:
-        return None, "every operation is taken"
-    return (model, partition_model(model, signature, assignment, costs)), ""
+    return model, ""
 
 
 def _inputs_of(source: str, signature: str) -> list[TensorSpec]:

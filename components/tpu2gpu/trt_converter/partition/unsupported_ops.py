@@ -10,6 +10,7 @@ from tpu2gpu.graphs.edit import consumers, descendants, walk
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, is_control, producer, split_tensor
 from tpu2gpu.graphs.ops import CASES, DT_RESOURCE, DT_STRING, DT_VARIANT, IFS, LOOPS
+from tpu2gpu.trt_converter.onnx.deviations import deviation
 
 UNKNOWN = "tf2onnx does not know it"
 """The reason that is a guess: tf2onnx's optimisers may take such an operation out of the graph."""
@@ -80,7 +81,7 @@ def _why(node: Any, model: ServingModel, known: frozenset[str], judged: dict[str
     """Return why an operation is not taken, wherever it stands; empty where it is."""
     why = _why_of_op(node.op, known, for_engine=for_engine)
     if not why and node.op not in ("Const", "Placeholder", "PlaceholderWithDefault", "Assert", "NoOp"):
-        why = _why_of_types(node, model.ops)
+        why = _why_of_types(node, model.ops) or deviation(node)
     if why:
         return why
     for name in function_names(node):

@@ -99,7 +99,7 @@ def test_what_engines_take_is_left_whole(built: Built, builder: Any) -> None:
     assert assigned(built(builder))[1] is None
 
 
-def test_a_model_without_anything_to_accelerate_is_refused_with_all_reasons(built: Built) -> None:
+def test_a_model_without_anything_for_an_engine_is_refused_with_all_reasons(built: Built) -> None:
     with pytest.raises(ConversionError, match="nothing that computes is left") as caught:
         assigned(built(models.jpeg_reader))
     assert any(detail.startswith("StatelessWhile: inside it: ") for detail in caught.value.details)

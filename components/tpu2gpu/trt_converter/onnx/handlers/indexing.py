@@ -1,0 +1,109 @@
+"""Operations by index."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tpu2gpu.trt_converter.onnx.handlers.formula import Formula, in_place_of
+
+
+def register() -> None:
+    """Add the handlers to tf2onnx's table."""
+    from tf2onnx.handler import tf_op
+
+    tf_op("OneHot")(in_place_of(one_hot))
+    tf_op("ScatterNd")(in_place_of(scatter))
+    tf_op("UnsortedSegmentSum")(in_place_of(sum_of_segments))
+    tf_op("UnsortedSegmentProd")(in_place_of(product_of_segments))
+    tf_op("ReverseSequence")(in_place_of(reverse_sequence))
+    tf_op("Slice")(in_place_of(cut_out))
+
+
+def one_hot(form: Formula, indices: str, depth: str, on: str, off: str) -> str:
+    """Compare the indices with 0 to depth - 1: what lies outside equals none of them, so that its row is all off.
+
+    tf2onnx's own counts negative indices from the end.
+    """
+    from onnx import TensorProto
+
+    axis = form.attribute("axis", -1)
+    count = form("Reshape", form.cast(depth, TensorProto.INT64), form.constant([], "int64"))
+    classes = form("Range", form.constant(0, "int64"), count, form.constant(1, "int64"))
+    if axis != -1:  # as many dimensions behind it as the output has behind the axis
+        shape = [-1, *([1] * (form.rank(indices) - axis))]
+        classes = form("Reshape", classes, form.constant(shape, "int64"))
+    rows = form("Unsqueeze", form.cast(indices, TensorProto.INT64), form.constant([axis], "int64"))
+    is_on = form("Equal", rows, classes)
+    if form.dtype == TensorProto.BOOL:  # which ONNX Runtime's Where does not take
+        return form("Or", form("And", is_on, on), form("And", form("Not", is_on), off))
+    return form("Where", is_on, on, off)
+
+
+def scatter(form: Formula, indices: str, updates: str, shape: str) -> str:
+    """Add the updates up where indices are equal, of which ONNX keeps one unless it is told.
+
+    Engines do not add up, so that they are given no more than they need where the graph tells that none are equal.
+    """
+    from onnx import TensorProto, helper
+
+    base = form(
+        "ConstantOfShape",
+        form.cast(shape, TensorProto.INT64),
+        value=helper.make_tensor("value", form.dtype, dims=[1], vals=[0]),
+    )
+    places = form.cast(indices, TensorProto.INT64)
+    if form.dtype == TensorProto.BOOL or _are_different(form, indices):
+        return form("ScatterND", base, places, updates)
+    return form("ScatterND", base, places, updates, reduction="add")
+
+
+def _are_different(form: Formula, indices: str) -> bool:
+    node = form.ctx.get_node_by_output(indices)
+    if node is None or not node.is_const():
+        return False
+    rows = np.asarray(node.get_tensor_value(as_list=False))
+    rows = rows.reshape(-1, rows.shape[-1])
+    return len(np.unique(rows, axis=0)) == len(rows)
+
+
+def sum_of_segments(form: Formula, data: str, segments: str, count: str) -> str:
+    """Add up what has the same segment, and leave out what has a negative one, which tf2onnx counts from the end."""
+    return _segments(form, data, segments, count, 0, "add")
+
+
+def product_of_segments(form: Formula, data: str, segments: str, count: str) -> str:
+    """Multiply what has the same segment, and leave out what has a negative one."""
+    return _segments(form, data, segments, count, 1, "mul")
+
+
+def _segments(form: Formula, data: str, segments: str, count: str, start: int, reduction: str) -> str:
+    """Scatter into one segment more than there are, which takes what has none."""
+    from onnx import TensorProto, helper
+
+    places = form.cast(segments, TensorProto.INT64)
+    size = form("Reshape", form.cast(count, TensorProto.INT64), form.constant([1], "int64"))
+    zero, most = form.constant([0], "int64"), form.constant([np.iinfo(np.int64).max], "int64")
+    inner = form("Slice", form("Shape", data), form.constant([form.rank(segments)], "int64"), most)
+    shape = form("Concat", form("Add", size, form.constant([1], "int64")), inner, axis=0)
+    base = form("ConstantOfShape", shape, value=helper.make_tensor("value", form.dtype, dims=[1], vals=[start]))
+    rows = form("Unsqueeze", form("Where", form("Less", places, zero), size, places), form.constant([-1], "int64"))
+    return form("Slice", form("ScatterND", base, rows, data, reduction=reduction), zero, size, zero)
+
+
+def reverse_sequence(form: Formula, x: str, lengths: str) -> str:
+    """Reverse the first elements of each row; none is as one, since ONNX Runtime leaves out rows of length 0."""
+    from onnx import TensorProto
+
+    counts = form("Max", form.cast(lengths, TensorProto.INT64), form.constant(1, "int64"))
+    batch, time = form.attribute("batch_dim", 0), form.attribute("seq_dim", None)
+    return form("ReverseSequence", x, counts, batch_axis=batch, time_axis=time)
+
+
+def cut_out(form: Formula, x: str, begin: str, size: str) -> str:
+    """Slice from `begin`, all that is left where the size is -1; tf2onnx's sum of both is more than an int32 holds."""
+    from onnx import TensorProto
+
+    start, count = form.cast(begin, TensorProto.INT64), form.cast(size, TensorProto.INT64)
+    is_rest = form("Equal", count, form.constant(-1, "int64"))
+    rest = form.constant(np.iinfo(np.int64).max, "int64")
+    return form("Slice", x, start, form("Where", is_rest, rest, form("Add", start, count)))

@@ -1,0 +1,1 @@
+"""The operations that the sweep covers, a family in each file."""
