@@ -115,7 +115,7 @@ def test_the_command_takes_the_version_that_a_promotion_folder_serves(models, tm
     words += ["--incumbent", tmp_path / "promoted", "--requests", 40, "--max-requests", 40, "--out", tmp_path / "out"]
     assert main([str(word) for word in words]) == 1
     found = read_json(tmp_path / "out" / "report.json")
-    assert found["incumbent"]["name"] == "1"
+    assert found["incumbent"]["name"] == "model version 1"
     (candidate,) = found["candidates"]
     verdicts = {check["name"]: check["verdict"] for check in candidate["checks"]}
     assert verdicts["max_accuracy_drop_from_incumbent"] == "pass"
