@@ -169,8 +169,8 @@ def test_the_second_night_is_promoted_too_by_its_speed_up_over_its_own_reference
     assert result.promoted == root / "promoted" / "model" / "2"
     assert result.report is not None
     evaluation = json.loads((result.report.parent / "report.json").read_text())
-    assert evaluation["incumbent"]["name"] == Path(first["promoted"]).name
-    assert evaluation["reference"]["name"].startswith("CheckpointImporter/model/")
+    assert evaluation["incumbent"]["name"] == "model version 1"
+    assert evaluation["reference"]["name"] == "imported"
     (candidate,) = evaluation["candidates"]
     checks = {check["name"]: check for check in candidate["checks"]}
     assert checks["min_speedup"]["value"] >= SPEEDUP > 1 / (1 + candidate["regression"]["value"])
