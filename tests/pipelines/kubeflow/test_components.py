@@ -26,6 +26,13 @@ from tpu2gpu_pipelines.kubeflow.container.entrypoint import run_step
 RUN_ID = "f43801cb-ef8d-4aa3-9ebe-63142e224c1b"
 
 
+@pytest.fixture(autouse=True)
+def no_names_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that runs here leaves the names of its run to no other test."""
+    for variable in (RUN_VARIABLE, PIPELINE_VARIABLE):
+        monkeypatch.setenv(variable, "")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("native")
@@ -162,8 +169,6 @@ def local_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(config.LocalExecutionConfig, "instance", None)
     monkeypatch.setattr(docker_task_handler.DockerTaskHandler, "run", run_here)
-    for variable in (RUN_VARIABLE, PIPELINE_VARIABLE):
-        monkeypatch.setenv(variable, "")
     local.init(runner=local.DockerRunner(), pipeline_root=str(tmp_path), raise_on_error=True)
     return tmp_path
 
