@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -83,7 +83,7 @@ class ModelHome:
 
     def next_version(self) -> int:
         """Return one more than the largest number that was ever used."""
-        used = [int(path.name) for path in self._numbered()]
+        used = [*(int(path.name) for path in self._numbered()), *self.files.abandoned(self.path)]
         used += [line.version for line in read_ledger(self.folder) if line.model == self.name]
         return max(used, default=0) + 1
 
@@ -116,9 +116,9 @@ class ModelHome:
         for path in self._numbered():
             record = self._whole(path)
             if served is None or int(path.name) > served or (record is None and int(path.name) != served):
-                for model in record.models if record is not None else ():
-                    self.files.remove(self.path, self.folder / model)
-                self.files.remove(self.path, path)
+                models = record.models if record is not None else ()
+                if not models or not self.files.abandon(self.path, path):
+                    self._remove(path, models)
             elif record is not None and record.version not in known:
                 missing.append(record)
         self.enter(missing)
@@ -177,18 +177,23 @@ class ModelHome:
             The versions that went.
         """
         versions = self.versions()
-        done = [
-            record
-            for record, successor in pairwise(versions)
-            if (_now() - datetime.fromisoformat(successor.at)).total_seconds() >= grace_s
-        ]
+        done = [record for record, successor in pairwise(versions) if _age_s(successor) >= grace_s]
         for record in done:
             for model in record.models:
                 self.files.remove(self.path, self.folder / model)
+        for path in self.files.abandoned(self.path).values():
+            left = read_record(path)
+            if left is None or _age_s(left) >= grace_s:
+                self._remove(path, left.models if left is not None else ())
         gone = [record for record in versions[: -max(keep, 1)] if record in done]
         for record in gone:
             self.files.remove(self.path, self.path / str(record.version))
         return [record.version for record in gone]
+
+    def _remove(self, path: Place, models: Sequence[str]) -> None:
+        for model in models:
+            self.files.remove(self.path, self.folder / model)
+        self.files.remove(self.path, path)
 
     def _whole(self, path: Place) -> Promotion | None:
         """Read a version's record; None where what makes the version whole is not there yet."""
@@ -270,5 +275,6 @@ def _may_be_folder(path: Place) -> bool:
     return isinstance(path, RemotePath) or path.is_dir()
 
 
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
+def _age_s(record: Promotion) -> float:
+    """Return how many seconds ago a version was promoted."""
+    return (datetime.now(timezone.utc) - datetime.fromisoformat(record.at)).total_seconds()

@@ -18,6 +18,7 @@ from tpu2gpu.storage.promotion.copying import copy_files, flush
 
 _LOCK = ".promotion.lock"
 _STAGING = ".staging-"
+_ABANDONED = ".abandoned-"
 
 
 @attrs.frozen
@@ -110,8 +111,17 @@ class MountedFolder:
             Path(path).rename(aside / path.name)
             shutil.rmtree(aside)
 
+    def abandon(self, home: Place, path: Place) -> bool:
+        """Hide a version that was never served; its parts stay, since a server may be loading them this moment."""
+        Path(path).rename(Path(home) / f"{_ABANDONED}{path.name}")
+        return True
+
+    def abandoned(self, home: Place) -> dict[int, Path]:
+        """Return the folders of abandoned versions by their numbers."""
+        return {int(path.name.removeprefix(_ABANDONED)): path for path in Path(home).glob(f"{_ABANDONED}*")}
+
     def sweep(self, home: Place) -> None:
-        """Remove the folders whose names begin with a dot."""
+        """Remove the folders whose names begin with a dot, but for abandoned versions."""
         for path in Path(home).glob(".*"):
-            if path.is_dir():
+            if path.is_dir() and not path.name.startswith(_ABANDONED):
                 shutil.rmtree(path)

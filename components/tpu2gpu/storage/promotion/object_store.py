@@ -79,6 +79,14 @@ class ObjectStore:
         for inner in sorted(files_below(path), key=lambda path: (path == RECORD, path.count("/"), path)):
             _remote(path / inner).unlink()
 
+    def abandon(self, home: Place, path: Place) -> bool:
+        """Do nothing: a server loads a copy of its own, so that a version that was never served may go at once."""
+        return False
+
+    def abandoned(self, home: Place) -> dict[int, Place]:
+        """Return none."""
+        return {}
+
     def sweep(self, home: Place) -> None:
         """Do nothing: what is in the making lies on the machine that makes it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -56,6 +57,14 @@ class PromotionFolder(Protocol):
 
     def remove(self, home: Place, path: Place) -> None:
         """Remove a folder, for those who look in one step, or what shows that it is whole first; none need be there."""
+        ...
+
+    def abandon(self, home: Place, path: Place) -> bool:
+        """Hide a version that was never served and keep its parts, where a server may be loading them; tell whether."""
+        ...
+
+    def abandoned(self, home: Place) -> Mapping[int, Place]:
+        """Return the folders of abandoned versions by their numbers."""
         ...
 
     def sweep(self, home: Place) -> None:

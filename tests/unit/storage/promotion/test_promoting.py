@@ -329,6 +329,19 @@ def test_what_a_killed_process_left_is_put_in_order_by_the_next(folder: Path) ->
     assert sorted(path.name for path in home.iterdir() if path.is_dir()) == ["1", "2", "4"]
 
 
+def test_parts_that_a_server_may_be_loading_outlive_a_killed_promotion_by_the_grace(folder: Path) -> None:
+    promote(folder, 1, split=True)
+    config = (folder / "adder" / "config.pbtxt").read_bytes()
+    promote(folder, 2, split=True)
+    (folder / "adder" / "config.pbtxt").write_bytes(config)  # killed before the switch
+    assert promote(folder, 3, split=True, grace_s=3600).promotion.version == 3
+    assert (folder / "adder_core_v2").is_dir()
+    assert [row["version"] for row in list_promoted(folder)] == [1, 2, 3]
+    assert not (folder / "adder" / "2").exists()
+    assert promote(folder, 4, split=True).promotion.version == 4
+    assert not (folder / "adder_core_v2").exists()
+
+
 def test_a_damaged_ledger_is_told_by_its_line(folder: Path) -> None:
     promote(folder, 1)
     (folder / "promotions.jsonl").write_text('{"version": 1}\n')
