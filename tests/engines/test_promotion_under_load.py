@@ -26,7 +26,7 @@ from tpu2gpu.storage.publishing import discard_bytecode, read_manifest, verify_m
 from tpu2gpu.trt_converter.layouts.kserve import POLLING
 
 pytestmark = pytest.mark.timeout(1800)
-_GRACE_S = 300.0  # the default: this server starts a process for each part, also for those of killed promotions
+_GRACE_S = 300.0  # half of the default: a process starts for each part, also for those of killed promotions
 _SETTLE_S = 1.0  # longer than this server looks at a folder of a local disk
 _POLL = (*POLLING, "--repository-poll-secs=1")  # as kserve.yaml says, and more often
 _COMMAND = """
