@@ -9,12 +9,11 @@ import attrs
 
 from tpu2gpu.graphs.calls import call_of
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs
-from tpu2gpu.graphs.ops import PASSTHROUGH
+from tpu2gpu.graphs.ops import ASSIGNS, LOOPS, PASSTHROUGH, REF_VARIABLES
 from tpu2gpu.graphs.trust.op_classes import PATH_INPUTS
 
 _PASSING = PASSTHROUGH | {"ExpandDims", "IdentityN", "Merge", "Pack", "RefIdentity", "Reshape", "Squeeze", "Switch"}
-_ASSIGNS = ("Assign", "AssignVariableOp")
-_VARIABLES = ("VarHandleOp", "Variable", "VariableV2")
+_VARIABLES = ("VarHandleOp", *REF_VARIABLES)
 
 
 @attrs.frozen
@@ -108,7 +107,7 @@ class PathOrigins:
                 yield f"argument {position} of function '{function}'"
                 continue
             yield from self._follow(scope, inputs[position - offset], seen)
-            if node.op in ("While", "StatelessWhile"):  # what the body returns comes back
+            if node.op in LOOPS:  # what the body returns comes back
                 yield from self._follow_result(node.attr["body"].func.name, position, seen)
         bound = self._bound.get(function, [])
         first = len(self._functions[function].signature.input_arg) - len(bound)
@@ -129,7 +128,7 @@ class PathOrigins:
         values = [
             data_inputs(other)[1]
             for other in nodes.values()
-            if other.op in _ASSIGNS and data_inputs(other)[0].split(":")[0] == handle
+            if other.op in ASSIGNS and data_inputs(other)[0].split(":")[0] == handle
         ]
         if not values:
             yield f"variable '{handle}'"
