@@ -26,6 +26,7 @@ import attrs
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError, UsageError
 from tpu2gpu.storage.paths import is_remote
+from tpu2gpu_pipelines.former_verdict import may_take_former
 from tpu2gpu_pipelines.log_capture import logging_to
 from tpu2gpu_pipelines.metadata_store import CACHED, fail_running, read_run
 from tpu2gpu_pipelines.run_result import RunResult, StepTime, gather_result
@@ -200,6 +201,8 @@ class _Steps:
         for node in one_step.nodes:
             if node.pipeline_node.node_info.id != step:
                 node.pipeline_node.execution_options.skip.SetInParent()
+            elif not may_take_former(node.pipeline_node, read_run(self._metadata, self._run_name), self._metadata):
+                node.pipeline_node.execution_options.caching_options.enable_cache = False
         LocalDagRunner().run_with_ir(one_step)
         states = {record.id: record.state for record in read_run(self._metadata, self._run_name)}
         self.done.append(StepTime(step, states.get(step) == CACHED, round(time.monotonic() - started, 1)))

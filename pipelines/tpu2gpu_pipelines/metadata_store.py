@@ -59,6 +59,20 @@ def read_run(metadata: Path, run_name: str) -> list[StepRecord]:
         return [_read_step(store, execution) for execution in executions]
 
 
+def read_artifacts(metadata: Path, *types: str) -> list[dict[str, Any]]:
+    """Read the custom properties of all artifacts of some types, of all runs, oldest first.
+
+    Args:
+        metadata: The SQLite file.
+        types: The types' names.
+    """
+    from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_config
+
+    with Metadata(sqlite_metadata_connection_config(str(metadata))) as handle:
+        found = [artifact for name in types for artifact in handle.store.get_artifacts_by_type(name)]
+    return [_read_output(artifact).properties for artifact in sorted(found, key=lambda artifact: artifact.id)]
+
+
 def fail_running(metadata: Path, run_name: str) -> list[int]:
     """Mark a run's executions that never ended as failed.
 

@@ -177,6 +177,17 @@ def test_the_second_night_is_promoted_too_by_its_speed_up_over_its_own_reference
     assert {check["verdict"] for check in checks.values()} == {"pass"}
 
 
+def test_a_former_model_that_comes_again_is_judged_against_todays_incumbent_and_promoted_again(
+    root: Path, first: dict[str, Any], settings: Settings
+) -> None:
+    result = run_pipeline(settings)
+    assert {step.id for step in result.steps if not step.cached} == {"LatencyEvaluator", "ModelPusher"}
+    assert result.promoted == root / "promoted" / "model" / "3"
+    assert result.report is not None
+    assert json.loads((result.report.parent / "report.json").read_text())["incumbent"]["name"] == "model version 2"
+    assert all(step.cached for step in run_pipeline(settings).steps)
+
+
 def test_a_candidate_that_is_slower_than_what_is_promoted_is_refused(
     root: Path, first: dict[str, Any], settings: Settings, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import SourceError, UsageError
+from tpu2gpu.errors import ManifestError, SourceError, UsageError
 from tpu2gpu.storage.paths import Place, RemotePath
 from tpu2gpu.storage.promotion.layouts import Layout, layout_named
 from tpu2gpu.storage.promotion.ledger import LEDGER, RECORD, Promotion, read_ledger, read_record
@@ -60,13 +60,13 @@ class ModelHome:
 
     def served(self) -> int | None:
         """Return the version that is served now; None before the first."""
-        record = next((record for path in self._numbered() if (record := read_record(path)) is not None), None)
+        record = next((record for path in self._numbered() if (record := self._record(path)) is not None), None)
         return layout_named(record.layout).served(self.path) if record is not None else None
 
     def incumbent(self) -> Promotion | None:
         """Return the version that is served now; None before the first."""
         served = self.served()
-        return read_record(self.path / str(served)) if served is not None else None
+        return self._record(self.path / str(served)) if served is not None else None
 
     def folder_of(self, version: int) -> Place:
         """Return a version's folder.
@@ -197,8 +197,24 @@ class ModelHome:
 
     def _whole(self, path: Place) -> Promotion | None:
         """Read a version's record; None where what makes the version whole is not there yet."""
-        record = read_record(path)
+        record = self._record(path)
         return record if record is not None and (path / layout_named(record.layout).last).is_file() else None
+
+    def _record(self, path: Place) -> Promotion | None:
+        """Read a version's record; where it is damaged, the ledger's line, which says the same.
+
+        Raises:
+            ManifestError: It is damaged, and the ledger has no line of it.
+        """
+        try:
+            return read_record(path)
+        except ManifestError:
+            lines = (
+                line for line in read_ledger(self.folder) if (line.model, str(line.version)) == (self.name, path.name)
+            )
+            if line := next(lines, None):
+                return line
+            raise
 
     def _numbered(self) -> list[Place]:
         found = [path for path in _inside(self.path) if path.name.isdecimal() and _may_be_folder(path)]

@@ -18,7 +18,7 @@ from tpu2gpu.hardware.host import stable_hardware
 from tpu2gpu.model_pusher.options import PushOptions
 from tpu2gpu.storage.promotion import home
 from tpu2gpu.storage.promotion.home import find_home
-from tpu2gpu.storage.promotion.ledger import read_ledger
+from tpu2gpu.storage.promotion.ledger import LEDGER, RECORD, read_ledger
 from tpu2gpu.storage.promotion.promoting import (
     PromotionResult,
     find_incumbent,
@@ -340,6 +340,20 @@ def test_parts_that_a_server_may_be_loading_outlive_a_killed_promotion_by_the_gr
     assert not (folder / "adder" / "2").exists()
     assert promote(folder, 4, split=True).promotion.version == 4
     assert not (folder / "adder_core_v2").exists()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_ledger_makes_up_for_a_damaged_record(folder: Path, version: int) -> None:
+    promote(folder, 1)
+    promote(folder, 2)
+    (folder / "adder" / str(version) / RECORD).write_text("{")
+    found = find_home(folder)
+    assert (found.served(), [record.version for record in found.versions()]) == (2, [1, 2])
+    assert find_incumbent(folder) == folder / "adder" / "2"
+    assert promote(folder, 3).promotion.replaces == 2
+    (folder / LEDGER).unlink()
+    with pytest.raises(ManifestError, match=rf"{version}/promotion\.json: not a record of a promotion"):
+        found.versions()
 
 
 def test_a_damaged_ledger_is_told_by_its_line(folder: Path) -> None:
