@@ -10,6 +10,12 @@ from typing import Any
 from tpu2gpu.errors import UsageError, first_line
 
 
+def find_in_current_folder() -> None:
+    """Let modules of the current folder be found too: a command's search path lacks it."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+
 def load_named(flag: str, spec: str, form: str) -> Any:
     """Import what a flag names; modules of the current folder are found too.
 
@@ -24,8 +30,7 @@ def load_named(flag: str, spec: str, form: str) -> Any:
     module, _, name = spec.partition(":")
     if not module or not name:
         raise UsageError(f"{flag}: must be {form}")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # a command's search path lacks it
+    find_in_current_folder()
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # the module is run, and may raise anything

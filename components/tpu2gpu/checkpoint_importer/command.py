@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import click
+
 from tpu2gpu.command_line import Call, Command, Reply, argument, step_command
 
 IMPORT = step_command(
@@ -16,7 +18,7 @@ def _inspect(call: Call) -> Reply:
     from tpu2gpu.checkpoint_importer.inspecting import inspect_model
     from tpu2gpu.checkpoint_importer.inspection_lines import describe_inspection
 
-    found = inspect_model(call.given["path"])
+    found = inspect_model(call.given["path"], custom_objects=call.given["custom_objects"])
     return Reply(found, describe_inspection(found))
 
 
@@ -24,5 +26,13 @@ INSPECT = Command(
     name="inspect",
     summary="Tell what a model or a checkpoint holds.",
     run=_inspect,
-    parameters=(argument("PATH"),),
+    parameters=(
+        argument("PATH"),
+        click.Option(
+            ["--custom-objects"],
+            multiple=True,
+            metavar="MODULE",
+            help="a module with the layers of your own that a Keras model is made of; may be repeated",
+        ),
+    ),
 )

@@ -52,6 +52,7 @@ def import_model(
             `options.extra_pass` failed.
         OutputExistsError: The target is there already.
     """
+    from tpu2gpu.checkpoint_importer.formats.custom_objects import digest_modules
     from tpu2gpu.checkpoint_importer.formats.registry import find_source
     from tpu2gpu.checkpoint_importer.reading import read_source
     from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
@@ -73,8 +74,12 @@ def import_model(
     parse_inputs(options.input)
     all_passes = with_extra(options.extra_pass, parse_fixed(options.fix))
     parse_outputs(options.output)
+    more = {
+        "extra_passes": {it.spec: it.source_sha256 for it in extra},
+        "custom_objects": digest_modules(options.custom_objects),
+    }
+    more = {name: digests for name, digests in more.items() if digests}
     found_source = find_source(source, options.step)
-    more = {"extra_passes": {it.spec: it.source_sha256 for it in extra}} if extra else {}
     about = describe_source(source)
     frame = publish_step("import", about, target, options, force=force, run_name=run_name, more=more)
     with frame as staging, _uncollected():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.errors import CheckpointError, Tpu2GpuError
+from tpu2gpu.errors import CheckpointError, Tpu2GpuError, UsageError
 from tpu2gpu.storage.paths import Place, place
 
 if TYPE_CHECKING:
@@ -33,22 +34,30 @@ class Inspection:
     report: dict[str, Any]
 
 
-def inspect_model(source: str | os.PathLike[str]) -> Inspection:
+def inspect_model(source: str | os.PathLike[str], *, custom_objects: Sequence[str] = ()) -> Inspection:
     """Look at a model or a checkpoint without running it.
 
+    Args:
+        source: The path.
+        custom_objects: Modules with the classes of your own that a whole Keras model names.
+
     Raises:
+        UsageError: A module is not there.
         SourceError: Nothing is there, or nothing that we know.
         CheckpointError: A checkpoint is damaged.
     """
+    from tpu2gpu.checkpoint_importer.formats.custom_objects import digest_modules
     from tpu2gpu.checkpoint_importer.formats.registry import find_source
     from tpu2gpu.checkpoint_importer.options import ImportOptions
     from tpu2gpu.checkpoint_importer.reading import read_source
 
+    options = ImportOptions(custom_objects=tuple(custom_objects))
+    digest_modules(custom_objects)
     found_source = find_source(source)
     report: dict[str, Any] = {"name": found_source.path.name, "step": found_source.step, **found_source.inspect()}
     try:
-        found = read_source(found_source, ImportOptions())
-    except CheckpointError:
+        found = read_source(found_source, options)
+    except (CheckpointError, UsageError):
         raise
     except Tpu2GpuError as error:
         report["error"] = error.to_json()

@@ -38,6 +38,8 @@ class ImportOptions:
         drop: Tensors of the checkpoint that are not wanted, besides optimizer slots, moving averages and steps.
         use_ema: Take the moving averages of weights as the weights.
         extra_pass: Passes of your own on the serving graph, `MODULE:CLASS`, run in order after the others.
+        custom_objects: Modules with the classes and functions of your own that a whole Keras model names, registered
+            by `keras.saving.register_keras_serializable` or not.
         keep_bfloat16: Go on computing in bfloat16 where the source does; otherwise in float32.
     """
 
@@ -57,6 +59,9 @@ class ImportOptions:
     rename: tuple[str, ...] = option((), "rename variables, in order", metavar="'REGEX=REPLACEMENT'")
     drop: tuple[str, ...] = option((), "leave out tensors of the checkpoint", metavar="REGEX")
     extra_pass: tuple[str, ...] = option((), "run a pass of your own, in order", metavar="MODULE:CLASS")
+    custom_objects: tuple[str, ...] = option(
+        (), "a module with the layers of your own that a Keras model is made of", metavar="MODULE"
+    )
     trust: tuple[str, ...] = trust_option()
     use_ema: bool = option(False, "take the moving averages of weights as the weights")
     keep_bfloat16: bool = option(False, "go on computing in bfloat16 where the source does")

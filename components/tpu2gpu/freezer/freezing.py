@@ -93,6 +93,7 @@ def freeze_model(
 
 def _read(source: str | os.PathLike[str], options: FreezeOptions) -> Served:
     """Read the model; with `to_inference` in the form for serving, whatever it was."""
+    from tpu2gpu.graphs.formats.importing_first import not_a_saved_model
     from tpu2gpu.graphs.formats.meta_graph import read_bare_graph, read_checkpointed_graph
     from tpu2gpu.graphs.formats.saved_model import (
         SAVED_MODEL_FILE,
@@ -105,8 +106,13 @@ def _read(source: str | os.PathLike[str], options: FreezeOptions) -> Served:
 
     if options.checkpoint and (Path(source) / SAVED_MODEL_FILE).is_file():
         raise UsageError(f"--checkpoint: {source} is a SavedModel, which has its variables with it")
-    if not options.checkpoint and Path(source).is_file():
-        raise UsageError(f"{source}: a graph alone", hint="give its variables with --checkpoint PREFIX")
+    if not options.checkpoint and not (Path(source) / SAVED_MODEL_FILE).is_file():
+        if Path(source).suffix in (".meta", ".pb", ".pbtxt"):
+            first = not_a_saved_model(source).hint
+            raise UsageError(
+                f"{source}: a graph alone", hint=f"give its variables with --checkpoint PREFIX, or {first}"
+            )
+        raise not_a_saved_model(source)
 
     def read() -> ServingModel:
         if options.checkpoint:

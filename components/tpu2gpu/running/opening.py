@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpu2gpu.errors import SourceError
+from tpu2gpu.graphs.formats.importing_first import not_a_saved_model
 from tpu2gpu.running.local.graph_def_runner import GraphDefRunner
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
@@ -52,9 +53,16 @@ def open_runner(
     """
     kind = _kind_of(os.fspath(path))
     if kind is None:
-        found = "not a model" if Path(path).exists() else "no such file or folder"
-        raise SourceError(f"{path}: {found}", hint=f"give {model_forms()}")
+        raise _not_a_model(path)
     return kind.open(os.fspath(path), signature=signature, threads=threads, timeout_s=timeout_s, trust=trust)
+
+
+def _not_a_model(path: str | os.PathLike[str]) -> SourceError:
+    error = not_a_saved_model(path, taken=model_forms())
+    if "tpu2gpu import" in error.hint or "did you mean" in error.hint:
+        return error
+    found = "not a model" if Path(path).exists() else "no such file or folder"
+    return SourceError(f"{path}: {found}", hint=f"give {model_forms()}")
 
 
 def slow_imports_of(path: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.errors import SourceError, UsageError
+from tpu2gpu.errors import UsageError
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
 
@@ -49,6 +49,7 @@ def convert_model(
         UnsupportedError: A case that this version does not do.
         EnvironmentLacksError: The asked back end is not here, or a process of it died, hung or outgrew its limit.
     """
+    from tpu2gpu.graphs.formats.importing_first import not_a_saved_model
     from tpu2gpu.storage.publishing import check_free, describe_source, publish_step
     from tpu2gpu.trt_converter.backends.base import STEPS
     from tpu2gpu.trt_converter.backends.choice import choose_backend
@@ -58,7 +59,8 @@ def convert_model(
 
     options = options or ConvertOptions()
     source, target = Path(source), Path(target)
-    _check_source(source)
+    if not (source / "saved_model.pb").is_file():  # which can be seen without loading TensorFlow
+        raise not_a_saved_model(source)
     check_free(target, force=force)
     choice = choose_backend(options)
     request, about = Request.of(source, options), describe_source(source)
@@ -126,13 +128,3 @@ def _findings(made: Conversion) -> dict[str, Any]:
         **figures,
         "metrics": {name: float(value) for name, value in {**figures, **made.metrics}.items()},
     }
-
-
-def _check_source(source: Path) -> None:
-    """Refuse a source that is none, which can be seen without loading TensorFlow."""
-    if not source.exists():
-        raise SourceError(f"{source}: no such folder", hint="give a SavedModel's folder")
-    if not (source / "saved_model.pb").is_file():
-        inner = next((path.parent for path in sorted(source.glob("*/saved_model.pb"))), None)
-        hint = f"did you mean {inner}?" if inner else "give the folder that holds saved_model.pb"
-        raise SourceError(f"{source}: not a SavedModel (saved_model.pb is missing)", hint=hint)

@@ -220,7 +220,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_kept_or_clamped(tmp_path: Pat
 
 
 def test_bad_sources_targets_and_options_are_named(built: Built, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such folder"):
+    with pytest.raises(SourceError, match="no such file or folder"):
         cast_model(tmp_path / "nowhere", tmp_path / "model")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()

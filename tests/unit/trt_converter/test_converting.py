@@ -189,7 +189,7 @@ def test_a_memory_limit_is_kept(built: Built, tmp_path: Path) -> None:
 
 
 def test_a_source_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such folder"):
+    with pytest.raises(SourceError, match="no such file or folder"):
         convert_model(tmp_path / "nowhere", tmp_path / "serving")
     (tmp_path / "artifact" / "Format-Serving").mkdir(parents=True)
     with pytest.raises(SourceError, match=r"saved_model.pb is missing"):

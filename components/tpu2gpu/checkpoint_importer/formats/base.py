@@ -107,6 +107,9 @@ class SourceFormat(abc.ABC):
         heeds = self.heeds
         if options.tag and not options.graph and "tag" not in heeds:
             raise UsageError(f"--tag {options.tag}: graphs of a SavedModel have tags, a {self.kind} has none")
+        if options.custom_objects and "custom_objects" not in heeds:
+            modules = ", ".join(options.custom_objects)
+            raise UsageError(f"--custom-objects {modules}: a {self.kind} needs no classes of Keras to be read")
         if options.graph and "graph" in heeds:  # with it, the source is no more than weights
             return
         default = type(options)()

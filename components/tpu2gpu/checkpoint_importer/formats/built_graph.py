@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, WeightsFormat
+from tpu2gpu.checkpoint_importer.formats.custom_objects import BUILD_HINT
 from tpu2gpu.checkpoint_importer.formats.keras import default_signature, export, name_outputs, read_exported
-from tpu2gpu.checkpoint_importer.formats.keras_models import BUILD_HINT
 from tpu2gpu.checkpoint_importer.formats.meta_graph import serve_training_graph
 from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
 from tpu2gpu.checkpoint_importer.options import ImportOptions

@@ -12,14 +12,15 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.checkpoint_importer.formats.base import GRAPH_HINT, SELECTIVE_OPTIONS, ImportedModel, WeightsFormat
+from tpu2gpu.checkpoint_importer.formats.base import GRAPH_HINT, ImportedModel, WeightsFormat
 from tpu2gpu.checkpoint_importer.formats.contents import describe_weights
+from tpu2gpu.checkpoint_importer.formats.custom_objects import BUILD_HINT
 from tpu2gpu.checkpoint_importer.formats.keras_files import KerasArrays, read_weights
-from tpu2gpu.checkpoint_importer.formats.keras_models import BUILD_HINT, holds_model, rebuild_model
+from tpu2gpu.checkpoint_importer.formats.keras_models import rebuild_model
 from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
-from tpu2gpu.graphs.formats.detection import is_hdf5, is_zip
+from tpu2gpu.graphs.formats.archives import holds_keras_model, is_hdf5, is_keras_archive
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.storage.paths import Place, fetched
 
@@ -30,7 +31,7 @@ class KerasFile(WeightsFormat):
     @property
     def heeds(self) -> frozenset[str]:
         """Where the file brings its own graph, only another graph."""
-        return frozenset({"graph"} if holds_model(self.path) else SELECTIVE_OPTIONS)
+        return frozenset({"graph", "custom_objects"}) if holds_keras_model(self.path) else super().heeds
 
     def inspect(self) -> dict[str, Any]:
         """Report the weights."""
@@ -38,13 +39,13 @@ class KerasFile(WeightsFormat):
 
     def read(self, options: ImportOptions) -> ImportedModel:
         """Let Keras rebuild a whole model, and read what that exports."""
-        if not holds_model(self.path):
+        if not holds_keras_model(self.path):
             raise UnsupportedError(
                 f"{self.path}: holds weights alone, and no model",
                 hint=GRAPH_HINT,
             )
         with foreign_errors(SourceError, str(self.path), hint=BUILD_HINT):
-            return read_exported(rebuild_model(self.path), options)
+            return read_exported(rebuild_model(self.path, options.custom_objects), options)
 
     def open_weights(self) -> KerasArrays:
         """Open the weights, by the names that variables have in graphs."""
@@ -71,8 +72,8 @@ class KerasArchive(KerasFile):
 
     @classmethod
     def detect(cls, path: Place, step: int | None = None) -> KerasArchive | None:
-        """Find a zip archive."""
-        return cls(path) if is_zip(path) else None
+        """Find a zip archive that Keras wrote."""
+        return cls(path) if is_keras_archive(path) else None
 
     @contextmanager
     def _weights_file(self) -> Iterator[Path]:

@@ -43,7 +43,11 @@ def read_weights(path: Place) -> KerasArrays:
                 if "config.json" in archive.namelist():
                     names = _layer_names(json.loads(archive.read("config.json")))
         file = h5py.File(stored, "r")
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except KeyError as error:
+        raise SourceError(
+            f"{path}: holds no weights ({error.args[0]})", hint="save the model, or its weights, again"
+        ) from error
+    except (OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: damaged ({error})", hint="fetch it again") from error
     root = file.get("model_weights", file)
     found: dict[str, Any] = {}
@@ -117,11 +121,20 @@ def _layer_names(description: Any) -> dict[str, str]:
     """Return the layers' names by what Keras 2 calls them in a file: their kind, numbered from the second on."""
     names: dict[str, str] = {}
     used: Counter[str] = Counter()
-    for layer in description.get("config", {}).get("layers", ()):
+    for layer in _layers(description):
         kind = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", layer["class_name"])).lower()
-        names[f"{kind}_{used[kind]}" if used[kind] else kind] = layer["config"]["name"]
+        key = f"{kind}_{used[kind]}" if used[kind] else kind
+        names[key] = str(layer.get("name") or layer["config"].get("name") or key)
         used[kind] += 1
     return names
+
+
+def _layers(description: Any) -> list[Any]:
+    """Return the layers that a description lists; a model of a class of its own may list none, or others."""
+    config = description.get("config") if isinstance(description, dict) else None
+    layers = config.get("layers") if isinstance(config, dict) else None
+    listed = layers if isinstance(layers, list) else []
+    return [it for it in listed if isinstance(it, dict) and isinstance(it.get("config"), dict) and it.get("class_name")]
 
 
 def _variable_name(path: str) -> str:

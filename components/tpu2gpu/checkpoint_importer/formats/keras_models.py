@@ -9,31 +9,27 @@ from __future__ import annotations
 import importlib
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tpu2gpu.checkpoint_importer.formats.custom_objects import BUILD_HINT, load_custom_objects, rebuilding_error
 from tpu2gpu.errors import EnvironmentLacksError, SourceError, UnsupportedError
+from tpu2gpu.graphs.formats.archives import hdf5_attribute
 from tpu2gpu.storage.paths import Place, fetched
 
-BUILD_HINT = "give --graph package.module:function that builds it"
 
-
-def holds_model(path: Place) -> bool:
-    """Tell whether a Keras file describes its model, besides holding the weights."""
-    with path.open("rb") as stored:
-        if zipfile.is_zipfile(stored):
-            with zipfile.ZipFile(stored) as archive:
-                return "config.json" in archive.namelist()
-    return bool(_attribute(path, "model_config"))
-
-
-def rebuild_model(path: Place) -> Any:
+def rebuild_model(path: Place, modules: Sequence[str] = ()) -> Any:
     """Let Keras rebuild a model; nothing that the file holds is run as Python code.
+
+    Args:
+        path: The file.
+        modules: Modules of the user's own that define its classes and functions.
 
     Raises:
         EnvironmentLacksError: Keras 2 wrote the file, and is not installed.
         SourceError: The description is damaged.
-        UnsupportedError: The model holds Python code of its own.
+        UnsupportedError: The model holds Python code of its own, or classes that nobody defines.
+        UsageError: A module is not there, or fails.
     """
     version, description = _description(path)
     lambdas = sorted(set(_lambdas(description)))
@@ -46,9 +42,14 @@ def rebuild_model(path: Place) -> Any:
         raise EnvironmentLacksError(
             f"{path}: written by Keras {version}, which is not installed", hint="pip install tf-keras"
         ) from error
+    own = load_custom_objects(modules)
+    load = (keras.models if name == "tf_keras" else keras.saving).load_model
     with fetched(path) as file:
-        # Keras 2 tells the kind of file by the text of its name.
-        return (keras.models if name == "tf_keras" else keras.saving).load_model(str(file), compile=False)
+        try:
+            # Keras 2 tells the kind of file by the text of its name.
+            return load(str(file), compile=False, custom_objects=own)
+        except Exception as error:  # a class of the user's own may raise anything
+            raise rebuilding_error(path, description, own, keras, error) from error
 
 
 def _description(path: Place) -> tuple[str, Any]:
@@ -59,20 +60,9 @@ def _description(path: Place) -> tuple[str, Any]:
                 with zipfile.ZipFile(stored) as archive:
                     version = str(json.loads(archive.read("metadata.json"))["keras_version"])
                     return version, json.loads(archive.read("config.json"))
-        return _attribute(path, "keras_version"), json.loads(_attribute(path, "model_config"))
+        return hdf5_attribute(path, "keras_version"), json.loads(hdf5_attribute(path, "model_config"))
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: its description of the model is damaged ({error})", hint=BUILD_HINT) from error
-
-
-def _attribute(path: Place, name: str) -> str:
-    import h5py
-
-    try:
-        with path.open("rb") as stored, h5py.File(stored, "r") as file:
-            text = file.attrs.get(name, "")
-    except OSError as error:
-        raise SourceError(f"{path}: damaged ({error})", hint="fetch it again") from error
-    return text.decode() if isinstance(text, bytes) else str(text)
 
 
 def _lambdas(item: Any) -> Iterator[str]:

@@ -9,11 +9,20 @@ from tpu2gpu.checkpoint_importer.formats.checkpoint import Checkpoint
 from tpu2gpu.checkpoint_importer.formats.graph_def import GraphDef
 from tpu2gpu.checkpoint_importer.formats.keras import KerasArchive, KerasHdf5
 from tpu2gpu.checkpoint_importer.formats.meta_graph import MetaGraph
+from tpu2gpu.checkpoint_importer.formats.numpy_weights import NumpyWeights
 from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
 from tpu2gpu.graphs.formats.detection import unknown_source
 from tpu2gpu.storage.paths import place
 
-FORMATS: tuple[type[SourceFormat], ...] = (SavedModel, Checkpoint, KerasArchive, KerasHdf5, GraphDef, MetaGraph)
+FORMATS: tuple[type[SourceFormat], ...] = (
+    SavedModel,
+    Checkpoint,
+    KerasArchive,
+    KerasHdf5,
+    NumpyWeights,
+    GraphDef,
+    MetaGraph,
+)
 
 
 def find_source(source: str | os.PathLike[str], step: int | None = None) -> SourceFormat:

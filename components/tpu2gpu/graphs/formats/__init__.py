@@ -1,6 +1,8 @@
 """Files that hold graphs, read and written without running them.
 
 - detection: what a path holds
+- archives: what a zip archive or an HDF5 file holds
+- importing_first: the error for what only an import takes
 - saved_model, graph_def, meta_graph: the formats, each read into a ServingModel
 - frozen_model, lazy_constants: frozen models, without holding their weights
 - variable_restore: the values of a graph's variables

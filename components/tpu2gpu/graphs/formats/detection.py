@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-import zipfile
 from pathlib import Path
 
 import attrs
@@ -13,6 +12,7 @@ from google.protobuf.text_encoding import CUnescape
 
 from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError
+from tpu2gpu.graphs.formats.archives import describe_archive
 from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.tensorbundle.files import stem
 
@@ -95,22 +95,6 @@ def meta_graph_file(prefix: Place) -> Place:
     return place(f"{stem(_SHARD.sub('', str(prefix)))}.meta")
 
 
-def is_zip(path: Place) -> bool:
-    """Tell whether a file is there and is a zip archive."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return zipfile.is_zipfile(file)
-
-
-def is_hdf5(path: Place) -> bool:
-    """Tell whether a file is there and is in the format HDF5."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return bool(file.read(8) == b"\x89HDF\r\n\x1a\n")
-
-
 def graph_kind(path: Place) -> str:
     """Return `GRAPH_DEF` or `META_GRAPH` for a file that is called or reads like one, nothing for other files."""
     if not path.is_file():
@@ -130,7 +114,9 @@ def unknown_source(path: Place) -> SourceError:
             hint="give the folder that holds saved_model.pb, or a training folder",
         )
     if path.is_file():
-        return SourceError(f"{path}: not a model or checkpoint that we know", hint="give a SavedModel's folder")
+        archive = describe_archive(path)
+        what = f"{archive}, and no" if archive else "not a"
+        return SourceError(f"{path}: {what} model or checkpoint that we know", hint="give a SavedModel's folder")
     if place(f"{prefix}.meta").is_file():
         return SourceError(f"{path}: {prefix.name}.index is missing", hint="fetch the whole checkpoint")
     return SourceError(f"{path}: nothing is there", hint="check the path")

@@ -13,6 +13,7 @@ from tpu2gpu import wire
 from tpu2gpu.errors import SignatureError, SourceError
 from tpu2gpu.graphs.assets import ASSETS_FOLDER, take_assets
 from tpu2gpu.graphs.formats.graph_def import constant_sizes, model_graph_pieces
+from tpu2gpu.graphs.formats.importing_first import not_a_saved_model
 from tpu2gpu.graphs.formats.lazy_constants import parsing
 from tpu2gpu.graphs.formats.saver import add_saver
 from tpu2gpu.graphs.formats.streaming import Piece, check_size, message_field, write_pieces
@@ -43,13 +44,8 @@ def parse_saved_model(source: str | os.PathLike[str]) -> Any:
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = place(source) / SAVED_MODEL_FILE
-    if not place(source).exists():
-        raise SourceError(f"{source}: no such folder")
     if not path.is_file():
-        raise SourceError(
-            f"{source}: not a SavedModel ({SAVED_MODEL_FILE} is missing)",
-            hint=f"give the folder that holds {SAVED_MODEL_FILE}",
-        )
+        raise not_a_saved_model(source, taken=f"the folder that holds {SAVED_MODEL_FILE}")
     with parsing(path, hint="export the model again"):
         saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     if not saved_model.meta_graphs:

@@ -103,7 +103,7 @@ def test_a_signature_that_writes_to_variables_is_refused(built: Built) -> None:
 
 
 def test_bad_sources_are_named(built: Built, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such folder"):
+    with pytest.raises(SourceError, match="no such file or folder"):
         read_saved_model(tmp_path / "nowhere")
     with pytest.raises(SourceError, match=r"saved_model\.pb is missing"):
         read_saved_model(tmp_path)
