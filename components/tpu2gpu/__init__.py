@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tpu2gpu.latency_evaluator.options import EvaluateOptions as EvaluateOptions
     from tpu2gpu.model_pusher.component import ModelPusher as ModelPusher
     from tpu2gpu.model_pusher.options import PushOptions as PushOptions
+    from tpu2gpu.optimizer.optimizing import optimize_model as optimize_model
+    from tpu2gpu.optimizer.options import OptimizeOptions as OptimizeOptions
     from tpu2gpu.precision_caster.casting import cast_checkpoint as cast_checkpoint
     from tpu2gpu.precision_caster.casting import cast_model as cast_model
     from tpu2gpu.precision_caster.component import PrecisionCaster as PrecisionCaster
@@ -59,6 +61,8 @@ _HOMES = {
     "latency_evaluator.options": ["EvaluateOptions"],
     "model_pusher.component": ["ModelPusher"],
     "model_pusher.options": ["PushOptions"],
+    "optimizer.optimizing": ["optimize_model"],
+    "optimizer.options": ["OptimizeOptions"],
     "precision_caster.casting": ["cast_checkpoint", "cast_model"],
     "precision_caster.component": ["PrecisionCaster"],
     "precision_caster.options": ["CastOptions"],

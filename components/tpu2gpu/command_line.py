@@ -17,6 +17,7 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.progress import Progress
 
 COMMANDS = (
+    "tpu2gpu.optimizer.command:OPTIMIZE",
     "tpu2gpu.checkpoint_importer.command:IMPORT",
     "tpu2gpu.precision_caster.command:CAST",
     "tpu2gpu.freezer.command:FREEZE",

@@ -14,6 +14,7 @@ from tpu2gpu.errors import UsageError
 
 Options = TypeVar("Options")
 
+_TAKEN_FROM = "taken_from"
 # What other libraries call what has another name here.
 _SYNONYMS = {
     **dict.fromkeys(["bf16", "brain"], "bfloat16"),
@@ -72,6 +73,24 @@ def option(
     known = tuple(choices) if isinstance(choices, Iterable) else choices
     metadata = {"help": help, "choices": known, "metavar": metavar, "recorded": recorded, **(more or {})}
     return attrs.field(default=default, converter=converter, validator=[_check_type, check], metadata=metadata)
+
+
+def option_of(cls: type, name: str) -> Any:
+    """Declare a field that is an option of another class: with its default, its help and its checks.
+
+    Args:
+        cls: The other class, which `taken_from` tells again.
+        name: The field's name there, and here.
+    """
+    field = getattr(attrs.fields(cls), name)
+    metadata = {**field.metadata, _TAKEN_FROM: cls}
+    return attrs.field(default=field.default, converter=field.converter, validator=field.validator, metadata=metadata)
+
+
+def taken_from(cls: type, options: Any) -> dict[str, Any]:
+    """Return the values of those fields that an options object takes from another class, see `option_of`."""
+    fields = attrs.fields(type(options))
+    return {field.name: getattr(options, field.name) for field in fields if field.metadata.get(_TAKEN_FROM) is cls}
 
 
 def allowed_values(cls: type, field: attrs.Attribute[Any]) -> tuple[Any, ...] | None:

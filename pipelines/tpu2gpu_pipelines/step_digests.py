@@ -7,8 +7,8 @@ from glob import iglob
 from typing import Any
 
 from tpu2gpu.errors import SourceError
+from tpu2gpu.sources.digest import source_digest
 from tpu2gpu.storage.paths import Place, is_remote, place
-from tpu2gpu.tfx.source_digest import source_digest
 from tpu2gpu_pipelines.module_source import find_source
 from tpu2gpu_pipelines.settings import TrainingOptions
 

@@ -72,7 +72,7 @@ def test_an_error_of_the_function_is_the_steps(tmp_path: Path) -> None:
 
 
 def test_the_digest_of_the_sources_is_a_parameter(tmp_path: Path) -> None:
-    from tpu2gpu.tfx.source_digest import source_digest
+    from tpu2gpu.sources.digest import source_digest
 
     copier = Copier(source_model=given_model(tmp_path).outputs["result"])
     assert copier.exec_properties == {"options": '{"name":"copy.txt"}', "source_sha256": source_digest(__name__)}

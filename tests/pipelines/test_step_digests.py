@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tpu2gpu.errors import SourceError, UsageError
-from tpu2gpu.tfx import source_digest as digests
+from tpu2gpu.sources import digest as digests
 from tpu2gpu_pipelines.local import METADATA, find_pipeline, run_pipeline
 from tpu2gpu_pipelines.metadata_store import read_run
 from tpu2gpu_pipelines.settings import Settings, TrainingOptions, make_settings

@@ -22,7 +22,7 @@ def _run(call: Call) -> Reply:
     from tpu2gpu.latency_evaluator.report.summary import summary_lines, summary_rows
 
     given = call.given
-    with _incumbent(given["incumbent"], given["candidates"][0]) as incumbent:
+    with opened_incumbent(given["incumbent"], given["candidates"][0]) as incumbent:
         result = evaluate_model(
             given["reference"],
             given["candidates"],
@@ -38,7 +38,7 @@ def _run(call: Call) -> Reply:
 
 
 @contextmanager
-def _incumbent(given: str | None, candidate: str) -> Iterator[str | Path | None]:
+def opened_incumbent(given: str | None, candidate: str) -> Iterator[str | Path | None]:
     """Give the model that is promoted now: of a promotion folder, which may be remote, the version that is served."""
     from tpu2gpu.storage.paths import is_remote
     from tpu2gpu.storage.promotion.ledger import LEDGER

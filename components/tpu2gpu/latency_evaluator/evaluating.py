@@ -39,8 +39,8 @@ def evaluate_model(
             that says how to start a server.
         candidates: The models in question; with several, the fastest that passes is chosen.
         examples: TFRecord files of tf.Examples: paths, globs or folders; none where the options ask for synthetic ones.
-        target: The output folder: report.html, report.md and report.json, summary.json, metrics.json, verdict.json
-            latencies.npz and histograms.json (HdrHistogram's text of each, which adds up over runs).
+        target: The output folder: report.html, report.md and report.json, page.json, summary.json, metrics.json,
+            verdict.json, latencies.npz and histograms.json (HdrHistogram's text of each, which adds up over runs).
         options: What to measure, and the budgets.
         incumbent: What is promoted now, on which no candidate may fall behind. None, and one that does not run any
             more or has another signature, leaves these budgets not applicable, and the report says so.

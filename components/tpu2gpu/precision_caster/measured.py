@@ -11,9 +11,7 @@ from tpu2gpu.options import to_json
 from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.progress import Progress
-
-# The judge is TensorFlow on the CPU, without kernels that fuse and so round elsewhere.
-_ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
+from tpu2gpu.running.local.reference_runner import JUDGE_ENVIRONMENT
 
 
 def measure_cast(
@@ -41,7 +39,7 @@ def measure_cast(
             "tpu2gpu.precision_caster.measuring:measure",
             arguments,
             name="measurement of the cast",
-            environment=_ENVIRONMENT,
+            environment=JUDGE_ENVIRONMENT,
             preload=("tensorflow",),
         )
     except Tpu2GpuError as error:

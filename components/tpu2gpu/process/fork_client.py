@@ -130,6 +130,12 @@ class _Servers:
         self.running: dict[_Key, _Server] = {}
         self.unavailable: dict[_Key, str] = {}
 
+    def fitting(self, preload: Sequence[str], variables: frozenset[tuple[str, str]]) -> _Key:
+        """Return the key of a running server that has imported as much, or more; of a new one where there is none."""
+        asked = tuple(preload), variables
+        fits = (it for it in self.running if it[1] == variables and set(preload) <= set(it[0]))
+        return asked if asked in self.running else next(fits, asked)
+
     def take(self, key: _Key) -> _Server | None:
         """Take out the one that fits, and make room for another."""
         server = self.running.pop(key, None)
@@ -158,8 +164,8 @@ def fork(
     Raises:
         TimeoutError: It took longer.
     """
-    key = tuple(preload), frozenset(item for item in environment.items() if item[0] not in _VOLATILE)
     with _servers.lock:
+        key = _servers.fitting(preload, _fixed(environment))
         if key in _servers.unavailable:
             return None
         server = _servers.take(key) or _Server(environment, preload)
@@ -175,6 +181,23 @@ def fork(
             return None
         _servers.running[key] = server
         return process
+
+
+def prepare(environment: Mapping[str, str], preload: Sequence[str]) -> None:
+    """Start the fork server of an environment, and do not wait for its imports.
+
+    Args:
+        environment: All variables.
+        preload: The modules that it imports.
+    """
+    with _servers.lock:
+        key = _servers.fitting(preload, _fixed(environment))
+        if key not in _servers.unavailable:
+            _servers.running[key] = _servers.take(key) or _Server(environment, preload)
+
+
+def _fixed(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    return frozenset(item for item in environment.items() if item[0] not in _VOLATILE)
 
 
 def close_servers() -> None:

@@ -25,7 +25,7 @@ import psutil
 
 from tpu2gpu.errors import WorkerDiedError, WorkerError, from_json
 from tpu2gpu.process.child import LOG_LINES, STOP_S, whole_rss_bytes
-from tpu2gpu.process.fork_client import ForkedProcess, fork
+from tpu2gpu.process.fork_client import ForkedProcess, fork, prepare
 
 _POLL_S = 0.2
 
@@ -65,7 +65,7 @@ class Worker:
         self._memory_limit_bytes = memory_limit_bytes
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - `close` closes it
         self._buffer = b""
-        variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        variables = _variables(environment or {})
         requests, self._send = os.pipe()
         self._receive, replies = os.pipe()
         try:
@@ -212,6 +212,16 @@ class Worker:
         self._process.wait()
 
 
+def prepare_children(environment: Mapping[str, str], preload: Sequence[str]) -> None:
+    """Let slow libraries be imported while something else is done, for children that will want them.
+
+    Args:
+        environment: Variables added to the children's environment.
+        preload: Modules that they will find imported, see `Worker`.
+    """
+    prepare(_variables(environment), preload)
+
+
 def run_in_child(
     function: str,
     arguments: Mapping[str, Any],
@@ -249,3 +259,7 @@ def run_in_child(
         memory_limit_bytes=memory_limit_bytes,
     ) as worker:
         return worker.call("run", timeout_s=timeout_s, arguments=dict(arguments)), worker.peak_rss_bytes
+
+
+def _variables(added: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **added}

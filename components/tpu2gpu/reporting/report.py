@@ -5,9 +5,9 @@ The HTML asks for nothing from outside: no script, no font, no image file. It fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -119,6 +119,23 @@ class Report:
     warnings: Sequence[str] = ()
     blocks: Sequence[Table | Figures | Facts] = ()
     footer: str = ""
+
+
+_BLOCKS = {"table": Table, "figures": Figures, "facts": Facts}
+_PARTS = {"rows": Row, "drawings": Drawing}
+
+
+def from_json(data: Mapping[str, Any]) -> Report:
+    """Rebuild a report from its fields as plain data."""
+    return Report(**{**data, "blocks": [_block(block) for block in data["blocks"]]})
+
+
+def _block(data: Mapping[str, Any]) -> Table | Figures | Facts:
+    parts = {name: [kind(**part) for part in data[name]] for name, kind in _PARTS.items() if name in data}
+    block: Table | Figures | Facts = _BLOCKS[data["kind"]](
+        **{name: value for name, value in {**data, **parts}.items() if name != "kind"}
+    )
+    return block
 
 
 def to_html(report: Report) -> str:

@@ -13,12 +13,10 @@ each one stands in its component's module, here as `FreezerExecutor`.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import attrs
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.components.base.base_component import BaseComponent
@@ -30,12 +28,10 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from tpu2gpu import options as option_forms
 from tpu2gpu.interface import StepInterface
+from tpu2gpu.sources.digest import named_modules, source_digest
 from tpu2gpu.storage.publishing import title_of
 from tpu2gpu.tfx.artifacts import artifact_classes, model_source, model_target, write_metrics
-from tpu2gpu.tfx.source_digest import source_digest
 from tpu2gpu.tfx.step import Step, figures, log_progress, words
-
-_CODE = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_][\w.]*")
 
 
 class StepComponent(BaseComponent):
@@ -94,7 +90,7 @@ class StepComponent(BaseComponent):
         options = options or self.OPTIONS()
         spec = self.SPEC_CLASS(
             options=option_forms.to_json(options),
-            source_sha256=source_digest(type(self).__module__, *_named_modules(options)),
+            source_sha256=source_digest(type(self).__module__, *named_modules(options)),
             **{key: value for key, value in given.items() if value is not None},
             **{key: Channel(type=kind) for key, kind in self.OUTPUTS.items()},
         )
@@ -156,16 +152,6 @@ class _Executor(_Do, BaseExecutor):
 
 class _BeamExecutor(_Do, BaseBeamExecutor):
     """Runs a component that knows the pipeline's Beam arguments."""
-
-
-def _named_modules(options: Any) -> list[str]:
-    """Return the modules of code that options name as `MODULE:NAME`, such as a pass of one's own."""
-    values = [item for value in attrs.astuple(options, recurse=False) for item in _items(value)]
-    return sorted({found[1] for value in values if isinstance(value, str) and (found := _CODE.fullmatch(value))})
-
-
-def _items(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, tuple) else (value,)
 
 
 def _make_class(component: type, suffix: str, base: type, contents: Mapping[str, Any]) -> Any:

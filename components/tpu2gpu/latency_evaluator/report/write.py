@@ -26,6 +26,9 @@ from tpu2gpu.latency_evaluator.results import CandidateResult, EvaluateResult, M
 from tpu2gpu.reporting.report import Report, Tone, to_html, to_markdown
 from tpu2gpu.storage.publishing import Staging, plain, write_json
 
+PAGE = "page.json"
+"""The report as data, for a page that holds more."""
+
 
 def write_reports(
     evaluation: Evaluation, options: EvaluateOptions, staging: Staging, target: Path, name: str = ""
@@ -52,7 +55,7 @@ def write_reports(
             "reference": evaluation.reference,
             "incumbent": evaluation.incumbent,
             "no_incumbent": evaluation.no_incumbent,
-            "candidates": evaluation.candidates,
+            "candidates": [_candidate(candidate) for candidate in evaluation.candidates],
             "measurement": _measurement(evaluation),
             "options": options,
         }
@@ -75,6 +78,7 @@ def write_reports(
     report = _report(result, evaluation, options)
     write_json(staging.folder / "verdict.json", verdict)
     write_json(staging.folder / "metrics.json", metrics(result))
+    write_json(staging.folder / PAGE, report)
     write_json(staging.folder / "summary.json", {"lines": summary_lines(result), "rows": summary_rows(result)})
     (staging.folder / "report.html").write_text(to_html(report), encoding="utf-8")
     (staging.folder / "report.md").write_text(to_markdown(report), encoding="utf-8")
@@ -170,6 +174,12 @@ def _verdict(evaluation: Evaluation, chosen: CandidateResult) -> dict[str, Any]:
         "hardware_fingerprint": fingerprint(evaluation.hardware),
         "versions": chosen.figures.runner.get("versions", {}),
     }
+
+
+def _candidate(candidate: CandidateResult) -> dict[str, Any]:
+    """Return a candidate's record, and what follows from it."""
+    derived = ("blessed", "relative_error", "top1_agreement", "reasons")
+    return {**plain(candidate), **{name: getattr(candidate, name) for name in derived}}
 
 
 def _measurement(evaluation: Evaluation) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tpu2gpu.errors import ConversionError, SignatureError, UsageError, foreign_
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
-from tpu2gpu.running.local.reference_runner import REFERENCE_ENVIRONMENT, ReferenceRunner
+from tpu2gpu.running.local.reference_runner import JUDGE_ENVIRONMENT, JUDGE_PRELOAD, ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES, feeds_for, saved_feeds
@@ -38,13 +38,7 @@ from tpu2gpu.trt_converter.onnx.validate import check_onnx, check_operations, de
 from tpu2gpu.trt_converter.parity import compare_models, compare_outputs
 from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
 
-ENVIRONMENT = {
-    "PYTHONHASHSEED": "0",  # tf2onnx walks sets of names
-    "CUDA_VISIBLE_DEVICES": "-1",  # both sides of the comparison compute on the CPU
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    **REFERENCE_ENVIRONMENT,
-}
-PRELOAD = ("tensorflow", "tf2onnx")  # not ONNX Runtime, whose import makes a thread
+ENVIRONMENT, PRELOAD = JUDGE_ENVIRONMENT, JUDGE_PRELOAD
 
 
 def convert(

@@ -20,7 +20,7 @@ from tpu2gpu import options as option_forms
 from tpu2gpu.errors import UsageError
 from tpu2gpu.interface import EXAMPLES, METRICS, MODEL, REPORT, StepInterface
 from tpu2gpu.options import did_you_mean, field_types
-from tpu2gpu.tfx.source_digest import source_digest
+from tpu2gpu.sources.digest import source_digest
 from tpu2gpu_pipelines.kubeflow.compiler.specification import (
     CLASS_FLAG,
     ENTRYPOINT,

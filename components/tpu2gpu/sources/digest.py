@@ -8,6 +8,7 @@ versions; whatever else is installed, or comes with Python, does not.
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
@@ -15,14 +16,18 @@ from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import attrs
+
+from tpu2gpu.sources.names import Named, names_in
 from tpu2gpu.storage.paths import Place
-from tpu2gpu.tfx.source_names import Named, names_in
 
 _OURS = ("tpu2gpu", "tpu2gpu_pipelines")
 _COUNTED = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly", "keras", "keras-nightly", "tf-keras")
 _INSTALLED = ("site-packages", "dist-packages")
 _CHUNK = 1 << 20
+_CODE = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_][\w.]*")
 
 
 def source_digest(module: str, *others: str, files: Mapping[str, Place] | None = None, data: bool = True) -> str:
@@ -45,6 +50,13 @@ def source_digest(module: str, *others: str, files: Mapping[str, Place] | None =
                 content.update(chunk)
         digest.update(f"{name} {content.hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def named_modules(options: Any) -> list[str]:
+    """Return the modules of code that options name as `MODULE:NAME`, such as a pass of one's own."""
+    fields = attrs.astuple(options, recurse=False)
+    values = [item for value in fields for item in (value if isinstance(value, tuple) else (value,))]
+    return sorted({found[1] for value in values if isinstance(value, str) and (found := _CODE.fullmatch(value))})
 
 
 def library_versions() -> dict[str, str]:

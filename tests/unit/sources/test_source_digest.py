@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.networks import convnet
-from tpu2gpu.tfx.source_digest import loaded_sources, source_digest
+from tpu2gpu.sources.digest import loaded_sources, source_digest
 
 FILES = {
     "__init__.py": "",
