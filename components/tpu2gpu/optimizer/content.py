@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import attrs
 from tpu2gpu.sources.digest import named_modules, source_digest
 from tpu2gpu.storage.paths import Place, is_remote, place
 from tpu2gpu.storage.publishing import sha256_of
+from tpu2gpu.user_code import find_in_current_folder
 
 _OF_CHECKPOINT = re.compile(r"\.(meta|index|data-\d+-of-\d+)$")
 _WEIGHTS = re.compile(r"\.data-\d+-of-\d+$")
@@ -50,8 +50,7 @@ def digest_of_code(module: str, options: Any) -> str:
         module: The module of the step's function.
         options: Its options.
     """
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # where modules that options name are looked for
+    find_in_current_folder()
     return source_digest(module, *named_modules(options))
 
 

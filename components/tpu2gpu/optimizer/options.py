@@ -47,6 +47,7 @@ class OptimizeOptions(EvaluateOptions):
     rename: tuple[str, ...] = option_of(ImportOptions, "rename")
     drop: tuple[str, ...] = option_of(ImportOptions, "drop")
     extra_pass: tuple[str, ...] = option_of(ImportOptions, "extra_pass")
+    custom_objects: tuple[str, ...] = option_of(ImportOptions, "custom_objects")
     use_ema: bool = option_of(ImportOptions, "use_ema")
     layout: str = option_of(ConvertOptions, "layout")
     triton_backend: str = option_of(ConvertOptions, "triton_backend")

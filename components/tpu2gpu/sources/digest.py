@@ -53,10 +53,15 @@ def source_digest(module: str, *others: str, files: Mapping[str, Place] | None =
 
 
 def named_modules(options: Any) -> list[str]:
-    """Return the modules of code that options name as `MODULE:NAME`, such as a pass of one's own."""
-    fields = attrs.astuple(options, recurse=False)
-    values = [item for value in fields for item in (value if isinstance(value, tuple) else (value,))]
-    return sorted({found[1] for value in values if isinstance(value, str) and (found := _CODE.fullmatch(value))})
+    """Return the modules of code that options name: as `MODULE:NAME`, such as a pass of one's own, or by themselves."""
+    found: set[str] = set()
+    for field in attrs.fields(type(options)):
+        value = getattr(options, field.name)
+        items = value if isinstance(value, tuple) else (value,)
+        named = [_CODE.fullmatch(item) for item in items if isinstance(item, str)]
+        found.update(match[1] for match in named if match)
+        found.update(items if field.metadata.get("metavar") == "MODULE" else ())
+    return sorted(found)
 
 
 def library_versions() -> dict[str, str]:

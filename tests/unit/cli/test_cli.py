@@ -29,6 +29,7 @@ from tpu2gpu.tensorbundle.writer import BundleWriter
 
 Run = Callable[..., tuple[int, str, str]]
 COMMANDS = (
+    "optimize",
     "import",
     "cast",
     "freeze",

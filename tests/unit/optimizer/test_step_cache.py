@@ -13,7 +13,7 @@ import pytest
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import ConversionError, ParityRefusedError, Tpu2GpuError, UsageError, WorkerError
 from tpu2gpu.optimizer.cache import CachedRefusalError, StepCache, user_cache
-from tpu2gpu.optimizer.content import digest_of_files, digest_of_source, digests_of_named
+from tpu2gpu.optimizer.content import digest_of_code, digest_of_files, digest_of_source, digests_of_named
 from tpu2gpu.storage.paths import place
 from tpu2gpu.storage.publishing import publish
 
@@ -153,3 +153,19 @@ def test_a_file_that_an_option_names_counts_by_its_content(tmp_path: Path) -> No
     assert digests_of_named(options) != before
     assert digests_of_named(ImportOptions(graph="package.module:build")) == {}
     assert json.dumps(before)
+
+
+def test_the_code_that_options_name_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    modules = {
+        "own_pass": ImportOptions(extra_pass=("own_pass:Mine",)),
+        "own_layers": ImportOptions(custom_objects=("own_layers",)),
+    }
+    for name, options in modules.items():
+        path = tmp_path / f"{name}.py"
+        path.write_text("x = 1")
+        before = digest_of_code("json", options)
+        path.write_text("x = 2")
+        assert digest_of_code("json", options) != before
+    assert digest_of_code("json", ImportOptions()) == digest_of_code("json", ImportOptions(tag="serve"))
