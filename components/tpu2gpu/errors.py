@@ -4,6 +4,7 @@ Tpu2GpuError
 ├── RefusedError             exit 1   a gate or a policy said no: final, a retry cannot help
 │   ├── PrecisionRefusedError          values that the asked precision cannot hold
 │   ├── ParityRefusedError             a conversion whose outputs differ from its source's
+│   ├── CoverageRefusedError           a conversion that leaves too little for the accelerator
 │   ├── PromotionRefusedError          a verdict does not let a model be promoted, or another promotion is under way
 │   └── TrustRefusedError              a model that would do more than compute
 ├── UsageError               exit 2   an option is unknown, out of range or contradicts another
@@ -76,6 +77,10 @@ class PrecisionRefusedError(RefusedError):
 
 class ParityRefusedError(RefusedError):
     """A conversion whose outputs differ from its source's by more than the tolerance."""
+
+
+class CoverageRefusedError(RefusedError):
+    """A conversion of whose compute less than asked for lies in the accelerator's part."""
 
 
 class PromotionRefusedError(RefusedError):

@@ -60,10 +60,12 @@ def import_model(
     from tpu2gpu.graphs.passes.base import Sequential
     from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
     from tpu2gpu.graphs.passes.extra_passes import load_passes
+    from tpu2gpu.graphs.passes.inline_stablehlo import InlineStableHlo
     from tpu2gpu.graphs.passes.precision.widen import Widen
     from tpu2gpu.graphs.passes.rename_variables import RenameVariables, check_expressions, parse_rules
     from tpu2gpu.graphs.passes.settle_defaults import SettleDefaults
     from tpu2gpu.graphs.passes.to_inference import with_extra
+    from tpu2gpu.graphs.stablehlo.artifact import describe_modules
 
     options = options or ImportOptions()
     if options.checkpoint_name:
@@ -91,16 +93,19 @@ def import_model(
         progress("rewrite the graph", 1, 3)
         passes = Sequential(
             [
+                *(() if options.keep_stablehlo else (InlineStableHlo(),)),
                 RenameVariables(options.rename),
                 SettleDefaults(),
                 Widen(() if options.keep_bfloat16 else (DT_BFLOAT16,)),
                 MakeBatchDynamic(found.batch, options.batch),
             ]
         )
+        kept = describe_modules(model) if options.keep_stablehlo else []
         changes = passes.run(model)
         staging.report = {
             **_report(model),
             **changes,
+            "kept_stablehlo": kept,
             "tags": list(found.tags),
             "source": {"kind": found_source.kind, "name": found_source.path.name, "step": found_source.step},
             "to_inference": {kind: names for kind, names in found.changes.items() if kind not in options.extra_pass},
@@ -140,6 +145,11 @@ def _remarks(report: dict[str, Any]) -> Iterator[str]:
         yield f"this TensorFlow does not know {', '.join(unknown)}: a server needs the libraries that bring them"
     if report["tags"] and "serve" not in report["tags"]:
         yield f"the model's only graph is tagged {','.join(report['tags'])} and not serve; it was taken"
+    for module in report.get("stablehlo", ()):
+        code = f", that of {module['platform']}" if module["platform"] else ""
+        yield f"{module['module']} became {module['nodes']} nodes{code}"
+    for module in report["kept_stablehlo"]:
+        yield f"{module} was kept whole: nothing in it can be cast or put into an engine"
     for name, signature in report["signatures"].items():
         for key, tensor in signature["inputs"].items():
             if tensor["shape"] is None and "parts" not in tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.errors import CheckpointError, Tpu2GpuError, UsageError
+from tpu2gpu.errors import CheckpointError, Tpu2GpuError, UnsupportedError, UsageError, from_json
 from tpu2gpu.storage.paths import Place, place
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ def inspect_model(source: str | os.PathLike[str], *, custom_objects: Sequence[st
         report["error"] = error.to_json()
         return Inspection(place(source), found_source.kind, importable=False, verdict=str(error), report=report)
     report |= _model_report(found)
+    if refused := report["stablehlo_refused"]:
+        verdict = str(from_json(refused))
+        return Inspection(place(source), found_source.kind, importable=False, verdict=verdict, report=report)
     return Inspection(place(source), found_source.kind, importable=True, verdict=_plan(report), report=report)
 
 
@@ -77,10 +80,12 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
     from tpu2gpu.graphs.ops import DT_BFLOAT16
     from tpu2gpu.graphs.passes.base import Sequential
     from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
+    from tpu2gpu.graphs.passes.inline_stablehlo import InlineStableHlo
     from tpu2gpu.graphs.passes.precision.widen import Widen
     from tpu2gpu.graphs.passes.rename_variables import RenameVariables
     from tpu2gpu.graphs.passes.settle_defaults import SettleDefaults
     from tpu2gpu.graphs.passes.to_inference import PASSES
+    from tpu2gpu.graphs.stablehlo.artifact import describe_modules
 
     model, batch = found.model, MakeBatchDynamic(found.batch)
     changes = batch.run(model)
@@ -104,8 +109,12 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
         **changes,
     }
     # What stands above is as the source has it.
-    rest = Sequential([RenameVariables(), SettleDefaults(), Widen((DT_BFLOAT16,))])
-    changes = {**found.changes, **changes, **rest.run(model)}
+    report |= {"stablehlo_modules": describe_modules(model), "stablehlo_refused": None}
+    rest = Sequential([InlineStableHlo(), RenameVariables(), SettleDefaults(), Widen((DT_BFLOAT16,))])
+    try:
+        changes = {**found.changes, **changes, **rest.run(model)}
+    except UnsupportedError as error:
+        return {**report, "stablehlo_refused": error.to_json(), "summary": []}
     return {**report, "summary": Sequential([*PASSES, *rest.passes, batch]).summary(changes)}
 
 

@@ -35,6 +35,7 @@ def describe_inspection(found: Inspection) -> list[str]:
         named = ", ".join(f"{count} {op}" for op, count in most[:_MOST])
         more = f" and {len(most) - _MOST} other kinds" if len(most) > _MOST else ""
         lines += ["", f"{sum(ops.values())} ops: {named}{more}"]
+    lines += report.get("stablehlo_modules", [])
     if unknown := report.get("unknown_ops"):
         lines += [f"unknown to this TensorFlow: {', '.join(unknown)}"]
     if tpu_ops := report.get("tpu_ops"):

@@ -41,6 +41,7 @@ class ImportOptions:
         custom_objects: Modules with the classes and functions of your own that a whole Keras model names, registered
             by `keras.saving.register_keras_serializable` or not.
         keep_bfloat16: Go on computing in bfloat16 where the source does; otherwise in float32.
+        keep_stablehlo: Leave StableHLO modules, as JAX exports them, whole; otherwise they become nodes.
     """
 
     graph: str = option("", "the graph of a bare checkpoint: a model, or package.module:function", metavar="GRAPH")
@@ -65,6 +66,9 @@ class ImportOptions:
     trust: tuple[str, ...] = trust_option()
     use_ema: bool = option(False, "take the moving averages of weights as the weights")
     keep_bfloat16: bool = option(False, "go on computing in bfloat16 where the source does")
+    keep_stablehlo: bool = option(
+        False, "leave StableHLO modules, as JAX exports them, whole: TensorFlow alone runs them"
+    )
 
 
 @attrs.frozen

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.errors import UsageError
+from tpu2gpu.precision_caster.idle import refuse_nothing
 from tpu2gpu.precision_caster.measured import measure_cast
 from tpu2gpu.precision_caster.options import CastOptions, CastResult
 from tpu2gpu.precision_caster.rules import compile_rules, decide
@@ -47,7 +48,8 @@ def cast_model(
         progress: Told which weight is being looked at.
 
     Raises:
-        PrecisionRefusedError: Values do not fit the precision; the report of all stands beside the target.
+        PrecisionRefusedError: Values do not fit the precision, or nothing of the model was cast; the report of all
+            stands beside the target.
         UsageError: A rule is malformed, contradicts another option, or names an op that does not exist.
         SourceError: The source is not a SavedModel.
         CheckpointError: Its variables are damaged.
@@ -75,6 +77,7 @@ def cast_model(
             if measured.get("kept"):
                 model, unfit, report = _cast(source, staging.folder, options, measured["kept"], progress)
                 staging.report |= report
+        refuse_nothing(model, staging.report, options)
         write_saved_model(model, staging.folder, write_variables=False, trust=options.trust)
         read_saved_model(staging.folder)  # what was written can be read
     return _result(Path(target), staging.report)

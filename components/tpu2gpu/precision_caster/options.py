@@ -27,6 +27,7 @@ class CastOptions:
         rule: `REGEX=TYPE` or `REGEX=keep` for names of weights and nodes; the first that finds something decides.
         keep: Nodes, variables and tensors that keep their precision, by regular expression; looked at before `rule`.
         keep_op: Ops that keep float32.
+        allow_nothing: Write the model even where nothing of it was cast.
         slots: Cast an optimizer's slots too; otherwise they stay as they are.
         on_overflow: What to do with tensors whose values the precision cannot hold.
         examples: Files of examples on which the outputs are measured; made-up inputs when not given.
@@ -49,6 +50,7 @@ class CastOptions:
     )
     keep: tuple[str, ...] = option((), "keep what this regular expression finds in names", metavar="REGEX")
     keep_op: tuple[str, ...] = option((), "keep this op in float32", metavar="OP")
+    allow_nothing: bool = option(False, "write the model even where nothing of it was cast")
     slots: bool = option(False, "cast an optimizer's slots too")
     on_overflow: str = option("refuse", "what to do with tensors that do not fit", choices=("refuse", "keep", "clamp"))
     examples: tuple[str, ...] = option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from tpu2gpu.errors import UsageError
+from tpu2gpu.errors import CoverageRefusedError, UsageError
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
 
@@ -45,6 +45,7 @@ def convert_model(
         UsageError: An option contradicts another, or the model.
         ConversionError: A back end does not take the model; operations are listed.
         ParityRefusedError: The converted model gives other outputs.
+        CoverageRefusedError: Less of its compute than asked for lies in the core.
         ExamplesError: The examples do not fit the model.
         UnsupportedError: A case that this version does not do.
         EnvironmentLacksError: The asked back end is not here, or a process of it died, hung or outgrew its limit.
@@ -72,6 +73,8 @@ def convert_model(
             "no_engine_because": choice.why_no_engine,
         }
         made = choice.backend.convert(request, staging, progress)
+        staging.report["core_coverage"] = made.core_coverage
+        _check_coverage(made, options)
         progress("writing the serving folder", STEPS - 1, STEPS)
         why_no_engine = made.why_no_engine or choice.why_no_engine
         lines = summary(made.plan, choice.backend.verification(made.plan), why_no_engine)
@@ -113,6 +116,7 @@ def _findings(made: Conversion) -> dict[str, Any]:
     plan = made.plan
     figures = {
         "engine_coverage": plan.engine_coverage,
+        "core_coverage": made.core_coverage,
         "relative_error": plan.relative_error,
         "tolerance": plan.tolerance,
         "onnx_size_bytes": made.onnx_size_bytes,
@@ -128,3 +132,15 @@ def _findings(made: Conversion) -> dict[str, Any]:
         **figures,
         "metrics": {name: float(value) for name, value in {**figures, **made.metrics}.items()},
     }
+
+
+def _check_coverage(made: Conversion, options: ConvertOptions) -> None:
+    """Refuse a model of whose compute less than asked for lies in the core."""
+    if made.core_coverage < options.min_coverage:
+        parts = [part for part in made.plan.parts if part.name != "core"]
+        why = [f"{part.name}: {reason}" for part in parts for reason in part.unsupported or ["nothing is left"]]
+        raise CoverageRefusedError(
+            f"--min-coverage {options.min_coverage:g}: {made.core_coverage:.4g} of the compute lies in the core",
+            details=why,
+            hint="take what is listed out of the signature, or ask for less",
+        )

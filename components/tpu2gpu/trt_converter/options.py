@@ -16,6 +16,7 @@ from tpu2gpu.trt_converter.backend_registry import AUTO, BACKENDS
 _PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 
 
+_MUCH = 0.5  # of the compute; with less in the core, a conversion is not what it was meant for
 _CAPABILITIES = ("75", "80", "86", "89", "120", "121")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -81,6 +82,9 @@ class ConvertOptions:
         metavar="OP|TENSOR|REGEX",
     )
     int8_method: str = option("minmax", "how ranges are found", choices=("minmax", "entropy", "percentile"))
+    min_coverage: float = option(
+        0.0, "smallest share of the compute, 0 to 1, that the core must hold; refuse a model with less", minimum=0
+    )
     trust: tuple[str, ...] = trust_option()
     timeout_s: float = option(3600.0, "seconds that each back end may take", minimum=1)
     memory_limit_mib: int | None = option(None, "MiB of memory that each back end may take", minimum=1)
@@ -89,13 +93,15 @@ class ConvertOptions:
         """Check what no option says alone.
 
         Raises:
-            UsageError: The size is more than a file can have.
+            UsageError: The size is more than a file can have, or the share more than all.
         """
         if self.max_onnx_bytes > _PROTOBUF_LIMIT_BYTES:
             raise UsageError(
                 f"--max-onnx-bytes {self.max_onnx_bytes}: protobuf reads messages of at most "
                 f"{_PROTOBUF_LIMIT_BYTES:,} bytes"
             )
+        if self.min_coverage > 1:
+            raise UsageError(f"--min-coverage {self.min_coverage:g}: must be at most 1, which is all of the compute")
 
 
 @attrs.frozen
@@ -109,6 +115,7 @@ class ConvertResult:
         dtype: The number type of most weights.
         verified_level: `onnx_cpu`, `engine_built` or `engine_executed`.
         engine_coverage: Share of the model's operations that an engine runs, 0 to 1.
+        core_coverage: Share of the model's compute that lies in the core: in the ONNX file, or in engines of TF-TRT.
         relative_error: Largest difference from the source, relative to the largest value.
         tolerance: How much of it was allowed.
         onnx_size_bytes: Size of the ONNX file.
@@ -125,6 +132,7 @@ class ConvertResult:
     dtype: str
     verified_level: str
     engine_coverage: float
+    core_coverage: float
     relative_error: float
     tolerance: float
     onnx_size_bytes: int
@@ -133,6 +141,14 @@ class ConvertResult:
     peak_rss_bytes: int
     metrics: dict[str, float]
     report: dict[str, Any]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader should not overlook."""
+        if self.core_coverage >= _MUCH:
+            return []
+        share = f"only {100 * self.core_coverage:.1f} % of the compute lies in the core, TensorFlow runs the rest"
+        return [f"{share}: an accelerator has little to speed up; --min-coverage refuses such a model"]
 
 
 def check_name(name: str) -> None:

@@ -59,6 +59,7 @@ class Conversion:
         peak_rss_bytes: Largest resident memory of a process of the back end.
         metrics: Further figures, with their units in the keys.
         why_no_engine: Why a back end that builds engines built none.
+        core_coverage: Share of the model's compute that lies in the core, 0 to 1.
         batched: Whether the first dimension of every input and output is the batch.
         profiles: For each profile and each input, by ONNX name, its min, opt and max shape.
         sections: Further paragraphs of the README.
@@ -73,6 +74,7 @@ class Conversion:
     peak_rss_bytes: int = 0
     metrics: Mapping[str, float] = attrs.field(factory=dict)
     why_no_engine: str = ""
+    core_coverage: float = 1.0
     batched: bool = False
     profiles: Sequence[Profile] = ()
     sections: Sequence[str] = ()

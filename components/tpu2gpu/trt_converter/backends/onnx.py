@@ -111,6 +111,7 @@ class Onnx(BackEnd):
                 "opset": converted["opset"],
             },
             why_no_engine=why_no_engine,
+            core_coverage=float((converted["partition"] or {}).get("core_share", 1.0)),
             batched=converted["batched"],
             profiles=profiles,
         )

@@ -12,14 +12,15 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs
 from tpu2gpu.graphs.ops import CASES, IFS, LOOPS
 from tpu2gpu.graphs.shapes.inference import StaticShape, infer_tensors
+from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE
 
 _UNKNOWN_SIZE = 32  # an unknown dimension beside the batch
 _MATRIX = frozenset(["MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"])
 _CONVOLUTIONS = frozenset(["Conv2D", "Conv3D", "DepthwiseConv2dNative", "_FusedConv2D", "FusedConv2D"])
 _TRANSPOSED = frozenset(["Conv2DBackpropInput", "Conv3DBackpropInputV2"])
-_CONTROL_FLOW = frozenset([*LOOPS, *IFS, *CASES])
+_CONTROL_FLOW = frozenset([*LOOPS, *IFS, *CASES, XLA_CALL_MODULE])
 _FREE = frozenset(["Identity", "Reshape", "Squeeze", "ExpandDims", "NoOp", "Const", "Placeholder", "Assert"])
-_FREE |= {"Shape", "Size", "Rank", "StopGradient", "IdentityN", "ReadVariableOp", "VarHandleOp"}
+_FREE |= {"Shape", "Size", "Rank", "StopGradient", "PreventGradient", "IdentityN", "ReadVariableOp", "VarHandleOp"}
 
 
 @attrs.frozen
@@ -48,7 +49,8 @@ class Costs:
     def flops(self, node: Any) -> int:
         """Return how many floating-point operations a node takes for one example; a multiply-add is two.
 
-        Loops count what they capture once for each of 1 round, since only running them tells how many there are.
+        Loops count what they capture once for each of 1 round, since only running them tells how many there are; so do
+        StableHLO modules, whose operations are not looked at.
         """
         if node.op in _FREE:
             return 0

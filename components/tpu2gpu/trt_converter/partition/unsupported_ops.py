@@ -10,6 +10,7 @@ from tpu2gpu.graphs.edit import consumers, descendants, walk
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, is_control, producer, split_tensor
 from tpu2gpu.graphs.ops import CASES, DT_RESOURCE, DT_STRING, DT_VARIANT, IFS, LOOPS
+from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE
 from tpu2gpu.trt_converter.onnx.deviations import deviation
 
 UNKNOWN = "tf2onnx does not know it"
@@ -112,6 +113,8 @@ def _why_of_op(op: str, known: frozenset[str], *, for_engine: bool) -> str:
         return "non-max suppression, which engines do not build"
     if for_engine and op in _COUNTED_OUTPUTS:
         return "the size of its output depends on values"
+    if op == XLA_CALL_MODULE:
+        return "a StableHLO module, which `tpu2gpu import` turns into nodes"
     return "" if op in known else UNKNOWN
 
 

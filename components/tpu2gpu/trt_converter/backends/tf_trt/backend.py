@@ -101,6 +101,7 @@ class TfTrt(BackEnd):
                 "parity_s": built["parity_s"],
                 "operations": coverage.operations,
             },
+            core_coverage=coverage.share_of_compute,
             batched=built["batched"],
             sections=[
                 _NEEDS.format(**plan.versions),

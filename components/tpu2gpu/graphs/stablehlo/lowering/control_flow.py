@@ -1,0 +1,171 @@
+"""Loops and branches: functions that an op calls, or the one branch that is known to be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tpu2gpu.graphs.nodes import split_tensor
+from tpu2gpu.graphs.stablehlo.graph_builder import GraphBuilder, output
+from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering
+from tpu2gpu.graphs.stablehlo.lowering.registry import lowers
+from tpu2gpu.graphs.stablehlo.program import Block, Operation
+from tpu2gpu.graphs.stablehlo.values import Value, of_tensor
+from tpu2gpu.tensorbundle import format
+
+
+@lowers("case")
+def _case(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    count = len(operation.regions)
+    (index,) = operands
+    if index.array is not None:
+        place = int(index.array.reshape(-1)[0])
+        return low.run(operation.regions[place if 0 <= place < count else count - 1], [])
+    return _branches(low, operation, "StatelessCase", low.graph.cast_to_int32(low.graph.whole(index)))
+
+
+@lowers("if")
+def _if(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    (condition,) = operands
+    if condition.array is not None:
+        return low.run(operation.regions[0 if condition.array.all() else 1], [])
+    return _branches(low, operation, "StatelessIf", low.graph.whole(condition))
+
+
+def _branches(low: Lowering, operation: Operation, op: str, chosen: str) -> list[Value]:
+    bodies = []
+    for region in operation.regions:
+        inner = low.in_function()
+        bodies.append((inner, inner.run(region, [])))
+    captured = _captured([inner for inner, _ in bodies])
+    refs = [[inner.graph.whole(it) for it in results] for inner, results in bodies]
+    captured = _captured([inner for inner, _ in bodies])
+    names = [
+        _function(low, inner.graph, "branch", [], captured, outputs)
+        for (inner, _), outputs in zip(bodies, refs, strict=True)
+    ]
+    results = bodies[0][1]
+    attributes: dict[str, Any] = {"Tout": [it.dtype for it in results], "output_shapes": _shapes(results)}
+    if op == "StatelessIf":
+        attributes |= {"then_branch": _called(names[0]), "else_branch": _called(names[1])}
+    else:
+        attributes["branches"] = _called(*names, as_list=True)
+    ref = low.graph.emit(op, chosen, *captured, **attributes)
+    return [
+        low.result(output(ref, place), type_, [None] * len(type_.sizes)) for place, type_ in enumerate(operation.types)
+    ]
+
+
+@lowers("while")
+def _while(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    condition, body = operation.regions
+    returned = body.operations[-1].operands
+    names = body.arguments
+    carried = [place for place, name in enumerate(names) if returned[place] != name]
+    test_low, body_low = low.in_function(), low.in_function()
+    starts = [low.graph.whole(operands[place]) for place in carried]
+    test = _run(test_low, Block(condition.arguments, condition.operations), operands, carried)
+    test_arguments, results = test
+    body_arguments, new = _run(body_low, body, operands, carried)
+    truth = test_low.graph.whole(results[0])
+    outputs = [body_low.graph.whole(new[place]) for place in carried]
+    captured = _captured([test_low, body_low])
+    test_name = _function(low, test_low.graph, "condition", test_arguments, captured, [truth])
+    kept = [body_low.graph.argument(low.graph.dtype_of(ref), ref) for ref in captured]
+    body_name = _function(low, body_low.graph, "body", body_arguments, captured, [*outputs, *kept])
+    whole = [of_tensor("", operands[place].dtype, operands[place].sizes) for place in carried]
+    shapes = _shapes(whole, unknown=len(captured))
+    ref = low.graph.emit(
+        "StatelessWhile", *starts, *captured, cond=_called(test_name), body=_called(body_name), output_shapes=shapes
+    )
+    found = list(operands)
+    for place, axis in enumerate(carried):
+        found[axis] = of_tensor(output(ref, place), operands[axis].dtype, operands[axis].sizes)
+    return found
+
+
+def _run(
+    inner: Lowering, block: Block, operands: Sequence[Value], carried: Sequence[int]
+) -> tuple[list[str], list[Value]]:
+    """Lower a body whose carried values are arguments; what no round changes is taken from around it.
+
+    Returns:
+        The arguments, and what the body returns.
+    """
+    arguments, values = [], list(operands)
+    for place in carried:
+        name = inner.graph.argument(operands[place].dtype)
+        arguments.append(name)
+        values[place] = of_tensor(name, operands[place].dtype, operands[place].sizes)
+    return arguments, inner.run(block, values)
+
+
+def _captured(bodies: Sequence[Lowering]) -> list[str]:
+    """Return the tensors from around that any of the bodies takes."""
+    return list(dict.fromkeys(ref for inner in bodies for ref in inner.graph.arguments))
+
+
+def _function(
+    low: Lowering, body: GraphBuilder, name: str, arguments: Sequence[str], captured: Sequence[str],
+    outputs: Sequence[str],
+) -> str:  # fmt: skip
+    """Make the function of a body: its own arguments, then all that any body takes from around."""
+    from tensorflow.core.framework import function_pb2
+
+    taken = [*arguments, *(body.argument(low.graph.dtype_of(ref), ref) for ref in captured)]
+    function = function_pb2.FunctionDef()
+    function.signature.name = low.function_name(name)
+    for argument in taken:
+        function.signature.input_arg.add(name=argument, type=format.DTYPE_ENUMS[body.dtypes[argument].name])
+    for place, ref in enumerate(outputs):
+        result = f"result_{place}"
+        function.signature.output_arg.add(name=result, type=format.DTYPE_ENUMS[body.dtype_of(ref).name])
+        function.ret[result] = _inside(ref, body)
+    for node in body.nodes.values():
+        copied = function.node_def.add()
+        copied.CopyFrom(node)
+        del copied.input[:]
+        copied.input.extend(_inside(ref, body) for ref in node.input)
+    low.functions[function.signature.name] = function
+    return str(function.signature.name)
+
+
+def _inside(ref: str, body: GraphBuilder) -> str:
+    """Return what a function's nodes call a tensor: `node:output:0`, or an argument's name."""
+    name, index = split_tensor(ref)
+    node = body.nodes.get(name)
+    if node is None:
+        return ref
+    definition: Any = body.ops.find(node.op)
+    for argument in definition.output_arg:
+        count = len(node.attr[argument.type_list_attr].list.type) if argument.type_list_attr else 1
+        count = node.attr[argument.number_attr].i if argument.number_attr else count
+        if index < count:
+            return f"{name}:{argument.name}:{index}"
+        index -= count
+    raise AssertionError(ref)
+
+
+def _called(*names: str, as_list: bool = False) -> Any:
+    from tensorflow.core.framework import attr_value_pb2
+
+    value = attr_value_pb2.AttrValue()
+    for name in names:
+        if as_list:
+            value.list.func.add(name=name)
+        else:
+            value.func.name = name
+    return value
+
+
+def _shapes(values: Sequence[Value], *, unknown: int = 0) -> Any:
+    from tensorflow.core.framework import attr_value_pb2
+
+    attribute = attr_value_pb2.AttrValue()
+    for value in values:
+        shape = attribute.list.shape.add()
+        for size in value.sizes:
+            shape.dim.add(size=size if isinstance(size, int) else -1)
+    for _ in range(unknown):
+        attribute.list.shape.add(unknown_rank=True)
+    return attribute

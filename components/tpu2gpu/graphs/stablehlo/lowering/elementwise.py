@@ -1,0 +1,243 @@
+"""Operations on elements, which broadcast by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tpu2gpu.graphs.stablehlo.graph_builder import GraphBuilder
+from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
+from tpu2gpu.graphs.stablehlo.lowering.registry import lowers
+from tpu2gpu.graphs.stablehlo.program import Operation
+from tpu2gpu.graphs.stablehlo.sizes import Size, add, multiply
+from tpu2gpu.graphs.stablehlo.values import Sizes, Value, known, of_sizes, of_tensor
+
+_FOLDED_ELEMENTS = 4096
+
+# Operations of one op each: for all types, or for floats, integers and booleans.
+OPS: dict[str, str | dict[str, str]] = {
+    "abs": "Abs",
+    "add": {"f": "AddV2", "i": "AddV2", "b": "LogicalOr"},
+    "and": {"i": "BitwiseAnd", "b": "LogicalAnd"},
+    "atan2": "Atan2",
+    "ceil": "Ceil",
+    "cosine": "Cos",
+    "divide": {"f": "RealDiv", "i": "TruncateDiv"},
+    "exponential": "Exp",
+    "exponential_minus_one": "Expm1",
+    "floor": "Floor",
+    "is_finite": "IsFinite",
+    "log": "Log",
+    "log_plus_one": "Log1p",
+    "logistic": "Sigmoid",
+    "maximum": {"f": "Maximum", "i": "Maximum", "b": "LogicalOr"},
+    "minimum": {"f": "Minimum", "i": "Minimum", "b": "LogicalAnd"},
+    "multiply": {"f": "Mul", "i": "Mul", "b": "LogicalAnd"},
+    "negate": "Neg",
+    "not": {"i": "Invert", "b": "LogicalNot"},
+    "or": {"i": "BitwiseOr", "b": "LogicalOr"},
+    "power": "Pow",
+    "remainder": {"f": "TruncateMod", "i": "TruncateMod"},
+    "round_nearest_even": "Rint",
+    "rsqrt": "Rsqrt",
+    "shift_left": {"i": "LeftShift"},
+    "shift_right_arithmetic": {"i": "RightShift"},
+    "sign": "Sign",
+    "sine": "Sin",
+    "sqrt": "Sqrt",
+    "subtract": "Sub",
+    "tan": "Tan",
+    "tanh": "Tanh",
+    "xor": {"i": "BitwiseXor", "b": "NotEqual"},
+    # CHLO's, which newer exports keep as composites, and older ones as custom calls.
+    "acos": "Acos",
+    "acosh": "Acosh",
+    "asin": "Asin",
+    "asinh": "Asinh",
+    "atan": "Atan",
+    "atanh": "Atanh",
+    "cosh": "Cosh",
+    "digamma": "Digamma",
+    "erf": "Erf",
+    "erf_inv": "Erfinv",
+    "erfc": "Erfc",
+    "lgamma": "Lgamma",
+    "sinh": "Sinh",
+}
+_NUMPY: dict[str, Callable[..., Any]] = {
+    "abs": np.abs, "add": np.add, "and": np.logical_and, "divide": np.divide, "maximum": np.maximum,
+    "minimum": np.minimum, "multiply": np.multiply, "negate": np.negative, "not": np.logical_not,
+    "or": np.logical_or, "subtract": np.subtract, "sqrt": np.sqrt,
+}  # fmt: skip
+_COMPARISONS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "EQ": ("Equal", np.equal), "NE": ("NotEqual", np.not_equal), "LT": ("Less", np.less),
+    "LE": ("LessEqual", np.less_equal), "GT": ("Greater", np.greater), "GE": ("GreaterEqual", np.greater_equal),
+}  # fmt: skip
+_SIZE_ARITHMETIC: dict[str, Callable[[Size, Size], Size]] = {
+    "add": add,
+    "multiply": multiply,
+    "subtract": lambda left, right: add(left, multiply(right, -1)),
+}
+
+
+def kind_of(dtype: np.dtype[Any]) -> str:
+    """Return `f`, `i` or `b`."""
+    return "b" if dtype == np.bool_ else "i" if dtype.kind in "iu" else "f"
+
+
+def apply(low: Lowering, name: str, operands: Sequence[Value]) -> Value:
+    """Apply an operation of `OPS` to values that have one form.
+
+    Raises:
+        NotLoweredError: It has no counterpart for this type.
+    """
+    dtype = operands[0].dtype
+    if (arithmetic := _SIZE_ARITHMETIC.get(name)) and all(it.elements is not None for it in operands):
+        left, right = (it.elements or () for it in operands)
+        return of_sizes(tuple(map(arithmetic, left, right)), dtype, scalar=operands[0].rank == 0)
+    function = _NUMPY.get(name)
+    exact = name not in ("divide", "and", "or", "not") or kind_of(dtype) == ("f" if name == "divide" else "b")
+    if function is not None and exact and (folded := fold(function, operands)) is not None:
+        return folded
+    ops = OPS[name]
+    op = ops if isinstance(ops, str) else ops.get(kind_of(dtype), "")
+    if not op:
+        raise NotLoweredError(f"{name}: no counterpart for {dtype.name}")
+    result_dtype = np.dtype(np.bool_) if name == "is_finite" else dtype
+    return spread(low.graph, op, operands, result_dtype)
+
+
+def spread(graph: GraphBuilder, op: str, operands: Sequence[Value], dtype: np.dtype[Any], **attributes: Any) -> Value:
+    """Make a node of an op that broadcasts, of what is held of its operands.
+
+    Args:
+        graph: What makes nodes.
+        op: The op.
+        operands: Values of one form.
+        dtype: The type of the result.
+        **attributes: The op's attributes.
+    """
+    rank = max(len(it.held) for it in operands)
+    held = tuple(_broadest(it.full_held[it.rank - rank :][axis] for it in operands) for axis in range(rank))
+    slim = [_slim(it, [each for each in operands if each is not it]) for it in operands]
+    if max(len(it.held) for it in slim) < rank:  # what is known has lost dimensions that nothing else has
+        slim = list(operands)
+    ref = graph.emit(op, *(graph.tensor(it) for it in slim), **attributes)
+    return of_tensor(ref, dtype, merged_sizes(operands), held)
+
+
+def merged_sizes(operands: Sequence[Value]) -> Sizes:
+    """Return the sizes that operands of one form have, as numbers where one knows them."""
+    return tuple(
+        next((it.sizes[axis] for it in operands if isinstance(it.sizes[axis], int)), operands[0].sizes[axis])
+        for axis in range(operands[0].rank)
+    )
+
+
+def _broadest(sizes: Any) -> Size:
+    return next((size for size in sizes if size != 1), 1)
+
+
+def _slim(value: Value, others: Sequence[Value]) -> Value:
+    """Take leading dimensions of 1 from a known value, as people write it."""
+    if value.array is None or not others:
+        return value
+    array = value.array
+    while array.ndim and array.shape[0] == 1:
+        array = array[0]
+    return Value(value.dtype, value.sizes, tuple(array.shape), array=array)
+
+
+def fold(function: Callable[..., Any], operands: Sequence[Value], dtype: np.dtype[Any] | None = None) -> Value | None:
+    """Compute what is known and small; None where it is neither.
+
+    Args:
+        function: Computes it on arrays.
+        operands: Values of one form.
+        dtype: The type of the result; the operands' when not given.
+    """
+    arrays = [it.array for it in operands if it.array is not None]
+    if len(arrays) != len(operands) or any(array.size > _FOLDED_ELEMENTS for array in arrays):
+        return None
+    with np.errstate(all="ignore"):
+        array = np.asarray(function(*arrays)).astype(dtype or operands[0].dtype)
+    return known(array, merged_sizes(operands))
+
+
+def _lower_op(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    return [apply(low, operation.name.partition(".")[2], operands)]
+
+
+lowers(*OPS)(_lower_op)
+
+
+@lowers("compare")
+def _compare(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    op, function = _COMPARISONS[operation.words[0]]
+    truth = np.dtype(np.bool_)
+    folded = fold(function, operands, truth)
+    return [folded or spread(low.graph, op, operands, truth)]
+
+
+@lowers("convert")
+def _convert(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    (value,), dtype = operands, operation.types[0].dtype
+    if value.dtype == dtype:
+        return [value]
+    if value.elements is not None and dtype.kind in "iu":
+        return [of_sizes(value.elements, dtype, scalar=value.rank == 0)]
+    if (folded := fold(lambda array: array, operands, dtype)) is not None:
+        return [folded]
+    return [of_tensor(low.graph.cast(low.graph.tensor(value), dtype), dtype, value.sizes, value.held)]
+
+
+@lowers("round_nearest_afz")
+def _round(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    """Round half away from zero: `sign(x) * floor(|x| + 0.5)`."""
+    (value,) = operands
+    half = known(np.full((1,) * value.rank, 0.5, value.dtype), value.sizes)
+    floor = apply(low, "floor", [apply(low, "add", [apply(low, "abs", [value]), half])])
+    return [apply(low, "multiply", [apply(low, "sign", [value]), floor])]
+
+
+@lowers("cbrt")
+def _cbrt(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    (value,) = operands
+    third = known(np.full((1,) * value.rank, 1 / 3, value.dtype), value.sizes)
+    root = apply(low, "power", [apply(low, "abs", [value]), third])
+    return [apply(low, "multiply", [apply(low, "sign", [value]), root])]
+
+
+@lowers("shift_right_logical")
+def _shift(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    """Shift as unsigned integers."""
+    dtype, graph = operands[0].dtype, low.graph
+    unsigned = np.dtype(f"u{dtype.name}") if dtype.kind == "i" else dtype
+
+    def bits(value: Value, wanted: np.dtype[Any]) -> Value:
+        if value.dtype == wanted:
+            return value
+        ref = graph.emit("Bitcast", graph.tensor(value), type=wanted)
+        return of_tensor(ref, wanted, value.sizes, value.held)
+
+    shifted = spread(graph, "RightShift", [bits(it, unsigned) for it in operands], unsigned)
+    return [bits(shifted, dtype)]
+
+
+@lowers("reduce_precision")
+def _reduce_precision(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    (value,) = operands
+    kept = {"e8m7": "bfloat16", "e5m10": "float16", "e8m23": "float32"}.get(str(operation.attributes.get("format")))
+    if kept is None:
+        raise NotLoweredError(f"reduce_precision to {operation.attributes.get('format')}: no type of this form")
+    from tpu2gpu.tensorbundle import format
+
+    narrow = low.graph.cast(low.graph.tensor(value), format.numpy_dtype(format.DTYPE_ENUMS[kept]))
+    return [of_tensor(low.graph.cast(narrow, value.dtype), value.dtype, value.sizes, value.held)]
+
+
+@lowers("square")
+def _square(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    return [apply(low, "multiply", [operands[0], operands[0]])]

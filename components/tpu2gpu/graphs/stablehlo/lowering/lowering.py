@@ -1,0 +1,108 @@
+"""Walk through a StableHLO program, and make the nodes of each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+import numpy as np
+
+from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.graphs.stablehlo.graph_builder import GraphBuilder
+from tpu2gpu.graphs.stablehlo.lowering.registry import lowerings
+from tpu2gpu.graphs.stablehlo.program import Block, Operation, Program, TensorType
+from tpu2gpu.graphs.stablehlo.sizes import Size
+from tpu2gpu.graphs.stablehlo.values import Sizes, Value, of_tensor
+
+_RETURNS = ("return", "stablehlo.return", "func.return", "mhlo.return")
+
+
+class NotLoweredError(UnsupportedError):
+    """Operations that have no counterpart."""
+
+
+@attrs.define(eq=False)
+class Lowering:
+    """The lowering of one program.
+
+    Attributes:
+        program: The functions.
+        graph: What makes the nodes.
+        function_name: Returns a free name for a function.
+        functions: The FunctionDefs of bodies that were made.
+        values: The values so far, by name.
+    """
+
+    program: Program
+    graph: GraphBuilder
+    function_name: Callable[[str], str]
+    functions: dict[str, object] = attrs.field(factory=dict)
+    values: dict[str, Value] = attrs.field(factory=dict)
+
+    def value(self, name: str) -> Value:
+        """Return a value by its name."""
+        return self.values[name]
+
+    def run(self, block: Block, arguments: Iterable[Value]) -> list[Value]:
+        """Lower a block.
+
+        Args:
+            block: The block.
+            arguments: The values of its arguments.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            NotLoweredError: An operation has no counterpart; of all that were met, the first ones are named.
+        """
+        self.values.update(zip(block.arguments, arguments, strict=True))
+        for operation in block.operations:
+            if operation.name in _RETURNS:
+                return [self.value(name) for name in operation.operands]
+            self.values.update(zip(operation.results, self.lower(operation), strict=True))
+        return []
+
+    def lower(self, operation: Operation) -> list[Value]:
+        """Lower an operation.
+
+        Raises:
+            NotLoweredError: It has no counterpart.
+        """
+        dialect, _, name = operation.name.partition(".")
+        function = lowerings().get(name if dialect in ("stablehlo", "func", "chlo") else operation.name)
+        function = function or lowerings().get(operation.name)
+        if function is None:
+            raise NotLoweredError(f"{operation.name}: no counterpart is known")
+        return function(self, operation, [self.value(it) for it in operation.operands])
+
+    def call(self, name: str, arguments: Sequence[Value]) -> list[Value]:
+        """Lower a call of a function: its body in place of the call."""
+        before = dict(self.values)
+        results = self.run(self.program[name].body, arguments)
+        self.values.clear()
+        self.values.update(before)
+        return results
+
+    def in_function(self) -> Lowering:
+        """Return the lowering of a body that becomes a function; it knows all values from around it."""
+        return attrs.evolve(self, graph=self.graph.body(), values=dict(self.values))
+
+    def result(
+        self, ref: str, type_: TensorType, sizes: Sequence[Size | None] = (), dtype: np.dtype[np.generic] | None = None
+    ) -> Value:
+        """Return the value that a new tensor holds.
+
+        Args:
+            ref: The tensor.
+            type_: Its type in the program.
+            sizes: Its sizes, where they are known from others; None where they are not.
+            dtype: The type of its elements, where it is not that of the program.
+        """
+        return of_tensor(ref, dtype or type_.dtype, self.sizes(ref, type_, sizes))
+
+    def sizes(self, ref: str, type_: TensorType, sizes: Sequence[Size | None] = ()) -> Sizes:
+        """Return the sizes of a type, with those that it leaves open from others, or from the tensor itself."""
+        open_sizes = list(sizes) or [None] * len(type_.sizes)
+        merged = [given if fixed is None else fixed for fixed, given in zip(type_.sizes, open_sizes, strict=True)]
+        return self.graph.sizes_of(ref, merged)
