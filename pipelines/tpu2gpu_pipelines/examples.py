@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from tfx.components.util import examples_utils
@@ -16,35 +17,74 @@ from tpu2gpu_pipelines.datasets import DIGIT_EXAMPLES, SPLITS, DigitsOptions, wr
 
 
 def copy_splits(source: str, target: str) -> dict[str, int]:
-    """Copy the splits of an Examples artifact: compressed TFRecord files in `Split-train` and `Split-eval`.
+    """Copy the splits of an Examples artifact, compressed by gzip, as trainers expect them.
 
     Args:
-        source: Folder of the splits, on any file system that TensorFlow reads.
-        target: Receives them.
+        source: Folder of `Split-train` and `Split-eval`, or of `train` and `eval`, as older TFX has them, on any file
+            system that TensorFlow reads. Each holds TFRecord files of any name, plain or compressed.
+        target: Receives them, as `Split-train` and `Split-eval`.
 
     Returns:
         The number of examples of each split.
 
     Raises:
-        ExamplesError: A split is missing or empty.
+        ExamplesError: A split is missing or empty, or a file is damaged.
     """
-    import tensorflow as tf
-
+    found = {split: _split_files(source.rstrip("/"), split) for split in SPLITS}
+    if missing := [split for split, files in found.items() if not files]:
+        raise ExamplesError(
+            f"{source}: no TFRecord files of {' and '.join(f'Split-{split}' for split in missing)}",
+            details=[f"there is {name}" for name in _listed(source)] or ["nothing is there"],
+            hint=f"data_uri must hold {' and '.join(f'Split-{name}/' for name in SPLITS)} with TFRecord files",
+        )
     counts = {}
-    for split in SPLITS:
-        files = fileio.glob(f"{source.rstrip('/')}/Split-{split}/*.gz")
-        if not files:
-            raise ExamplesError(
-                f"{source}: no compressed TFRecord file in Split-{split}",
-                hint=f"data_uri must hold {' and '.join(f'Split-{name}/*.gz' for name in SPLITS)}",
-            )
+    for split, files in found.items():
         folder = Path(target) / f"Split-{split}"
         folder.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            fileio.copy(file, str(folder / Path(file).name), overwrite=True)
-        records = tf.data.TFRecordDataset([str(path) for path in folder.iterdir()], compression_type="GZIP")
-        counts[split] = sum(1 for _ in records)
+        counts[split] = sum(_copy(file, folder / f"{Path(file).name.removesuffix('.gz')}.gz") for file in files)
+        if not counts[split]:
+            raise ExamplesError(f"{source}: the files of Split-{split} hold no example", hint="write some")
     return counts
+
+
+def _split_files(source: str, split: str) -> list[str]:
+    for folder in (f"{source}/Split-{split}", f"{source}/{split}"):
+        files = [path for path in fileio.glob(f"{folder}/*") if not fileio.isdir(path)]
+        if files := sorted(path for path in files if not Path(path).name.startswith((".", "_"))):
+            return files
+    return []
+
+
+def _listed(source: str) -> list[str]:
+    return sorted(fileio.listdir(source)) if fileio.isdir(source) else []
+
+
+def _copy(source: str, target: Path) -> int:
+    """Copy a TFRecord file, compressed by gzip where it is not, and return its number of records."""
+    import tensorflow as tf
+
+    with fileio.open(source, "rb") as file:
+        compression = _compression(file.read(16))
+    try:
+        if compression == "GZIP":
+            fileio.copy(source, str(target), overwrite=True)
+            return sum(1 for _ in tf.data.TFRecordDataset(str(target), compression))
+        count = 0
+        with tf.io.TFRecordWriter(str(target), "GZIP") as writer:
+            for record in tf.data.TFRecordDataset(source, compression).as_numpy_iterator():
+                writer.write(record)
+                count += 1
+    except tf.errors.DataLossError as error:
+        raise ExamplesError(f"{source}: damaged, or no TFRecord file", hint="write it again") from error
+    return count
+
+
+def _compression(start: bytes) -> str:
+    """Tell by a file's first bytes; of a plain one they are a record's length, whose upper half is 0."""
+    if start.startswith(b"\x1f\x8b\x08"):
+        return "GZIP"
+    is_zlib = len(start) > 7 and start[0] == 0x78 and int.from_bytes(start[:2], "big") % 31 == 0 and any(start[4:8])
+    return "ZLIB" if is_zlib else ""
 
 
 class DigitExamples(StepComponent):
@@ -52,14 +92,18 @@ class DigitExamples(StepComponent):
 
     Args:
         options: How to divide them.
-        data_uri: Folder of other examples in the same form, which are taken instead.
+        data_uri: Folder of another Examples artifact, which is taken instead; see `copy_splits`.
+        state: What tells those examples from others: another state is another result.
     """
 
     FUNCTION = write_digits
     INTERFACE = DIGIT_EXAMPLES
 
-    def __init__(self, options: DigitsOptions | None = None, data_uri: str = "") -> None:
+    def __init__(self, options: DigitsOptions | None = None, data_uri: str = "", state: str = "") -> None:
         super().__init__(options, data_uri=data_uri)
+        if state:
+            told = self.exec_properties
+            told["source_sha256"] = hashlib.sha256(f"{told['source_sha256']} {state}".encode()).hexdigest()
 
     @classmethod
     def run(cls, step: Step) -> None:

@@ -26,6 +26,7 @@ import attrs
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError, UsageError
 from tpu2gpu.storage.paths import is_remote
+from tpu2gpu_pipelines.files_state import files_state
 from tpu2gpu_pipelines.former_verdict import may_take_former
 from tpu2gpu_pipelines.log_capture import logging_to
 from tpu2gpu_pipelines.metadata_store import CACHED, fail_running, read_run
@@ -140,13 +141,15 @@ def log_path(root: Path, run_name: str) -> Path:
 
 
 def _here(settings: Settings) -> Settings:
-    """Give the settings whole paths, and the names of this machine's hardware."""
+    """Give the settings whole paths, the names of this machine's hardware, and the state of the examples."""
     from tpu2gpu.hardware.host import stable_hardware
 
     return attrs.evolve(
         settings,
         root=str(Path(settings.root).resolve()),
         promotion_uri=_whole_path(settings.promotion_folder),
+        data_uri=settings.data_uri and _whole_path(settings.data_uri),
+        data_state=settings.data_state or (files_state(settings.data_uri) if settings.data_uri else ""),
         checkpoint=settings.checkpoint and _whole_path(settings.checkpoint),
         hardware=settings.hardware or json.dumps(stable_hardware(), sort_keys=True),
     )

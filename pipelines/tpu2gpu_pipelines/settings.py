@@ -76,6 +76,7 @@ class Settings:
         cache: Take a former result where a step would do the same again.
         hardware: What measures, for the cache; a local run fills it in.
         data_uri: Folder of an Examples artifact to take instead of the digits.
+        data_state: What tells those examples from others, for the cache; a local run fills it in.
         data: Section of `DigitsOptions`.
         training: Section of `TrainingOptions`.
         import_: Section `import` of `ImportOptions`.
@@ -94,6 +95,7 @@ class Settings:
     cache: bool = option(True, "take a former result where a step would do the same again")
     hardware: str = option("", "what measures; a local run fills it in")
     data_uri: str = option("", "folder of examples, `Split-train` and `Split-eval`, instead of the digits")
+    data_state: str = option("", "what tells those examples from others; a local run fills it in")
     data: DigitsOptions = attrs.field(factory=DigitsOptions)
     training: TrainingOptions = attrs.field(factory=TrainingOptions)
     import_: ImportOptions = attrs.field(factory=ImportOptions)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from glob import escape
 from pathlib import Path
 
 import attrs
@@ -15,6 +13,7 @@ from tfx.proto import trainer_pb2
 
 from tpu2gpu.tfx.artifacts import Checkpoint
 from tpu2gpu_pipelines.examples import DigitExamples
+from tpu2gpu_pipelines.files_state import files_state
 from tpu2gpu_pipelines.serving_tail import gpu_serving
 from tpu2gpu_pipelines.settings import Settings, TrainingOptions
 from tpu2gpu_pipelines.step_digests import training_source_digest
@@ -34,7 +33,7 @@ def create_pipeline(settings: Settings) -> Pipeline:
     Raises:
         SourceError: There is no such training function.
     """
-    examples = DigitExamples(settings.data, settings.data_uri)
+    examples = DigitExamples(settings.data, settings.data_uri, settings.data_state)
     if settings.checkpoint:
         trained = make_checkpoint(settings.checkpoint)
         _, name = split_checkpoint(settings.checkpoint)
@@ -104,15 +103,3 @@ def split_checkpoint(uri: str) -> tuple[str, str]:
     if uri.endswith("/") or Path(uri).is_dir() or not _IS_NO_FOLDER.search(name):
         return uri, ""
     return folder or separator or ".", name
-
-
-def files_state(uri: str) -> str:
-    """Return the SHA-256 of the names, sizes and times of change of a local checkpoint's files; empty where are none.
-
-    Args:
-        uri: A folder, or the prefix that its files' names share.
-    """
-    path = Path(uri)
-    files = path.rglob("*") if path.is_dir() else path.parent.glob(f"{escape(path.name)}*")
-    states = sorted((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
-    return hashlib.sha256(repr(states).encode()).hexdigest() if states else ""

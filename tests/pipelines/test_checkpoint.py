@@ -16,10 +16,11 @@ from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError
 from tpu2gpu.storage.publishing import verify_model
+from tpu2gpu_pipelines.files_state import files_state
 from tpu2gpu_pipelines.local import METADATA, run_pipeline
 from tpu2gpu_pipelines.metadata_store import read_run
 from tpu2gpu_pipelines.settings import Settings
-from tpu2gpu_pipelines.tpu_to_gpu import create_pipeline, files_state, make_checkpoint, split_checkpoint
+from tpu2gpu_pipelines.tpu_to_gpu import create_pipeline, make_checkpoint, split_checkpoint
 
 
 def only_the_import(settings: Settings) -> Any:

@@ -22,6 +22,10 @@ from tpu2gpu.command_line import COMMANDS, Call, Command
 from tpu2gpu.errors import EnvironmentLacksError
 
 _PIPELINE_COMMANDS = {
+    "init": (
+        "Write a project to start from: a training, examples and settings of your own.",
+        "tpu2gpu_pipelines.new_project:init_command",
+    ),
     "run": ("Run the whole pipeline on this machine.", "tpu2gpu_pipelines.cli:run_command"),
     "compile": (
         "Compile the pipeline to one YAML file for Kubeflow.",

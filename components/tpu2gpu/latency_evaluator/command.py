@@ -22,7 +22,7 @@ def _run(call: Call) -> Reply:
     from tpu2gpu.latency_evaluator.report.summary import summary_lines, summary_rows
 
     given = call.given
-    with opened_incumbent(given["incumbent"], given["candidates"][0]) as incumbent:
+    with opened_incumbent(given["incumbent"], _name_of(given["candidates"][0])) as incumbent:
         result = evaluate_model(
             given["reference"],
             given["candidates"],
@@ -38,18 +38,30 @@ def _run(call: Call) -> Reply:
 
 
 @contextmanager
-def opened_incumbent(given: str | None, candidate: str) -> Iterator[str | Path | None]:
-    """Give the model that is promoted now: of a promotion folder, which may be remote, the version that is served."""
+def opened_incumbent(given: str | None, name: str) -> Iterator[str | Path | None]:
+    """Give the model that is promoted now: of a promotion folder, which may be remote, the version that is served.
+
+    Args:
+        given: A model, a server's address, or a promotion folder.
+        name: The model's name in the promotion folder; the only one there when empty.
+    """
     from tpu2gpu.storage.paths import is_remote
     from tpu2gpu.storage.promotion.ledger import LEDGER
-    from tpu2gpu.storage.promotion.promoting import fetched_incumbent, model_name
-    from tpu2gpu.storage.publishing import MANIFEST
+    from tpu2gpu.storage.promotion.promoting import fetched_incumbent
 
     if given is None or not (is_remote(given) or Path(given, LEDGER).is_file()):
         yield given
         return
-    with fetched_incumbent(given, model_name(candidate) if Path(candidate, MANIFEST).is_file() else "") as served:
+    with fetched_incumbent(given, name) as served:
         yield served
+
+
+def _name_of(candidate: str) -> str:
+    """Return the name that a serving folder would be promoted by; empty for other models."""
+    from tpu2gpu.storage.promotion.promoting import model_name
+    from tpu2gpu.storage.publishing import MANIFEST
+
+    return model_name(candidate) if Path(candidate, MANIFEST).is_file() else ""
 
 
 def _models() -> str:

@@ -13,7 +13,7 @@ def _run(call: Call) -> Reply:
     from tpu2gpu.optimizer.page import result_lines
 
     given = call.given
-    with opened_incumbent(given["incumbent"], "") as incumbent:
+    with opened_incumbent(given["incumbent"], call.options.name) as incumbent:
         result = optimize_model(
             given["source"],
             given["target"],

@@ -60,6 +60,7 @@ def make_page(result: OptimizeResult, title: str) -> Report:
         columns=_COLUMNS,
         rows=[Row(cells, _TONES.get(cells[-1], "plain")) for cells in table_rows(result)[1:]],
         note=f"Held against the model {_REFERENCE}; the fastest that passes every budget is kept.",
+        numeric=False,
         badge_column=len(_COLUMNS) - 1,
     )
     reasons = [Row([name, reason], "bad") for name, reason in _reasons(result.candidates)]
