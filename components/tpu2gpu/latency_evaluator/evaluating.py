@@ -12,13 +12,14 @@ from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.latency_evaluator.results import EvaluateResult
 from tpu2gpu.options import flag
 from tpu2gpu.progress import Progress, silent
+from tpu2gpu.running.examples.python_examples import ExamplesLike, as_files, is_nothing
 from tpu2gpu.storage.publishing import check_free, describe_source, name_of, publish_step
 
 
 def evaluate_model(
     reference: str | os.PathLike[str],
     candidates: Sequence[str | os.PathLike[str]],
-    examples: Sequence[str],
+    examples: ExamplesLike,
     target: str | os.PathLike[str],
     options: EvaluateOptions | None = None,
     *,
@@ -38,7 +39,8 @@ def evaluate_model(
             GraphDef, an ONNX file, a serving folder, a server's address (`triton+grpc://host:8001/digits`), or a file
             that says how to start a server.
         candidates: The models in question; with several, the fastest that passes is chosen.
-        examples: TFRecord files of tf.Examples: paths, globs or folders; none where the options ask for synthetic ones.
+        examples: Files of examples: paths, globs or folders; or arrays by name, or an iterable of examples, such as a
+            tf.data.Dataset; none where the options ask for synthetic ones.
         target: The output folder: report.html, report.md and report.json, page.json, summary.json, metrics.json,
             verdict.json, latencies.npz and histograms.json (HdrHistogram's text of each, which adds up over runs).
         options: What to measure, and the budgets.
@@ -62,7 +64,7 @@ def evaluate_model(
     paths = [os.fspath(candidate) for candidate in candidates]
     if not paths:
         raise UsageError("no candidate was given", hint="give the folder of at least one")
-    if bool(examples) == bool(options.synthetic):
+    if is_nothing(examples) != bool(options.synthetic):
         raise UsageError(
             f"{flag('examples')} and {flag('synthetic')}: one of them is needed, and only one",
             hint="give real examples wherever there are some",
@@ -85,7 +87,8 @@ def evaluate_model(
 
         other = None if incumbent is None else os.fspath(incumbent)
         beside = Path(target).absolute().parent
-        evaluation = compare_models(os.fspath(reference), other, paths, examples, options, progress, beside)
+        with as_files(examples, options.max_examples) as files:
+            evaluation = compare_models(os.fspath(reference), other, paths, files, options, progress, beside)
         return write_reports(evaluation, options, staging, Path(target), name)
 
 

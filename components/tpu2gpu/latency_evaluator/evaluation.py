@@ -21,6 +21,7 @@ class Evaluation:
         no_incumbent: Why there is none; empty where there is one.
         candidates: Each candidate's.
         examples: How many examples there were.
+        example_notes: How they were read.
         labelled: Whether they had labels.
         latency_ns: For each label the latencies in nanoseconds, int64 `[rounds, block]`.
         orders: The order of the models in each round, int64 `[rounds, models]`.
@@ -42,6 +43,7 @@ class Evaluation:
     no_incumbent: str
     candidates: tuple[CandidateResult, ...]
     examples: int
+    example_notes: tuple[str, ...]
     labelled: bool
     latency_ns: dict[str, Array] = attrs.field(eq=False, repr=False)
     orders: Array = attrs.field(eq=False, repr=False)

@@ -207,6 +207,7 @@ class EvaluationRun:
             no_incumbent=self._no_incumbent,
             candidates=tuple(self._judge(model, figures) for model in candidates),
             examples=self._examples.count,
+            example_notes=self._examples.notes,
             labelled=self._examples.labels is not None,
             latency_ns=self._timed.single_stream.latency_ns,
             orders=self._timed.single_stream.orders,
@@ -284,7 +285,7 @@ class EvaluationRun:
         return read_examples(
             self._files,
             inputs,
-            features=self._options.features(),
+            reading=self._options.reading(),
             label=self._options.label,
             boxes=box_features(self._options.label_boxes, self._options.label_classes),
             limit=self._options.max_examples or (_TIMED_EXAMPLES if self._options.runner else None),

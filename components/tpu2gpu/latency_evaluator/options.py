@@ -8,6 +8,7 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
 from tpu2gpu.options import as_mapping, did_you_mean, flag, option
+from tpu2gpu.running.examples.reading import ExampleOptions
 
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh")
 _PARTS = ("boxes", "scores", "classes", "count")
@@ -80,7 +81,7 @@ class OutputOptions:
 
 
 @attrs.frozen(kw_only=True)
-class EvaluateOptions(Budgets, OutputOptions):
+class EvaluateOptions(Budgets, OutputOptions, ExampleOptions):
     """The measurements to make, and the budgets."""
 
     requests: int = option(1000, "requests to time with each model, one at a time", minimum=1)
@@ -107,9 +108,6 @@ class EvaluateOptions(Budgets, OutputOptions):
     cpus: str | None = option(None, "the CPU cores that models may use, such as 0-3,8 (default: all)", metavar="CORES")
     seed: int = option(0, "for the order of the models and the bootstrap", minimum=0)
     signature: str = option("serving_default", "which signature of a SavedModel", metavar="NAME")
-    feature: tuple[str, ...] = option(
-        (), "the feature that feeds an input, where their names differ", metavar="INPUT=FEATURE"
-    )
     max_examples: int | None = option(None, "read no more examples than this", minimum=1)
     synthetic: int | None = option(
         None, "generate so many requests in place of --examples: times only, outputs to them prove little", minimum=1
@@ -117,10 +115,11 @@ class EvaluateOptions(Budgets, OutputOptions):
     trust: tuple[str, ...] = trust_option()
     timeout_s: float = option(600.0, "for loading a model, and for a block of its requests", minimum=0)
 
-    def features(self) -> dict[str, str]:
-        """Return `feature` as a mapping.
+    def __attrs_post_init__(self) -> None:
+        """Check what belongs together.
 
         Raises:
-            UsageError: One is not INPUT=FEATURE.
+            UsageError: Something contradicts another, or has another form.
         """
-        return as_mapping("feature", self.feature, "INPUT=FEATURE")
+        OutputOptions.__attrs_post_init__(self)
+        ExampleOptions.__attrs_post_init__(self)

@@ -17,14 +17,13 @@ from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.measure.model_process import ENVIRONMENT
 from tpu2gpu.optimizer.cache import CachedRefusalError, StepCache
 from tpu2gpu.optimizer.candidates import FULL, INT8, Candidate
-from tpu2gpu.optimizer.content import digest_of_code, digest_of_files, digest_of_source, digests_of_named
+from tpu2gpu.optimizer.content import digest_of_code, digest_of_examples, digest_of_source, digests_of_named
 from tpu2gpu.optimizer.options import OptimizeOptions
 from tpu2gpu.optimizer.results import StepDone
 from tpu2gpu.options import recorded
 from tpu2gpu.precision_caster.casting import cast_model
 from tpu2gpu.process.worker import prepare_children
 from tpu2gpu.progress import Progress
-from tpu2gpu.running.examples.records import find_files
 from tpu2gpu.running.local.reference_runner import JUDGE_ENVIRONMENT, JUDGE_PRELOAD
 from tpu2gpu.running.servers.addresses import is_address
 from tpu2gpu.running.servers.server_file import is_server_file
@@ -59,7 +58,7 @@ class Chain:
     ) -> None:
         self._source, self._examples, self._incumbent = source, tuple(examples), incumbent
         self._options, self._cache, self._progress = options, cache, progress
-        self._examples_digest = digest_of_files(find_files(examples)) if examples else ""
+        self._examples_digest = digest_of_examples(examples, options.labels) if examples else ""
         self.steps: list[StepDone] = []
         self.outputs: dict[str, Path] = {}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from tpu2gpu.running.examples.forms.registry import find_examples
 from tpu2gpu.sources.digest import named_modules, source_digest
 from tpu2gpu.storage.paths import Place, is_remote, place
 from tpu2gpu.storage.publishing import sha256_of
@@ -41,6 +42,18 @@ def digest_of_files(files: Iterable[Path]) -> str:
     for file in files:
         digest.update(f"{file.name} {sha256_of(file)}\n".encode())
     return digest.hexdigest()
+
+
+def digest_of_examples(patterns: Sequence[str], labels: str) -> str:
+    """Return the SHA-256 of the files of examples, and of the table of their labels; of folders, all that they hold.
+
+    Raises:
+        ExamplesError: Nothing is there.
+    """
+    found = [it.path for it in find_examples(patterns)]
+    lines = [_digest(path, path.rglob("*")) if path.is_dir() else digest_of_files([path]) for path in found]
+    lines += [digest_of_files([Path(labels)])] if Path(labels).is_file() else []  # a missing one is told by the reader
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def digest_of_code(module: str, options: Any) -> str:

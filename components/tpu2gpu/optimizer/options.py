@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from tpu2gpu.checkpoint_importer.options import ImportOptions
@@ -11,6 +13,7 @@ from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.optimizer.candidates import INT8, PRECISIONS, Candidate
 from tpu2gpu.options import flag, option, option_of, taken_from
 from tpu2gpu.precision_caster.options import CastOptions
+from tpu2gpu.running.examples.reading import EXAMPLE_FIELDS
 from tpu2gpu.trt_converter.backend_registry import BACKENDS
 from tpu2gpu.trt_converter.backends.base import back_end
 from tpu2gpu.trt_converter.options import ConvertOptions
@@ -73,7 +76,7 @@ class OptimizeOptions(EvaluateOptions):
             return CastOptions(to=precision, trust=self.trust)
         budget = self.max_relative_error * _SHARE_OF_CAST
         return CastOptions(
-            to=precision, trust=self.trust, examples=examples, feature=self.feature, max_relative_error=budget
+            to=precision, trust=self.trust, examples=examples, max_relative_error=budget, **self._of_examples()
         )
 
     def of_freeze(self) -> FreezeOptions:
@@ -88,11 +91,15 @@ class OptimizeOptions(EvaluateOptions):
             backend=candidate.backend,
             int8=is_int8,
             examples=examples if is_int8 else (),
-            feature=self.feature if is_int8 else (),
+            **(self._of_examples() if is_int8 else {}),
             signature=self.signature,
             trust=self.trust,
             **told,
         )
+
+    def _of_examples(self) -> dict[str, Any]:
+        """Return how examples are read."""
+        return {name: getattr(self, name) for name in EXAMPLE_FIELDS}
 
     def of_evaluate(self) -> EvaluateOptions:
         """Return the options of the evaluation."""

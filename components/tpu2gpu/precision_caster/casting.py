@@ -17,6 +17,7 @@ from tpu2gpu.precision_caster.options import CastOptions, CastResult
 from tpu2gpu.precision_caster.rules import compile_rules, decide
 from tpu2gpu.precision_caster.unfit import Unfit
 from tpu2gpu.progress import Progress, silent
+from tpu2gpu.running.examples.python_examples import ExamplesLike, as_files, is_nothing
 from tpu2gpu.storage.publishing import describe_source, publish_step
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tpu2gpu.precision_caster.weights import CastWeights
     from tpu2gpu.tensorbundle.statistics import CastStatistics
 
+_MOST_EXAMPLES = 1000
 CHECKPOINT_PREFIX = "checkpoint/model.ckpt"
 
 
@@ -33,6 +35,7 @@ def cast_model(
     target: str | os.PathLike[str],
     options: CastOptions | None = None,
     *,
+    examples: ExamplesLike = (),
     force: bool = False,
     run_name: str = "",
     progress: Progress = silent,
@@ -43,6 +46,8 @@ def cast_model(
         source: A SavedModel.
         target: The SavedModel to write.
         options: How to cast.
+        examples: Real examples to measure the outputs on, in the place of those that the options name: files, arrays by
+            name, or an iterable of examples, such as a tf.data.Dataset.
         force: Replace an existing target.
         run_name: The pipeline run, for the manifest.
         progress: Told which weight is being looked at.
@@ -72,7 +77,8 @@ def cast_model(
         staging.report |= report
         unfit.refuse_overflow()
         if options.measure and options.precision != "float32":
-            measured = measure_cast(source, options, unfit.reasons, progress)
+            with as_files(options.examples if is_nothing(examples) else examples, _MOST_EXAMPLES) as files:
+                measured = measure_cast(source, attrs.evolve(options, examples=files), unfit.reasons, progress)
             staging.report["measured"] = {name: it for name, it in measured.items() if name != "kept"}
             if measured.get("kept"):
                 model, unfit, report = _cast(source, staging.folder, options, measured["kept"], progress)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.errors import ExamplesError, foreign_errors
-from tpu2gpu.options import as_mapping, from_json
+from tpu2gpu.options import from_json
 from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.precision_caster.smallest_set import find_smallest, rank
 from tpu2gpu.running.comparison.error_sketch import ErrorSketch, sketch_errors
@@ -210,12 +210,12 @@ class _Measurement:
 
         specs = input_specs(self._model, self._signature)
         if self._options.examples:
-            features = as_mapping("feature", self._options.feature, "INPUT=FEATURE")
-            read = read_examples(self._options.examples, specs, features=features, label=None, limit=_MOST_EXAMPLES)
+            reading = self._options.reading()
+            read = read_examples(self._options.examples, specs, reading=reading, label=None, limit=_MOST_EXAMPLES)
             fixed = [spec.shape[0] for spec in specs if spec.shape and spec.shape[0] is not None]
             size = fixed[0] if fixed else min(_BATCH, read.count)
             feeds = tuple(read.batch(start, size) for start in range(0, read.count, size))
-            return Batches(feeds, (True,) * len(feeds), f"{read.count} examples")
+            return Batches(feeds, (True,) * len(feeds), f"{read.count} examples", {"example_notes": list(read.notes)})
         probes = make_probes(
             specs,
             find_domains(self._model, self._signature),

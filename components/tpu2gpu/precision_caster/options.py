@@ -9,8 +9,9 @@ import attrs
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.trust.trust_option import trust_option
-from tpu2gpu.options import option
+from tpu2gpu.options import flag, option
 from tpu2gpu.precision_caster.rules import PRESETS
+from tpu2gpu.running.examples.reading import ExampleOptions
 
 _LONGEST = 400  # longer expressions stand in the report alone
 
@@ -18,7 +19,7 @@ PRECISIONS = ("float32", "float16", "bfloat16", "float64")
 
 
 @attrs.frozen(kw_only=True)
-class CastOptions:
+class CastOptions(ExampleOptions):
     """The options of a cast.
 
     Attributes:
@@ -31,7 +32,6 @@ class CastOptions:
         slots: Cast an optimizer's slots too; otherwise they stay as they are.
         on_overflow: What to do with tensors whose values the precision cannot hold.
         examples: Files of examples on which the outputs are measured; made-up inputs when not given.
-        feature: `INPUT=FEATURE`, for inputs that another feature of the examples feeds.
         max_relative_error: The largest error of an output that the cast may make; more nodes stay float32 for it.
         measure: Measure the outputs, and keep what the budget needs; otherwise what the graph tells decides alone.
         cast_signature: Cast the inputs and outputs too; otherwise they stay as they are.
@@ -55,11 +55,10 @@ class CastOptions:
     on_overflow: str = option("refuse", "what to do with tensors that do not fit", choices=("refuse", "keep", "clamp"))
     examples: tuple[str, ...] = option(
         (),
-        "TFRecord files of examples to measure the outputs on, at most 64 of them; inputs derived from the graph when "
+        "examples to measure the outputs on, files in any form, at most 64 of them; inputs derived from the graph when "
         "not given",
         metavar="FILES",
     )
-    feature: tuple[str, ...] = option((), "feature of the examples for an input", metavar="INPUT=FEATURE")
     max_relative_error: float | None = option(
         None,
         "largest difference of an output from float32's, relative to its largest value; the smallest set of nodes that "
@@ -80,14 +79,18 @@ class CastOptions:
     )
 
     def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
         if self.preset and self.to not in (None, PRESETS[self.preset].to):
             raise UsageError(f"--to {self.to} contradicts --preset {self.preset}, which is {PRESETS[self.preset].to}")
         if self.beam and not self.runner:
             raise UsageError("--beam without --runner", hint="name the Beam runner too")
         if not self.measure and (self.examples or self.max_relative_error is not None):
             raise UsageError("--no-measure with --examples or --max-relative-error", hint="leave one of them out")
-        if self.feature and not self.examples:
-            raise UsageError("--feature without --examples", hint="give the examples too")
+        default = ExampleOptions()
+        idle = [field.name for field in attrs.fields(ExampleOptions)]
+        idle = [name for name in idle if getattr(self, name) != getattr(default, name)]
+        if idle and not self.examples:
+            raise UsageError(f"{flag(idle[0])} without --examples", hint="give the examples too")
 
     @property
     def precision(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,11 @@ def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> No
             members[f"{_NARROW}{array.dtype.name}|{name}"] = np.ascontiguousarray(array).view(unsigned)
     with open(path, "wb") as file:  # noqa: PTH123 - savez adds .npz to a path, not to a file
         np.savez(file, **members)  # type: ignore[arg-type, unused-ignore]
+
+
+def is_saved(names: Iterable[str]) -> bool:
+    """Tell from the names in an archive whether `save_arrays` wrote it."""
+    return all(f"{name.partition('|')[0]}|" in (_PLAIN, _NARROW, _TEXT, _LENGTHS) for name in names)
 
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:

@@ -10,7 +10,10 @@ import attrs
 
 from tpu2gpu.errors import CoverageRefusedError, UsageError
 from tpu2gpu.progress import Progress, silent
+from tpu2gpu.running.examples.python_examples import ExamplesLike, as_files, is_nothing
 from tpu2gpu.trt_converter.options import ConvertOptions, ConvertResult
+
+_MOST_EXAMPLES = 1000  # more are read of no file either, unless int8 asks for them
 
 if TYPE_CHECKING:
     from tpu2gpu.trt_converter.backends.base import Conversion, DryRun
@@ -21,6 +24,7 @@ def convert_model(
     target: str | os.PathLike[str],
     options: ConvertOptions | None = None,
     *,
+    examples: ExamplesLike = (),
     force: bool = False,
     run_name: str = "",
     progress: Progress = silent,
@@ -34,6 +38,8 @@ def convert_model(
         source: The SavedModel's folder; frozen or with variables, of TensorFlow 1 or 2.
         target: The serving folder to write.
         options: How to convert.
+        examples: Real examples, in the place of those that the options name: files, arrays by name, or an iterable of
+            examples, such as a tf.data.Dataset.
         force: Replace an existing target.
         run_name: The run that this belongs to, for the manifest.
         progress: Told what is being done.
@@ -64,8 +70,12 @@ def convert_model(
         raise not_a_saved_model(source)
     check_free(target, force=force)
     choice = choose_backend(options)
-    request, about = Request.of(source, options), describe_source(source)
-    with publish_step("convert", about, target, options, force=force, run_name=run_name) as staging:
+    about = describe_source(source)
+    with (
+        publish_step("convert", about, target, options, force=force, run_name=run_name) as staging,
+        as_files(options.examples if is_nothing(examples) else examples, _MOST_EXAMPLES) as files,
+    ):
+        request = Request.of(source, attrs.evolve(options, examples=files))
         staging.report = {
             "step": "convert",
             "source": about,

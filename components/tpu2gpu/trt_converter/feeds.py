@@ -13,6 +13,7 @@ from tpu2gpu.running.arrays import Array, load_arrays, save_arrays
 from tpu2gpu.running.examples.feeds import read_examples
 from tpu2gpu.running.examples.probes.domain import Domain
 from tpu2gpu.running.examples.probes.probes import Probes, make_probes
+from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.runner import Runner, TensorSpec
 
 DEFAULT_EXAMPLES = 64
@@ -34,6 +35,7 @@ class Feeds:
         probes: The probes that they are, None for real examples.
         left_out: The probes that the source does not run on, and why.
         not_exercised: The branches and operations that none of them reached.
+        notes: How examples were read.
     """
 
     batches: tuple[dict[str, Array], ...] = attrs.field(repr=False)
@@ -42,6 +44,7 @@ class Feeds:
     probes: Probes | None = attrs.field(default=None, repr=False)
     left_out: tuple[str, ...] = ()
     not_exercised: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def compared_on(self) -> str:
@@ -63,7 +66,7 @@ class Feeds:
         """Return what a report says of them."""
         told = {"origin": self.origin, "not_exercised": list(self.not_exercised)}
         if self.probes is None:
-            return told
+            return {**told, "example_notes": list(self.notes)}
         return {**told, **self.probes.describe(), "left_out": list(self.left_out)}
 
 
@@ -72,7 +75,7 @@ def feeds_for(
     *,
     sizes: Sequence[Mapping[str, Any]],
     examples: Sequence[str] = (),
-    features: Mapping[str, str] | None = None,
+    reading: Mapping[str, Any] | None = None,
     domains: Mapping[str, Domain] | None = None,
     limit: int = DEFAULT_EXAMPLES,
 ) -> Feeds:
@@ -83,7 +86,7 @@ def feeds_for(
         sizes: What to make requests of, see `make_probes`. Real examples have their own shapes, and come in batches of
             the first profile.
         examples: Files of examples.
-        features: The examples' feature for an input of another name.
+        reading: How examples are read, see `Reading.to_json`.
         domains: The values that the inputs are made for.
         limit: Read no more examples than this.
 
@@ -94,11 +97,11 @@ def feeds_for(
         probes = make_probes(inputs, domains or {}, sizes=sizes)
         kinds = tuple(probe.kind for probe in probes.batches)
         return Feeds(tuple(probe.feeds for probe in probes.batches), probes.origin, kinds, probes)
-    read = read_examples(examples, inputs, features=features or {}, label=None, limit=limit)
+    read = read_examples(examples, inputs, reading=Reading.from_json(reading), label=None, limit=limit)
     fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
     batches = fixed[:1] or sizes[0]["batches"]
     in_batches = [read.batch(start, batches[-1]) for start in range(0, read.count, batches[-1])]
-    return Feeds((read.batch(0, batches[0]), *in_batches), f"{read.count} examples")
+    return Feeds((read.batch(0, batches[0]), *in_batches), f"{read.count} examples", notes=read.notes)
 
 
 def run_reference(reference: Runner, feeds: Feeds) -> tuple[Feeds, list[dict[str, Array]]]:

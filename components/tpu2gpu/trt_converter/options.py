@@ -11,6 +11,7 @@ import attrs
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.options import option
+from tpu2gpu.running.examples.reading import ExampleOptions
 from tpu2gpu.trt_converter.backend_registry import AUTO, BACKENDS
 
 _PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
@@ -22,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @attrs.frozen(kw_only=True)
-class ConvertOptions:
+class ConvertOptions(ExampleOptions):
     """Options of a conversion. Every field is a flag of `tpu2gpu convert`."""
 
     backend: str = option(
@@ -70,9 +71,8 @@ class ConvertOptions:
         minimum=0,
     )
     examples: tuple[str, ...] = option(
-        (), "TFRecord files of examples to compare on; synthetic inputs when not given", metavar="FILES"
+        (), "examples to compare on, files in any form; synthetic inputs when not given", metavar="FILES"
     )
-    feature: tuple[str, ...] = option((), "feature of the examples for an input", metavar="INPUT=FEATURE")
     int8: bool = option(False, "quantise to 8-bit integers; wants --examples to calibrate on")
     int8_examples: int = option(64, "how many of the examples to calibrate and compare on", minimum=1, metavar="N")
     int8_per_channel: bool = option(True, "a scale for each channel of a weight")
@@ -93,8 +93,10 @@ class ConvertOptions:
         """Check what no option says alone.
 
         Raises:
-            UsageError: The size is more than a file can have, or the share more than all.
+            UsageError: The size is more than a file can have, the share more than all, or an option of examples has
+                another form.
         """
+        super().__attrs_post_init__()
         if self.max_onnx_bytes > _PROTOBUF_LIMIT_BYTES:
             raise UsageError(
                 f"--max-onnx-bytes {self.max_onnx_bytes}: protobuf reads messages of at most "

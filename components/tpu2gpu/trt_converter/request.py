@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.options import as_mapping
 from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.trt_converter.backend_registry import AUTO
@@ -24,13 +23,13 @@ class Request:
         source: The SavedModel's folder.
         options: As given.
         profiles: What `--profile` says.
-        features: What `--feature` says.
+        reading: How examples are read, as plain data.
     """
 
     source: Path
     options: ConvertOptions
     profiles: list[Profile]
-    features: dict[str, str]
+    reading: dict[str, Any]
 
     @classmethod
     def of(cls, source: Path, options: ConvertOptions) -> Request:
@@ -40,8 +39,7 @@ class Request:
             UsageError: One has another form.
         """
         check_name(options.name)
-        features = as_mapping("feature", options.feature, "INPUT=FEATURE")
-        return cls(source, options, parse_profiles(options.profile), features)
+        return cls(source, options, parse_profiles(options.profile), options.reading().to_json())
 
     @property
     def needs_engine(self) -> bool:

@@ -186,7 +186,7 @@ def convert(source: Path, folder: Path) -> None:
         reference_folder=str(folder / "references"),
         sizes=[{"batches": [1], "shapes": {}}],
         examples=[],
-        features={},
+        reading={},
     )
 
 

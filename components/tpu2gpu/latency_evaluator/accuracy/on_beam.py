@@ -29,7 +29,8 @@ from tpu2gpu.options import from_json, to_json
 from tpu2gpu.running.arrays import Array, save_arrays
 from tpu2gpu.running.examples.box_labels import box_features
 from tpu2gpu.running.examples.feeds import Examples, parse_examples
-from tpu2gpu.running.examples.records import find_files, read_records
+from tpu2gpu.running.examples.forms.registry import ExampleFile, find_examples
+from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.tfx.beam import check_complete, read_results, run_on_beam, write_result
 
 CHUNK_EXAMPLES = 512
@@ -139,14 +140,14 @@ def compare_on_beam(
     told = Comparison(
         str(Path(reference).absolute()), tuple(paths.items()), _without_budgets(options), str(folder.absolute())
     )
-    found = [str(file.absolute()) for file in find_files(files)]
+    found = [str(file.path.absolute()) for file in find_examples(files)]
 
     def build(pipeline: beam.Pipeline) -> None:
         counts = (
             pipeline
             | "Files" >> beam.Create(list(enumerate(found)), reshuffle=False)
             | "SpreadFiles" >> beam.Reshuffle()
-            | "Count" >> beam.Map(_count, told.folder)
+            | "Count" >> beam.Map(_count, told.folder, options.reading())
         )
         _ = (
             pipeline
@@ -194,10 +195,10 @@ class _Models:
 
     def compare(self, chunk: Chunk) -> dict[str, Agreement]:
         """Compare the outputs to a chunk, the reference's own with the labels only."""
-        records = itertools.islice(read_records([Path(chunk.file)], skip=chunk.first), chunk.count)
-        inputs, features = self._reference.inputs, self._options.features()
+        reading = self._options.reading()
+        rows = itertools.islice(ExampleFile.of(Path(chunk.file)).rows(reading, chunk.first), chunk.count)
         boxes = box_features(self._options.label_boxes, self._options.label_classes)
-        examples = parse_examples(records, inputs, features=features, label=self._options.label, boxes=boxes)
+        examples = parse_examples(rows, self._reference.inputs, reading=reading, label=self._options.label, boxes=boxes)
         feeds = Path(self._scratch.name) / "feeds.npz"
         save_arrays(feeds, examples.feeds)
         reference = ReferenceOutputs(
@@ -228,10 +229,10 @@ class _Models:
         return model.predict(examples.count, self._options.batch_size, Path(self._scratch.name))
 
 
-def _count(numbered: tuple[int, str], folder: str) -> tuple[int, str, int]:
+def _count(numbered: tuple[int, str], folder: str, reading: Reading) -> tuple[int, str, int]:
     number, file = numbered
     try:
-        return number, file, sum(1 for _ in read_records([Path(file)]))
+        return number, file, sum(1 for _ in ExampleFile.of(Path(file)).rows(reading))
     except Tpu2GpuError as error:
         write_result(Path(folder) / f"{uuid.uuid4().hex}{_ERROR}", error)
         return number, file, 0

@@ -197,11 +197,12 @@ def _measured(result: EvaluateResult, evaluation: Evaluation) -> Facts:
         f"the models' order drawn anew in each round, seed {load.seed}"
     )
     labels = "with" if evaluation.labelled else "without"
+    examples = f"{evaluation.examples}, {labels} labels; requests cycle over them"
     incumbent = result.incumbent.name if result.incumbent else f"not compared with, {result.no_incumbent}"
     items = [
         ("Reference", result.reference.name),
         ("Incumbent", incumbent),
-        ("Examples", f"{evaluation.examples}, {labels} labels; requests cycle over them"),
+        ("Examples", "; ".join([examples, *evaluation.example_notes])),
         ("Load", sent),
         ("Order", order),
     ]

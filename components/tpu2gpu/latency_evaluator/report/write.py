@@ -189,6 +189,7 @@ def _measurement(evaluation: Evaluation) -> dict[str, Any]:
         "rounds": len(evaluation.orders),
         "threads": evaluation.threads,
         "examples": evaluation.examples,
+        "example_notes": evaluation.example_notes,
         "labelled": evaluation.labelled,
         "hardware": evaluation.hardware,
         "software": software(),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tpu2gpu.errors import ExamplesError
 from tpu2gpu.options import flag
+from tpu2gpu.running.examples.rows import amount, is_bytes
 
 Array = npt.NDArray[Any]
 
@@ -50,7 +51,7 @@ class BoxFeatures:
         """Read the ground-truth boxes of an example; none at all where its lists are empty.
 
         Args:
-            values: Its features by name.
+            values: An array for each of its features, None where one has nothing.
 
         Raises:
             ExamplesError: The features are missing, or do not fit each other.
@@ -61,8 +62,13 @@ class BoxFeatures:
             return None  # ImageNet's examples, for one, have boxes and no class for each
         if missing:
             raise ExamplesError(f"boxes: no feature {', '.join(missing)}")
-        sides = [np.asarray(values[name].float_list.value, np.float64) for name in self.boxes]
-        classes = np.asarray(values[self.classes].int64_list.value, np.int64)
+        given = {name: values[name] for name in names}
+        wrong = [f"{name} ({amount(it)})" for name, it in given.items() if it is not None and is_bytes(it)]
+        if wrong:
+            raise ExamplesError(f"boxes: {', '.join(wrong)}: numbers are needed")
+        numbers = {name: np.zeros(0) if it is None else it for name, it in given.items()}
+        sides = [np.asarray(numbers[name], np.float64).ravel() for name in self.boxes]
+        classes = np.asarray(numbers[self.classes], np.int64).ravel()
         if len({len(side) for side in sides}) != 1 or sum(map(len, sides)) != 4 * len(classes):
             found = ", ".join(f"{len(side)} in {name}" for name, side in zip(self.boxes, sides, strict=True))
             raise ExamplesError(f"boxes: {found} and {len(classes)} in {self.classes}, four floats a class are needed")

@@ -1,9 +1,10 @@
-"""Real examples as feeds: tf.Example records, read by the input specifications of the model that will run them."""
+"""Real examples as feeds: in any form, read by the input specifications of the model that will run them."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -12,15 +13,17 @@ import numpy.typing as npt
 
 from tpu2gpu.errors import ExamplesError, UnsupportedError, UsageError
 from tpu2gpu.options import did_you_mean
-from tpu2gpu.running.arrays import is_float, numpy_dtype
+from tpu2gpu.running.arrays import numpy_dtype
 from tpu2gpu.running.examples.box_labels import BoxFeatures, BoxLabels
-from tpu2gpu.running.examples.records import find_files, read_records
+from tpu2gpu.running.examples.forms.registry import find_examples
+from tpu2gpu.running.examples.input_rows import InputRow, shape_text
+from tpu2gpu.running.examples.reading import Reading
+from tpu2gpu.running.examples.rows import ExampleRow, amount, is_bytes, parse_numbers
 from tpu2gpu.running.runner import TensorSpec
 
 Array = npt.NDArray[Any]
 
 DEFAULT_LABEL = "label"
-_IMAGE_SIZE = ("image/height", "image/width")  # as TensorFlow's own datasets of images name them
 
 
 @attrs.frozen
@@ -32,12 +35,14 @@ class Examples:
         labels: Their class ids, int64 `[count]`, where they have some.
         count: How many there are.
         boxes: Their ground-truth boxes, where they have some.
+        notes: How they were read, for reports.
     """
 
     feeds: dict[str, Array] = attrs.field(eq=False)
     labels: Array | None = attrs.field(eq=False)
     count: int
     boxes: tuple[BoxLabels, ...] | None = attrs.field(default=None, eq=False)
+    notes: tuple[str, ...] = ()
 
     def batch(self, start: int, size: int) -> dict[str, Array]:
         """Return the `size` examples from number `start` on; after the last one comes the first again."""
@@ -49,180 +54,103 @@ def read_examples(
     files: Sequence[str],
     inputs: Sequence[TensorSpec],
     *,
-    features: Mapping[str, str] | None = None,
+    reading: Reading | None = None,
     label: str | None = DEFAULT_LABEL,
     boxes: BoxFeatures | None = None,
     limit: int | None = None,
 ) -> Examples:
-    """Read tf.Example records into feeds.
+    """Read examples into feeds.
 
     Args:
-        files: TFRecord files, plain or gzip (then their names end in .gz); globs, or folders of such files.
+        files: Files in any form of `forms.registry.FORMS`; globs, or folders of such files.
         inputs: The model's inputs, batch dimension first; a feature of an example holds one row of its input. An input
-            that parses tf.Examples takes the records themselves, unless `features` names a feature for it. Of an
-            image of any size, `[?, ?, ?, channels]`, the features `image/height` and `image/width` tell the size.
-        features: The feature that feeds an input, where the two have different names.
+            that parses tf.Examples takes the records themselves, unless `reading` names a feature for it. Of an image
+            of any size, `[?, ?, ?, channels]`, the features `image/height` and `image/width` tell the size.
+        reading: Which features feed which inputs, and how their bytes become numbers.
         label: The feature with the class id. `label` may be missing from all examples, another name may not.
         boxes: The features with the ground-truth boxes; they are not read where None.
         limit: Read no more examples than this.
 
     Raises:
-        UsageError: `features` names an input that the model has not.
-        ExamplesError: A file, a record or a feature is missing, damaged or does not fit its input.
+        UsageError: The reading names an input that the model has not.
+        ExamplesError: A file, an example or a feature is missing, damaged or does not fit its input.
         UnsupportedError: An input has a form that examples cannot feed.
     """
-    records = itertools.islice(read_records(find_files(files)), limit)
-    found = parse_examples(records, inputs, features=features, label=label, boxes=boxes)
-    if not found.count:
+    reading = reading or Reading()
+    found = find_examples(files)
+    rows = itertools.islice(itertools.chain.from_iterable(it.rows(reading) for it in found), limit)
+    examples = parse_examples(rows, inputs, reading=reading, label=label, boxes=boxes)
+    if not examples.count:
         raise ExamplesError(f"{', '.join(files)}: no examples in there", hint="give files that hold some")
-    return found
+    notes = [note for it in found for note in it.form.notes(it.path, reading)]
+    return attrs.evolve(examples, notes=(*dict.fromkeys(notes), *examples.notes))
 
 
 def parse_examples(
-    records: Iterable[tuple[Any, int, Any]],
+    rows: Iterable[ExampleRow],
     inputs: Sequence[TensorSpec],
     *,
-    features: Mapping[str, str] | None = None,
+    reading: Reading | None = None,
     label: str | None = DEFAULT_LABEL,
     boxes: BoxFeatures | None = None,
 ) -> Examples:
-    """Make feeds of records that are read already: file, number and tf.Example of each.
+    """Make feeds of examples that are read already.
 
     Raises:
-        UsageError: `features` names an input that the model has not.
+        UsageError: The reading names an input that the model has not.
         ExamplesError: A feature is missing or does not fit its input.
         UnsupportedError: An input has a form that examples cannot feed.
     """
-    rows = _rows_for(inputs, features or {})
-    columns: dict[str, list[Array]] = {row.input: [] for row in rows}
+    reading = reading or Reading()
+    takers = _takers(inputs, reading)
+    columns: dict[str, list[Array]] = {taker.input: [] for taker in takers}
     labels: list[int] = []
     box_labels: list[BoxLabels] = []
     count = 0
-    for file, number, example in records:
-        values = example.features.feature
-        problems = []
-        for row in rows:
+    for row in rows:
+        problems, misfits = [], []
+        for taker in takers:
             try:
-                columns[row.input].append(row.read(example))
+                columns[taker.input].append(taker.read(row, is_only=len(takers) == 1))
             except ExamplesError as error:
                 problems.append(error.message)
-        if label is not None and label in values:
-            kind, found = _content(values[label])
-            if kind != "int64_list" or len(found) != 1:
-                problems.append(f"label {label}: {_amount(kind, found)}, one int64 is needed")
-            else:
-                labels.append(found[0])
+                misfits.append(taker)
         try:
-            if boxes is not None and (ground_truth_boxes := boxes.read(values)) is not None:
+            if label is not None and label in row.values:
+                labels.append(_label(row.values[label], label))
+            if boxes is not None and (ground_truth_boxes := boxes.read(row.values)) is not None:
                 box_labels.append(ground_truth_boxes)
         except ExamplesError as error:
             problems.append(error.message)
         if problems:
-            present = ", ".join(sorted(values)) or "no features"
-            raise ExamplesError(
-                f"{file}, record {number}: the example does not fit the model",
-                details=problems,
-                hint=f"the example has {present}; --feature INPUT=FEATURE chooses",
-            )
+            raise _misfit(row, problems, misfits, label)
         count += 1
-    feeds = {row.input: row.stack(columns[row.input]) for row in rows} if count else {}
+    feeds = {taker.input: taker.stack(columns[taker.input]) for taker in takers} if count else {}
     true = tuple(box_labels) if count and len(box_labels) == count else None
-    return Examples(feeds, _labels(labels, count, label), count, true)
+    notes = [note for taker in takers for note in taker.notes()]
+    return Examples(feeds, _labels(labels, count, label), count, true, tuple(notes))
 
 
-@attrs.frozen
-class _Row:
-    """One feature of an example, and the row of an input that it becomes."""
-
-    input: str
-    feature: str
-    dtype: np.dtype[Any]
-    kind: str  # the list of tf.train.Feature that holds such values
-    shape: tuple[int | None, ...]  # without the batch dimension
-    takes_records: bool = False
-
-    def read(self, example: Any) -> Array:
-        if self.takes_records:
-            return _whole_record(example)
-        values = example.features.feature
-        if self.feature not in values:
-            raise ExamplesError(f"input {self.input}: no feature {self.feature}")
-        kind, found = _content(values[self.feature])
-        if kind != self.kind:
-            raise ExamplesError(
-                f"input {self.input}: feature {self.feature} holds {_amount(kind, found)}, "
-                f"{self.dtype.name if self.kind != 'bytes_list' else 'string'} needs a {self.kind}"
-            )
-        wanted = (*self._image_size(values), *self.shape[2:]) if _is_image(self.shape) else self.shape
-        if (shape := _complete(wanted, len(found))) is None:
-            raise ExamplesError(
-                f"input {self.input}: feature {self.feature} has {_amount(kind, found)}, "
-                f"which do not fill {_shape_text(wanted)}"
-            )
-        if self.kind == "bytes_list":
-            texts = np.empty(len(found), object)
-            texts[:] = list(found)
-            return texts.reshape(shape)
-        wide = np.asarray(found, np.float32 if self.kind == "float_list" else np.int64)
-        return self._narrow(wide).reshape(shape)
-
-    def _image_size(self, values: Mapping[str, Any]) -> list[int]:
-        """Return the height and the width that an example tells of its image."""
-        sizes = []
-        for name in _IMAGE_SIZE:
-            kind, found = _content(values[name]) if name in values else ("nothing", ())
-            if kind != "int64_list" or len(found) != 1 or found[0] < 1:
-                raise ExamplesError(
-                    f"input {self.input}: {_shape_text(self.shape)}: feature {name} has {_amount(kind, found)}, one "
-                    "int64 above 0 is needed to tell the image's size"
-                )
-            sizes.append(int(found[0]))
-        return sizes
-
-    def _narrow(self, wide: Array) -> Array:
-        with np.errstate(over="ignore"):
-            narrow = wide.astype(self.dtype)
-        kept = np.isfinite(narrow.astype(np.float32)) if self.kind == "float_list" else narrow.astype(np.int64) == wide
-        if not np.all(kept | ~np.isfinite(wide)):
-            raise ExamplesError(
-                f"input {self.input}: feature {self.feature} holds {wide.min():g}..{wide.max():g}, "
-                f"more than {self.dtype.name} can"
-            )
-        return narrow
-
-    def stack(self, rows: list[Array]) -> Array:
-        shapes = sorted({row.shape for row in rows})
-        if len(shapes) > 1:
-            raise ExamplesError(
-                f"feature {self.feature}: {len(shapes)} different sizes, such as "
-                f"{_shape_text(shapes[0])} and {_shape_text(shapes[-1])}",
-                hint="pad the examples to one size, or give files whose examples have one size",
-            )
-        return np.stack(rows)
-
-
-def _rows_for(inputs: Sequence[TensorSpec], features: Mapping[str, str]) -> list[_Row]:
+def _takers(inputs: Sequence[TensorSpec], reading: Reading) -> list[InputRow]:
     known = [spec.name for spec in inputs]
-    for name in features:
-        if name not in known:
-            raise UsageError(
-                f"--feature {name}={features[name]}: the model has no input {name}, it has {', '.join(known)}",
-                hint=did_you_mean(name, known),
-            )
+    for flag, given in (("feature", reading.features), ("decode", reading.decode)):
+        for name, value in given.items():
+            if name not in known:
+                raise UsageError(
+                    f"--{flag} {name}={value}: the model has no input {name}, it has {', '.join(known)}",
+                    hint=did_you_mean(name, known),
+                )
     rows, problems = [], []
     for spec in inputs:
-        shape = spec.shape
-        dtype = numpy_dtype(spec.dtype)
+        shape, dtype = spec.shape, numpy_dtype(spec.dtype)
         if not shape:
             problems.append(f"input {spec.name}: no batch dimension")
-        elif sum(size is None for size in shape[1:]) > 1 and not _is_image(shape[1:]):
-            problems.append(f"input {spec.name}: {_shape_text(shape)}, more than one unknown size beside the batch")
+        elif sum(size is None for size in shape[1:]) > 1 and not _is_open_image(shape[1:]):
+            problems.append(f"input {spec.name}: {shape_text(shape)}, more than one unknown size beside the batch")
         elif dtype.kind == "c":
             problems.append(f"input {spec.name}: {spec.dtype}, which a tf.Example cannot hold")
         else:
-            feature = features.get(spec.name, spec.name)
-            whole = spec.takes_records and spec.name not in features
-            rows.append(_Row(spec.name, feature, dtype, _list_for(dtype), shape[1:], whole))
+            rows.append(InputRow.of(spec, dtype, reading))
     if problems:
         raise UnsupportedError(
             "examples cannot feed this model",
@@ -232,46 +160,34 @@ def _rows_for(inputs: Sequence[TensorSpec], features: Mapping[str, str]) -> list
     return rows
 
 
-def _whole_record(example: Any) -> Array:
-    """Return a record itself, for an input that parses it."""
-    record = np.empty((), object)
-    record[()] = example.SerializeToString()
-    return record
-
-
-def _is_image(shape: Sequence[int | None]) -> bool:
+def _is_open_image(shape: Sequence[int | None]) -> bool:
     """Tell whether a row is an image of any size: an unknown height, an unknown width, and channels."""
-    return len(shape) == 3 and shape[0] is shape[1] is None and shape[2] is not None
+    return len(shape) == 3 and sum(size is None for size in shape) == 2 and shape[1] is None
 
 
-def _list_for(dtype: np.dtype[Any]) -> str:
-    if dtype.kind == "O":
-        return "bytes_list"
-    return "float_list" if is_float(dtype) else "int64_list"
+def _misfit(row: ExampleRow, problems: list[str], misfits: list[InputRow], label: str | None) -> ExamplesError:
+    """Return the error for an example that does not fit, with the flags that would make it fit, if any do."""
+    present = ", ".join(f"{name} ({amount(row.values[name])})" for name in sorted(row.values)) or "no features"
+    others = {name: row.values[name] for name in row.values if name != label}
+    flags = [flags for taker in misfits if (flags := taker.remedy(row, others))]
+    wanted = [str(taker) for taker in misfits]
+    if flags and len(flags) == len(misfits):
+        hint = f"it has {present}; give {' '.join(flags)}"
+    elif wanted:
+        hint = f"it has {present}; write examples with a feature for {', and one for '.join(wanted)}"
+    else:
+        hint = f"it has {present}"
+    return ExamplesError(f"{row.place}: the example does not fit the model", details=problems, hint=hint)
 
 
-def _content(feature: Any) -> tuple[str, Sequence[Any]]:
-    kind = feature.WhichOneof("kind") or "nothing"
-    return kind, () if kind == "nothing" else getattr(feature, kind).value
-
-
-def _amount(kind: str, found: Sequence[Any]) -> str:
-    """Return `3 values in a float_list`."""
-    return "no values" if kind == "nothing" else f"{len(found)} value{'s' * (len(found) != 1)} in a {kind}"
-
-
-def _shape_text(shape: Sequence[int | None]) -> str:
-    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
-
-
-def _complete(shape: tuple[int | None, ...], length: int) -> tuple[int, ...] | None:
-    """Return the shape with its one unknown size filled in, or None where `length` values do not fill it."""
-    known = int(np.prod([size for size in shape if size is not None]))
-    if None not in shape:
-        return tuple(size for size in shape if size is not None) if known == length else None
-    if known == 0 or length % known:
-        return None
-    return tuple(length // known if size is None else size for size in shape)
+def _label(value: Array | None, name: str) -> int:
+    if value is not None and value.dtype.kind == "U":
+        with suppress(ValueError):
+            value = parse_numbers(value)
+    if value is None or value.size != 1 or value.dtype.kind not in "iub":
+        names = "; classes that are names must be numbered" if value is not None and is_bytes(value) else ""
+        raise ExamplesError(f"label {name}: {amount(value)}, one integer is needed{names}")
+    return int(value.ravel()[0])
 
 
 def _labels(labels: list[int], count: int, label: str | None) -> Array | None:

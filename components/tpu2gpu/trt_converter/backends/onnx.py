@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tpu2gpu.errors import UnsupportedError, UsageError
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
+from tpu2gpu.running.examples.reading import EXAMPLE_FIELDS
 from tpu2gpu.running.local.external_data import DATA_SUFFIX
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
@@ -38,7 +39,7 @@ class Onnx(BackEnd):
     name, title = "onnx", "ONNX Runtime"
     heeds = frozenset(
         [
-            *("profile", "tolerance", "examples", "feature", "opset", "max_onnx_bytes", "triton_backend"),
+            *("profile", "tolerance", "examples", *EXAMPLE_FIELDS, "opset", "max_onnx_bytes", "triton_backend"),
             *("int8", "int8_examples", "int8_per_channel", "int8_exclude", "int8_method"),
         ]
     )
@@ -170,7 +171,7 @@ class Onnx(BackEnd):
             reference_folder=str(references),
             sizes=[compared_sizes(profile) for profile in request.profiles or [{}]],
             examples=list(options.examples),
-            features=request.features,
+            reading=request.reading,
             profiles=request.profiles,
             for_engine=self.builds_engine,
             engine_is_optional=request.engine_is_optional,

@@ -77,7 +77,7 @@ def write_servable(folder: Path, request: Request, made: Conversion) -> Servable
             inputs=[spec.to_json() for spec in made.plan.inputs],
             sizes=[compared_sizes(profile) for profile in request.profiles or [{}]],
             examples=list(options.examples),
-            features=request.features,
+            reading=request.reading,
         )
     write_inference_service(folder, options.name, on_gpu=True, model_format="tensorflow", repository=REPOSITORY)
     is_source = made.saved_model == request.source
@@ -92,7 +92,7 @@ def write_warm_up(
     inputs: Sequence[Mapping[str, Any]],
     sizes: Sequence[Mapping[str, Any]],
     examples: Sequence[str],
-    features: Mapping[str, str],
+    reading: Mapping[str, Any],
 ) -> int:
     """Write requests of real examples; the arguments and the result are plain data.
 
@@ -103,7 +103,7 @@ def write_warm_up(
         inputs: The signature's inputs.
         sizes: The batches, see `feeds_for`.
         examples: Files of examples.
-        features: The examples' feature for an input of another name.
+        reading: How examples are read, see `Reading.to_json`.
 
     Returns:
         How many requests there are.
@@ -115,7 +115,7 @@ def write_warm_up(
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     specs = [TensorSpec.from_json(spec) for spec in inputs]
-    feeds = feeds_for(specs, sizes=sizes, examples=examples, features=features, limit=_EXAMPLES).batches
+    feeds = feeds_for(specs, sizes=sizes, examples=examples, reading=reading, limit=_EXAMPLES).batches
     Path(path).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(path) as writer:
         for feed in feeds[:_MOST_REQUESTS]:

@@ -50,7 +50,7 @@ def convert(
     reference_folder: str,
     sizes: list[dict[str, Any]],
     examples: list[str],
-    features: Mapping[str, str],
+    reading: Mapping[str, Any],
     limit: int = DEFAULT_EXAMPLES,
     given: str = "",
     limit_bytes: int = PROTOBUF_LIMIT_BYTES,
@@ -68,7 +68,7 @@ def convert(
         reference_folder: Where to leave the feeds and TensorFlow's outputs.
         sizes: What to compare at, see `feeds_for`.
         examples: Files of examples to compare on; synthetic inputs when empty.
-        features: The examples' feature for an input of another name.
+        reading: How examples are read, see `Reading.to_json`.
         limit: Read no more examples than this.
         given: A folder of feeds to compare on, in place of all those.
         limit_bytes: How large the file may be; its weights get a file of their own beyond.
@@ -104,7 +104,7 @@ def convert(
     else:
         domains = domains_of(source, signature)
         feeds = feeds_for(
-            reference.inputs, sizes=sizes, examples=examples, features=features, domains=domains, limit=limit
+            reference.inputs, sizes=sizes, examples=examples, reading=reading, domains=domains, limit=limit
         )
     described = describe_onnx(model.proto)
     verdicts = Verdicts(

@@ -215,7 +215,7 @@ class _Conversion:
         self._feeds = feeds_for(
             self._reference.inputs,
             domains=find_domains(model, arguments["signature"]),
-            **{name: arguments[name] for name in ("sizes", "examples", "features", "limit")},
+            **{name: arguments[name] for name in ("sizes", "examples", "reading", "limit")},
         )
 
     def run(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tpu2gpu.errors import ExamplesError
@@ -9,17 +10,9 @@ from tpu2gpu.running.examples.box_labels import box_features
 
 
 def test_boxes_are_read_from_one_feature_or_four():
-    import tensorflow as tf
-
-    def feature(**lists):
-        return tf.train.Feature(**lists)
-
-    def floats(*values):
-        return feature(float_list=tf.train.FloatList(value=values))
-
-    classes = feature(int64_list=tf.train.Int64List(value=[4, 5]))
-    four = {"a": floats(0, 1), "b": floats(2, 3), "c": floats(4, 5), "d": floats(6, 7), "kind": classes}
-    one = {"boxes": floats(0, 2, 4, 6, 1, 3, 5, 7), "kind": classes}
+    four = {name: np.array([2.0 * place, 2 * place + 1]) for place, name in enumerate("abcd")}
+    four["kind"] = np.array([4, 5])
+    one = {"boxes": np.array([0.0, 2, 4, 6, 1, 3, 5, 7]), "kind": np.array([4, 5])}
     for values, names in ((four, "a,b,c,d"), (one, "boxes")):
         labels = box_features(names, "kind").read(values)
         assert labels.boxes.tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]

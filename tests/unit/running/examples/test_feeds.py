@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tpu2gpu.errors import ExamplesError, UnsupportedError, UsageError
 from tpu2gpu.running.examples.feeds import Examples, read_examples
-from tpu2gpu.running.examples.records import find_files
+from tpu2gpu.running.examples.forms.registry import find_examples
+from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.runner import TensorSpec
 
 IMAGE = TensorSpec("image", "float32", (None, 2, 2))
@@ -48,7 +49,7 @@ def test_features_feed_the_inputs_of_the_same_name(tmp_path):
 
 def test_another_feature_can_feed_an_input(tmp_path):
     file = write(tmp_path / "a", [example(pixels=[1.0, 2.0, 3.0, 4.0])])
-    examples = read_examples([file], [IMAGE], features={"image": "pixels"})
+    examples = read_examples([file], [IMAGE], reading=Reading({"image": "pixels"}))
     assert examples.feeds["image"].tolist() == [[[1, 2], [3, 4]]]
     assert examples.labels is None
 
@@ -56,8 +57,8 @@ def test_another_feature_can_feed_an_input(tmp_path):
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
     for name in ("eval[1].tfrecord", "eval1.tfrecord"):
         (tmp_path / name).touch()
-    assert find_files([str(tmp_path / "eval[1].tfrecord")]) == [tmp_path / "eval[1].tfrecord"]
-    assert find_files([str(tmp_path / "eval[12].tfrecord")]) == [tmp_path / "eval1.tfrecord"]
+    assert [it.path for it in find_examples([str(tmp_path / "eval[1].tfrecord")])] == [tmp_path / "eval[1].tfrecord"]
+    assert [it.path for it in find_examples([str(tmp_path / "eval[12].tfrecord")])] == [tmp_path / "eval1.tfrecord"]
 
 
 def test_gzip_files_globs_and_folders(tmp_path):
@@ -111,19 +112,28 @@ def test_a_missing_feature_is_named_with_those_that_are_there(tmp_path):
     told = refusal([file])
     assert file in told
     assert "input image: no feature image" in told
-    assert "label, pixels" in told
+    assert "it has label (1 integer), pixels (4 floats); give --feature image=pixels" in told
 
 
 def test_a_wrong_length_is_told_with_the_shape(tmp_path):
     file = write(tmp_path / "a", [*images(1), example(image=[0.0] * 5)])
     told = refusal([file])
     assert f"{file}, record 1" in told
-    assert "feature image has 5 values in a float_list, which do not fill [2, 2]" in told
+    assert "feature image has 5 floats, which do not fill [2, 2]" in told
 
 
 def test_a_wrong_dtype_is_told(tmp_path):
-    told = refusal([write(tmp_path / "a", [example(image=[1, 2, 3, 4])])])
-    assert "feature image holds 4 values in a int64_list, float32 needs a float_list" in told
+    told = refusal([write(tmp_path / "a", [example(x=[1.0])])], [TensorSpec("x", "int32", (None, 1))])
+    assert "feature x holds 1 float, int32 needs integers" in told
+    told = refusal([write(tmp_path / "b", [example(image=[b"a", b"b"])])])
+    assert "feature image holds 2 strings, float32 needs numbers" in told
+
+
+def test_integers_feed_floats_that_hold_them(tmp_path):
+    file = write(tmp_path / "a", [example(image=[1, 2, 3, 4])])
+    assert read_examples([file], [IMAGE]).feeds["image"].tolist() == [[[1, 2], [3, 4]]]
+    told = refusal([write(tmp_path / "b", [example(image=[1, 2, 3, 2**24 + 1])])])
+    assert "1..1.67772e+07, more than float32 can" in told
 
 
 def test_all_features_that_do_not_fit_are_told_at_once(tmp_path):
@@ -152,10 +162,10 @@ def test_no_examples_at_all(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    write(tmp_path / "Split-eval" / "a", images(1))
+    write(tmp_path / "Split-train" / "a", images(1))
     told = refusal([str(tmp_path / "nothing*"), str(tmp_path)])
     assert "nothing*: no such file" in told
-    assert "no files there, but the folders Split-eval" in told
+    assert "no files there, but the folders Split-train" in told
 
 
 def test_a_damaged_record_is_named(tmp_path):
@@ -180,8 +190,27 @@ def test_a_truncated_gzip_file_is_named(tmp_path):
     assert "a.gz, record" in refusal([file])
 
 
-def test_a_gzip_file_under_another_name_is_recognised(tmp_path):
-    assert "names of gzip files, and of no others, end in .gz" in refusal([write(tmp_path / "a", images(1), "GZIP")])
+@pytest.mark.parametrize("compression", ["", "GZIP", "ZLIB"])
+@pytest.mark.parametrize("name", ["data_tfrecord-00000-of-00001.gz", "data.tfrecord", "a"])
+def test_compression_is_told_by_content_whatever_the_name(name, compression, tmp_path):
+    file = write(tmp_path / name, images(3), compression)
+    assert read_examples([file], [IMAGE]).labels.tolist() == [0, 1, 2]
+
+
+def test_records_whose_length_looks_like_zlib_are_plain(tmp_path):
+    text = TensorSpec("text", "string", (None,))
+    for length in range(0x9C78 - 40, 0x9C78 + 40):  # 0x78 0x9c begins a zlib stream too
+        record = example(text=[b"x" * length])
+        if len(record) == 0x9C78:
+            assert read_examples([write(tmp_path / "a", [record])], [text]).count == 1
+            return
+    raise AssertionError("no record has this length")
+
+
+def test_the_split_eval_of_a_tfx_artifact_is_read(tmp_path):
+    write(tmp_path / "Split-train" / "data_tfrecord-00000-of-00001.gz", images(5), "GZIP")
+    write(tmp_path / "Split-eval" / "data_tfrecord-00000-of-00001.gz", images(2), "GZIP")
+    assert read_examples([str(tmp_path)], [IMAGE]).count == 2
 
 
 def test_a_record_that_is_no_example(tmp_path):
@@ -198,7 +227,7 @@ def test_labels_must_be_there_when_a_name_was_chosen_and_on_all_examples_or_none
 
 def test_an_unknown_input_in_features_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="did you mean 'image'"):
-        read_examples([write(tmp_path / "a", images(1))], [IMAGE], features={"imag": "x"})
+        read_examples([write(tmp_path / "a", images(1))], [IMAGE], reading=Reading({"imag": "x"}))
 
 
 ANY_SIZE = TensorSpec("image", "float32", (None, None, None, 3))
@@ -221,10 +250,10 @@ def test_an_image_of_any_size_has_the_size_that_its_example_tells(tmp_path):
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ({}, "[?, ?, 3]: feature image/height has no values, one int64 above 0 is needed"),
-        ({"image/height": [0], "image/width": [1]}, "feature image/height has 1 value in a int64_list, one int64"),
-        ({"image/height": [2], "image/width": [b"1"]}, "feature image/width has 1 value in a bytes_list, one int64"),
-        ({"image/height": [2], "image/width": [2]}, "6 values in a float_list, which do not fill [2, 2, 3]"),
+        ({}, "[?, ?, 3]: feature image/height has no values, one integer above 0 is needed"),
+        ({"image/height": [0], "image/width": [1]}, "feature image/height has 1 integer, one integer above 0"),
+        ({"image/height": [2], "image/width": [b"1"]}, "feature image/width has 1 string, one integer"),
+        ({"image/height": [2], "image/width": [2]}, "6 floats, which do not fill [2, 2, 3]"),
     ],
 )
 def test_a_size_that_is_missing_or_does_not_fit_is_told(tmp_path, features, message):

@@ -128,7 +128,7 @@ def converted(source: Path, folder: Path, limit_bytes: int) -> dict[str, Any]:
         reference_folder=str(folder / "references"),
         sizes=[{"batches": [1, 2], "shapes": {}}],
         examples=[],
-        features={},
+        reading={},
         limit_bytes=limit_bytes,
     )
 

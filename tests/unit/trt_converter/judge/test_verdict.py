@@ -37,7 +37,7 @@ def converted(source: Path, folder: Path, **more: Any) -> dict[str, Any]:
         reference_folder=str(folder / "references"),
         sizes=[{"batches": [1, 8], "shapes": {}}],
         examples=[],
-        features={},
+        reading={},
         **more,
     )
 

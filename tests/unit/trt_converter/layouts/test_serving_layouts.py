@@ -138,7 +138,7 @@ def test_strings_and_tables_are_served_as_well(built: Built, tmp_path: Path) -> 
         inputs=[spec.to_json()],
         sizes=[{"batches": [1, 2], "shapes": {}}],
         examples=[str(examples)],
-        features={},
+        reading={},
     )
     requests = requests_in(tmp_path / "assets.extra" / "requests")
     assert [list(request.inputs[spec.name].string_val) for request in requests] == [[b"a"], [b"a", b"b"]]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tpu2gpu.hardware.cuda import find_gpus
 from tpu2gpu.progress import Progress
+from tpu2gpu.running.examples.reading import EXAMPLE_FIELDS
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.running.serving_plan import CORE, Engine, OnnxNames, Part, Plan
@@ -39,7 +40,7 @@ class TfTrt(BackEnd):
     name, title = "tf_trt", "TF-TRT"
     heeds = frozenset(
         [
-            *("profile", "tolerance", "examples", "feature", "tf_trt_precision", "minimum_segment_size"),
+            *("profile", "tolerance", "examples", *EXAMPLE_FIELDS, "tf_trt_precision", "minimum_segment_size"),
             *("int8", "int8_examples"),  # it finds its ranges itself
         ]
     )
@@ -79,7 +80,7 @@ class TfTrt(BackEnd):
                 minimum_segment_size=options.minimum_segment_size,
                 profiles=request.profiles,
                 examples=list(options.examples),
-                features=request.features,
+                reading=request.reading,
                 limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
                 reference_folder=references,
                 trust=list(options.trust),

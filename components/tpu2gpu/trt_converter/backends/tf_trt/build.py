@@ -36,7 +36,7 @@ def convert(
     minimum_segment_size: int,
     profiles: Sequence[Profile],
     examples: Sequence[str],
-    features: Mapping[str, str],
+    reading: Mapping[str, Any],
     limit: int,
     reference_folder: str,
     trust: Sequence[str] = (),
@@ -51,7 +51,7 @@ def convert(
         minimum_segment_size: How few operations make an engine.
         profiles: The shapes to build engines for: the min, opt and max of each profile.
         examples: Files of examples to compare and to calibrate on.
-        features: The examples' feature for an input of another name.
+        reading: How examples are read, see `Reading.to_json`.
         limit: Read no more examples than this.
         reference_folder: Where to leave feeds and reference outputs.
         trust: What the model may do besides computing.
@@ -73,7 +73,7 @@ def convert(
     domains = domains_of(source, signature)
     sizes = _sizes(fit_profiles(reference.inputs, profiles))
     shaped = make_probes(reference.inputs, domains, sizes=sizes, kinds=())
-    feeds = feeds_for(reference.inputs, sizes=sizes, examples=examples, features=features, domains=domains, limit=limit)
+    feeds = feeds_for(reference.inputs, sizes=sizes, examples=examples, reading=reading, domains=domains, limit=limit)
     started = time.perf_counter()
     converter, coverage = rewrite(
         source, reference, signature, precision, minimum_segment_size, feeds.batches if precision == "int8" else ()

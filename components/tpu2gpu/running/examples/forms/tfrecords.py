@@ -1,0 +1,80 @@
+"""TFRecord files of tf.Examples; their content tells whether they are compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tpu2gpu.errors import ExamplesError, first_line
+from tpu2gpu.running.arrays import Array
+from tpu2gpu.running.examples.forms.base import ExampleForm, first_bytes
+from tpu2gpu.running.examples.reading import Reading
+from tpu2gpu.running.examples.rows import ExampleRow, text_array
+
+
+class TFRecords(ExampleForm):
+    """A TFRecord file, plain or compressed by gzip or zlib."""
+
+    form = "TFRecord files"
+
+    def detect(self, path: Path) -> bool:
+        """Take every file that no other form takes; what it is then shows when it is read."""
+        return path.is_file()
+
+    def rows(self, path: Path, reading: Reading, skip: int = 0) -> Iterator[ExampleRow]:
+        """Read the records."""
+        import tensorflow as tf
+        from google.protobuf.message import DecodeError
+
+        number = skip
+        try:
+            for record in tf.data.TFRecordDataset(str(path), _compression(path)).skip(skip).as_numpy_iterator():
+                example = tf.train.Example.FromString(record)
+                yield ExampleRow(
+                    f"{path}, record {number}", _Features(example.features.feature), example.SerializeToString
+                )
+                number += 1
+        except (tf.errors.OpError, DecodeError) as error:
+            if isinstance(error, DecodeError):
+                what = "no tf.Example"
+            elif isinstance(error, tf.errors.DataLossError):
+                what = "damaged, or no TFRecord file"
+            else:  # the file may be sound
+                raise ExamplesError(f"{path}, record {number}: cannot be read ({first_line(error)})") from error
+            raise ExamplesError(f"{path}, record {number}: {what}", hint="write it again, or leave it out") from error
+
+
+def _compression(path: Path) -> str:
+    """Tell by the first bytes: a record begins with its length, of which the upper half is 0."""
+    start = first_bytes(path)
+    if start.startswith(b"\x1f\x8b\x08"):
+        return "GZIP"
+    zlib = len(start) > 7 and start[0] == 0x78 and int.from_bytes(start[:2], "big") % 31 == 0 and any(start[4:8])
+    return "ZLIB" if zlib else ""
+
+
+class _Features(Mapping[str, "Array | None"]):
+    """The features of a tf.Example, each made an array when it is asked for."""
+
+    def __init__(self, features: Any) -> None:
+        self._features = features
+
+    def __getitem__(self, name: str) -> Array | None:
+        if name not in self._features:  # which a map of messages would add
+            raise KeyError(name)
+        feature = self._features[name]
+        kind = feature.WhichOneof("kind")
+        if kind == "bytes_list":
+            return text_array(list(feature.bytes_list.value))
+        if kind == "float_list":
+            return np.asarray(feature.float_list.value, np.float32)
+        return None if kind is None else np.asarray(feature.int64_list.value, np.int64)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._features))
+
+    def __len__(self) -> int:
+        return len(self._features)
