@@ -29,6 +29,7 @@ from tpu2gpu.graphs.passes.training.fix_inputs import fix_inputs
 from tpu2gpu.graphs.passes.training.prune_to_serving import clear_attributes
 from tpu2gpu.graphs.passes.training.replace_infeeds import Input
 from tpu2gpu.graphs.passes.training.state_shapes import state_shapes
+from tpu2gpu.graphs.stablehlo.idle_assigns import drop_idle_assigns
 from tpu2gpu.storage.paths import Place
 
 
@@ -105,4 +106,6 @@ class SavedModel(SourceFormat):
         meta = choose_meta_graph(parse_saved_model(self.path), self.path, tags)
         select_signatures(meta, options.signature)
         state_shapes(meta, stated)
+        if not options.keep_stablehlo:
+            drop_idle_assigns(meta)
         return meta

@@ -68,8 +68,8 @@ def _text(module: bytes) -> str:
         from tensorflow.python import pywrap_mlir
     except ImportError as error:
         raise EnvironmentLacksError("this TensorFlow has no reader of StableHLO", hint="install TensorFlow") from error
-    read = getattr(stablehlo, "deserialize_portable_artifact_str", stablehlo.deserialize_portable_artifact)
-    found = read(module)
+    newer = getattr(stablehlo, "deserialize_portable_artifact_str", None)
+    found = newer(module) if newer is not None else stablehlo.deserialize_portable_artifact(module)
     encoded = found if isinstance(found, bytes) else found.encode()
     return str(pywrap_mlir.ExperimentalRunPassPipeline(encoded, b"inline", False))
 

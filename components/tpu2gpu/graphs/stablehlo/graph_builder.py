@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 
 from tpu2gpu.graphs.edit import const_node, free_name
@@ -14,6 +15,30 @@ from tpu2gpu.graphs.stablehlo.values import Sizes, Value
 from tpu2gpu.tensorbundle import format
 
 _ABSORBED_ELEMENTS = 1 << 20  # known values up to this size are repeated here, larger ones by the graph
+
+
+@attrs.frozen
+class Reduction:
+    """A reduction that was made, to be recognised in what follows it.
+
+    Attributes:
+        op: Its op.
+        ref: What it reduces.
+        axes: Along which axes.
+        sizes: The sizes of what it reduces.
+        keeps: Whether the axes stay, as 1.
+    """
+
+    op: str
+    ref: str
+    axes: tuple[int, ...]
+    sizes: Sizes
+    keeps: bool
+
+    @property
+    def kept_sizes(self) -> Sizes:
+        """The sizes of the result whose axes stay."""
+        return tuple(1 if axis in self.axes else size for axis, size in enumerate(self.sizes))
 
 
 class GraphBuilder:
@@ -31,6 +56,7 @@ class GraphBuilder:
         self.arguments: dict[str, str] = {}
         self.nodes: dict[str, Any] = {}
         self.dtypes: dict[str, np.dtype[Any]] = {}
+        self.reductions: dict[str, Reduction] = {}
         self._made: dict[Any, str] = {}
 
     def emit(self, op: str, *inputs: str, name: str = "", **attributes: Any) -> str:
@@ -128,6 +154,9 @@ class GraphBuilder:
 
     def reshape(self, ref: str, sizes: Sequence[Size]) -> str:
         """Reshape a tensor; one unknown size needs no arithmetic."""
+        before = self.reductions.get(ref)
+        if before is not None and not before.keeps and tuple(sizes) == before.kept_sizes:
+            return self.reduce(attrs.evolve(before, keeps=True))
         unknown = [size for size in sizes if not isinstance(size, int)]
         if len(unknown) == 1 and 0 not in sizes:
             return self.emit(
@@ -136,6 +165,13 @@ class GraphBuilder:
                 self.constant(np.array([size if isinstance(size, int) else -1 for size in sizes], np.int32)),
             )
         return self.emit("Reshape", ref, self.shape(sizes))
+
+    def reduce(self, reduction: Reduction) -> str:
+        """Reduce a tensor."""
+        axes = self.constant(np.array(reduction.axes, np.int32))
+        ref = self.emit(reduction.op, reduction.ref, axes, keep_dims=reduction.keeps)
+        self.reductions[ref] = reduction
+        return ref
 
     def split(self, axis: str, ref: str, count: int) -> list[str]:
         """Split a tensor into equal parts."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tpu2gpu.graphs.nodes import split_tensor
 from tpu2gpu.graphs.stablehlo.graph_builder import GraphBuilder, output
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering
@@ -12,6 +14,8 @@ from tpu2gpu.graphs.stablehlo.lowering.registry import lowers
 from tpu2gpu.graphs.stablehlo.program import Block, Operation
 from tpu2gpu.graphs.stablehlo.values import Value, of_tensor
 from tpu2gpu.tensorbundle import format
+
+_COUNT = of_tensor("", np.dtype(np.int32), ())
 
 
 @lowers("case")
@@ -58,30 +62,56 @@ def _branches(low: Lowering, operation: Operation, op: str, chosen: str) -> list
 
 @lowers("while")
 def _while(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    """Lower a loop to what converters take for one of TensorFlow 2: a counter and how many rounds there are come first.
+
+    What no round changes is taken from around it.
+    """
     condition, body = operation.regions
     returned = body.operations[-1].operands
-    names = body.arguments
-    carried = [place for place, name in enumerate(names) if returned[place] != name]
-    test_low, body_low = low.in_function(), low.in_function()
-    starts = [low.graph.whole(operands[place]) for place in carried]
-    test = _run(test_low, Block(condition.arguments, condition.operations), operands, carried)
-    test_arguments, results = test
-    body_arguments, new = _run(body_low, body, operands, carried)
+    carried = [place for place, name in enumerate(body.arguments) if returned[place] != name]
+    graph, test_low, body_low = low.graph, low.in_function(), low.in_function()
+    starts = [graph.whole(operands[place]) for place in carried]
+    test_arguments, results = _run(test_low, condition, operands, carried)
     truth = test_low.graph.whole(results[0])
-    outputs = [body_low.graph.whole(new[place]) for place in carried]
+    body_arguments, new = _run(body_low, body, operands, carried)
+    inner = body_low.graph
+    outputs = [inner.whole(new[place]) for place in carried]
+    outputs = [inner.emit("AddV2", body_arguments[0], inner.constant(np.int32(1))), body_arguments[1], *outputs]
     captured = _captured([test_low, body_low])
-    test_name = _function(low, test_low.graph, "condition", test_arguments, captured, [truth])
-    kept = [body_low.graph.argument(low.graph.dtype_of(ref), ref) for ref in captured]
-    body_name = _function(low, body_low.graph, "body", body_arguments, captured, [*outputs, *kept])
-    whole = [of_tensor("", operands[place].dtype, operands[place].sizes) for place in carried]
-    shapes = _shapes(whole, unknown=len(captured))
-    ref = low.graph.emit(
-        "StatelessWhile", *starts, *captured, cond=_called(test_name), body=_called(body_name), output_shapes=shapes
-    )
+    kept = [inner.argument(graph.dtype_of(ref), ref) for ref in captured]
+    ref = graph.emit(
+        "StatelessWhile", graph.constant(np.int32(0)), graph.constant(np.int32(_rounds(low, operation, operands))),
+        *starts, *captured,
+        cond=_called(_function(low, test_low.graph, "condition", test_arguments, captured, [truth])),
+        body=_called(_function(low, inner, "body", body_arguments, captured, [*outputs, *kept])),
+        output_shapes=_shapes([_COUNT, _COUNT, *(operands[place] for place in carried)], unknown=len(captured)),
+    )  # fmt: skip
     found = list(operands)
     for place, axis in enumerate(carried):
-        found[axis] = of_tensor(output(ref, place), operands[axis].dtype, operands[axis].sizes)
+        found[axis] = of_tensor(output(ref, place + 2), operands[axis].dtype, operands[axis].sizes)
     return found
+
+
+def _rounds(low: Lowering, operation: Operation, operands: list[Value]) -> int:
+    """Return how many rounds a loop makes that counts from a known number to another one; -1 for any other."""
+    condition, body = operation.regions
+    compare = next((it for it in condition.operations if it.name == "stablehlo.compare"), None)
+    known = {it.results[0]: it.attributes["value"] for block in operation.regions for it in block.operations
+             if it.name == "stablehlo.constant"}  # fmt: skip
+
+    def number(name: str) -> int | None:
+        array = low.values[name].array if name in low.values else known.get(name)
+        return int(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
+
+    if compare is None or compare.words[0] != "LT" or compare.operands[0] not in condition.arguments:
+        return -1
+    place = condition.arguments.index(compare.operands[0])
+    step = next((it for it in body.operations if it.results == [body.operations[-1].operands[place]]), None)
+    start, end = operands[place].array, number(compare.operands[1])
+    if step is None or step.name != "stablehlo.add" or start is None or end is None:
+        return -1
+    counts = step.operands[0] == body.arguments[place] and number(step.operands[1]) == 1
+    return max(0, end - int(start)) if counts and len(condition.operations) <= 3 else -1
 
 
 def _run(
@@ -90,9 +120,9 @@ def _run(
     """Lower a body whose carried values are arguments; what no round changes is taken from around it.
 
     Returns:
-        The arguments, and what the body returns.
+        The arguments, the counter and the number of rounds first, and what the body returns.
     """
-    arguments, values = [], list(operands)
+    arguments, values = [inner.graph.argument(_COUNT.dtype) for _ in range(2)], list(operands)
     for place in carried:
         name = inner.graph.argument(operands[place].dtype)
         arguments.append(name)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tpu2gpu.graphs.stablehlo.graph_builder import GraphBuilder
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
+from tpu2gpu.graphs.stablehlo.lowering.recognition import recognised
 from tpu2gpu.graphs.stablehlo.lowering.registry import lowers
 from tpu2gpu.graphs.stablehlo.program import Operation
 from tpu2gpu.graphs.stablehlo.sizes import Size, add, multiply
@@ -101,6 +102,8 @@ def apply(low: Lowering, name: str, operands: Sequence[Value]) -> Value:
     exact = name not in ("divide", "and", "or", "not") or kind_of(dtype) == ("f" if name == "divide" else "b")
     if function is not None and exact and (folded := fold(function, operands)) is not None:
         return folded
+    if (completed := recognised(low.graph, name, list(operands))) is not None:
+        return completed
     ops = OPS[name]
     op = ops if isinstance(ops, str) else ops.get(kind_of(dtype), "")
     if not op:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tpu2gpu.graphs.stablehlo.graph_builder import Reduction
 from tpu2gpu.graphs.stablehlo.lowering.elementwise import apply
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
 from tpu2gpu.graphs.stablehlo.lowering.registry import attribute, lowers
@@ -49,7 +50,7 @@ def reduced(low: Lowering, value: Value, combine: str, axes: Sequence[int]) -> V
     sizes: Sizes = tuple(size for axis, size in enumerate(value.sizes) if axis not in axes)
     if not axes:
         return value
-    ref = graph.emit(table[combine], graph.whole(value), graph.constant(np.array(axes, np.int32)), keep_dims=False)
+    ref = graph.reduce(Reduction(table[combine], graph.whole(value), tuple(axes), value.sizes, keeps=False))
     return of_tensor(ref, value.dtype, sizes)
 
 
