@@ -20,7 +20,7 @@ from tpu2gpu.graphs.ops import DT_BFLOAT16
 
 Built = Callable[..., Path]
 _IS_NEW = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 20)  # its StableHLO is that of jax 0.9
-_QUICK = ("cnn_jax04", "lstm_jax04", "transformer_batch4_jax04")
+_QUICK = ("cnn_jax04", "lstm_jax04", "transformer_batch4_jax04", "keras_on_jax_jax04")
 _SAME = 1e-5
 _ROUNDED = 2e-2  # the module computes in bfloat16, the import in float32
 
@@ -32,6 +32,8 @@ def check_import(source: Path, target: Path, name: str) -> None:
     assert any("became" in line for line in result.remarks)
     for examples in (4,) if "batch4" in name else (1, 3):
         batch = inputs_of(name, examples)
+        (given,) = model.signatures["serving_default"].inputs
+        batch = {given: batch["x"]}
         for key, wanted in predict(source, **batch).items():
             found = predict(target, **batch)[key]
             assert found.shape == wanted.shape
