@@ -171,7 +171,7 @@ def from_json(data: dict[str, Any]) -> Tpu2GpuError:
 # Lines of TensorFlow's errors that frame the reason: where the node was defined, and what follows the message.
 _FRAME = re.compile(
     r"Graph execution error:|Detected at node |\d+ root error|Traceback \(most recent|Original stack trace|"
-    r"<stack traces? unavailable>|File \"|\[\["
+    r"<stack traces? unavailable>|File \"|\[\[|Node: '[^']*'$"
 )
 _NODE = re.compile(r"\{\{node ([^}]+)\}\}|Detected at node '?([^\s']+)")
 _ONNX_RUNTIME = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")

@@ -13,7 +13,8 @@ os.environ |= {"TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": "-1", "TF_C
 def main(names: list[str]) -> int:
     """Sweep, write, and list what answers otherwise; the exit status is 1 where something does."""
     from tests.conformance.judge import DEVIATES
-    from tests.conformance.table import FAMILIES, cases_of, swept, table_of, write
+    from tests.conformance.table import FAMILIES, cases_of, swept, table_of, versions, write
+    from tests.conformance.uncovered import listed
 
     logging.getLogger("tf2onnx").propagate = False
     wrong = 0
@@ -26,6 +27,8 @@ def main(names: list[str]) -> int:
             if verdict.kind == DEVIATES:
                 wrong += 1
                 print(f"  {case}: {verdict.why}", flush=True)
+    write("versions", versions())
+    write("uncovered", listed())
     return min(wrong, 1)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -28,14 +29,16 @@ class Const:
 
 @attrs.frozen
 class Case:
-    """One operation.
+    """One operation, or a few that come together.
 
     Attributes:
-        op: TensorFlow's name of it.
+        op: TensorFlow's name of it, or of the one that matters.
         inputs: For each argument of the operation what it is given.
         attributes: Its attributes.
         label: What is particular about what it is fed.
         dynamic: Whether the graph knows no size of what is fed.
+        made_by: Given inputs and attributes, it makes the graph; None where that is the operation alone.
+        beside: Other operations that this graph holds.
     """
 
     op: str
@@ -43,6 +46,8 @@ class Case:
     attributes: Mapping[str, Any] = attrs.field(factory=dict)
     label: str = ""
     dynamic: bool = False
+    made_by: Callable[..., Any] | None = attrs.field(default=None, repr=False)
+    beside: tuple[str, ...] = attrs.field(default=(), repr=False)
 
     def __str__(self) -> str:
         types = ",".join(str(array.dtype) for array in self.fed().values())
@@ -64,6 +69,8 @@ def combinations(
     inputs: Mapping[str, Mapping[str, Feed]],
     *,
     dynamic: Sequence[bool] = (False, True),
+    made_by: Callable[..., Any] | None = None,
+    beside: Sequence[str] = (),
     **attributes: Sequence[Any],
 ) -> Iterator[Case]:
     """Make a case for every combination.
@@ -72,14 +79,24 @@ def combinations(
         op: The operation, or several that take the same.
         inputs: For each label what the arguments are given.
         dynamic: With sizes that the graph knows, without, or both.
+        made_by: What makes the graph; it is given the name of the operation too where there are several.
+        beside: Other operations that the graph holds.
         attributes: For each attribute its values.
     """
     ops = [op] if isinstance(op, str) else op
     for name, (label, feeds), is_dynamic in itertools.product(ops, inputs.items(), dynamic):
         for values in itertools.product(*attributes.values()):
-            case = Case(name, feeds, dict(zip(attributes, values, strict=True)), label, is_dynamic)
+            make = partial(made_by, name) if made_by and not isinstance(op, str) else made_by
+            case = Case(name, feeds, dict(zip(attributes, values, strict=True)), label, is_dynamic, make, tuple(beside))
             if is_dynamic or dynamic == (False,) or not _is_of_rare_type(case):
                 yield case
+
+
+def first_output(op: str, **inputs_and_attributes: Any) -> Any:
+    """Make an operation of which only the first output is read."""
+    import tensorflow as tf
+
+    return getattr(tf.raw_ops, op)(**inputs_and_attributes)[0]
 
 
 def _is_of_rare_type(case: Case) -> bool:

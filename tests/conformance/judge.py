@@ -40,9 +40,10 @@ class Verdict:
 
 @attrs.frozen
 class Built:
-    """A case as a graph, with TensorFlow's outputs."""
+    """A case as a graph, with TensorFlow's outputs; `whole` is the graph with what fills its tables."""
 
     graph_def: Any
+    whole: Any
     inputs: dict[str, str]
     outputs: dict[str, str]
     wanted: dict[str, Array]
@@ -85,20 +86,25 @@ def build(case: Case) -> Built | str:
             for name, feed in case.inputs.items()
         }
         try:
-            made = getattr(tf.raw_ops, case.op)(**arguments, **case.attributes)
+            made = (case.made_by or getattr(tf.raw_ops, case.op))(**arguments, **case.attributes)
             found = [tf.identity(each, name=f"result_{place}") for place, each in enumerate(tf.nest.flatten(made))]
             with tf.compat.v1.Session() as session:
+                session.run(tf.compat.v1.tables_initializer())
                 fed = {tensors[name]: array for name, array in case.fed().items()}
                 values = session.run(found, fed)
         except (tf.errors.OpError, TypeError, ValueError) as error:
             if isinstance(error, TypeError) and "not in list of allowed values" not in str(error):
                 raise
-            return str(error).splitlines()[0]
+            return first_line(error)
+    ends = [*tensors, *(tensor.op.name for tensor in found)]
+    whole = graph.as_graph_def()
+    graph_def = tf.compat.v1.graph_util.extract_sub_graph(whole, ends)
+    held = {node.op for node in (*graph_def.node, *(n for each in graph_def.library.function for n in each.node_def))}
+    if missing := {case.op, *case.beside} - held:
+        raise AssertionError(f"{case}: the graph holds no {', '.join(sorted(missing))}, but {', '.join(sorted(held))}")
     names = [f"result_{place}" for place in range(len(found))]
     inputs = {name: f"{name}:0" for name in tensors}
-    return Built(
-        graph.as_graph_def(), inputs, {name: f"{name}:0" for name in names}, dict(zip(names, values, strict=True))
-    )
+    return Built(graph_def, whole, inputs, {name: f"{name}:0" for name in names}, dict(zip(names, values, strict=True)))
 
 
 def split_off_because(built: Built) -> str:
@@ -109,7 +115,7 @@ def split_off_because(built: Built) -> str:
             into[name].name = tensor
     model = ServingModel(
         nodes={node.name: node for node in built.graph_def.node},
-        functions={},
+        functions={function.signature.name: function for function in built.graph_def.library.function},
         signatures={"serving_default": signature},
         variables={},
         ops=OpDefs(),
@@ -136,32 +142,38 @@ def _run_converted(case: Case, built: Built) -> dict[str, Array]:
         session = onnxruntime.InferenceSession(
             model.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        outputs = session.run(list(built.outputs), case.fed())
     except Exception as error:  # ONNX Runtime has a class of its own for each reason
+        raise Tpu2GpuError("ONNX Runtime does not take it", details=[str(error).strip().splitlines()[0]]) from error
+    try:
+        outputs = session.run(list(built.outputs), case.fed())
+    except Exception as error:
         raise Tpu2GpuError("ONNX Runtime does not run it", details=[str(error).strip().splitlines()[0]]) from error
     return dict(zip(built.outputs, outputs, strict=True))
 
 
 def compare(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> Verdict:
-    """Compare every element of every output; NaN equals NaN."""
+    """Compare every element of every output; NaN equals NaN, and zeros of both signs are within the tolerance."""
     kind = EXACT
     for name, array in wanted.items():
         other = found[name]
         if other.dtype != array.dtype or other.shape != array.shape:
             return Verdict(DEVIATES, f"{other.dtype} {other.shape}, was {array.dtype} {array.shape}")
-        is_float = array.dtype.kind == "f"
-        same = (array == other) | (np.isnan(array) & np.isnan(other)) if is_float else array == other
-        if np.all(same):
-            continue
-        if is_float:
-            kind = WITHIN
-            with np.errstate(all="ignore"):
-                error = np.abs(array.astype(np.float64) - other.astype(np.float64))
-                allowed = TOLERANCES[str(array.dtype)] * np.maximum(1, np.abs(array.astype(np.float64)))
-            same = same | (np.isfinite(array) & np.isfinite(other) & (error <= allowed))
-            if np.all(same):
-                continue
-        wrong = np.flatnonzero(~np.atleast_1d(same))
-        shown = [f"[{at}] {other.flat[at]} was {array.flat[at]}" for at in wrong[:4]]
-        return Verdict(DEVIATES, f"{len(wrong)} of {array.size}: {'; '.join(shown)}")
+        if array.dtype.kind != "f":
+            same = np.asarray(array == other)
+        else:
+            same = np.asarray(_within(array, other))
+            is_exact = (array == other) & (np.signbit(array) == np.signbit(other)) | np.isnan(array) & np.isnan(other)
+            kind = kind if np.all(is_exact) else WITHIN
+        if wrong := list(np.flatnonzero(~np.atleast_1d(same))):
+            shown = [f"[{at}] {other.flat[at]} was {array.flat[at]}" for at in wrong[:4]]
+            return Verdict(DEVIATES, f"{len(wrong)} of {array.size}: {'; '.join(shown)}")
     return Verdict(kind)
+
+
+def _within(array: Array, other: Array) -> Array:
+    """Tell which elements are within the tolerance."""
+    with np.errstate(all="ignore"):
+        error = np.abs(array.astype(np.float64) - other.astype(np.float64))
+        allowed = TOLERANCES[str(array.dtype)] * np.maximum(1, np.abs(array.astype(np.float64)))
+        near: Array = np.isfinite(array) & np.isfinite(other) & (error <= allowed)
+    return near | (array == other) | (np.isnan(array) & np.isnan(other))

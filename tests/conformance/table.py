@@ -1,4 +1,4 @@
-"""The sweep's result as tables in the converter's page, one a family."""
+"""The sweep's result as tables in a page beside the converter, one a family."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import pkgutil
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from tests.conformance import families
 from tests.conformance.case import Case
 from tests.conformance.judge import EXACT, NO_KERNEL, REFUSED, SPLIT_OFF, WITHIN, Verdict, judge
 
-PAGE = Path(__file__).parents[2] / "components/tpu2gpu/trt_converter/README.md"
+PAGE = Path(__file__).parents[2] / "components/tpu2gpu/trt_converter/CONFORMANCE.md"
 FAMILIES = tuple(module.name for module in pkgutil.iter_modules(families.__path__))
-_SHOWN = 90
 
 
 def cases_of(family: str) -> Iterator[Case]:
@@ -30,22 +30,24 @@ def swept(cases: Sequence[Case]) -> list[tuple[Case, Verdict]]:
 
 
 def table_of(found: Sequence[tuple[Case, Verdict]]) -> str:
-    """Return a table: a row for each operation."""
-    rows = [
-        "| Operation | Combinations | Exact | Within | Split off | Otherwise | Why split off |",
-        "|---|--:|--:|--:|--:|--:|---|",
-    ]
+    """Return a table: a row for each operation, and one for all."""
+    rows = ["| Operation | Combinations | Exact | Within | Split off | Why split off |", "|---|--:|--:|--:|--:|---|"]
     for op in sorted({case.op for case, _ in found}):
-        verdicts = [verdict for case, verdict in found if case.op == op]
-        counts = Counter(verdict.kind for verdict in verdicts)
-        split = counts[SPLIT_OFF] + counts[REFUSED]
-        others = len(verdicts) - counts[EXACT] - counts[WITHIN] - split
-        why = Counter(_shown(verdict) for verdict in verdicts if verdict.kind in (SPLIT_OFF, REFUSED))
+        of_op = [(case, verdict) for case, verdict in found if case.op == op]
+        why = Counter(_shown(verdict) for _, verdict in of_op if verdict.kind in (SPLIT_OFF, REFUSED))
+        beside = sorted({f"`{each}`" for case, _ in of_op for each in case.beside})
+        name = f"`{op}`" + (f", with {', '.join(beside)}" if beside else "")
         reasons = "; ".join(reason for reason, _ in why.most_common(2))
-        rows.append(
-            f"| `{op}` | {len(verdicts)} | {counts[EXACT]} | {counts[WITHIN]} | {split} | {others} | {reasons} |"
-        )
-    return "\n".join(rows)
+        rows.append(_row(name, [verdict for _, verdict in of_op], reasons))
+    return "\n".join([*rows, _row("all", [verdict for _, verdict in found], "")])
+
+
+def _row(name: str, verdicts: Sequence[Verdict], reasons: str) -> str:
+    counts = Counter(verdict.kind for verdict in verdicts)
+    split = counts[SPLIT_OFF] + counts[REFUSED]
+    if others := len(verdicts) - counts[EXACT] - counts[WITHIN] - split:
+        reasons = f"**{others} answer otherwise** {reasons}"
+    return f"| {name} | {len(verdicts)} | {counts[EXACT]} | {counts[WITHIN]} | {split} | {reasons} |"
 
 
 def _shown(verdict: Verdict) -> str:
@@ -66,7 +68,7 @@ def write(family: str, table: str) -> None:
     page = PAGE.read_text(encoding="utf-8")
     start, end = _marks(family)
     if start not in page:
-        page = f"{page}\n## {family.capitalize()}\n\n{start}\n{end}\n"
+        page = f"{page}\n## {family.capitalize().replace('_', ' ')}\n\n{start}\n{end}\n"
     before, _, rest = page.partition(start)
     _, _, after = rest.partition(end)
     PAGE.write_text(f"{before}{start}\n{table}\n{end}{after}", encoding="utf-8")
@@ -76,6 +78,21 @@ def written(family: str) -> str:
     """Return a family's table as the page has it."""
     start, end = _marks(family)
     return PAGE.read_text(encoding="utf-8").partition(start)[2].partition(end)[0].strip()
+
+
+def counts_of(table: str) -> dict[str, tuple[int, int, int]]:
+    """Return by operation how many combinations there are, how many answer as TensorFlow, and how many are split off.
+
+    Which are exact and which within the tolerance depends on the processor.
+    """
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    return {row[0]: (int(row[1]), int(row[2]) + int(row[3]), int(row[4])) for row in rows}
+
+
+def versions() -> str:
+    """Return what is swept, and against what."""
+    names = {"TensorFlow": "tensorflow", "tf2onnx": "tf2onnx", "ONNX Runtime": "onnxruntime"}
+    return ", ".join(f"{name} {metadata.version(module)}" for name, module in names.items())
 
 
 def _marks(family: str) -> tuple[str, str]:

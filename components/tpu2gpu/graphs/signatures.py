@@ -9,7 +9,6 @@ from tpu2gpu.errors import SignatureError
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.ops import PLACEHOLDERS
 
-INIT_SIGNATURE = "__saved_model_init_op"
 _PREDICT = "tensorflow/serving/predict"
 
 

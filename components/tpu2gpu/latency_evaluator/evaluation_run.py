@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ from tpu2gpu.running.examples.feeds import Examples, read_examples
 from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.examples.synthetic import make_examples
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
-from tpu2gpu.storage.unfinished import scratch
 
 _LIMIT_OF_REQUESTS = 3  # times those asked for, while the windows still differ
 _TIMED_EXAMPLES = 1000  # of those that are compared on Beam, unless an option says otherwise
@@ -50,7 +50,7 @@ def compare_models(
     """Run the whole evaluation; see `evaluate_model`. Beam's workers leave their results in the folder `beside`."""
     before = momentary_state()
     with contextlib.ExitStack() as stack:
-        temporary = stack.enter_context(scratch())
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluate-")))
         labels = ["candidate" if len(candidates) == 1 else f"candidate {i + 1}" for i in range(len(candidates))]
         named = [] if incumbent is None else [(incumbent, INCUMBENT)]
         named += zip(candidates, labels, strict=True)
@@ -58,11 +58,12 @@ def compare_models(
         models += [ModelProcess(path, label, is_reference=False, timeout_s=options.timeout_s) for path, label in named]
         for model in models:
             stack.callback(model.close)
-        run = EvaluationRun(models, examples, options, progress, temporary)
+        run = EvaluationRun(models, examples, options, progress, scratch)
         run.open_models()
         run.predict()
         if options.runner:
-            run.compare_on_beam(stack.enter_context(scratch(beside)))
+            shared = stack.enter_context(tempfile.TemporaryDirectory(prefix=".tpu2gpu-compare-", dir=beside))
+            run.compare_on_beam(Path(shared))
         watch = CpuWatch([model.process for model in models if model.runs and model.process])
         run.time_models()
         return run.conclude(before, watch.others_busy_cores())
@@ -101,13 +102,7 @@ class EvaluationRun:
         """Load all models and give them the examples, read by the reference's inputs."""
         for number, model in enumerate(self._models):
             self._progress(f"loading the {model.label}", number, len(self._models))
-            model.load(
-                self._options.signature,
-                self._threads,
-                self._cpus,
-                self._options.trust,
-                unverified=self._options.unverified,
-            )
+            model.load(self._options.signature, self._threads, self._cpus, self._options.trust)
             if model is self._reference:
                 self._examples = self._read_examples()
             elif model.runs:
@@ -160,7 +155,7 @@ class EvaluationRun:
             self._reference.given, "reference in float32", is_reference=False, timeout_s=timeout_s, judges=True
         )
         try:
-            judge.load(options.signature, self._threads, self._cpus, options.trust, unverified=options.unverified)
+            judge.load(options.signature, self._threads, self._cpus, options.trust)
             judge.ask("reading the examples", "take_examples", path=str(self._scratch / "feeds.npz"))
             outputs = judge.predict(self._examples.count, self._load.batch_size, self._scratch) if judge.runs else None
         finally:
@@ -242,9 +237,6 @@ class EvaluationRun:
         return "there is no incumbent"
 
     def _remarks(self) -> Iterator[str]:
-        for model in self._models:
-            if model.unverified:
-                yield f"Unverified: the {model.label} was loaded though its files are not those of its manifest."
         if self._options.synthetic:
             yield (
                 f"SYNTHETIC: the {self._options.synthetic} requests are generated. Times may depend on values, and "

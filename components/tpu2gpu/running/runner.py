@@ -114,14 +114,7 @@ class RunnerKind(Protocol):
         ...
 
     def open(
-        self,
-        path: str,
-        *,
-        signature: str,
-        threads: int | None,
-        timeout_s: float,
-        trust: Sequence[str] = (),
-        unverified: bool = False,
+        self, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
     ) -> Runner:
         """Open a model; see `opening.open_runner`."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tests.conformance.case import NUMBERS, Array, Case, combinations, extremes, ramp
+from tests.conformance.case import NUMBERS, Array, Case, Const, combinations, extremes, ramp
 
 FLOATING = "Atan2 Div DivNoNan MulNoNan Pow RealDiv Xdivy Xlogy Xlog1py SquaredDifference"
 ANY = (
@@ -82,5 +82,11 @@ def cases() -> Iterator[Case]:
             shaped = {"value": ramp(dtype, 2, 3, 4), "bias": ramp(dtype, 4)}
             yield from combinations(op, {"3-D": shaped})
         yield from combinations(
-            "BiasAdd", {"4-D": {"value": ramp(dtype, 2, 3, 4, 5), "bias": ramp(dtype, 3)}}, data_format=["NCHW"]
+            "BiasAdd",
+            {
+                "4-D": {"value": ramp(dtype, 2, 3, 4, 5), "bias": ramp(dtype, 3)},
+                "as wide as deep": {"value": ramp(dtype, 2, 3, 4, 3), "bias": ramp(dtype, 3)},
+                "constant": {"value": ramp(dtype, 2, 3, 4, 3), "bias": Const(ramp(dtype, 3))},
+            },
+            data_format=["NCHW", "NHWC"],
         )

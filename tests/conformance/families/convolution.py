@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tests.conformance.case import FLOATS, Case, Const, combinations, ramp
+from tests.conformance.case import FLOATS, Case, Const, combinations, first_output, ramp
 
 PADDINGS = ("SAME", "VALID")
 
@@ -161,7 +161,11 @@ def normalisation(dtype: str) -> Iterator[Case]:
         }
     }
     yield from combinations(
-        ["FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"], inputs, is_training=[False], epsilon=[1e-3]
+        ["FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"],
+        inputs,
+        made_by=first_output,
+        is_training=[False],
+        epsilon=[1e-3, 0.0],
     )
     yield from combinations("LRN", {"4-D": {"input": x}}, depth_radius=[1, 2, 5], bias=[1.0], alpha=[0.5], beta=[0.75])
     yield from combinations("L2Loss", {"4-D": {"t": x}})

@@ -34,7 +34,11 @@ def gathers() -> Iterator[Case]:
             yield from combinations("Gather", {index: {"params": x, "indices": at}})
             for axis in (0, 1, -1):
                 inputs = {
-                    f"axis {axis}, {index}": {"params": x, "indices": at, "axis": Const(np.int32(axis))},
+                    f"axis {axis}, {index}": {
+                        "params": x,
+                        "indices": at % x.shape[axis],
+                        "axis": Const(np.int32(axis)),
+                    },
                     f"none, axis {axis}, {index}": {"params": x, "indices": none, "axis": Const(np.int32(axis))},
                 }
                 yield from combinations("GatherV2", inputs, batch_dims=[0])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tests.conformance.case import FLOATS, INTEGERS, Case, Const, combinations, ramp
+from tests.conformance.case import FLOATS, INTEGERS, Case, Const, combinations, first_output, ramp
 
 
 def cases() -> Iterator[Case]:
@@ -27,6 +27,8 @@ def cases() -> Iterator[Case]:
             }
             yield from combinations("BatchMatMulV2", stack, adj_x=[left], adj_y=[right])
             yield from combinations("BatchMatMul", {"stack": stack["stack"]}, adj_x=[left], adj_y=[right])
+            third = {"stack": stack["stack"]}
+            yield from combinations("BatchMatMulV3", third, adj_x=[left], adj_y=[right], Tout=[dtype])
         inner = {"no inner": {"a": a[:, :0], "b": b[:0]}}
         yield from combinations("MatMul", inner)
         for equation, shapes in {
@@ -39,6 +41,18 @@ def cases() -> Iterator[Case]:
             "ij->ji": ((3, 4),),
             "ii->i": ((3, 3),),
             "ij->j": ((3, 4),),
+            "iij->ij": ((3, 3, 2),),
+            "ii,ij->j": ((3, 3), (3, 4)),
+            "i,j->ij": ((3,), (4,)),
+            "i,i->": ((3,), (3,)),
+            "ij,j->i": ((3, 4), (4,)),
+            "b...d,d->b...": ((2, 3, 5, 4), (4,)),
+            "...ij,...jk->...ik": ((2, 1, 3, 4), (5, 4, 2)),
+            "...->...": ((2, 3),),
+            "bhqk,bkhd->bqhd": ((2, 3, 4, 5), (2, 5, 3, 2)),
+            "ab,cd->dbca": ((1, 2), (3, 4)),
+            "abc->": ((2, 3, 4),),
+            "ij,jk->ki": ((0, 4), (4, 2)),
         }.items():
             yield from combinations(
                 "Einsum", {equation: {"inputs": [ramp(dtype, *shape) for shape in shapes]}}, equation=[equation]
@@ -80,11 +94,12 @@ def cases() -> Iterator[Case]:
         yield from combinations("MatrixSolve", {"3x3": {"matrix": sound, "rhs": ramp(dtype, 2, 3, 2)}})
         yield from combinations("MatrixTriangularSolve", {"3x3": {"matrix": sound, "rhs": ramp(dtype, 2, 3, 2)}})
         yield from combinations("Cross", {"rows": {"a": ramp(dtype, 4, 3), "b": ramp(dtype, 4, 3)[::-1].copy()}})
-        yield from combinations(
-            "SoftmaxCrossEntropyWithLogits",
-            {"rows": {"features": ramp(dtype, 3, 4), "labels": np.abs(ramp(dtype, 3, 4))}},
-        )
-        yield from combinations(
-            "SparseSoftmaxCrossEntropyWithLogits",
-            {"rows": {"features": ramp(dtype, 3, 4), "labels": np.array([0, 3, 1], np.int64)}},
-        )
+        yield from losses(dtype)
+
+
+def losses(dtype: str) -> Iterator[Case]:
+    """The losses without their gradients, which are the second output."""
+    rows = {"rows": {"features": ramp(dtype, 3, 4), "labels": np.abs(ramp(dtype, 3, 4))}}
+    yield from combinations(["SoftmaxCrossEntropyWithLogits"], rows, made_by=first_output)
+    classes = {"rows": {"features": ramp(dtype, 3, 4), "labels": np.array([0, 3, 1], np.int64)}}
+    yield from combinations(["SparseSoftmaxCrossEntropyWithLogits"], classes, made_by=first_output)

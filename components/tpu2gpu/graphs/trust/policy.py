@@ -14,7 +14,6 @@ _TRUSTED_BY: dict[OpClass, str] = {
     "network": "network",
     "python": "python",
     "custom": "custom",
-    "engine": "custom",
     "unknown": "custom",
 }
 

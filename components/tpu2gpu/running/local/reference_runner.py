@@ -8,23 +8,16 @@ fusions come to 2e-3, is switched off by the environment of the process.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tpu2gpu.errors import Tpu2GpuError, first_line
-from tpu2gpu.graphs.assets import ASSETS_FOLDER
-from tpu2gpu.graphs.formats.saved_model import (
-    SAVED_MODEL_FILE,
-    VARIABLES_FOLDER,
-    read_saved_model,
-    write_saved_model,
-)
+from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.ops import DT_BFLOAT16, DT_HALF
 from tpu2gpu.graphs.passes.precision.widen import Widen
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
-from tpu2gpu.storage.publishing import check_own
-from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.tensorbundle.format import DTYPE_NAMES
 
 REFERENCE_ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
@@ -50,7 +43,6 @@ class ReferenceRunner(SavedModelRunner):
         signature: Which signature.
         threads: Threads inside one operation and across operations; TensorFlow's own choice when None.
         trust: What it may do besides computing.
-        unverified: Load it also where its files are not those that its manifest lists.
 
     Attributes:
         widened: The types that it left for float32; none where the source computes in float32 or wider.
@@ -69,10 +61,7 @@ class ReferenceRunner(SavedModelRunner):
         signature: str = "serving_default",
         threads: int | None = None,
         trust: Sequence[str] = (),
-        unverified: bool = False,
     ) -> None:
-        if not unverified:
-            check_own(Path(path), SAVED_MODEL_FILE, VARIABLES_FOLDER, ASSETS_FOLDER)
         self._threads = threads
         self.widened: tuple[str, ...] = ()
         self.computes = "the source"
@@ -85,14 +74,14 @@ class ReferenceRunner(SavedModelRunner):
                 return
         except (Tpu2GpuError, ValueError) as error:  # what TensorFlow itself loads may be more
             self.computes = f"the source, as it is: its graph cannot be widened ({first_line(error)})"
-        super().__init__(path, signature=signature, threads=threads, trust=trust, unverified=True)  # checked above
+        super().__init__(path, signature=signature, threads=threads, trust=trust)
 
     def _load_widened(
         self, path: Path, signature: str, model: ServingModel, types: list[int], trust: Sequence[str]
     ) -> None:
         Widen(types, keep_signature=True).run(model)
-        with scratch() as folder:
-            write_saved_model(model, folder, trust=trust)
+        with tempfile.TemporaryDirectory(prefix="tpu2gpu-reference-") as folder:
+            write_saved_model(model, Path(folder), trust=trust)
             super().__init__(folder, signature=signature, threads=self._threads, trust=trust)
         self._path = path
         self.widened = tuple(DTYPE_NAMES[dtype] for dtype in types)

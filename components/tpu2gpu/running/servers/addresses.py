@@ -35,14 +35,7 @@ class Addresses:
         return ()
 
     def open(
-        self,
-        path: str,
-        *,
-        signature: str,
-        threads: int | None,
-        timeout_s: float,
-        trust: Sequence[str] = (),
-        unverified: bool = False,
+        self, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
     ) -> ServerProtocol:
         """Open a served model."""
         return open_address(path, signature=signature, timeout_s=timeout_s)

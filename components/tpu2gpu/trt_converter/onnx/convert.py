@@ -6,15 +6,17 @@ It runs in a process of its own: the names that tf2onnx invents depend on what r
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ConversionError, SignatureError, UsageError, foreign_errors
+from tpu2gpu.errors import ConversionError, SignatureError, UsageError, first_line, foreign_errors
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
@@ -34,6 +36,7 @@ from tpu2gpu.trt_converter.onnx.external_data import (
 from tpu2gpu.trt_converter.onnx.freeze import FrozenGraph, check_types, frozen_graph
 from tpu2gpu.trt_converter.onnx.names import output_names
 from tpu2gpu.trt_converter.onnx.op_handlers import register_handlers
+from tpu2gpu.trt_converter.onnx.rewriters import failed_rewriters, guarded_rewriters
 from tpu2gpu.trt_converter.onnx.validate import check_onnx, check_operations, describe_onnx
 from tpu2gpu.trt_converter.parity import compare_models, compare_outputs
 from tpu2gpu.trt_converter.profiles import Profile, fit_profiles
@@ -165,24 +168,37 @@ def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: 
     make_deterministic()
     renamed = {tensor: names["inputs"][name] for name, tensor in frozen.inputs.items()}
     renamed.update({tensor: names["outputs"][name] for name, tensor in frozen.outputs.items()})
-    complaints = _Complaints()
-    logger = logging.getLogger("tf2onnx")
-    logger.addHandler(complaints)
     ends: dict[str, Any] = {
         "input_names": list(frozen.inputs.values()),
         "output_names": list(frozen.outputs.values()),
         "opset": opset,
         "tensors_to_rename": renamed,
     }
-    try:
-        with foreign_errors(ConversionError, "tf2onnx cannot convert the model", details=complaints.texts):
-            if frozen.values:
-                model = convert_without_values(frozen.graph_def, frozen.values, **ends)
-            else:
-                model = OnnxModel(tf2onnx.convert.from_graph_def(frozen.graph_def, name="model", **ends)[0])
-    finally:
-        logger.removeHandler(complaints)
-    return model, complaints.texts
+    left_out: set[str] = set()
+    while True:
+        complaints = _Complaints()
+        try:
+            with guarded_rewriters(left_out), complaints.heard():
+                model = _converted(frozen, ends, complaints)
+        except ConversionError:
+            model = None
+            if not failed_rewriters(complaints.texts) - left_out:
+                raise
+        if model is not None and not failed_rewriters(complaints.texts) - left_out:
+            return model, complaints.texts
+        left_out |= failed_rewriters(complaints.texts)
+
+
+def _converted(frozen: FrozenGraph, ends: Mapping[str, Any], complaints: _Complaints) -> OnnxModel:
+    import tf2onnx
+
+    with foreign_errors(ConversionError, "tf2onnx cannot convert the model", details=complaints.texts):
+        if frozen.values:
+            return convert_without_values(frozen.graph_def, dict(frozen.values), **ends)
+        return OnnxModel(tf2onnx.convert.from_graph_def(frozen.graph_def, name="model", **ends)[0])
+
+
+_HANDLER = re.compile(r" \(fct=.*")
 
 
 class _Complaints(logging.Handler):
@@ -192,9 +208,21 @@ class _Complaints(logging.Handler):
         super().__init__(logging.ERROR)
         self.texts: list[str] = []
 
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Keep what tf2onnx says in the meantime."""
+        logger = logging.getLogger("tf2onnx")
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == "tf2onnx.tfonnx" and not record.getMessage().startswith("Unsupported ops"):
-            self.texts.append(record.getMessage().splitlines()[0])
+            text = _HANDLER.sub("", record.getMessage().splitlines()[0])
+            reason = record.exc_info[1] if record.exc_info else None
+            self.texts.append(text if reason is None else f"{text}: {first_line(reason)}")
 
 
 def _name_batch(model: Any) -> None:

@@ -42,12 +42,21 @@ def _either(*conditions: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda node: any(condition(node) for condition in conditions)
 
 
+_RANDOM = "RandomUniform RandomUniformInt RandomStandardNormal RandomShuffle Multinomial SampleDistortedBoundingBox"
 _RESIZED = "ONNX has no such kernel, and tf2onnx takes another"
 DEVIATIONS: Mapping[str, Deviation] = {
+    **dict.fromkeys(
+        (*_RANDOM.split(), "SampleDistortedBoundingBoxV2"),
+        Deviation("its random numbers are TensorFlow's, of its seeds; ONNX Runtime draws others"),
+    ),
     "ResizeArea": Deviation(f"{_RESIZED}: the nearest pixel"),
     "ResizeBicubic": Deviation(f"{_RESIZED}: it weighs other pixels beyond the border and takes exact weights"),
     "CropAndResize": Deviation(
         "tf2onnx rounds the places of nearest pixels otherwise", lambda node: node.attr["method"].s == b"nearest"
+    ),
+    "CTCGreedyDecoder": Deviation(
+        "tf2onnx takes the last class for the blank",
+        lambda node: "blank_index" in node.attr and node.attr["blank_index"].i != -1,
     ),
     "AdjustSaturation": Deviation("tf2onnx's form gives other colours"),
     "Pow": Deviation("ONNX Runtime raises integers through float64, and does not wrap", _types(T=_INTEGERS)),

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from tpu2gpu.trt_converter.onnx.handlers import arithmetic, choice, convolution, elementwise, images, indexing
+from tpu2gpu.trt_converter.onnx.handlers import (
+    arithmetic,
+    choice,
+    convolution,
+    elementwise,
+    images,
+    indexing,
+    suppression,
+)
 
-HANDLERS = (elementwise, arithmetic, choice, indexing, images, convolution)
+HANDLERS = (elementwise, arithmetic, choice, indexing, images, convolution, suppression)
 
 
 def register_handlers() -> None:

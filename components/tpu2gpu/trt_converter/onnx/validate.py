@@ -39,12 +39,12 @@ def check_operations(model: Any, complaints: list[str]) -> None:
         complaints: What tf2onnx logged as not converted.
 
     Raises:
-        ConversionError: It does not; operations are listed with the names of their nodes.
+        ConversionError: It does not; operations are listed with the names of their nodes, after what was complained of.
     """
     if unknown := unknown_operations(model):
         raise ConversionError(
             f"{len(unknown)} kind{'s' if len(unknown) > 1 else ''} of operation in the model cannot be converted",
-            details=[f"{kind}: {_shown(names)}" for kind, names in unknown.items()],
+            details=[*complaints, *(f"{kind}: {_shown(names)}" for kind, names in unknown.items())],
             hint="take them out of the signature: decode, look up and preprocess before the model",
         )
     if complaints:

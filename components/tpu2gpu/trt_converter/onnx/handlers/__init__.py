@@ -4,4 +4,5 @@ formula: the nodes of a form.
 elementwise, arithmetic, choice: numbers.
 indexing: one-hots, scatters, segments.
 images, convolution: resizing and transposed convolutions.
+suppression: boxes.
 """

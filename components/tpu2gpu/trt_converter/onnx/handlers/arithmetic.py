@@ -1,7 +1,8 @@
-"""Divisions, remainders and angles: what ONNX rounds towards zero, TensorFlow rounds down."""
+"""Divisions, remainders and angles, which ONNX rounds towards zero and TensorFlow down; sums."""
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -16,6 +17,9 @@ def register() -> None:
     for formula, op in ((floor_div, "FloorDiv"), (floor_mod, "FloorMod"), (truncate_div, "TruncateDiv")):
         tf_op(op)(in_place_of(formula))
     tf_op("Atan2")(in_place_of(atan2))
+    tf_op("AddN")(in_place_of(sum_of_all))
+    tf_op("BiasAdd")(in_place_of(bias_add))
+    tf_op("Round")(in_place_of(rounded))
 
 
 def floor_div(form: Formula, x: str, y: str) -> str:
@@ -62,6 +66,26 @@ def atan2(form: Formula, y: str, x: str) -> str:
     right = form("Atan", quotient)
     angle = form("Where", _is_negative(form, x), form("Sub", pi, right), right)
     return form("Where", _is_negative(form, y), form("Neg", angle), angle)
+
+
+def sum_of_all(form: Formula, *tensors: str) -> str:
+    """Add up; ONNX's Sum takes no integers."""
+    if _is_float(form):
+        return form("Sum", *tensors)
+    return functools.reduce(lambda total, each: form("Add", total, each), tensors)
+
+
+def bias_add(form: Formula, x: str, bias: str) -> str:
+    """Add along the channels; where they are the second dimension, tf2onnx does so for constants alone."""
+    rank = form.rank(x)
+    if form.attribute("data_format", b"NHWC") in (b"NCHW", "NCHW") and rank > 2:
+        bias = form("Unsqueeze", bias, form.constant(list(range(1, rank - 1)), "int64"))
+    return form("Add", x, bias)
+
+
+def rounded(form: Formula, x: str) -> str:
+    """Return the nearest whole number, of two the even one; integers are whole."""
+    return form("Round", x) if _is_float(form) else x
 
 
 def _is_negative(form: Formula, x: str) -> str:

@@ -1,4 +1,4 @@
-"""Transposed convolutions."""
+"""Convolutions: dilated and transposed ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,41 @@ def register() -> None:
 
     tf_op("Conv2DBackpropInput")(ConvTranspose2D)
     tf_op("Conv3DBackpropInputV2")(ConvTranspose3D)
+    tf_op("Conv2D")(Dilated)
+
+
+def pad_explicitly(ctx: Any, node: Any) -> None:
+    """Write the padding of a dilated convolution of images out.
+
+    Where tf2onnx does not know the input's sizes it leaves `SAME` to ONNX Runtime, which does not take it beside
+    dilations; but with strides of 1 the padding is the same for every size.
+    """
+    from tf2onnx.onnx_opset.nn import is_channels_last, parse_dims_attr
+
+    kernel = ctx.get_shape(node.input[1])
+    strides, dilations = (
+        parse_dims_attr(node, node.get_attr(name).ints, 2) if name in node.attr else [1, 1]
+        for name in ("strides", "dilations")
+    )
+    same = node.get_attr_value("padding") in ("SAME", b"SAME")
+    if not same or list(strides) != [1, 1] or list(dilations) == [1, 1] or not kernel or -1 in kernel[:2]:
+        return
+    widths = [dilation * (size - 1) for dilation, size in zip(dilations, kernel, strict=False)]
+    pads = [pad for width in widths for pad in (width // 2, width - width // 2)]
+    node.set_attr("explicit_paddings", [0, 0, *pads, 0, 0] if is_channels_last(node) else [0, 0, 0, 0, *pads])
+    node.set_attr("padding", "EXPLICIT")
+
+
+class Dilated:
+    """A convolution of images."""
+
+    @classmethod
+    def version_17(cls, ctx: Any, node: Any, **more: Any) -> None:
+        """Write the padding out, and let tf2onnx convert the rest."""
+        from tf2onnx.onnx_opset.nn import ConvOp
+
+        pad_explicitly(ctx, node)
+        ConvOp.version_13(ctx, node, **more)
 
 
 class _ConvTranspose:

@@ -49,6 +49,17 @@ class Formula:
             raise ValueError(f"{self.node.name}: the number of dimensions of {tensor} is unknown")
         return int(rank)
 
+    def value(self, tensor: str) -> np.ndarray[Any, Any]:
+        """Return the value of a constant.
+
+        Raises:
+            ValueError: It is none.
+        """
+        node = self.ctx.get_node_by_output(tensor)
+        if node is None or not node.is_const():
+            raise ValueError(f"{self.node.name}: {tensor} is no constant")
+        return np.asarray(node.get_tensor_value(as_list=False))
+
     def attribute(self, name: str, default: Any) -> Any:
         """Return an attribute of the operation."""
         return self.node.get_attr_value(name, default)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from tpu2gpu.trt_converter.onnx.handlers.formula import Formula, in_place_of
+from tpu2gpu.trt_converter.onnx.handlers.formula import Formula, in_place_of, put
 
 
 def register() -> None:
@@ -17,6 +19,9 @@ def register() -> None:
     tf_op("UnsortedSegmentProd")(in_place_of(product_of_segments))
     tf_op("ReverseSequence")(in_place_of(reverse_sequence))
     tf_op("Slice")(in_place_of(cut_out))
+    tf_op("Roll")(in_place_of(roll))
+    tf_op("InvertPermutation")(in_place_of(invert_permutation))
+    tf_op("SparseReshape")(SparseReshape)
 
 
 def one_hot(form: Formula, indices: str, depth: str, on: str, off: str) -> str:
@@ -107,3 +112,45 @@ def cut_out(form: Formula, x: str, begin: str, size: str) -> str:
     is_rest = form("Equal", count, form.constant(-1, "int64"))
     rest = form.constant(np.iinfo(np.int64).max, "int64")
     return form("Slice", x, start, form("Where", is_rest, rest, form("Add", start, count)))
+
+
+def roll(form: Formula, x: str, shift: str, axis: str) -> str:
+    """Put the last elements first, along one axis after the other; the graph must tell shifts and axes."""
+    shifts, axes = (np.atleast_1d(form.value(tensor)) for tensor in (shift, axis))
+    zero, most = form.constant([0], "int64"), form.constant([np.iinfo(np.int64).max], "int64")
+    for count, place in zip(shifts, axes, strict=True):
+        at = form.constant([place if place >= 0 else place + form.rank(x)], "int64")
+        size = form("Gather", form("Shape", x), at, axis=0)
+        start = form("Mod", form.constant([-count], "int64"), form("Max", size, form.constant([1], "int64")))
+        x = form("Concat", form("Slice", x, start, most, at), form("Slice", x, zero, start, at), axis=int(place))
+    return x
+
+
+def invert_permutation(form: Formula, x: str) -> str:
+    """Return for each number its place."""
+    from onnx import TensorProto
+
+    places = form.cast(x, TensorProto.INT64)
+    count = form("Reshape", form("Shape", x), form.constant([], "int64"))
+    numbers = form("Range", form.constant(0, "int64"), count, form.constant(1, "int64"))
+    return form.cast(form("ScatterElements", numbers, places, numbers), form.dtype)
+
+
+class SparseReshape:
+    """tf2onnx multiplies matrices for it, which ONNX Runtime does not for a tensor without elements."""
+
+    @classmethod
+    def version_17(cls, ctx: Any, node: Any, **more: Any) -> None:
+        """Let tf2onnx convert it, and put a sum of products in the matrix product's place."""
+        from tf2onnx.onnx_opset.tensor import SparseReshape as Original
+
+        indices = node.input[0]
+        before = {each.name for each in ctx.get_nodes()}
+        Original.version_13(ctx, node, **more)
+        for consumer in ctx.find_output_consumers(indices):
+            if consumer.type == "MatMul" and consumer.name not in before:
+                put(ctx, consumer, _weighed)
+
+
+def _weighed(form: Formula, rows: str, weights: str) -> str:
+    return form("ReduceSum", form("Mul", rows, weights), form.constant([1], "int64"), keepdims=0)
