@@ -179,6 +179,7 @@ def _outcomes(
                 name=name,
                 verdict="kept" if is_kept else "blessed" if record["blessed"] else "refused",
                 reasons=tuple(record["reasons"]),
+                remarks=tuple(record["remarks"]),
                 figures=Figures.of_candidate(record),
             )
         )

@@ -10,11 +10,11 @@ import attrs
 from tpu2gpu._version import __version__
 from tpu2gpu.latency_evaluator.report.write import PAGE
 from tpu2gpu.optimizer.results import CandidateOutcome, Figures, OptimizeResult
-from tpu2gpu.reporting.numbers import milliseconds, percent, ratio, significant, size
+from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, significant, size
 from tpu2gpu.reporting.report import Facts, Report, Row, Table, Tone, from_json
 from tpu2gpu.reporting.result_lines import columns
 
-_COLUMNS = ("", "relative error", "top-1 agreement", "accuracy", "p50", "p99", "speed-up", "size", "verdict")
+_COLUMNS = ("", "relative error", "top-1 agreement", "accuracy", "p50", "p99", "speed-up", "size", "run by", "verdict")
 _TONES: dict[str, Tone] = {"kept": "good", "blessed": "good", "refused": "bad", "failed": "bad"}
 _REFERENCE = "as imported"
 
@@ -27,7 +27,8 @@ def table_rows(result: OptimizeResult) -> list[tuple[str, ...]]:
 
 def result_lines(result: OptimizeResult) -> list[str]:
     """Tell what is kept, the table of candidates, why the others are not, and what came from the cache."""
-    lines = [_headline(result), "", *columns(table_rows(result)), ""]
+    kept = [remark for one in result.candidates if one.name == result.best for remark in one.remarks]
+    lines = [_headline(result), *kept, "", *columns(table_rows(result)), ""]
     lines += [f"{name}: {reason}" for name, reason in _reasons(result.candidates)]
     lines += [f"not tried: {name}: {reason}" for name, reason in result.not_tried.items()]
     lines += [f"  ! {warning}" for warning in result.warnings]
@@ -107,6 +108,7 @@ def _cells(name: str, figures: Figures, verdict: str) -> tuple[str, ...]:
         milliseconds(figures.p99_ms),
         ratio(figures.speedup),
         size(figures.size_bytes),
+        figures.run_by or NONE,
         verdict,
     )
 

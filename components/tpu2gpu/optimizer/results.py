@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import attrs
 
+from tpu2gpu.latency_evaluator.results import run_by
+
 
 @attrs.frozen(kw_only=True)
 class Figures:
@@ -21,6 +23,7 @@ class Figures:
         p99_ms: Its 99th percentile, where the sample bounds it.
         speedup: The reference's p50 over its own.
         size_bytes: Size of the files that are run.
+        run_by: The library and the device that ran it.
     """
 
     relative_error: float | None = None
@@ -30,6 +33,7 @@ class Figures:
     p99_ms: float | None = None
     speedup: float | None = None
     size_bytes: int | None = None
+    run_by: str | None = None
 
     @classmethod
     def of_model(cls, figures: Mapping[str, Any], **more: Any) -> Figures:
@@ -45,6 +49,7 @@ class Figures:
             p50_ms=latency_ms.get("p50", {}).get("value"),
             p99_ms=latency_ms.get("p99", {}).get("value"),
             size_bytes=figures["model_bytes"],
+            run_by=run_by(figures["runner"]) if figures["runner"] else None,
             **more,
         )
 
@@ -68,12 +73,14 @@ class CandidateOutcome:
         name: Its precision and back end.
         verdict: `kept` is the best that is blessed, `refused` did not pass a budget, `failed` did not come so far.
         reasons: Why it was refused, or failed.
+        remarks: On what the verdict was reached.
         figures: What was measured of it.
     """
 
     name: str
     verdict: Literal["kept", "blessed", "refused", "failed"]
     reasons: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     figures: Figures = Figures()
 
 

@@ -152,7 +152,12 @@ def test_the_command_prints_the_table_and_what_came_from_the_cache(
     assert main(["optimize", "model", "by-command", "--examples", "examples.tfrecord", "--cache", "cache", *FLAGS]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].startswith("BLESSED: float")
-    assert [line.split()[0] for line in lines[3:6]] == ["as", "float32-onnx", "float16-onnx"]
+    assert lines[1] == "Speed was not judged: no budget of speed was given."
+    table = lines[lines.index("") + 2 :]
+    assert [line.split()[0] for line in table[:3]] == ["as", "float32-onnx", "float16-onnx"]
+    assert all(
+        f" {runs} on CPU" in line for line, runs in zip(table, ["TensorFlow", *["ONNX Runtime"] * 2], strict=False)
+    )
     assert any(line.startswith("7 steps; from the cache: import imported") for line in lines)
     assert lines[-1] == "next: tpu2gpu promote by-command/serving promoted/ --evaluation by-command/evaluation"
     refused = [*FLAGS, "--max-p50-ms", "0.000001", "--json"]

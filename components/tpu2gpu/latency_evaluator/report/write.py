@@ -179,7 +179,8 @@ def _verdict(evaluation: Evaluation, chosen: CandidateResult) -> dict[str, Any]:
 def _candidate(candidate: CandidateResult) -> dict[str, Any]:
     """Return a candidate's record, and what follows from it."""
     derived = ("blessed", "relative_error", "top1_agreement", "reasons")
-    return {**plain(candidate), **{name: getattr(candidate, name) for name in derived}}
+    remarks = [*degenerate_sentence(candidate), *speed_sentence(candidate), candidate.level_reason]
+    return {**plain(candidate), **{name: getattr(candidate, name) for name in derived}, "remarks": remarks}
 
 
 def _measurement(evaluation: Evaluation) -> dict[str, Any]:
