@@ -62,7 +62,12 @@ def import_model(
     from tpu2gpu.graphs.passes.extra_passes import load_passes
     from tpu2gpu.graphs.passes.inline_stablehlo import InlineStableHlo
     from tpu2gpu.graphs.passes.precision.widen import Widen
-    from tpu2gpu.graphs.passes.rename_variables import RenameVariables, check_expressions, parse_rules
+    from tpu2gpu.graphs.passes.rename_variables import (
+        RenameVariables,
+        check_expressions,
+        describe_idle_rules,
+        parse_rules,
+    )
     from tpu2gpu.graphs.passes.settle_defaults import SettleDefaults
     from tpu2gpu.graphs.passes.to_inference import with_extra
     from tpu2gpu.graphs.stablehlo.artifact import describe_modules
@@ -101,6 +106,7 @@ def import_model(
             ]
         )
         kept = describe_modules(model) if options.keep_stablehlo else []
+        before = list(model.variables)
         changes = passes.run(model)
         staging.report = {
             **_report(model),
@@ -110,6 +116,7 @@ def import_model(
             "source": {"kind": found_source.kind, "name": found_source.path.name, "step": found_source.step},
             "to_inference": {kind: names for kind, names in found.changes.items() if kind not in options.extra_pass},
             "extra_passes": {name: found.changes.get(name, {}) for name in options.extra_pass},
+            "idle_rules": describe_idle_rules(options.rename, before),
             "summary": Sequential([*all_passes, *passes.passes]).summary({**found.changes, **changes}),
             "checkpoint": attrs.asdict(found.restored) if found.restored else None,
         }
@@ -143,6 +150,7 @@ def _uncollected() -> Iterator[None]:
 def _remarks(report: dict[str, Any]) -> Iterator[str]:
     if unknown := report["unknown_ops"]:
         yield f"this TensorFlow does not know {', '.join(unknown)}: a server needs the libraries that bring them"
+    yield from report["idle_rules"]
     if report["tags"] and "serve" not in report["tags"]:
         yield f"the model's only graph is tagged {','.join(report['tags'])} and not serve; it was taken"
     for module in report.get("stablehlo", ()):

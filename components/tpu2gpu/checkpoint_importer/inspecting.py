@@ -50,7 +50,9 @@ def inspect_model(source: str | os.PathLike[str], *, custom_objects: Sequence[st
     from tpu2gpu.checkpoint_importer.formats.registry import find_source
     from tpu2gpu.checkpoint_importer.options import ImportOptions
     from tpu2gpu.checkpoint_importer.reading import read_source
+    from tpu2gpu.graphs.light_protos import load_protos
 
+    load_protos()
     options = ImportOptions(custom_objects=tuple(custom_objects))
     digest_modules(custom_objects)
     found_source = find_source(source)

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 refused, 2 usage, 3 bad input, 4 something is not there, 5
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -92,12 +93,21 @@ def _make(command: Command) -> click.Command:
 
 def _run(command: Command, options: type | None, terminal: Terminal, given: dict[str, Any]) -> int:
     call = Call(given, given_options(options, given) if options else None, terminal.progress)
+    if options is not None and not terminal.as_json:
+        terminal.say(_begun(command, given))
     with terminal.quiet():
         reply = command.run(call)
     for note in reply.notes:
         terminal.say(note)
     terminal.result(reply.data, reply.lines)
     return reply.exit_code
+
+
+def _begun(command: Command, given: dict[str, Any]) -> str:
+    """Tell what is being started, before anything that takes time: `tpu2gpu import model.keras clean`."""
+    names = [str(parameter.name) for parameter in command.parameters if isinstance(parameter, click.Argument)]
+    words = [word for name in names for word in (given[name] if isinstance(given[name], tuple) else [given[name]])]
+    return shlex.join(["tpu2gpu", command.name, *(str(word) for word in words if word)])
 
 
 def _make_pipeline_command(name: str, summary: str, path: str) -> click.Command:

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from tpu2gpu.storage.publishing import plain
 
 _PLAIN_EVERY_S = 10.0
+_MANY, _MINUTE_S = 10, 60
 
 
 class Terminal:
@@ -36,6 +37,7 @@ class Terminal:
         self._err: TextIO = os.fdopen(os.dup(2), "w", buffering=1)
         self._bar: Any = None
         self._told = ("", 0.0)
+        self._begun = ("", 0, 0.0)
 
     def __enter__(self) -> Terminal:
         return self
@@ -79,11 +81,20 @@ class Terminal:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[pace]}"),
+                TimeElapsedColumn(),
+            )
             self._bar = Progress(*columns, console=Console(file=self._err), transient=True)
-            self._bar.add_task(what)
+            self._bar.add_task(what, pace="")
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], description=what, completed=done, total=total or None)
+        if what != self._begun[0]:
+            self._begun = (what, done, time.monotonic())
+        pace = _pace(done, total, done - self._begun[1], time.monotonic() - self._begun[2])
+        self._bar.update(self._bar.task_ids[0], description=what, completed=done, total=total or None, pace=pace)
 
     def _stop_bar(self) -> None:
         if self._bar is not None:
@@ -110,3 +121,15 @@ class Terminal:
             for descriptor, saved in enumerate(before, 1):
                 os.dup2(saved, descriptor)
                 os.close(saved)
+
+
+def _pace(done: int, total: int, since: int, seconds: float) -> str:
+    """Tell how much of many things is done, how fast, and how long the rest takes: `31 of 400, 12/s, 31 s left`."""
+    if total < _MANY:
+        return ""
+    counted = f"{done} of {total}"
+    if since < 1 or seconds < 1:
+        return counted
+    left = (total - done) * seconds / since
+    time_left = f"{left:.0f} s" if left < _MINUTE_S else f"{left / _MINUTE_S:.0f} min"
+    return f"{counted}, {since / seconds:.3g}/s, {time_left} left"

@@ -14,6 +14,7 @@ import numpy as np
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.nodes import data_inputs, is_control, producer, split_tensor
 from tpu2gpu.graphs.ops import NEXT_ITERATIONS, PASSTHROUGH
+from tpu2gpu.graphs.tensor_protos import tensor_proto, tensor_value
 
 Nodes = MutableMapping[str, Any]
 # For each node: the nodes that take its outputs, and as which of their inputs.
@@ -56,9 +57,7 @@ def add(nodes: Nodes, wanted: str, op: str, inputs: Iterable[str] = (), **types:
 
 def const_node(name: str, value: Any) -> Any:
     """Make a Const node that holds a value."""
-    from tensorflow.python.framework import tensor_util
-
-    tensor = tensor_util.make_tensor_proto(value)
+    tensor = tensor_proto(value)
     node = new_node(name, "Const", dtype=tensor.dtype)
     node.attr["value"].tensor.CopyFrom(tensor)
     return node
@@ -73,9 +72,7 @@ def const(nodes: Nodes, wanted: str, value: Any) -> str:
 
 def const_value(node: Any) -> np.ndarray[Any, Any]:
     """Return the value that a Const node holds."""
-    from tensorflow.python.framework import tensor_util
-
-    return np.asarray(tensor_util.MakeNdarray(node.attr["value"].tensor))
+    return tensor_value(node.attr["value"].tensor)
 
 
 def set_inputs(node: Any, inputs: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.light_protos import registered_op
 
 
 @attrs.frozen
@@ -60,9 +61,7 @@ class OpDefs:
     def find(self, op: str) -> Any | None:
         """Return the definition of an op, or None when nobody knows it."""
         if op not in self._defs:
-            from tensorflow.python.framework import op_def_registry
-
-            self._defs[op] = op_def_registry.get(op)
+            self._defs[op] = registered_op(op)
         return self._defs[op]
 
     def inputs(self, node: Any) -> list[TypeSlot] | None:

@@ -137,7 +137,7 @@ def _cast_here(
             before, path = len(tensors), format.shard_path(prefix, shard, len(plan.shards))
 
             def tell(key: str, done: int, _: int, before: int = before) -> None:
-                progress(key, before + done, total)
+                progress("casting the weights", before + done, total)
 
             tensors += cast_shard(
                 bundle,

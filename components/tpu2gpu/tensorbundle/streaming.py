@@ -383,5 +383,5 @@ def _put_together(
             checksum = stored if sound else -1
         else:
             checksum = format.mask(crc_out) if sound or format.mask(crc_in) == stored else -1
-        progress(tensor.wanted.key, number + 1, len(tensors))
+        progress("casting the weights", number + 1, len(tensors))
         yield CastTensor(tensor.wanted.key, attrs.evolve(tensor.place, crc32c=checksum), statistics)

@@ -44,6 +44,7 @@ class UnfreezeResult:
         unmatched_variables: How many did not.
         unmatched_weights: How many weights found no variable there.
         report: What `report.json` holds.
+        remarks: What stands in the report and should not be overlooked.
     """
 
     target: Path
@@ -54,3 +55,4 @@ class UnfreezeResult:
     unmatched_variables: int | None
     unmatched_weights: int | None
     report: dict[str, Any]
+    remarks: tuple[str, ...] = ()

@@ -54,7 +54,7 @@ def unfreeze_model(
     from tpu2gpu.graphs.passes.base import Sequential
     from tpu2gpu.graphs.passes.freezing.find_weights import in_graph_order
     from tpu2gpu.graphs.passes.freezing.unfreeze_constants import UnfreezeConstants
-    from tpu2gpu.graphs.passes.rename_variables import RenameVariables, parse_rules
+    from tpu2gpu.graphs.passes.rename_variables import RenameVariables, describe_idle_rules, parse_rules
 
     options = options or UnfreezeOptions()
     parse_rules(options.rename)
@@ -68,8 +68,10 @@ def unfreeze_model(
             )
         order = in_graph_order(model, weights)
         passes = Sequential([UnfreezeConstants(weights), RenameVariables(options.rename, defaults=False)])
+        before = list(weights)
         renamed = passes.run(model)["renamed_variables"]
         staging.report = {
+            "idle_rules": describe_idle_rules(options.rename, before, defaults=False),
             "signatures": describe_signatures(model),
             "weights": [attrs.asdict(weight) for _, weight in sorted(weights.items())],
             "renamed_variables": renamed,
@@ -98,6 +100,7 @@ def unfreeze_model(
         unmatched_variables=None if matching is None else len(matching.unmatched_variables),
         unmatched_weights=None if matching is None else len(matching.unmatched_weights),
         report=staging.report,
+        remarks=tuple(staging.report["idle_rules"]),
     )
 
 

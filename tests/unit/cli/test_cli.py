@@ -361,6 +361,7 @@ def test_a_broken_off_conversion_leaves_nothing(place: Path, number: signal.Sign
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
+        assert process.stderr.readline() == "tpu2gpu convert model out/served\n"
         assert "ONNX" in process.stderr.readline()
         time.sleep(0.5)
         process.send_signal(number)

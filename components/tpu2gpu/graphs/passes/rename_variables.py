@@ -60,6 +60,27 @@ def check_expressions(option: str, expressions: Iterable[str]) -> None:
         raise UsageError(f"--{option}: not a regular expression", details=wrong)
 
 
+def idle_rules(rules: Iterable[str], names: Iterable[str], *, defaults: bool = True) -> list[str]:
+    """Return the rules that find nothing in any name, each behind those before it."""
+    current = [_applied(name, _DEFAULTS) if defaults else name for name in names]
+    idle = []
+    for rule, (pattern, replacement) in zip(rules := list(rules), parse_rules(rules), strict=True):
+        if not any(pattern.search(name) for name in current):
+            idle.append(rule)
+        current = [pattern.sub(replacement, name) for name in current]
+    return idle
+
+
+def describe_idle_rules(rules: Iterable[str], names: Iterable[str], *, defaults: bool = True) -> list[str]:
+    """Tell of each rule that finds nothing what the names are."""
+    names = sorted(names)
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return [
+        f"--rename {it}: found in no variable's name; there are {shown}"
+        for it in idle_rules(rules, names, defaults=defaults)
+    ]
+
+
 def new_name(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
     """Return a name after the default rules and the given ones."""
     return _applied(name, [*_DEFAULTS, *rules])

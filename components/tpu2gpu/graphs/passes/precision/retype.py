@@ -13,6 +13,7 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, producer, split_tensor
 from tpu2gpu.graphs.ops import DT_FLOAT
 from tpu2gpu.graphs.passes.precision.policy import Policy
+from tpu2gpu.graphs.tensor_protos import tensor_proto, tensor_value
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import cast_values
 from tpu2gpu.tensorbundle.statistics import CastStatistics
@@ -150,20 +151,15 @@ class Retyping:
 
 def constant_values(tensor: Any) -> np.ndarray[Any, Any]:
     """Return the values of a TensorProto."""
-    from tensorflow.python.framework import tensor_util
-
-    values: np.ndarray[Any, Any] = tensor_util.MakeNdarray(tensor)
-    return values
+    return tensor_value(tensor)
 
 
 def cast_tensor(tensor: Any, dtype: int, *, clamp: bool = False) -> None:
     """Cast a TensorProto in place."""
-    from tensorflow.python.framework import tensor_util
-
     values = constant_values(tensor)
     flat = np.ascontiguousarray(values).reshape(-1)
     cast, _ = cast_values(flat, format.numpy_dtype(dtype), clamp=clamp, thorough=False)
-    tensor.CopyFrom(tensor_util.make_tensor_proto(cast.reshape(values.shape)))
+    tensor.CopyFrom(tensor_proto(cast.reshape(values.shape)))
 
 
 def signature_tensors(model: ServingModel, dtype: int) -> list[Any]:

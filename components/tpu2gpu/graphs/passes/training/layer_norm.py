@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tpu2gpu.graphs.edit import const_value
 from tpu2gpu.graphs.nodes import data_inputs, producer
 
 _PASSTHROUGH = ("Identity", "Cast", "StopGradient", "Enter")
@@ -40,14 +41,12 @@ def _origin(reference: str, nodes: Mapping[str, Any]) -> Any | None:
 
 def _first_is_one(reference: str, nodes: Mapping[str, Any]) -> bool:
     """Tell whether a shape begins with 1."""
-    from tensorflow.python.framework import tensor_util
-
     node = _origin(reference, nodes)
     if node is not None and node.op == "Pack":
         node = _origin(data_inputs(node)[0], nodes)
     if node is None or node.op != "Const":
         return False
-    return int(tensor_util.MakeNdarray(node.attr["value"].tensor).reshape(-1)[0]) == 1
+    return int(const_value(node).reshape(-1)[0]) == 1
 
 
 def _is_made(reference: str, nodes: Mapping[str, Any]) -> bool:
