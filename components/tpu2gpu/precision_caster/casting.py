@@ -143,6 +143,33 @@ def cast_checkpoint(
     return _result(Path(target), staging.report)
 
 
+def list_cast(source: str | os.PathLike[str], options: CastOptions | None = None) -> dict[str, Any]:
+    """Tell what a cast would do with a SavedModel's nodes, without its values and without a run.
+
+    Returns:
+        `precision`; `cast`, the names of the nodes that would compute in it; `kept`, for each node that would not the
+        reason; `inserted_casts`, how many casts would stand between the two.
+
+    Raises:
+        UsageError: A rule is malformed, or names an op that does not exist.
+        SourceError: The source is not a SavedModel.
+    """
+    from tpu2gpu.graphs.formats.saved_model import read_saved_model
+    from tpu2gpu.graphs.light_protos import load_protos
+    from tpu2gpu.precision_caster.policy import check_ops
+
+    load_protos()
+    options, model = options or CastOptions(), read_saved_model(source)
+    check_ops(model, options.keep_op)
+    found = _cast_graph(model, options, {}, {})
+    return {
+        "precision": options.precision,
+        "cast": sorted(found.narrowed),
+        "kept": [{"node": node, "reason": reason} for node, reason in sorted(found.kept.items())],
+        "inserted_casts": len(found.casts),
+    }
+
+
 @attrs.frozen
 class _CastModel:
     """A model after the cast of its graph; its weights are written.

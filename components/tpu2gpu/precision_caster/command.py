@@ -6,12 +6,22 @@ import attrs
 import click
 
 from tpu2gpu.command_line import Call, Reply, argument, check_given, run_step, step_command
+from tpu2gpu.reporting.result_lines import columns
 
 _MODEL = "tpu2gpu.precision_caster.casting:cast_model"
 _CHECKPOINT = "tpu2gpu.precision_caster.casting:cast_checkpoint"
 
 
 def _run(call: Call) -> Reply:
+    if call.given["only_list"] and call.given["source"]:
+        from tpu2gpu.precision_caster.casting import list_cast
+
+        listed = list_cast(call.given["source"], call.options)
+        kept = [(it["node"], it["reason"]) for it in listed["kept"]]
+        counted = f"{len(listed['cast'])} nodes compute in {listed['precision']}, {len(kept)} stay as they are, "
+        head = f"{counted}{listed['inserted_casts']} casts stand between"
+        note = "measuring the outputs, as a cast does, may keep more"
+        return Reply(listed, [head, *columns(kept)], [note] if call.options.measure else [])
     if call.given["only_list"]:
         from tpu2gpu.precision_caster.policy import describe_ops
 
@@ -37,7 +47,8 @@ CAST = step_command(
         click.Option(
             ["--list", "only_list"],
             is_flag=True,
-            help="list the ops that are cast and those that are not, and why; write nothing",
+            help="list the ops that are cast and those that are not, and why; with SOURCE the nodes of that model; "
+            "write nothing",
         ),
     ),
     run=_run,
