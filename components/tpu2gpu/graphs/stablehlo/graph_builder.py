@@ -68,7 +68,7 @@ class GraphBuilder:
             name: What to call it; its op when not given.
             **attributes: Its attributes; types and numbers of inputs are told by the inputs.
         """
-        inputs = tuple(self._local(it) for it in inputs)
+        inputs = tuple(self.local(it) for it in inputs)
         key = (op, inputs, tuple(sorted((name, repr(value)) for name, value in attributes.items())))
         if key in self._made:
             return self._made[key]
@@ -200,7 +200,8 @@ class GraphBuilder:
             self.arguments[outer] = name
         return name
 
-    def _local(self, ref: str) -> str:
+    def local(self, ref: str) -> str:
+        """Return what a tensor is called here: one from around a function is an argument of it."""
         if self._outer is None or ref in self.dtypes:
             return ref
         return self.argument(self._outer.dtype_of(ref), ref)

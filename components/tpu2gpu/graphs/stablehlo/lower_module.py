@@ -14,7 +14,7 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs
 from tpu2gpu.graphs.stablehlo.artifact import ModuleHead, read_head
 from tpu2gpu.graphs.stablehlo.graph_builder import GraphBuilder
-from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering
+from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, check_known
 from tpu2gpu.graphs.stablehlo.program import Function, TensorType
 from tpu2gpu.graphs.stablehlo.text import parse_module
 from tpu2gpu.graphs.stablehlo.values import Value, known, of_tensor
@@ -56,6 +56,7 @@ def lower_module(model: ServingModel, node: Any, text: str) -> Lowered:
     program, head = parse_module(text), read_head(node)
     if "main" not in program:
         raise GraphError(f"{head}: its module has no function main")
+    check_known(program)
     taken = {*model.nodes, *model.functions}
     graph = GraphBuilder(f"{node.name}/", taken, model.ops)
     functions: dict[str, Any] = {}

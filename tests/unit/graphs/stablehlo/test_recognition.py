@@ -10,6 +10,7 @@ import pytest
 from tests.models.jax_exports import unpack
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.passes.inline_stablehlo import InlineStableHlo
+from tpu2gpu.graphs.stablehlo.lowering import control_flow
 
 Built = Callable[..., Path]
 
@@ -34,7 +35,18 @@ def test_ops_are_known_by_name(name: str, there: list[str], gone: list[str], bui
     assert not ops.keys() & set(gone)
 
 
-def test_a_scan_is_a_loop_that_carries_what_changes_and_tells_its_rounds(built: Built) -> None:
+def test_a_short_scan_is_rolled_out(built: Built) -> None:
+    model = read_saved_model(built(unpack, "lstm_batch4_jax04"))
+    InlineStableHlo().run(model)
+    ops = model.op_counts()
+    assert "StatelessWhile" not in ops
+    assert (ops["Tanh"], ops["Sigmoid"]) == (14, 21)
+
+
+def test_a_long_scan_is_a_loop_that_carries_what_changes_and_tells_its_rounds(
+    built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_flow, "MAX_ROUNDS", 6)
     model = read_saved_model(built(unpack, "lstm_batch4_jax04"))
     InlineStableHlo().run(model)
     (loop,) = (node for node in model.nodes.values() if node.op == "StatelessWhile")

@@ -15,6 +15,8 @@ from tpu2gpu.graphs.stablehlo.program import Block, Operation
 from tpu2gpu.graphs.stablehlo.values import Value, of_tensor
 from tpu2gpu.tensorbundle import format
 
+MAX_ROUNDS = 64  # of a loop that is rolled out
+_MAX_OPERATIONS = 8192
 _COUNT = of_tensor("", np.dtype(np.int32), ())
 
 
@@ -41,8 +43,7 @@ def _branches(low: Lowering, operation: Operation, op: str, chosen: str) -> list
     for region in operation.regions:
         inner = low.in_function()
         bodies.append((inner, inner.run(region, [])))
-    captured = _captured([inner for inner, _ in bodies])
-    refs = [[inner.graph.whole(it) for it in results] for inner, results in bodies]
+    refs = [[inner.graph.local(inner.graph.whole(it)) for it in results] for inner, results in bodies]
     captured = _captured([inner for inner, _ in bodies])
     names = [
         _function(low, inner.graph, "branch", [], captured, outputs)
@@ -64,23 +65,30 @@ def _branches(low: Lowering, operation: Operation, op: str, chosen: str) -> list
 def _while(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     """Lower a loop to what converters take for one of TensorFlow 2: a counter and how many rounds there are come first.
 
-    What no round changes is taken from around it.
+    What no round changes is taken from around it. A short loop whose rounds are known is rolled out: engines compute
+    straight on where loops make them wait.
     """
     condition, body = operation.regions
+    rounds = _rounds(low, operation, operands)
+    if 0 <= rounds <= MAX_ROUNDS and rounds * len(body.operations) <= _MAX_OPERATIONS:
+        values = operands
+        for _ in range(rounds):
+            values = low.run(body, values)
+        return values
     returned = body.operations[-1].operands
     carried = [place for place, name in enumerate(body.arguments) if returned[place] != name]
     graph, test_low, body_low = low.graph, low.in_function(), low.in_function()
     starts = [graph.whole(operands[place]) for place in carried]
     test_arguments, results = _run(test_low, condition, operands, carried)
-    truth = test_low.graph.whole(results[0])
+    truth = test_low.graph.local(test_low.graph.whole(results[0]))
     body_arguments, new = _run(body_low, body, operands, carried)
     inner = body_low.graph
-    outputs = [inner.whole(new[place]) for place in carried]
+    outputs = [inner.local(inner.whole(new[place])) for place in carried]
     outputs = [inner.emit("AddV2", body_arguments[0], inner.constant(np.int32(1))), body_arguments[1], *outputs]
     captured = _captured([test_low, body_low])
     kept = [inner.argument(graph.dtype_of(ref), ref) for ref in captured]
     ref = graph.emit(
-        "StatelessWhile", graph.constant(np.int32(0)), graph.constant(np.int32(_rounds(low, operation, operands))),
+        "StatelessWhile", graph.constant(np.int32(0)), graph.constant(np.int32(rounds)),
         *starts, *captured,
         cond=_called(_function(low, test_low.graph, "condition", test_arguments, captured, [truth])),
         body=_called(_function(low, inner, "body", body_arguments, captured, [*outputs, *kept])),

@@ -6,22 +6,25 @@ import numpy as np
 
 from tpu2gpu.graphs.stablehlo.lowering.elementwise import OPS, apply
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
-from tpu2gpu.graphs.stablehlo.lowering.registry import lowerings, lowers
+from tpu2gpu.graphs.stablehlo.lowering.registry import (
+    CALL_PREFIXES,
+    CHECKS,
+    PLACEMENTS,
+    call_target,
+    lowerings,
+    lowers,
+)
 from tpu2gpu.graphs.stablehlo.lowering.sorting import largest
 from tpu2gpu.graphs.stablehlo.program import Operation
 from tpu2gpu.graphs.stablehlo.values import Value, of_tensor
 
-_CHECKS = frozenset(["shape_assertion"])
-_PLACEMENTS = frozenset(["Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "annotate_device_placement"])
-_DIALECTS = ("mhlo.", "chlo.", "stablehlo.")
-
 
 @lowers("custom_call")
 def _custom_call(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
-    target = str(operation.attributes.get("symbol", operation.attributes.get("call_target_name", "")))
-    if target in _CHECKS:
+    target = call_target(operation)
+    if target in CHECKS:
         return []
-    if target in _PLACEMENTS:
+    if target in PLACEMENTS:
         return operands
     found = _by_name(low, target, operation, operands)
     if found is None:
@@ -40,7 +43,7 @@ def _composite(low: Lowering, operation: Operation, operands: list[Value]) -> li
 
 def _by_name(low: Lowering, name: str, operation: Operation, operands: list[Value]) -> list[Value] | None:
     """Lower what CHLO knows under a name; None where it knows none such."""
-    short = next((name[len(it) :] for it in _DIALECTS if name.startswith(it)), "")
+    short = next((name[len(it) :] for it in CALL_PREFIXES if name.startswith(it)), "")
     attributes = {**operation.attributes}
     for key in ("mhlo.attributes", "composite_attributes"):
         if isinstance(attributes.get(key), dict):

@@ -8,13 +8,47 @@ import attrs
 import numpy as np
 
 from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.graphs.edit import walk
 from tpu2gpu.graphs.stablehlo.graph_builder import GraphBuilder
-from tpu2gpu.graphs.stablehlo.lowering.registry import lowerings
+from tpu2gpu.graphs.stablehlo.lowering.registry import CALL_PREFIXES, IDLE_CALLS, Lower, call_target, lowerings
 from tpu2gpu.graphs.stablehlo.program import Block, Operation, Program, TensorType
 from tpu2gpu.graphs.stablehlo.sizes import Size
 from tpu2gpu.graphs.stablehlo.values import Sizes, Value, of_tensor
 
+_DIALECTS = ("stablehlo", "func", "chlo", "")
 _RETURNS = ("return", "stablehlo.return", "func.return", "mhlo.return")
+
+
+def _find(name: str) -> Lower | None:
+    dialect, _, short = name.partition(".")
+    return lowerings().get(short if dialect in _DIALECTS else name)
+
+
+def check_known(program: Program) -> None:
+    """Check that every operation of a program has a counterpart, before any is lowered.
+
+    Raises:
+        NotLoweredError: Some have none; all are named.
+    """
+    found: dict[str, int] = {}
+    for operation in walk([it for function in program.values() for it in function.body.operations], _inner):
+        if operation.name not in _RETURNS and (why := _why_not(operation)):
+            found[why] = found.get(why, 0) + 1
+    if found:
+        raise NotLoweredError("; ".join(f"{count} {why}" for why, count in sorted(found.items())))
+
+
+def _inner(operation: Operation) -> list[Operation]:
+    return [it for region in operation.regions for it in region.operations]
+
+
+def _why_not(operation: Operation) -> str:
+    if operation.name.endswith(".custom_call"):
+        target = call_target(operation)
+        known = target in IDLE_CALLS or any(_find(f"chlo.{target.removeprefix(it)}") for it in CALL_PREFIXES
+                                            if target.startswith(it))  # fmt: skip
+        return "" if known else f"custom_call @{target}: code of its own, which nobody has reviewed"
+    return "" if _find(operation.name) else f"{operation.name}: no counterpart"
 
 
 class NotLoweredError(UnsupportedError):
@@ -69,9 +103,7 @@ class Lowering:
         Raises:
             NotLoweredError: It has no counterpart.
         """
-        dialect, _, name = operation.name.partition(".")
-        function = lowerings().get(name if dialect in ("stablehlo", "func", "chlo") else operation.name)
-        function = function or lowerings().get(operation.name)
+        function = _find(operation.name)
         if function is None:
             raise NotLoweredError(f"{operation.name}: no counterpart is known")
         return function(self, operation, [self.value(it) for it in operation.operands])

@@ -25,6 +25,12 @@ FAMILIES = (
 
 # From a `Lowering`, an `Operation` and its operands' `Value`s to the results'.
 Lower = Callable[[Any, Any, list[Any]], list[Any]]
+CHECKS = frozenset(["shape_assertion"])
+PLACEMENTS = frozenset(["Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "annotate_device_placement"])
+IDLE_CALLS = CHECKS | PLACEMENTS
+"""Custom calls that compute nothing."""
+CALL_PREFIXES = ("mhlo.", "chlo.", "stablehlo.")
+"""What the names of custom calls begin with that are operations of a dialect."""
 _TABLE: dict[str, Lower] = {}
 _Kept = Callable[[Lower], Lower]
 
@@ -51,3 +57,8 @@ def attribute(operation: Any, *names: str, default: Any = None) -> Any:
     """Return an attribute that goes by one of several names."""
     found = (operation.attributes[name] for name in names if name in operation.attributes)
     return next(found, default)
+
+
+def call_target(operation: Any) -> str:
+    """Return the name of what a custom call calls."""
+    return str(attribute(operation, "symbol", "call_target_name", default=""))

@@ -133,11 +133,26 @@ def _dynamic_update_slice(low: Lowering, operation: Operation, operands: list[Va
     axes = [axis for axis in range(value.rank) if update.sizes[axis] != value.sizes[axis]]
     if not axes:
         return [of_tensor(low.graph.whole(update), value.dtype, value.sizes)]
+    if len(axes) == 1 and places[axes[0]].array is not None:
+        return [_put_between(low, value, update, places[axes[0]], axes[0])]
     if all(update.sizes[axis] == 1 for axis in axes):
         return [_chosen(low, value, update, places, axes)]
     if len(axes) == 1:
         return [_spliced(low, value, update, places[axes[0]], axes[0])]
     raise NotLoweredError("dynamic_update_slice: of several elements along several axes")
+
+
+def _put_between(low: Lowering, value: Value, update: Value, place: Value, axis: int) -> Value:
+    """Concatenate what stands before a known place, the update, and what follows it."""
+    start = int(place.array) if place.array is not None else 0
+    end, size = start + fixed(update.sizes[axis]), fixed(value.sizes[axis])
+    parts = [low.graph.whole(update)]
+    for place_, (begin, stop) in ((0, (0, start)), (2, (end, size))):
+        if stop > begin:
+            ranges = [(begin, stop, 1) if each == axis else (0, it, 1) for each, it in enumerate(value.sizes)]
+            parts.insert(place_, low.graph.whole(sliced(low, value, ranges)))  # type: ignore[arg-type]
+    ref = low.graph.emit("ConcatV2", *parts, low.graph.constant(np.int32(axis)), N=len(parts))
+    return of_tensor(ref, value.dtype, value.sizes)
 
 
 def _chosen(low: Lowering, value: Value, update: Value, places: Sequence[Value], axes: Sequence[int]) -> Value:
@@ -183,9 +198,22 @@ def _spliced(low: Lowering, value: Value, update: Value, place: Value, axis: int
 def _pad(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     names = (("low", "edge_padding_low"), ("high", "edge_padding_high"), ("interior", "interior_padding"))
     before, after, between = (attribute(operation, *it) for it in names)
-    if any(between):
-        raise NotLoweredError("pad: between elements")
-    return [padded(low, operands[0], operands[1], list(zip(before, after, strict=True)))]
+    value = operands[0]
+    for axis, count in enumerate(between):
+        if count:
+            value = _spread_apart(low, value, operands[1], axis, count)
+    return [padded(low, value, operands[1], list(zip(before, after, strict=True)))]
+
+
+def _spread_apart(low: Lowering, value: Value, filling: Value, axis: int, count: int) -> Value:
+    """Put a filling between the elements along an axis: pad each to a row of its own, and string the rows together."""
+    size, rank = value.sizes[axis], value.rank
+    column = (*value.sizes[: axis + 1], 1, *value.sizes[axis + 1 :])
+    rows = of_tensor(low.graph.reshape(low.graph.whole(value), column), value.dtype, column)
+    rows = padded(low, rows, filling, [(0, count if each == axis + 1 else 0) for each in range(rank + 1)])
+    strung = (*value.sizes[:axis], multiply(size, count + 1), *value.sizes[axis + 1 :])
+    whole = of_tensor(low.graph.reshape(low.graph.whole(rows), strung), value.dtype, strung)
+    return padded(low, whole, filling, [(0, -count if each == axis else 0) for each in range(rank)])
 
 
 @lowers("dynamic_pad")

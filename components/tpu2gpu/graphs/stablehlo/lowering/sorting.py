@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 
 from tpu2gpu.graphs.stablehlo.graph_builder import output
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
 from tpu2gpu.graphs.stablehlo.lowering.registry import attribute, lowers
+from tpu2gpu.graphs.stablehlo.lowering.shapes import transposed
 from tpu2gpu.graphs.stablehlo.program import Operation
 from tpu2gpu.graphs.stablehlo.values import Value, of_tensor
 
@@ -26,15 +28,21 @@ def _sort(low: Lowering, operation: Operation, operands: list[Value]) -> list[Va
     compares = [it for it in inner if it.name == "stablehlo.compare"]
     sides = operation.regions[0].arguments
     key, size = operands[0], operands[0].sizes[axis]
-    if axis != key.rank - 1 or not isinstance(size, int):
-        raise NotLoweredError("sort: not along the last axis, or along one of any length")
+    if not isinstance(size, int):
+        raise NotLoweredError("sort: along an axis whose length depends on the batch")
+    if axis != key.rank - 1:
+        order = [each for each in range(key.rank) if each != axis] + [axis]
+        turned = [transposed(low, it, order) for it in operands]
+        last = attrs.evolve(operation, attributes={**operation.attributes, "dimension": key.rank - 1})
+        back = [order.index(each) for each in range(key.rank)]
+        return [transposed(low, it, back) for it in _sort(low, last, turned)]
     used = {name for it in inner if not it.name.endswith("return") for name in it.operands}
     if not compares or used & set(sides[2:]):
         raise NotLoweredError("sort: not by the first tensor")
     is_falling = compares[-1].words[0] in ("GT", "GE")
     graph = low.graph
-    turned = key if is_falling else of_tensor(graph.emit("Neg", graph.whole(key)), key.dtype, key.sizes)
-    values, places = largest(low, turned, size)
+    keys = key if is_falling else of_tensor(graph.emit("Neg", graph.whole(key)), key.dtype, key.sizes)
+    values, places = largest(low, keys, size)
     if not is_falling:
         values = of_tensor(graph.emit("Neg", graph.whole(values)), key.dtype, key.sizes)
     return [values, *(_rearranged(low, it, places) for it in operands[1:])]

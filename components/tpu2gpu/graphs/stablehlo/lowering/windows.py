@@ -15,6 +15,8 @@ from tpu2gpu.graphs.stablehlo.lowering.slices import padded
 from tpu2gpu.graphs.stablehlo.program import Operation
 from tpu2gpu.graphs.stablehlo.values import Value, known, of_tensor
 
+_RUNNING = {"add": "Cumsum", "multiply": "Cumprod"}
+
 
 @lowers("reduce_window")
 def _reduce_window(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
@@ -32,10 +34,14 @@ def _reduce_window(low: Lowering, operation: Operation, operands: list[Value]) -
         raise NotLoweredError(f"reduce_window: by {combine} from another start than its neutral one")
     if all(it == 1 for it in (*sizes, *strides)) and not any(any(it) for it in padding):
         return [value]
-    if combine == "add" and (axis := _running_axis(value, sizes, strides, padding)) is not None:
+    if combine in _RUNNING and (axis := _running_axis(value, sizes, strides, padding)) is not None:
         is_reverse = padding[axis][0] == 0
         ref = low.graph.emit(
-            "Cumsum", low.graph.whole(value), low.graph.constant(np.int32(axis)), reverse=is_reverse, exclusive=False
+            _RUNNING[combine],
+            low.graph.whole(value),
+            low.graph.constant(np.int32(axis)),
+            reverse=is_reverse,
+            exclusive=False,
         )
         return [of_tensor(ref, value.dtype, value.sizes)]
     if (axes := _whole_axes(value, sizes, padding)) is not None:

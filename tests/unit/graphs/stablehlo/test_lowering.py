@@ -1,0 +1,111 @@
+"""A program's operations become nodes; what has no counterpart is named, all of it at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.graphs.edit import new_node
+from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.graphs.nodes import OpDefs
+from tpu2gpu.graphs.ops import DT_FLOAT
+from tpu2gpu.graphs.stablehlo.lower_module import Lowered, lower_module
+
+
+def lowered(*lines: str) -> Lowered:
+    """Lower a function of %x, a tensor<2x6xf32>."""
+    node = new_node("jax", "XlaCallModule", ["x"])
+    node.attr["Tin"].list.type.append(DT_FLOAT)
+    node.attr["module"].s = b"a module"
+    model = ServingModel(
+        {"x": new_node("x", "Placeholder", dtype=DT_FLOAT)}, {}, {}, {}, OpDefs(), None, "", [], None, ""
+    )
+    head = "module @m {\nfunc.func public @main(%x: tensor<2x6xf32>) -> (tensor<f32>) {\n"
+    return lower_module(model, node, head + "\n".join(lines) + "\n}\n}")
+
+
+def run(x: np.ndarray, *lines: str) -> np.ndarray:
+    found = lowered(*lines)
+    graph = tf.compat.v1.GraphDef(node=[new_node("x", "Placeholder", dtype=DT_FLOAT), *found.nodes.values()])
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.import_graph_def(graph, name="")
+        return np.asarray(session.run(f"{found.outputs[0]}:0", {"x:0": x}))
+
+
+X = np.arange(12, dtype=np.float32).reshape(2, 6)
+
+
+def test_padding_between_elements_spreads_them() -> None:
+    found = run(
+        X,
+        "%z = stablehlo.constant dense<0.0> : tensor<f32>",
+        "%0 = stablehlo.pad %x, %z, low = [0, 1], high = [0, -1], interior = [0, 1] : "
+        "(tensor<2x6xf32>, tensor<f32>) -> tensor<2x11xf32>",
+        "return %0 : tensor<2x11xf32>",
+    )
+    wanted = np.zeros((2, 11), np.float32)
+    wanted[:, 1::2] = X[:, :5]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_indices_outside_are_the_nearest_inside_for_slices_and_nothing_for_scatters() -> None:
+    cut = run(
+        X,
+        "%i = stablehlo.constant dense<9> : tensor<i32>",
+        "%j = stablehlo.constant dense<-3> : tensor<i32>",
+        "%0 = stablehlo.dynamic_slice %x, %j, %i, sizes = [1, 2] : "
+        "(tensor<2x6xf32>, tensor<i32>, tensor<i32>) -> tensor<1x2xf32>",
+        "return %0 : tensor<1x2xf32>",
+    )
+    np.testing.assert_array_equal(cut, X[:1, 4:])
+    added = run(
+        X,
+        "%i = stablehlo.constant dense<[[1], [7], [-1], [1]]> : tensor<4x1xi32>",
+        "%u = stablehlo.constant dense<1.0> : tensor<4x6xf32>",
+        '%0 = "stablehlo.scatter"(%x, %i, %u) <{scatter_dimension_numbers = '
+        "#stablehlo.scatter<update_window_dims = [1],"
+        " inserted_window_dims = [0], scatter_dims_to_operand_dims = [0], index_vector_dim = 1>}> ({",
+        "^bb0(%a: tensor<f32>, %b: tensor<f32>):",
+        "  %s = stablehlo.add %a, %b : tensor<f32>",
+        "  stablehlo.return %s : tensor<f32>",
+        "}) : (tensor<2x6xf32>, tensor<4x1xi32>, tensor<4x6xf32>) -> tensor<2x6xf32>",
+        "return %0 : tensor<2x6xf32>",
+    )
+    np.testing.assert_array_equal(added, X + np.array([[0], [2]], np.float32))
+
+
+def test_one_value_for_all_needs_no_node() -> None:
+    found = lowered(
+        "%c = stablehlo.constant dense<2.0> : tensor<f32>",
+        "%b = stablehlo.broadcast_in_dim %c, dims = [] : (tensor<f32>) -> tensor<2x6xf32>",
+        "%0 = stablehlo.multiply %x, %b : tensor<2x6xf32>",
+        "return %0 : tensor<2x6xf32>",
+    )
+    assert sorted(node.op for node in found.nodes.values()) == ["Const", "Identity", "Mul"]
+
+
+def test_what_has_no_counterpart_is_named_all_at_once() -> None:
+    with pytest.raises(UnsupportedError) as refused:
+        lowered(
+            '%0 = stablehlo.custom_call @own_kernel(%x) {backend_config = ""} : (tensor<2x6xf32>) -> tensor<2x6xf32>',
+            "%1 = stablehlo.custom_call @Sharding(%0) : (tensor<2x6xf32>) -> tensor<2x6xf32>",
+            "%2 = stablehlo.fft %1, type =  RFFT, length = [6] : (tensor<2x6xf32>) -> tensor<2x4xcomplex<f32>>",
+            "return %1 : tensor<2x6xf32>",
+        )
+    assert "1 custom_call @own_kernel: code of its own, which nobody has reviewed" in refused.value.message
+    assert "1 stablehlo.fft: no counterpart" in refused.value.message
+    assert "Sharding" not in refused.value.message
+
+
+def test_a_sort_by_two_keys_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="sort: not by the first tensor"):
+        lowered(
+            '%0:2 = "stablehlo.sort"(%x, %x) <{dimension = 1 : i64}> ({',
+            "^bb0(%a: tensor<f32>, %b: tensor<f32>, %c: tensor<f32>, %d: tensor<f32>):",
+            "  %1 = stablehlo.compare  LT, %c, %d : (tensor<f32>, tensor<f32>) -> tensor<i1>",
+            "  stablehlo.return %1 : tensor<i1>",
+            "}) : (tensor<2x6xf32>, tensor<2x6xf32>) -> (tensor<2x6xf32>, tensor<2x6xf32>)",
+            "return %0#0 : tensor<2x6xf32>",
+        )
