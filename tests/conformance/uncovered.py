@@ -16,10 +16,6 @@ UNCOVERED: dict[str, str] = {
     "operations of TensorFlow Text, which the installed TensorFlow lacks; they take strings, and so are split off": (
         "RegexSplitWithOffsets SentencepieceOp SentencepieceTokenizeOp WordpieceTokenizeWithOffsets"
     ),
-    "fake quantisation, which becomes QuantizeLinear and DequantizeLinear: of what lies halfway between two steps ONNX "
-    "takes the even one and TensorFlow the upper, so that a value may be one step off": (
-        "FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars"
-    ),
     "an operation of GPUs, which TensorFlow does not run where the reference is computed": "CudnnRNN",
 }
 

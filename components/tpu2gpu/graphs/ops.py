@@ -52,3 +52,7 @@ WRITES = re.compile(
     r"|Scatter(Add|Sub|Mul|Div|Min|Max|Update|NdUpdate|NdAdd|NdSub)|LookupTable(Insert|Remove|Import).*"
     r"|InitializeTable.*|CountUpTo|SaveV2|WriteFile"
 )
+
+# Quantisation that a network emulates in floating point, as it was trained for 8 bits.
+FAKE_QUANTS = ("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")
+ROUND_TRIPS = ("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4")

@@ -87,7 +87,7 @@ def convert_model(
         _check_coverage(made, options)
         progress("writing the serving folder", STEPS - 1, STEPS)
         why_no_engine = made.why_no_engine or choice.why_no_engine
-        lines = summary(made.plan, choice.backend.verification(made.plan), why_no_engine)
+        lines = [*summary(made.plan, choice.backend.verification(made.plan), why_no_engine), *made.notes]
         lay_out(staging.folder, request, made, choice.backend, lines)
         findings = _findings(made)
         staging.about["verified_level"] = made.plan.verified_level

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tpu2gpu.graphs.edit import new_node
@@ -13,6 +13,7 @@ from tpu2gpu.graphs.nodes import join_tensor
 # The sizes of a tensor, None for an unknown one.
 StaticShape = tuple["int | None", ...]
 _LARGE_CONSTANT_BYTES = 64 << 10
+_BATCHES = (1, 7, 1031)  # sizes that are padded, cut or rounded to a number differ among these
 
 
 def infer_tensors(graph_def: Any) -> tuple[dict[str, StaticShape | None], dict[str, int]]:
@@ -34,6 +35,49 @@ def infer_tensors(graph_def: Any) -> tuple[dict[str, StaticShape | None], dict[s
             shapes[name] = static_shape(tensor)
             dtypes[name] = tensor.dtype.base_dtype.as_datatype_enum
     return shapes, dtypes
+
+
+def infer_sizes_of_any_batch(
+    graph_def: Any, inputs: Collection[str], shapes: Mapping[str, StaticShape | None]
+) -> dict[str, StaticShape | None]:
+    """Fill in the sizes that follow from the inputs' fixed ones, and not from the batch.
+
+    TensorFlow computes sizes from sizes only where it knows them all, so that it is asked at several batches.
+
+    Args:
+        graph_def: The GraphDef, changed in place.
+        inputs: The placeholders that are fed.
+        shapes: The shapes that are known at any batch.
+
+    Returns:
+        All of them, with what is the same at every batch; what is not stays unknown.
+    """
+    import tensorflow as tf
+
+    placeholders = [node for node in graph_def.node if node.name in inputs and node.op.startswith("Placeholder")]
+    given = [node.attr["shape"].shape for node in placeholders]
+    batched = [shape for shape in given if shape.dim and shape.dim[0].size < 0]
+    unknown = any(shape.unknown_rank or any(dim.size < 0 for dim in shape.dim[1:]) for shape in given)
+    if unknown or not batched:
+        return dict(shapes)
+    found = []
+    for batch in _BATCHES:
+        for shape in batched:
+            shape.dim[0].size = batch
+        try:
+            found.append(infer_tensors(graph_def)[0])
+        except (ValueError, tf.errors.OpError):  # a graph that does not fit such a batch
+            return dict(shapes)
+    return {name: _common(shape, [each.get(name) for each in found]) for name, shape in shapes.items()}
+
+
+def _common(shape: StaticShape | None, found: Sequence[StaticShape | None]) -> StaticShape | None:
+    """Return a shape with the sizes that are the same in all of some others."""
+    known = [each for each in found if each is not None]
+    if len(known) < len(found) or len({len(each) for each in known}) > 1:
+        return shape
+    common = tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*known, strict=True))
+    return common if shape is None else tuple(b if a is None else a for a, b in zip(shape, common, strict=True))
 
 
 def summed_counts(model: ServingModel, ops: Collection[str]) -> dict[str, int]:

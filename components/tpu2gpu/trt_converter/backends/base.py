@@ -63,6 +63,7 @@ class Conversion:
         batched: Whether the first dimension of every input and output is the batch.
         profiles: For each profile and each input, by ONNX name, its min, opt and max shape.
         sections: Further paragraphs of the README.
+        notes: Further sentences at the head of the report.
     """
 
     plan: Plan
@@ -78,6 +79,7 @@ class Conversion:
     batched: bool = False
     profiles: Sequence[Profile] = ()
     sections: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 @attrs.frozen

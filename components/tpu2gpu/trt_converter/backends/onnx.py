@@ -21,6 +21,7 @@ from tpu2gpu.trt_converter.backends.base import STEPS, Availability, BackEnd, Co
 from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, make_plan
 from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES
 from tpu2gpu.trt_converter.onnx import convert as onnx
+from tpu2gpu.trt_converter.onnx.handlers.emulated_quantization import INT8
 from tpu2gpu.trt_converter.parity import check_parity
 from tpu2gpu.trt_converter.partition.refused_nodes import EngineRefusedError, Refusal
 from tpu2gpu.trt_converter.profiles import Profile, compared_sizes, fit_profiles, for_part
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tpu2gpu.trt_converter.options import ConvertOptions
     from tpu2gpu.trt_converter.request import Request
 
+_SHOWN = 3  # names of operations
 _PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnxruntime")
 
 
@@ -85,7 +87,8 @@ class Onnx(BackEnd):
             if request.options.int8:
                 progress("quantising", 0, STEPS)
                 converted = self._to_int8(request, staging, converted, references)
-            tolerance = request.tolerance(converted["dtype"])
+            # What the source quantises is the same arithmetic on both sides; what is quantised here is not.
+            tolerance = request.tolerance("int8" if request.options.int8 else converted["weights_dtype"])
             error = check_parity(converted["parity"], tolerance, f"{ONNX_FILE} in ONNX Runtime", converted["findings"])
             if converted["partition"] and not request.options.int8:  # in 8 bits the core alone is compared
                 error = max(error, check_parity(converted["partition"]["parity"], tolerance, "the chain of all parts"))
@@ -94,7 +97,8 @@ class Onnx(BackEnd):
             if not why_no_engine:
                 engine, why_no_engine = self.engine(request, staging, converted, profiles, references, progress)
             if engine is not None and "executed" in engine:
-                error = max(error, check_parity(engine["executed"]["parity"], tolerance, "the engine"))
+                executed = engine["executed"]["parity"]
+                error = max(error, check_parity(executed, request.tolerance(converted["dtype"]), "the engine"))
         plan = make_plan(converted, engine, tolerance, error)
         return Conversion(
             plan=plan,
@@ -115,6 +119,7 @@ class Onnx(BackEnd):
             core_coverage=float((converted["partition"] or {}).get("core_share", 1.0)),
             batched=converted["batched"],
             profiles=profiles,
+            notes=quantisation_notes(converted["emulated_quantisation"]),
         )
 
     def engine(
@@ -231,6 +236,29 @@ class Onnx(BackEnd):
                 raise
             return []
         return [{names[name]: bounds for name, bounds in profile.items()} for profile in fitted]
+
+
+def quantisation_notes(fates: Mapping[str, str]) -> list[str]:
+    """Tell what became of the quantisation that the source emulates; nothing where it emulates none.
+
+    Args:
+        fates: For each operation `int8`, or why it stays in floating point.
+    """
+    if not fates:
+        return []
+    reasons: dict[str, list[str]] = {}
+    for name, fate in sorted(fates.items()):
+        reasons.setdefault(fate.partition(": ")[0], []).append(name)
+    count = len(reasons.pop(INT8, []))
+    kept = [f"{why}: {', '.join(names[:_SHOWN])}{_more(names)}" for why, names in reasons.items()]
+    return [
+        f"Quantised in training: {count} of {len(fates)} tensors pass through int8."
+        + f" The others stay in floating point, with the source's own rounding ({'; '.join(kept)})." * bool(kept)
+    ]
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
 
 
 def _empty(folder: Path) -> None:

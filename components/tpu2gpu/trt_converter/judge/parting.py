@@ -14,19 +14,28 @@ from typing import Any
 import attrs
 
 from tpu2gpu.graphs.calls import function_names
-from tpu2gpu.graphs.ops import COMPARISONS, DT_BFLOAT16, DT_DOUBLE, DT_FLOAT, DT_HALF, PASSTHROUGH
+from tpu2gpu.graphs.ops import (
+    COMPARISONS,
+    DT_BFLOAT16,
+    DT_DOUBLE,
+    DT_FLOAT,
+    DT_HALF,
+    FAKE_QUANTS,
+    PASSTHROUGH,
+    ROUND_TRIPS,
+)
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.graph_session import GraphSession
 from tpu2gpu.trt_converter.judge.steps import Steps
 
 _AT_ONCE = 64  # tensors that one run fetches
-_MOST_CROSSINGS = 24
+_MOST_CROSSINGS = 64  # a network that was trained for 8 bits rounds at every layer
 _DECISIONS = frozenset(
     """ArgMax ArgMin TopK TopKV2 InTopK InTopKV2 Equal NotEqual Floor Ceil Round Rint Sign FloorDiv FloorMod Mod
     TruncateDiv TruncateMod Bucketize Where Unique UniqueV2 MaxPoolWithArgmax CombinedNonMaxSuppression
     NonMaxSuppression NonMaxSuppressionV2 NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5
     NonMaxSuppressionWithOverlaps LowerBound UpperBound""".split()
-) | frozenset(COMPARISONS)
+) | frozenset([*COMPARISONS, *FAKE_QUANTS, *ROUND_TRIPS])
 """Operations whose outputs jump where their inputs hardly change."""
 _FLOATS = (DT_FLOAT, DT_DOUBLE, DT_BFLOAT16, DT_HALF)
 

@@ -34,6 +34,7 @@ from tpu2gpu.trt_converter.onnx.external_data import (
     write_model,
 )
 from tpu2gpu.trt_converter.onnx.freeze import FrozenGraph, check_types, frozen_graph
+from tpu2gpu.trt_converter.onnx.handlers.emulated_quantization import FATES
 from tpu2gpu.trt_converter.onnx.names import output_names
 from tpu2gpu.trt_converter.onnx.op_handlers import register_handlers
 from tpu2gpu.trt_converter.onnx.rewriters import failed_rewriters, guarded_rewriters
@@ -109,7 +110,7 @@ def convert(
         feeds = feeds_for(
             reference.inputs, sizes=sizes, examples=examples, reading=reading, domains=domains, limit=limit
         )
-    described = describe_onnx(model.proto)
+    described = {**describe_onnx(model.proto), "emulated_quantisation": model.quantised}
     verdicts = Verdicts(
         Sides(
             source=source,
@@ -118,7 +119,7 @@ def convert(
             reference=reference,
             onnx_path=Path(onnx_path),
             names=names,
-            tolerance=conversion_tolerance(described["dtype"]) if tolerance is None else tolerance,
+            tolerance=conversion_tolerance(described["weights_dtype"]) if tolerance is None else tolerance,
             compare=compare_outputs,
         )
     )
@@ -192,10 +193,17 @@ def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: 
 def _converted(frozen: FrozenGraph, ends: Mapping[str, Any], complaints: _Complaints) -> OnnxModel:
     import tf2onnx
 
-    with foreign_errors(ConversionError, "tf2onnx cannot convert the model", details=complaints.texts):
-        if frozen.values:
-            return convert_without_values(frozen.graph_def, dict(frozen.values), **ends)
-        return OnnxModel(tf2onnx.convert.from_graph_def(frozen.graph_def, name="model", **ends)[0])
+    fates: dict[str, str] = {}
+    token = FATES.set(fates)
+    try:
+        with foreign_errors(ConversionError, "tf2onnx cannot convert the model", details=complaints.texts):
+            if frozen.values:
+                model = convert_without_values(frozen.graph_def, dict(frozen.values), **ends)
+            else:
+                model = OnnxModel(tf2onnx.convert.from_graph_def(frozen.graph_def, name="model", **ends)[0])
+    finally:
+        FATES.reset(token)
+    return attrs.evolve(model, quantised=fates)
 
 
 _HANDLER = re.compile(r" \(fct=.*")

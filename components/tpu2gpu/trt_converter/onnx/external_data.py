@@ -27,10 +27,12 @@ class OnnxModel:
     Attributes:
         proto: The ModelProto.
         values: For each tensor that refers to a file of this name, its bytes.
+        quantised: What became of each operation that emulates 8 bits: `int8`, or why it stays in floating point.
     """
 
     proto: Any = attrs.field(repr=False)
     values: dict[str, bytes] = attrs.field(factory=dict, repr=False)
+    quantised: dict[str, str] = attrs.field(factory=dict)
 
     def size_bytes(self) -> int:
         """Return its size with all its values."""

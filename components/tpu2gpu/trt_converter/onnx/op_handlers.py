@@ -7,12 +7,13 @@ from tpu2gpu.trt_converter.onnx.handlers import (
     choice,
     convolution,
     elementwise,
+    emulated_quantization,
     images,
     indexing,
     suppression,
 )
 
-HANDLERS = (elementwise, arithmetic, choice, indexing, images, convolution, suppression)
+HANDLERS = (elementwise, arithmetic, choice, indexing, images, convolution, suppression, emulated_quantization)
 
 
 def register_handlers() -> None:

@@ -75,7 +75,10 @@ def nodes_of(graph: Any) -> Iterator[Any]:
 
 
 def describe_onnx(model: Any) -> dict[str, Any]:
-    """Describe a model in figures: operations, weights by type, and the dtype that most of the weights have."""
+    """Describe a model in figures: operations, weights by type, the dtype that most of the weights have.
+
+    `dtype` is int8 where there is quantisation; `weights_dtype` is that of the weights all the same.
+    """
     weights = _weights(model)
     operations = Counter(node.op_type for node in nodes_of(model.graph))
     floats = {dtype: size for dtype, size in weights.items() if "float" in dtype}
@@ -86,6 +89,7 @@ def describe_onnx(model: Any) -> dict[str, Any]:
         "ops": dict(sorted(operations.items())),
         "weights_size_bytes": weights,
         "dtype": "int8" if "QuantizeLinear" in operations else largest,
+        "weights_dtype": largest,
     }
 
 

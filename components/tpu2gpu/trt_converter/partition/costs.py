@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 
 from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import data_inputs
+from tpu2gpu.graphs.nodes import data_inputs, split_tensor
 from tpu2gpu.graphs.ops import CASES, IFS, LOOPS
-from tpu2gpu.graphs.shapes.inference import StaticShape, infer_tensors
+from tpu2gpu.graphs.shapes.inference import StaticShape, infer_sizes_of_any_batch, infer_tensors
 from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE
 
 _UNKNOWN_SIZE = 32  # an unknown dimension beside the batch
@@ -85,7 +85,10 @@ def costs_of(model: ServingModel) -> Costs:
     Raises:
         ValueError: TensorFlow does not know an op of it.
     """
-    return costs_of_graph(model.graph_def())
+    graph_def = model.graph_def()
+    costs = costs_of_graph(graph_def)
+    inputs = {split_tensor(tensor)[0] for tensor in model.input_tensors()}
+    return attrs.evolve(costs, shapes=infer_sizes_of_any_batch(graph_def, inputs, costs.shapes))
 
 
 def costs_of_graph(graph_def: Any) -> Costs:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.unit.trt_converter.onnx.test_onnx import converted
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
+from tpu2gpu.trt_converter.converting import convert_model
+from tpu2gpu.trt_converter.options import ConvertOptions
 
 Array = np.ndarray[Any, Any]
 
@@ -76,3 +78,31 @@ def tf_safe(x: Any) -> Any:
     import tensorflow as tf
 
     return tf.where(tf.constant([False, True]) & (x == 0), tf.ones_like(x), x)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("size", [(9, 10), (None, None)])
+def test_an_engine_builds_every_kind_of_nearest_pixels(tmp_path: Path, size: tuple[int | None, int | None]) -> None:
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype(np.float32)
+
+    def function(x: Any) -> Any:
+        sizes = tf.shape(x)[1:3] * 3 // 2 if size[0] is None else tf.constant(size)
+        rules = [(False, False), (True, False), (False, True)]
+        taken = [
+            tf.raw_ops.ResizeNearestNeighbor(images=x, size=sizes, align_corners=corners, half_pixel_centers=half)
+            for corners, half in rules
+        ]
+        return tf.nn.conv2d(tf.concat(taken, 0), kernel, 1, "SAME")
+
+    values = np.arange(144, dtype=np.float32).reshape(2, 4, 6, 3)
+    module = tf.Module()
+    spec = tf.TensorSpec([None, 4, 6, 3], tf.float32, name="x")
+    module.serve = tf.function(lambda x: {"y": function(x)}, input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path / "source"), signatures=module.serve)
+    result = convert_model(tmp_path / "source", tmp_path / "serving", ConvertOptions(backend="tensorrt_rtx"))
+    assert result.engine_size_bytes > 0 and result.engine_coverage == 1.0
+    wanted = module.serve(tf.constant(values))["y"].numpy()
+    found = OnnxRunner(tmp_path / "serving" / "model.onnx").run({"x": values})["y"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)

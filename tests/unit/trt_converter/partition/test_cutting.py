@@ -168,8 +168,8 @@ def looked_up(combiner: str) -> Function:
         import tensorflow as tf
 
         if not hasattr(module, "table"):
-            keys, values = tf.constant(["a", "b", "c"]), tf.constant([0, 1, 2], tf.int64)
             with tf.init_scope():
+                keys, values = tf.constant(["a", "b", "c"]), tf.constant([0, 1, 2], tf.int64)
                 module.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), 3)
         words = tf.sparse.from_dense(x)
         ids = tf.SparseTensor(words.indices, module.table.lookup(words.values), words.dense_shape)

@@ -5,4 +5,5 @@ elementwise, arithmetic, choice: numbers.
 indexing: one-hots, scatters, segments.
 images, convolution: resizing and transposed convolutions.
 suppression: boxes.
+emulated_quantization: networks that were trained for 8 bits.
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tpu2gpu.trt_converter.onnx.handlers.formula import Formula, put
 
 
@@ -51,6 +53,13 @@ def _factor_is_whole(ctx: Any, node: Any) -> bool:
 def _nearest(form: Formula, image: str, size: str, *, half: bool, corners: bool) -> str:
     from onnx import TensorProto
 
+    node = form.ctx.get_node_by_output(size)
+    known, given = form.ctx.get_shape(image), node.get_tensor_value() if node is not None and node.is_const() else None
+    if known and -1 not in known[1:3] and given is not None:
+        for axis in (1, 2):
+            numbers = _fixed_numbers(known[axis], given[axis - 1], half=half, corners=corners)
+            image = form("Gather", image, form.constant(numbers, "int64"), axis=axis)
+        return image
     sizes = form("Shape", image)
     wanted = form.cast(size, TensorProto.INT64)
     for axis in (1, 2):
@@ -60,6 +69,15 @@ def _nearest(form: Formula, image: str, size: str, *, half: bool, corners: bool)
         )
         image = form("Gather", image, _numbers(form, old, new, half=half, corners=corners), axis=axis)
     return image
+
+
+def _fixed_numbers(old: int, new: int, *, half: bool, corners: bool) -> np.ndarray[Any, Any]:
+    """Return what `_numbers` computes, where the graph tells both sizes."""
+    one = np.float32(1)
+    is_between = corners and new > 1
+    scale = (np.float32(old) - one) / (np.float32(new) - one) if is_between else np.float32(old) / np.float32(new)
+    places = (np.arange(new, dtype=np.float32) + np.float32(0.5 * half)) * scale + np.float32(0.5 * corners)
+    return np.asarray(np.clip(np.floor(places), 0, old - 1), np.int64)
 
 
 def _numbers(form: Formula, old: str, new: str, *, half: bool, corners: bool) -> str:
