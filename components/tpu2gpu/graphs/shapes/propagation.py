@@ -9,19 +9,29 @@ from tpu2gpu.graphs.edit import topological_order
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.shapes import size_rules  # noqa: F401 - registers its rules
+from tpu2gpu.graphs.shapes.body_constants import may_hold_batch
 from tpu2gpu.graphs.shapes.rules import ARITHMETIC, RULES, Op, TensorFacts
 from tpu2gpu.graphs.shapes.shape_functions import ShapeFunctions
 from tpu2gpu.graphs.shapes.symbolic import Origin, Shape, UnprovedError, broadcast
 
 _SAME = frozenset(
-    """Identity Relu Relu6 Elu Selu Sigmoid Tanh Softplus Softsign LeakyRelu Cast Neg Abs Exp Log Log1p Expm1 Sqrt Rsqrt
-    Square Reciprocal Inv Erf Erfc Floor Ceil Round Rint Sign Softmax LogSoftmax StopGradient LogicalNot ZerosLike
-    OnesLike BiasAdd IsNan IsInf IsFinite Sin Cos ClipByValue Enter RefEnter Exit RefExit NextIteration
-    RefNextIteration FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 LRN CheckNumerics PreventGradient""".split()
+    """Identity Relu Relu6 Elu Selu Sigmoid Tanh Softplus Softsign LeakyRelu Cast Neg Abs Exp Log Log1p Expm1 Sqrt
+    Rsqrt Square Reciprocal Inv Erf Erfc Floor Ceil Round Rint Sign Softmax LogSoftmax StopGradient LogicalNot
+    ZerosLike OnesLike BiasAdd IsNan IsInf IsFinite Sin Cos ClipByValue Enter RefEnter Exit RefExit NextIteration
+    Cumsum Cumprod CumulativeLogsumexp ReverseV2 Roll Snapshot Tan Sinh Cosh Asin Acos Atan Asinh Acosh Atanh
+    Lgamma Digamma Erfinv Ndtri Invert MatrixInverse Cholesky MatrixBandPart ReverseSequence
+    FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV2
+    QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 RefNextIteration FusedBatchNorm FusedBatchNormV2
+    FusedBatchNormV3 LRN CheckNumerics PreventGradient""".split()
 )
 _BROADCASTS = frozenset(
     """Add AddV2 Sub Mul RealDiv Div DivNoNan FloorDiv FloorMod Mod Maximum Minimum Pow SquaredDifference Equal NotEqual
     Less LessEqual Greater GreaterEqual LogicalAnd LogicalOr Atan2 Select SelectV2 AddN Xdivy Xlogy MulNoNan""".split()
+)
+# Where the batch goes in and does not come out, these lose examples, or count them by a constant.
+_TAKES = frozenset(
+    """StridedSlice Slice Gather GatherV2 GatherNd ScatterNd UnsortedSegmentSum UnsortedSegmentProd UnsortedSegmentMax
+    UnsortedSegmentMin TensorScatterUpdate TensorScatterAdd TensorScatterNdUpdate SparseToDense""".split()
 )
 
 
@@ -81,7 +91,11 @@ class BatchPropagation:
             if any(shape is None for shape in shapes):
                 return self._unknown(shapes)
             return [broadcast([shape for shape in shapes if shape is not None], self._facts.batch)]
+        if any(_has_batch(shape) for shape in shapes) and (why := may_hold_batch(node, self._facts)):
+            raise UnprovedError(why)
         asked = self._functions.ask(node, shapes, [values.get(it) for it in inputs])
+        if node.op in _TAKES and _has_batch(shapes[0]) and any(_is_fixed(shape) for shape in asked):
+            raise UnprovedError("it takes single examples, or makes as many as a constant says")
         return asked if any(shape is not None for shape in asked) else self._unknown(shapes)
 
     @staticmethod
@@ -111,6 +125,11 @@ class BatchPropagation:
             results = [self._facts.combine(node.op, a, b) for a, b in pairs]
             if all(result is not None for result in results):
                 values[node.name] = tuple(result for result in results if result is not None)
+
+
+def _is_fixed(shape: Shape | None) -> bool:
+    """Tell whether all sizes of a shape are known, and none is the batch."""
+    return shape is not None and all(size is not None and not size.batched for size in shape)
 
 
 def _has_batch(shape: Shape | None) -> bool:

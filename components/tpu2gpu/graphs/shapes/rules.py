@@ -324,7 +324,8 @@ def _tile(facts: TensorFacts, op: Op) -> list[Shape | None]:
         elif size.batched:
             result.append(Size(size.before, batched=True, after=size.after * facts.at(factor)))
         else:
-            result.append(Size(factor.before, factor.batched, factor.after * facts.at(size), factor.origins))
+            origins = factor.origins or size.origins
+            result.append(Size(factor.before, factor.batched, factor.after * facts.at(size), origins))
     return [tuple(result)]
 
 

@@ -14,6 +14,7 @@ from tpu2gpu.graphs.shapes.inference import StaticShape, static_shape
 from tpu2gpu.graphs.shapes.symbolic import BATCH, MustBeBatchError, Origin, Shape, Size, UnprovedError, number
 
 _FACTOR = 3  # how much larger the second batch is
+_MOST_SUSPECTS = 8  # elements of constants that are tried for one op
 
 
 class ShapeFunctions:
@@ -52,20 +53,60 @@ class ShapeFunctions:
         later = self._at(node, shapes, values, self._batch * _FACTOR)
         if later is None:
             raise self._culprit(node, shapes, values)
-        return [self._sizes(first, second) for first, second in zip(now, later, strict=True)]
+        found = [self._sizes(first, second) for first, second in zip(now, later, strict=True)]
+        return self._with_origins(node, shapes, values, found)
+
+    def _with_origins(
+        self,
+        node: Any,
+        shapes: Sequence[Shape | None],
+        values: Sequence[Sequence[Size] | None],
+        found: list[Shape | None],
+    ) -> list[Shape | None]:
+        """Note where sizes come from: those that grow with an element of a constant, were it the batch."""
+        suspects = _suspects([*shapes, *values], self._batch)[:_MOST_SUSPECTS]
+        for only in [*(frozenset({suspect}) for suspect in suspects), *self._leading(shapes)]:
+            grown = self._at(
+                node, self._as_batches(shapes, only), self._as_batches(values, only), self._batch * _FACTOR
+            )
+            if grown is not None:
+                found = [self._traced(shape, later, only) for shape, later in zip(found, grown, strict=True)]
+        return found
+
+    def _leading(self, shapes: Sequence[Shape | None]) -> list[frozenset[Origin]]:
+        """Return where all leading sizes that are the batch's number come from, where those are several places."""
+        leading = [shape[0] for shape in shapes if shape]
+        found = [size.origins for size in leading if size is not None and size.at(self._batch) == self._batch]
+        together = frozenset().union(*found)
+        return [together] if len(together) > 1 else []
+
+    def _traced(self, shape: Shape | None, grown: StaticShape | None, origins: frozenset[Origin]) -> Shape | None:
+        if shape is None or grown is None or len(shape) != len(grown):
+            return shape
+        return tuple(
+            number(size.at(self._batch), size.origins | origins)
+            if size is not None and not size.batched and later == size.at(self._batch) * _FACTOR and later
+            else size
+            for size, later in zip(shape, grown, strict=True)
+        )
+
+    def _as_batches(self, shapes: Sequence[Sequence[Size | None] | None], origins: frozenset[Origin]) -> list[Any]:
+        """Return shapes, or values, in which sizes of some origins are the batch."""
+        return [
+            None if shape is None else tuple(_as_batch(size, origins, self._batch) for size in shape)
+            for shape in shapes
+        ]
 
     def _culprit(
         self, node: Any, shapes: Sequence[Shape | None], values: Sequence[Sequence[Size] | None]
     ) -> MustBeBatchError | UnprovedError:
         """Return which size must be the batch for inputs to fit at another: the first that alone makes them fit."""
-        suspects = _suspects(shapes, self._batch)
+        suspects = _suspects([*shapes, *values], self._batch)
         later = self._batch * _FACTOR
-        for origins in [*(frozenset({suspect}) for suspect in suspects), frozenset(suspects)]:
-            changed = [
-                None if shape is None else tuple(_as_batch(size, origins, self._batch) for size in shape)
-                for shape in shapes
-            ]
-            if origins and self._at(node, changed, values, later) is not None:
+        together = [*self._leading(shapes), frozenset(suspects)]
+        for origins in [*(frozenset({suspect}) for suspect in suspects), *together]:
+            changed = self._as_batches(shapes, origins), self._as_batches(values, origins)
+            if origins and self._at(node, *changed, later) is not None:
                 return MustBeBatchError(origins)
         return UnprovedError("its inputs do not fit at another batch")
 
@@ -133,7 +174,7 @@ class ShapeFunctions:
         return [static_shape(tensor) for tensor in tensors]
 
 
-def _suspects(shapes: Sequence[Shape | None], batch: int) -> list[Origin]:
+def _suspects(shapes: Sequence[Sequence[Size | None] | None], batch: int) -> list[Origin]:
     """Return where sizes that may be the batch were read from: leading ones, and its very number, first."""
     found: dict[Origin, tuple[bool, int]] = {}
     for shape in shapes:

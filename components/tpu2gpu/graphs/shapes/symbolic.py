@@ -135,28 +135,45 @@ def reshape(shape: Shape, target: Sequence[Size], batch: int) -> Shape:
     if math.prod(wanted) != total:
         raise UnprovedError(f"{total} elements cannot have the shape {[size.at(batch) for size in target]}")
     if not batched:
-        return tuple(number(value, size.origins) for value, size in zip(wanted, target, strict=True))
+        return _possible_places(sizes, wanted, target, batch)
     return _place(sizes, wanted, target, batch)
 
 
+def _possible_places(sizes: list[Size], wanted: list[int], target: Sequence[Size], batch: int) -> Shape:
+    """Return sizes without the batch, each with where it was read from: its constant, and what falls into it."""
+    origins = [size.origins for size in target]
+    for position, size in enumerate(sizes):
+        if size.origins and (fall := _fall(sizes, position, wanted, batch)) is not None:
+            origins[fall[0]] |= size.origins
+    return tuple(number(value, origin) for value, origin in zip(wanted, origins, strict=True))
+
+
 def _place(sizes: list[Size], wanted: list[int], target: Sequence[Size], batch: int) -> Shape:
-    """Find the size into which the batch falls: as many elements vary more slowly than it as before."""
+    """Put the batch into the size that it falls into."""
     position = next(index for index, size in enumerate(sizes) if size.batched)
+    fall = _fall(sizes, position, wanted, batch)
+    if fall is None:
+        raise UnprovedError(f"the batch of {batch} is split among the sizes {wanted}")
+    index, placed = fall
+    if target[index].at(batch) != -1 and not target[index].batched:
+        if not target[index].origins:
+            raise UnprovedError(f"the size {wanted[index]} holds the batch, and no constant tells it")
+        raise MustBeBatchError(target[index].origins)
+    return tuple(placed if at == index else number(size) for at, size in enumerate(wanted))
+
+
+def _fall(sizes: list[Size], position: int, wanted: list[int], batch: int) -> tuple[int, Size] | None:
+    """Find the size into which the batch falls: as many elements vary more slowly than it as before."""
     holder = sizes[position]
-    slower = math.prod(size.at(batch) for size in sizes[:position]) * holder.before
+    slower = math.prod(size.at(batch) for size in sizes[:position]) * (holder.before if holder.batched else 1)
     before = 1
     for index, value in enumerate(wanted):
         # The batch lies in this size when all of it does: slower elements in front, faster ones behind.
         fits = slower % before == 0 and (before * value) % (slower * batch) == 0
         if fits and slower * batch <= before * value:
-            placed = Size(slower // before, batched=True, after=before * value // (slower * batch))
-            if target[index].at(batch) != -1 and not target[index].batched:
-                if not target[index].origins:
-                    raise UnprovedError(f"the size {value} holds the batch, and no constant tells it")
-                raise MustBeBatchError(target[index].origins)
-            return tuple(placed if at == index else number(size) for at, size in enumerate(wanted))
+            return index, Size(slower // before, batched=True, after=before * value // (slower * batch))
         before *= value
-    raise UnprovedError(f"the batch of {batch} is split among the sizes {wanted}")
+    return None
 
 
 def _text(size: Size) -> str:
