@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tpu2gpu.errors import SignatureError
+from tpu2gpu.graphs.edit import skip_passthrough
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.ops import PLACEHOLDERS
 
+_LARGEST_DEFAULT = 1 << 12  # elements; a default is a setting, not data
 _PREDICT = "tensorflow/serving/predict"
 
 
@@ -78,3 +80,30 @@ def describe_tensor(info: Any, nodes: Mapping[str, Any], ops: OpDefs, tensor: st
         info.tensor_shape.CopyFrom(node.attr["shape"].shape)
     else:
         info.tensor_shape.unknown_rank = True
+
+
+def input_defaults(signature: Any, nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the TensorProtos that inputs have where a request leaves them out.
+
+    Args:
+        signature: The SignatureDef. It may tell them itself, as of TensorFlow 2.16.
+        nodes: The graph, in which a PlaceholderWithDefault may have a constant behind it.
+    """
+    found = dict(signature.defaults)
+    for name, info in signature.inputs.items():
+        node = nodes.get(split_tensor(info.name)[0]) if info.name else None
+        if name not in found and node is not None and node.op == "PlaceholderWithDefault":
+            source, _ = skip_passthrough(nodes, node.input[0]) if node.input[0] in nodes else (None, 0)
+            if source is not None and source.op == "Const" and _is_whole(source.attr["value"].tensor):
+                found[name] = source.attr["value"].tensor
+    return {name: tensor for name, tensor in found.items() if tensor.dtype == signature.inputs[name].dtype}
+
+
+def _is_whole(tensor: Any) -> bool:
+    """Tell whether a TensorProto holds its values: those of large constants are kept elsewhere."""
+    from tensorflow.python.framework import tensor_util
+
+    try:
+        return bool(tensor_util.MakeNdarray(tensor).size <= _LARGEST_DEFAULT)
+    except (ValueError, TypeError):
+        return False

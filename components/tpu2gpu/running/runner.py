@@ -25,6 +25,8 @@ class TensorSpec:
         shape: Its dimensions, None where a dimension is unknown.
         ranked: False where even the number of an output's dimensions is unknown; the shape is empty then.
         takes_records: Whether its strings are serialized tf.Examples, which the model parses itself.
+        default: What an input is where a request leaves it out, as a number or tuples of numbers; None where it must
+            be given.
     """
 
     name: str
@@ -32,26 +34,39 @@ class TensorSpec:
     shape: tuple[int | None, ...]
     ranked: bool = True
     takes_records: bool = False
+    default: Any = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain data; the shape is null where the number of dimensions is unknown."""
-        data = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape) if self.ranked else None}
-        return {**data, "takes_records": True} if self.takes_records else data
+        shape = list(self.shape) if self.ranked else None
+        data: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": shape}
+        data |= {"takes_records": True} if self.takes_records else {}
+        return data if self.default is None else {**data, "default": self.default}
 
     def with_rank(self, rank: int) -> TensorSpec:
         """Return the specification with as many dimensions as were seen, where their number is unknown."""
-        return self if self.ranked else TensorSpec(self.name, self.dtype, (None,) * rank)
+        return self if self.ranked else attrs.evolve(self, shape=(None,) * rank, ranked=True)
+
+    def default_array(self) -> Array:
+        """Return the default as an array."""
+        return np.asarray(self.default, object if self.dtype == "string" else numpy_dtype(self.dtype))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
         """Read `to_json`'s form back."""
         ranked, takes_records = data["shape"] is not None, bool(data.get("takes_records"))
-        return cls(data["name"], data["dtype"], tuple(data["shape"] or ()), ranked, takes_records)
+        shape, default = tuple(data["shape"] or ()), _as_tuples(data.get("default"))
+        return cls(data["name"], data["dtype"], shape, ranked, takes_records, default)
 
     def __str__(self) -> str:
         """Return `images: float32 [?, 8, 8, 1]`."""
         dimensions = ", ".join("?" if size is None else str(size) for size in self.shape)
         return f"{self.name}: {self.dtype} [{dimensions if self.ranked else '...'}]"
+
+
+def _as_tuples(value: Any) -> Any:
+    """Return nested lists as nested tuples, which do not change."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 class Runner(Protocol):
@@ -135,10 +150,11 @@ def check_feeds(
     wrong = [f"{name}: the model has no such input" for name in feeds if name not in known]
     arrays: dict[str, Array] = {}
     for spec in inputs:
-        if spec.name not in feeds:
+        if spec.name not in feeds and spec.default is None:
             wrong.append(f"{spec}: missing")
             continue
-        array = arrays[spec.name] = np.asarray(feeds[spec.name])
+        array = np.asarray(feeds[spec.name]) if spec.name in feeds else spec.default_array()
+        arrays[spec.name] = array
         if not _has_dtype(array, spec.dtype) or not _fits(array.shape, spec.shape):
             wrong.append(f"{spec}: given {dtype_name(array.dtype)} {list(array.shape)}")
     if wrong:

@@ -278,12 +278,22 @@ def _read(kind: Any, data: Any, entry: str) -> Any:
     if get_origin(kind) is dict:
         return {key: _read(arguments[1], item, f"{entry}.{key}") for key, item in _read(dict, data, entry).items()}
     if kind is TensorSpec:
-        return TensorSpec.from_json(attrs.asdict(_read(_Spec, data, entry)))
+        return _checked(TensorSpec.from_json(attrs.asdict(_read(_Spec, data, entry))), entry)
     if attrs.has(kind):
         return kind(**_read_fields(kind, _read(dict, data, entry), entry))
     if not isinstance(data, (int, float) if kind is float else kind):
         raise SourceError(f"{entry}: {_NAMES[kind]} is wanted, not {data!r}")
     return data
+
+
+def _checked(spec: TensorSpec, entry: str) -> TensorSpec:
+    """Return a specification, or raise a SourceError where its default is none of its type."""
+    try:
+        if spec.default is not None:
+            spec.default_array()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SourceError(f"{entry}.default: {spec.dtype} is wanted, not {spec.default!r}") from error
+    return spec
 
 
 def _read_fields(kind: type, data: dict[str, Any], entry: str) -> dict[str, Any]:
@@ -307,6 +317,7 @@ class _Spec:
     dtype: str
     shape: tuple[int | None, ...] | None
     takes_records: bool = False
+    default: Any = None
 
 
 _NAMES = {bool: "true or false", str: "text", int: "an integer", float: "a number", list: "a list", dict: "a mapping"}

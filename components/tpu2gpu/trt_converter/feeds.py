@@ -101,7 +101,9 @@ def feeds_for(
     fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
     batches = fixed[:1] or sizes[0]["batches"]
     in_batches = [read.batch(start, batches[-1]) for start in range(0, read.count, batches[-1])]
-    return Feeds((read.batch(0, batches[0]), *in_batches), f"{read.count} examples", notes=read.notes)
+    defaults = {spec.name: spec.default_array() for spec in inputs if spec.name not in read.feeds}
+    found = [{**defaults, **batch} for batch in (read.batch(0, batches[0]), *in_batches)]
+    return Feeds(tuple(found), f"{read.count} examples", notes=read.notes)
 
 
 def run_reference(reference: Runner, feeds: Feeds) -> tuple[Feeds, list[dict[str, Array]]]:

@@ -1,4 +1,4 @@
-"""Settle placeholders that have a default and are no inputs: nobody can feed them any more, so the default holds."""
+"""Settle placeholders that have a default: those that are no inputs are it, and of inputs the signature tells it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tpu2gpu.graphs.edit import restate
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import split_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.signatures import input_defaults
 
 
 class SettleDefaults(Pass):
@@ -16,7 +17,10 @@ class SettleDefaults(Pass):
     PHRASES: ClassVar = {"defaults": "settles {} placeholders on their defaults"}
 
     def run(self, model: ServingModel) -> Changes:
-        """Restate them, and name them in the change."""
+        """Restate them, and name them in the change; write the defaults of inputs into the signatures."""
+        for signature in model.signatures.values():
+            for name, default in input_defaults(signature, model.nodes).items():
+                signature.defaults[name].CopyFrom(default)
         inputs = {split_tensor(tensor)[0] for tensor in model.input_tensors()}
         bodies = (node for function in model.functions.values() for node in function.node_def)
         settled = []

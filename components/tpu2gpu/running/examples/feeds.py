@@ -103,12 +103,15 @@ def parse_examples(
     """
     reading = reading or Reading()
     takers = _takers(inputs, reading)
+    optional = {spec.name for spec in inputs if spec.default is not None}
     columns: dict[str, list[Array]] = {taker.input: [] for taker in takers}
     labels: list[int] = []
     box_labels: list[BoxLabels] = []
     count = 0
     for row in rows:
         problems, misfits = [], []
+        if not count:  # the first example tells which inputs are left to their defaults
+            takers = [it for it in takers if it.is_chosen or it.input not in optional or it.feature in row.values]
         for taker in takers:
             try:
                 columns[taker.input].append(taker.read(row, is_only=len(takers) == 1))
@@ -143,6 +146,8 @@ def _takers(inputs: Sequence[TensorSpec], reading: Reading) -> list[InputRow]:
     rows, problems = [], []
     for spec in inputs:
         shape, dtype = spec.shape, numpy_dtype(spec.dtype)
+        if not shape and spec.default is not None and spec.name not in reading.features:
+            continue
         if not shape:
             problems.append(f"input {spec.name}: no batch dimension")
         elif sum(size is None for size in shape[1:]) > 1 and not _is_open_image(shape[1:]):

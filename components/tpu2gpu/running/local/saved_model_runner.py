@@ -11,6 +11,7 @@ import attrs
 
 from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
+from tpu2gpu.graphs.signatures import input_defaults
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_meta_graph
 from tpu2gpu.running.examples.probes.find_domains import domains_of
@@ -60,7 +61,11 @@ class SavedModelRunner(TensorFlowRunner):
         function = choose_signature(self._loaded.signatures, signature, path)
         self._take(function, function.structured_input_signature[1], function.structured_outputs)
         records = self._record_inputs(path, signature, meta)
-        self.inputs = tuple(attrs.evolve(spec, takes_records=spec.name in records) for spec in self.inputs)
+        defaults = _defaults(meta, signature)
+        self.inputs = tuple(
+            attrs.evolve(spec, takes_records=spec.name in records, default=defaults.get(spec.name))
+            for spec in self.inputs
+        )
 
     def _record_inputs(self, path: str | os.PathLike[str], signature: str, meta: Any) -> set[str]:
         """Return the inputs that the model parses as serialized tf.Examples."""
@@ -86,3 +91,19 @@ class SavedModelRunner(TensorFlowRunner):
         """Let go of the model; TensorFlow frees its variables."""
         super().close()
         self._loaded = None
+
+
+def _defaults(meta: Any, signature: str) -> dict[str, Any]:
+    """Return what inputs are where a request leaves them out, as plain data."""
+    from tensorflow.python.framework import tensor_util
+
+    nodes = {node.name: node for node in meta.graph_def.node}
+    found = input_defaults(meta.signature_def[signature], nodes)
+    return {name: _plain(tensor_util.MakeNdarray(tensor).tolist()) for name, tensor in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return lists as tuples, and bytes as text."""
+    if isinstance(value, list):
+        return tuple(map(_plain, value))
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value

@@ -151,6 +151,8 @@ def _tensors(plan: Plan) -> list[str]:
         for spec in specs:
             other = others.get(spec.name, spec.name)
             note = "" if other == spec.name else f" (named `{other}` in ONNX and Triton)"
+            if spec.default is not None:
+                note += f"; `tpu2gpu.load` takes {spec.default} where a request leaves it out, ONNX and Triton want it"
             lines.append(f"- {side} `{spec}`{note}")
     return lines
 

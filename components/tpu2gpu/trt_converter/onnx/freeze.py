@@ -8,7 +8,7 @@ import attrs
 
 from tpu2gpu.errors import ConversionError, GraphError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.describing import size_bytes
-from tpu2gpu.graphs.edit import free_name
+from tpu2gpu.graphs.edit import free_name, set_inputs
 from tpu2gpu.graphs.formats.graph_def import build_graph_def
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model
 from tpu2gpu.graphs.nodes import split_tensor
@@ -104,7 +104,17 @@ def _with_own_outputs(graph_def: Any, definition: Any) -> FrozenGraph:
         node.input.append(info.name)
         node.attr["T"].type = info.dtype
         outputs[name] = f"{node.name}:0"
+    _make_inputs_required(graph_def, definition)
     return FrozenGraph(graph_def, {name: info.name for name, info in definition.inputs.items()}, outputs)
+
+
+def _make_inputs_required(graph_def: Any, definition: Any) -> None:
+    """Make plain placeholders of inputs that have a default, of which tf2onnx makes constants."""
+    inputs = {split_tensor(info.name)[0] for info in definition.inputs.values()}
+    for node in graph_def.node:
+        if node.name in inputs and node.op == "PlaceholderWithDefault":
+            node.op = "Placeholder"
+            set_inputs(node, [])
 
 
 def _frozen_by_tensorflow(source: str, signature: str, runner: SavedModelRunner, *, limit_bytes: int) -> FrozenGraph:
