@@ -18,15 +18,19 @@ _SECRETS = "use secrets"
 
 @attrs.frozen(kw_only=True)
 class TpuOptions:
-    """A slice of TPU chips for one step, all of them on one machine.
+    """A slice of TPU chips for one step.
+
+    Where several hosts carry it, as they do `4x8`, the step launches a pod on each of them by a JobSet.
 
     Attributes:
         type: Generation: `v4`, `v5e`, `v5p`, `v6e`.
         topology: How the chips are laid out, `2x2` or `2x2x1`; their product is the number of chips.
+        service_account: As which the pods of several hosts run; they need no rights in the cluster.
     """
 
     type: str = option("v5e", "generation of the TPU", choices=("v4", "v5e", "v5p", "v6e"))
     topology: str = option("2x2", "how the chips are laid out", metavar="NxN")
+    service_account: str = option("tpu2gpu-worker", "as which the pods of several hosts run")
 
 
 @attrs.frozen(kw_only=True)

@@ -145,3 +145,21 @@ def test_a_root_that_cannot_be_written_is_named_before_training_begins(folder: s
     model.compile("sgd", "mse")
     with pytest.raises(UsageError, match=f"training.checkpoint_root: {folder} cannot be written"):
         TrainingCheckpoints(folder, model)
+
+
+def test_steps_are_counted_where_a_strategy_keeps_the_variables(tmp_path: Path) -> None:
+    """A TPU's do not become an int by themselves, and those of other hosts are written by this one."""
+    import keras
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        checkpoints = TrainingCheckpoints(str(tmp_path), model)
+        assert checkpoints.restore() == 0
+    model.fit(np.ones((8, 2)), np.ones((8, 1)), batch_size=4, verbose=0)
+    checkpoints.save()
+    assert (tmp_path / "step-2.index").is_file()
+    with strategy.scope():
+        assert checkpoints.restore() == 2

@@ -17,6 +17,7 @@ from tpu2gpu.command_line import Call, Command, Reply
 from tpu2gpu.errors import EnvironmentLacksError, UsageError
 
 _CLUSTER = "tpu2gpu_pipelines.kubeflow.cluster.diagnosing:diagnose"
+_RIGHTS = "tpu2gpu_pipelines.kubeflow.cluster.rights:print_rights"
 _PACKAGES = (
     "tensorflow", "keras", "tfx", "apache-beam", "kfp", "ml-metadata", "tf2onnx", "onnx", "onnxruntime", "polygraphy",
     "tensorrt-rtx-cu12-libs", "tensorrt", "tritonclient", "numpy", "protobuf",
@@ -102,19 +103,21 @@ def _version(package: str) -> str | None:
 def _run(call: Call) -> Reply:
     if call.given["kubeflow"]:
         return _look_at_cluster(call)
-    if call.given["settings"] or call.given["probe"]:
-        raise UsageError("--settings and --probe: are for --kubeflow", hint="give --kubeflow too")
+    if call.given["settings"] or call.given["probe"] or call.given["rights"]:
+        raise UsageError("--settings, --probe and --rights: are for --kubeflow", hint="give --kubeflow too")
     found = diagnose()
     return Reply(found, describe(found), exit_code=0 if found.healthy else EnvironmentLacksError.exit_code)
 
 
 def _look_at_cluster(call: Call) -> Reply:
     try:
-        look: Callable[..., Reply] = resolve_name(_CLUSTER)
+        look: Callable[..., Reply] = resolve_name(_RIGHTS if call.given["rights"] else _CLUSTER)
     except ModuleNotFoundError as error:
         raise EnvironmentLacksError(
             "--kubeflow: the package tpu2gpu_pipelines is not installed", hint="install tpu2gpu with its pipelines"
         ) from error
+    if call.given["rights"]:
+        return look(call.given["settings"])
     return look(call.given["settings"], probe=call.given["probe"], progress=call.progress)
 
 
@@ -131,5 +134,10 @@ DOCTOR = Command(
         ),
         click.Option(["--settings"], metavar="FILE", help="the settings whose section kubeflow says what steps need"),
         click.Option(["--probe"], is_flag=True, help="start a pod of the steps' image that tries to write the volumes"),
+        click.Option(
+            ["--rights"],
+            is_flag=True,
+            help="print the accounts and rights that a training on several hosts needs, for kubectl apply",
+        ),
     ),
 )

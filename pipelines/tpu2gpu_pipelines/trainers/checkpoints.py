@@ -38,6 +38,8 @@ class TrainingCheckpoints:
         model.optimizer.build(model.trainable_variables)
         # By name what Keras lets TensorFlow see, and the rest of its state: where dropout's random numbers are.
         state = [variable.value for variable in model.variables]
+        # This process writes it all: the hosts of a TPU may see no folder of ours.
+        self._options = tf.train.CheckpointOptions(experimental_io_device="/job:localhost")
         self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, state=state)
         try:
             tf.io.gfile.makedirs(folder)
@@ -59,14 +61,20 @@ class TrainingCheckpoints:
         newest = self._manager.latest_checkpoint
         if newest is None:
             return 0
-        self._checkpoint.restore(newest).assert_existing_objects_matched()
-        done = int(self._model.optimizer.iterations)
+        self._checkpoint.restore(newest, options=self._options).assert_existing_objects_matched()
+        done = self._steps()
         logging.getLogger("tpu2gpu").info("training goes on after step %d, from %s", done, newest)
         return done
 
     def save(self) -> None:
         """Save the present step; a checkpoint is there whole or not at all."""
-        self._manager.save(checkpoint_number=int(self._model.optimizer.iterations))
+        self._manager.save(checkpoint_number=self._steps(), options=self._options)
+
+    def _steps(self) -> int:
+        """Count the steps that are done; of a variable on several devices Python makes no int."""
+        import keras
+
+        return int(keras.ops.convert_to_numpy(self._model.optimizer.iterations))
 
     def remove(self) -> None:
         """Take the checkpoints away: the training is done."""

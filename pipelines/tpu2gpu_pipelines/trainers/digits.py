@@ -46,7 +46,9 @@ def run_fn(fn_args: Any) -> None:
                 folder = f"{config['checkpoint_root']}/{training_digest(config, steps, fn_args.train_files)}"
                 checkpoints = TrainingCheckpoints(folder, model)
                 done = checkpoints.restore()
+        # Counted, and without an end: on another host Keras takes the end of the data for an error.
         held_out = read_images(fn_args.eval_files, config["batch_size"])
+        batches, held_out = int(held_out.reduce(0, lambda count, _: count + 1)), held_out.repeat()
         callbacks = [keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False)]
         if checkpoints:
             callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: checkpoints.save()))
@@ -57,10 +59,11 @@ def run_fn(fn_args: Any) -> None:
                 initial_epoch=epochs.start,
                 epochs=epochs.stop,
                 validation_data=held_out,
+                validation_steps=batches,
                 callbacks=callbacks,
                 verbose=2,
             )
-        loss, accuracy = model.evaluate(held_out, verbose=0)
+        loss, accuracy = model.evaluate(held_out, steps=batches, verbose=0)
         _export(model, fn_args.serving_model_dir)
     summary = {
         "held_out_accuracy": float(accuracy),

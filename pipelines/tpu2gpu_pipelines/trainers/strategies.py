@@ -18,9 +18,9 @@ _CONNECT_S = 10.0
 def choose_strategy() -> Any:
     """Return a `TPUStrategy` where there is a TPU, else TensorFlow's default strategy.
 
-    A TPU is looked for only where something says that there is one: `TPU_NAME` in the environment (`local`, a
-    `grpc://HOST:PORT` or a Cloud TPU's name), or a TPU among this machine's devices. So nothing waits for an answer
-    that never comes.
+    A TPU is looked for only where something says that there is one: `TPU_NAME` in the environment (`local`,
+    `grpc://HOST:PORT` for each host with commas between them, or a Cloud TPU's name), or a TPU among this machine's
+    devices. So nothing waits for an answer that never comes.
 
     Raises:
         EnvironmentLacksError: There should be a TPU, and it does not answer.
@@ -30,7 +30,8 @@ def choose_strategy() -> Any:
     address = os.environ.get(_ADDRESS) or ("local" if has_tpu() else "")
     if not address:
         return tf.distribute.get_strategy()
-    _check_listening(address)
+    for each in address.split(","):
+        _check_listening(each)
     with foreign_errors(
         EnvironmentLacksError,
         f"TPU '{address}': does not answer",
@@ -40,8 +41,14 @@ def choose_strategy() -> Any:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address)
         if address != "local":
             tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-        return tf.distribute.TPUStrategy(resolver)
+        return _over_tpus(resolver)
+
+
+def _over_tpus(resolver: Any) -> Any:
+    import tensorflow as tf
+
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    return tf.distribute.TPUStrategy(resolver)
 
 
 def _check_listening(address: str) -> None:

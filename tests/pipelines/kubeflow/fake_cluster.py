@@ -33,6 +33,8 @@ class FakeCluster:
         objects: Each object that can be read, by its path.
         forbidden: The part of a path that nobody may look at.
         pods: The pods that were started, by name, with their end.
+        denied: What no service account may do: verb, resource, subresource.
+        reviewed: Whose rights were asked for, and which.
     """
 
     url: str = ""
@@ -40,6 +42,8 @@ class FakeCluster:
     forbidden: str = "\0"
     pods: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     logs: dict[str, str] = attrs.field(factory=dict)
+    denied: set[tuple[str, str, str]] = attrs.field(factory=set)
+    reviewed: list[dict[str, Any]] = attrs.field(factory=list)
     deleted: list[str] = attrs.field(factory=list)
 
     def has(self, path: str, kind: str, **content: Any) -> None:
@@ -52,6 +56,11 @@ class FakeCluster:
             return 403, _status(403, "Forbidden", f"{path} is forbidden")
         if pod := re.fullmatch(r"/api/v1/namespaces/([^/]+)/pods(?:/([^/]+))?(/log)?", path):
             return self._pod(method, pod[2], bool(pod[3]), body)
+        if path == "/apis/authorization.k8s.io/v1/subjectaccessreviews":
+            asked = body["spec"]["resourceAttributes"]
+            self.reviewed.append(body["spec"])
+            denied = (asked["verb"], asked["resource"], asked["subresource"]) in self.denied
+            return 201, {**body, "kind": "SubjectAccessReview", "status": {"allowed": not denied}}
         if method == "GET" and path in self.objects:
             return 200, self.objects[path]
         return 404, _status(404, "NotFound", f"{path} not found")

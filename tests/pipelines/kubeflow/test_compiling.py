@@ -230,7 +230,7 @@ def test_two_steps_that_are_one_to_argo_are_refused() -> None:
         ({"platform": "kubernetes", "pipeline_root": "/tmp"}, "kubeflow.pipeline_root: /tmp: on 'kubernetes' it must"),
         (
             {"platform": "kubernetes", "steps": {"Trainer": {"tpu": {"topology": "4x4"}}}},
-            "kubeflow.steps.Trainer.tpu: v5e 4x4: 16 chips are several machines (one has up to 8), and a step is one",
+            "training.checkpoint_root: there is none, and the 4 hosts of 4x4 and the step that launches them need a",
         ),
         (
             {"platform": "kubernetes", "cluster": "plain", "steps": {"Trainer": {"tpu": {}}}},

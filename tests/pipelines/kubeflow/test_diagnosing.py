@@ -117,7 +117,7 @@ def test_what_we_may_not_see_is_no_fault_of_the_cluster(
     cluster.forbidden = "/deployments/"
     code, checks = look(tmp_path, capfd)
     assert (code, checks["fsGroup of the steps' pods"]["passed"]) == (0, None)
-    assert "we may not look at it (403 Forbidden)" in checks["fsGroup of the steps' pods"]["found"]
+    assert "we may not look at it (403 Forbidden: " in checks["fsGroup of the steps' pods"]["found"]
 
 
 @other_users
@@ -177,6 +177,84 @@ def test_a_pod_that_does_not_end_well_is_told_by_its_last_words(
     assert (code, checks["volumes"]["passed"]) == (4, False)
     assert "failed: exec: python: not found" in checks["volumes"]["found"]
     assert cluster.deleted == list(cluster.pods)
+
+
+SLICE: dict[str, Any] = {
+    "volumes": [{"claim": "models", "path": "/models"}],
+    "steps": {"Trainer": {"tpu": {"topology": "4x8", "service_account": "trainer"}}},
+}
+JOB_SETS = "/apis/jobset.x-k8s.io/v1alpha2/namespaces/kubeflow/jobsets"
+
+
+def test_a_cluster_that_can_train_on_several_hosts(
+    cluster: FakeCluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster.has(JOB_SETS, "JobSetList", items=[])
+    cluster.has(f"{NAMESPACE}/serviceaccounts/trainer", "ServiceAccount")
+    code, checks = look(tmp_path, capfd, **SLICE)
+    assert code == 0
+    assert checks["JobSets"]["passed"] is True
+    assert checks["rights of pipeline-runner"]["found"] == "to launch and watch JobSets"
+    assert checks["service account trainer"]["passed"] is True
+    assert checks["claim models on several hosts"]["passed"] is True
+    assert {review["user"] for review in cluster.reviewed} == {"system:serviceaccount:kubeflow:pipeline-runner"}
+
+
+def test_what_a_training_on_several_hosts_lacks_is_named_all_at_once(
+    cluster: FakeCluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    has_claim(cluster, "models", ("ReadWriteOnce",))
+    cluster.denied = {("create", "jobsets", ""), ("get", "pods", "log")}
+    code, checks = look(tmp_path, capfd, **SLICE)
+    assert code == 4
+    assert checks["JobSets"]["found"] == "the cluster knows no jobset.x-k8s.io/v1alpha2"
+    assert checks["rights of pipeline-runner"]["found"] == "it may not create jobsets, get pods/log"
+    assert "--rights | kubectl apply -f -" in checks["rights of pipeline-runner"]["hint"]
+    assert checks["service account trainer"]["found"] == "is not in kubeflow, so no worker would start"
+    assert checks["claim models on several hosts"] == {
+        "name": "claim models on several hosts",
+        "passed": False,
+        "found": "ReadWriteOnce",
+        "hint": "every host mounts it: make one with ReadWriteMany, as of Filestore",
+    }
+
+
+def test_whose_rights_we_may_not_ask_for_is_nobodys_fault(
+    cluster: FakeCluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster.has(JOB_SETS, "JobSetList", items=[])
+    cluster.has(f"{NAMESPACE}/serviceaccounts/trainer", "ServiceAccount")
+    cluster.forbidden = "subjectaccessreviews"
+    code, checks = look(tmp_path, capfd, **SLICE)
+    assert (code, checks["rights of pipeline-runner"]["passed"]) == (0, None)
+
+
+def test_no_training_on_several_hosts_asks_for_none_of_that(
+    cluster: FakeCluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, checks = look(tmp_path, capfd, steps={"Trainer": {"tpu": {"topology": "2x4"}}})
+    assert "JobSets" not in checks
+
+
+def test_the_rights_are_printed_as_kubectl_takes_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    told = {"image": "tpu2gpu:cpu", "service_account": "runner", "server": {"namespace": "team-a"}, **SLICE}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump({"kubeflow": told}))
+    assert main(["doctor", "--kubeflow", "--rights", "--settings", str(tmp_path / "settings.yaml")]) == 0
+    account, role, binding = yaml.safe_load_all(capfd.readouterr().out)
+    assert {it["metadata"]["namespace"] for it in (account, role, binding)} == {"team-a"}
+    assert (account["kind"], account["metadata"]["name"]) == ("ServiceAccount", "trainer")
+    allowed = {(kind, verb) for rule in role["rules"] for kind in rule["resources"] for verb in rule["verbs"]}
+    assert allowed == {
+        *(("jobsets", verb) for verb in ("create", "delete", "get", "list", "patch", "watch")),
+        ("pods", "get"),
+        ("pods", "list"),
+        ("pods/log", "get"),
+    }
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "runner", "namespace": "team-a"}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert main(["doctor", "--kubeflow", "--rights"]) == 2
+    assert "no step runs on several hosts" in capfd.readouterr().err
+    assert main(["doctor", "--rights"]) == 2
 
 
 def test_in_a_pod_that_sees_the_volume_no_cluster_is_needed(

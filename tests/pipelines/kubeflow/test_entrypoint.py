@@ -204,7 +204,7 @@ def test_the_exit_code_is_that_of_the_error_and_stands_at_the_end_of_log_and_pod
     last_words = tmp_path / "termination-log"
     last_words.touch()  # as Kubernetes mounts it into every container
     monkeypatch.setattr(entrypoint, "_TERMINATION_LOG", last_words)
-    monkeypatch.setattr(entrypoint, "_execute", fail)
+    monkeypatch.setattr(entrypoint, "execute", fail)
     given = json.dumps({"inputs": {}, "outputs": {"outputFile": "/tmp/x"}})
     assert entrypoint.main([entrypoint.INPUT_FLAG, given]) == code
     said = capsys.readouterr().err

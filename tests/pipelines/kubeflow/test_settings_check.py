@@ -39,7 +39,7 @@ kubeflow:
   steps:
     trainer: {retries: 3, retry_within: 2 weeks}
     Trainer:
-      tpu: {topologie: 8y8}
+      tpu: {topologie: 8y8, service_account: Worker_1}
       memory: 16 GB
       retries: 40
       node_selector: {a b: c d}
@@ -81,6 +81,7 @@ kubeflow.steps.Trainer.secrets[0].key: 'api key': not a key of a secret that Kub
 kubeflow.steps.Trainer.node_selector: 'a b': not a label that Kubernetes takes
 kubeflow.steps.Trainer.node_selector.a b: 'c d': not a value of a label that Kubernetes takes
 kubeflow.steps.Trainer: two volumes or secrets at /models
+kubeflow.steps.Trainer.tpu.service_account: 'Worker_1': not a name that Kubernetes takes
 kubeflow.steps.Trainer.retries: 40: the waits between tries are 60 s and then ever twice as long; at most 13 fit
 kubeflow.steps.Trainer.tpu.topology: '8y8': must be two or three numbers, as in 2x2 or 2x2x1
 kubeflow.steps.LatencyEvaluator.gpu.type: 'gke' finds its nodes by it

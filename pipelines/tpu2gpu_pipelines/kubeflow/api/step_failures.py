@@ -16,12 +16,11 @@ from typing import Any
 
 from tpu2gpu.errors import RemoteRunError
 from tpu2gpu_pipelines.kubeflow.api.server import Server
+from tpu2gpu_pipelines.kubeflow.cluster.last_words import shortened, telling_lines
 
 _FAILED = ("FAILED", "SYSTEM_ERROR")
-_ERROR, _EXIT = "error: ", "exit code "
 _REFUSAL = "not promoted: "
-_SEARCHED_LINES, _SHOWN_LINES = 60, 5
-_LONGEST = 500
+_SEARCHED_LINES = 60
 
 
 def explain_failure(server: Server, run: Any, steps: Sequence[str]) -> list[str]:
@@ -40,7 +39,7 @@ def explain_failure(server: Server, run: Any, steps: Sequence[str]) -> list[str]
         link = server.link(f"executions/{task.execution_id}") if task.execution_id else ""
         found.setdefault(name, []).extend([f"{lines[0]} ({link})" if link else lines[0], *lines[1:]])
     if not found and (message := getattr(run.error, "message", "")):
-        return [_short(message)]
+        return [shortened(message)]
     return [f"{name}: {line}" for name, lines in found.items() for line in lines]
 
 
@@ -53,7 +52,7 @@ def explain_refusal(server: Server, run: Any, steps: Sequence[str]) -> list[str]
         for pod in _pods(task):
             with suppress(RemoteRunError):  # the pod is gone, and nobody kept its log
                 log = server.read_log(run.run_id, pod).splitlines()
-                lines += [_short(line.partition(_REFUSAL)[2]) for line in log if _REFUSAL in line]
+                lines += [shortened(line.partition(_REFUSAL)[2]) for line in log if _REFUSAL in line]
     return list(dict.fromkeys(lines))
 
 
@@ -82,7 +81,7 @@ def _last_words(server: Server, run_id: str, task: Any) -> list[str]:
         except RemoteRunError:
             continue  # the pod is gone, and nobody kept its log
         if lines:
-            return [_short(line) for line in _telling(lines[-_SEARCHED_LINES:])]
+            return telling_lines(lines[-_SEARCHED_LINES:])
     return []
 
 
@@ -92,20 +91,6 @@ def _pods(task: Any) -> Iterator[str]:
     yield from (child.pod_name for child in task.child_tasks or [] if child.pod_name)
 
 
-def _telling(lines: list[str]) -> list[str]:
-    """Return a step's own error, down to its exit code; the last lines where it has none."""
-    starts = [number for number, line in enumerate(lines) if line.startswith(_ERROR)]
-    if not starts:
-        return lines[-_SHOWN_LINES:]
-    own = lines[starts[-1] :]
-    ends = [number for number, line in enumerate(own) if line.startswith(_EXIT)]
-    return own[: ends[0] + 1] if ends else own[:_SHOWN_LINES]
-
-
 def _recorded(task: Any) -> list[str]:
     message = getattr(task.error, "message", "") if task.error else ""
-    return [_short(message)] if message else []
-
-
-def _short(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST]
+    return [shortened(message)] if message else []

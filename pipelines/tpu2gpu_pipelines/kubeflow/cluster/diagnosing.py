@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,39 +12,22 @@ from typing import Any
 import attrs
 
 from tpu2gpu.command_line import Reply
-from tpu2gpu.errors import EnvironmentLacksError, RemoteRunError
+from tpu2gpu.errors import EnvironmentLacksError
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.reporting.result_lines import columns
+from tpu2gpu_pipelines.kubeflow.cluster.check import Check, several, tried
 from tpu2gpu_pipelines.kubeflow.cluster.kubernetes_api import Cluster, ForbiddenError
+from tpu2gpu_pipelines.kubeflow.cluster.rights import NAMESPACE, SERVICE_ACCOUNT, check_slices
 from tpu2gpu_pipelines.kubeflow.cluster.volume_check import check_folder
 from tpu2gpu_pipelines.kubeflow.cluster.volume_probe import probe_volumes
 from tpu2gpu_pipelines.kubeflow_options import KubeflowOptions, Volume
 from tpu2gpu_pipelines.settings import Settings, load_settings
 
-_NAMESPACE = "kubeflow"  # of the installation, and of the runs where there are no others
 _API_SERVER, _PATCH = "ml-pipeline", "COMPILED_PIPELINE_SPEC_PATCH"
-_SERVICE_ACCOUNT = "pipeline-runner"  # of the installation
 _IN_POD = "KUBERNETES_SERVICE_HOST"  # which Kubernetes sets in every pod
 _SHARED = "ReadWriteMany"
 _GROUP = "pv.beta.kubernetes.io/gid"  # a group that Kubernetes gives to every pod that uses the volume
 _WORDS = {True: "yes", False: "NO", None: "?"}
-
-
-@attrs.frozen
-class Check:
-    """One thing that steps need.
-
-    Attributes:
-        name: What it is.
-        passed: Whether it is there; None where nobody could tell.
-        found: What was found.
-        hint: What to set where it is not.
-    """
-
-    name: str
-    passed: bool | None
-    found: str
-    hint: str = ""
 
 
 def diagnose(settings: str | None, *, probe: bool, progress: Progress = silent) -> Reply:
@@ -84,13 +67,14 @@ def find_checks(options: KubeflowOptions, *, probe: bool, progress: Progress = s
             raise
         yield Check("cluster", None, error.message)
         return
-    namespace = options.server.namespace or _NAMESPACE
-    yield _tried("service account", lambda: _service_account(cluster, options, namespace))
+    namespace = options.server.namespace or NAMESPACE
+    yield tried("service account", lambda: _service_account(cluster, options, namespace))
+    yield from check_slices(cluster, options, namespace)
     security: dict[str, Any] = {}
-    yield _tried("fsGroup of the steps' pods", lambda: _pod_security(cluster, security))
+    yield tried("fsGroup of the steps' pods", lambda: _pod_security(cluster, security))
     names: dict[str, str] = {}
     for claim in dict.fromkeys(volume.claim for volume in volumes):
-        yield from _several(f"claim {claim}", partial(_claim, cluster, claim, namespace, names))
+        yield from several(f"claim {claim}", partial(_claim, cluster, claim, namespace, names))
     elsewhere = [volume for volume in volumes if volume not in here]
     if elsewhere and not probe:
         for volume in elsewhere:
@@ -98,7 +82,7 @@ def find_checks(options: KubeflowOptions, *, probe: bool, progress: Progress = s
             yield Check(f"volume {volume.path}", None, "nobody tried to write there", hint)
     elif elsewhere:
         progress("trying the volumes in a pod", 0, 1)
-        yield from _several(
+        yield from several(
             "volumes", lambda: _probe(cluster, options, elsewhere, namespace, security.get("securityContext"), names)
         )
 
@@ -109,22 +93,8 @@ def volumes_of(options: KubeflowOptions) -> list[Volume]:
     return list(dict.fromkeys([*options.volumes, *own]))
 
 
-def _tried(name: str, check: Callable[[], Check]) -> Check:
-    (found,) = _several(name, lambda: [check()])
-    return found
-
-
-def _several(name: str, checks: Callable[[], Iterable[Check]]) -> list[Check]:
-    try:
-        return list(checks())
-    except ForbiddenError as error:
-        return [Check(name, None, f"we may not look at it ({error})")]
-    except RemoteRunError as error:
-        return [Check(name, False, error.message)]
-
-
 def _service_account(cluster: Cluster, options: KubeflowOptions, namespace: str) -> Check:
-    name = options.service_account or _SERVICE_ACCOUNT
+    name = options.service_account or SERVICE_ACCOUNT
     if cluster.service_account(name, namespace):
         return Check("service account", True, f"{name} in {namespace}")
     hint = "make it, or set kubeflow.service_account to one that is there"
@@ -134,9 +104,9 @@ def _service_account(cluster: Cluster, options: KubeflowOptions, namespace: str)
 def _pod_security(cluster: Cluster, found: dict[str, Any]) -> Check:
     """Read what the API server patches into every run; KFP's specification has no field for it."""
     name = "fsGroup of the steps' pods"
-    server = cluster.deployment(_API_SERVER, _NAMESPACE)
+    server = cluster.deployment(_API_SERVER, NAMESPACE)
     if server is None:
-        return Check(name, None, f"no deployment {_API_SERVER} in {_NAMESPACE}")
+        return Check(name, None, f"no deployment {_API_SERVER} in {NAMESPACE}")
     containers = server.spec.template.spec.containers
     texts = [it.value for container in containers for it in container.env or [] if it.name == _PATCH and it.value]
     try:
@@ -196,7 +166,7 @@ def _written(volume: Volume, found: dict[str, Any], name: str) -> Check:
 
 def _ways(found: dict[str, Any], name: str) -> Iterator[str]:
     patch = json.dumps({"securityContext": {"fsGroup": found["gid"], "fsGroupChangePolicy": "OnRootMismatch"}})
-    yield f"kubectl -n {_NAMESPACE} set env deployment/{_API_SERVER} {_PATCH}='{patch}' (not for NFS)"
+    yield f"kubectl -n {NAMESPACE} set env deployment/{_API_SERVER} {_PATCH}='{patch}' (not for NFS)"
     if found.get("owner"):
         yield f"kubeflow.run_as_user: {found['owner']}"
     if found.get("group") and int(str(found.get("mode", "0")), 8) & 0o020:

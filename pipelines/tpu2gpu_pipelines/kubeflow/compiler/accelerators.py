@@ -1,7 +1,6 @@
 """What an accelerator is called where a step is to run, and how its node is found.
 
 Sources:
-    https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus (labels, chips on one machine)
     https://cloud.google.com/kubernetes-engine/docs/how-to/gpus (labels)
     https://github.com/NVIDIA/k8s-device-plugin (labels of GPU feature discovery)
     https://cloud.google.com/vertex-ai/docs/pipelines/machine-types (names on Vertex)
@@ -9,24 +8,15 @@ Sources:
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 
 import attrs
 
 from tpu2gpu.errors import UnsupportedError, UsageError
+from tpu2gpu_pipelines.kubeflow.compiler.tpu_slices import find_slice
 from tpu2gpu_pipelines.kubeflow_options import GpuOptions, StepOptions, TpuOptions
 
 TPU, GPU = "google.com/tpu", "nvidia.com/gpu"
-_TOPOLOGY = re.compile(r"\d+(x\d+){1,2}")
-# Generation: the label's value on Google's nodes, and the most chips of one machine.
-_TPUS = {
-    "v4": ("tpu-v4-podslice", 4),
-    "v5e": ("tpu-v5-lite-podslice", 8),
-    "v5p": ("tpu-v5p-slice", 4),
-    "v6e": ("tpu-v6e-slice", 8),
-}
 
 
 @attrs.frozen
@@ -35,15 +25,17 @@ class Accelerator:
 
     Attributes:
         resource: The name of the resource.
-        count: How many.
+        count: How many, for each pod.
         node_selector: Labels of the nodes that have it.
         taint: Key of the taint that keeps others off these nodes.
+        hosts: How many pods it takes. A step is one, so it launches them where they are several.
     """
 
     resource: str
     count: int
     node_selector: Mapping[str, str] = {}
     taint: str = ""
+    hosts: int = 1
 
 
 def find_accelerator(step: StepOptions, platform: str, cluster: str) -> Accelerator | None:
@@ -56,7 +48,7 @@ def find_accelerator(step: StepOptions, platform: str, cluster: str) -> Accelera
 
     Raises:
         UsageError: A topology is not one.
-        UnsupportedError: There is no such accelerator there, or it takes more than one machine.
+        UnsupportedError: There is no such accelerator there.
     """
     if platform == "local":
         return None
@@ -74,22 +66,12 @@ def _tpu(tpu: TpuOptions, place: str) -> Accelerator:
             f"tpu {tpu.type}: GKE alone has TPU nodes, and this is '{place}'",
             hint="set kubeflow.cluster: gke, or train elsewhere and name the checkpoint",
         )
-    label, most = _TPUS[tpu.type]
-    chips = _chips(tpu)
-    if chips > most:
-        raise UnsupportedError(
-            f"tpu {tpu.type} {tpu.topology}: {chips} chips are several machines (one has up to {most}), and a step is "
-            "one pod",
-            hint="take a smaller slice, or train on a JobSet of your own and name what it leaves: checkpoint: gs://...",
-        )
-    labels = {"cloud.google.com/gke-tpu-accelerator": label, "cloud.google.com/gke-tpu-topology": tpu.topology}
-    return Accelerator(TPU, chips, labels, TPU)
-
-
-def _chips(tpu: TpuOptions) -> int:
-    if not _TOPOLOGY.fullmatch(tpu.topology):
-        raise UsageError(f"tpu.topology '{tpu.topology}': must be two or three numbers, as in 2x2 or 2x2x1")
-    return math.prod(map(int, tpu.topology.split("x")))
+    found = find_slice(tpu)
+    labels = {
+        "cloud.google.com/gke-tpu-accelerator": found.label,
+        "cloud.google.com/gke-tpu-topology": found.topology,
+    }
+    return Accelerator(TPU, found.chips_per_host, labels, TPU, found.hosts)
 
 
 def _gpu(gpu: GpuOptions, place: str, *, chosen: bool) -> Accelerator:

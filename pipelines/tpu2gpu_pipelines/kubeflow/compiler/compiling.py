@@ -14,14 +14,23 @@ import yaml
 
 from tpu2gpu.errors import OutputExistsError, SourceError, Tpu2GpuError, UnsupportedError, UsageError
 from tpu2gpu_pipelines.kubeflow.compiler.accelerators import Accelerator, find_accelerator
+from tpu2gpu_pipelines.kubeflow.compiler.job_set import job_set_manifest, launching_step
 from tpu2gpu_pipelines.kubeflow.compiler.parameters import feed_parameters
 from tpu2gpu_pipelines.kubeflow.compiler.parsing import parse_documents
-from tpu2gpu_pipelines.kubeflow.compiler.pod_spec import container_resources, kubernetes_config, retry_policy
+from tpu2gpu_pipelines.kubeflow.compiler.pod_spec import (
+    container_resources,
+    kubernetes_config,
+    learn_own_pod,
+    retry_policy,
+)
 from tpu2gpu_pipelines.kubeflow.compiler.settings_check import main_pipeline_mistakes, settings_mistakes
+from tpu2gpu_pipelines.kubeflow.compiler.slice_check import slice_mistakes
 from tpu2gpu_pipelines.kubeflow.compiler.specification import (
+    JOB_SET_FLAG,
     RETRIES_FLAG,
     Spec,
     Step,
+    kebab_case,
     open_source_spec,
     rename_steps,
     steps_of,
@@ -113,17 +122,29 @@ def compile_pipeline(settings: Settings, create: CreatePipeline, *, scheduled: b
     wrong = settings_mistakes(settings, chosen, [step.name for step in steps_of(spec) if "importer" in step.executor])
     wrong += feed_parameters(spec, options.parameters)
     mounts = {name: [volume.path for volume in step.volumes] for name, step in chosen.items()}
-    wrong += check_imports(spec, options.platform) + check_promotion(spec, mounts, options.platform)
+    training = [step.name for step in steps_of(spec) if _trains(step)]
+    wrong += (
+        slice_mistakes(settings, chosen, mounts, training)
+        + check_imports(spec, options.platform)
+        + check_promotion(spec, mounts, options.platform)
+    )
     if wrong:
         raise UsageError(f"pipeline '{settings.name}': the settings do not fit it", details=wrong)
     accelerators = {name: find_accelerator(step, options.platform, options.cluster) for name, step in chosen.items()}
     configs = {}
     for step in steps_of(spec):
-        _place(step, chosen[step.name], accelerators[step.name], scheduled=scheduled)
+        own, accelerator = chosen[step.name], accelerators[step.name]
+        launched = accelerator if accelerator and accelerator.hosts > 1 else None
+        if launched:
+            job_set = job_set_manifest(own, launched, options.image_pull_secrets, options.user())
+            told = {"step": kebab_case(step.name), "root": settings.training.checkpoint_root, "manifest": job_set}
+            step.executor["container"]["args"] += [JOB_SET_FLAG, json.dumps(told, sort_keys=True)]
+            own, accelerator = launching_step(own), None
+        _place(step, own, accelerator, scheduled=scheduled)
         if "container" in step.executor:
-            configs[step.name] = kubernetes_config(
-                chosen[step.name], accelerators[step.name], options.image_pull_secrets, options.user()
-            )
+            configs[step.name] = kubernetes_config(own, accelerator, options.image_pull_secrets, options.user())
+            if launched:
+                learn_own_pod(configs[step.name])
     if options.pipeline_root:
         spec["defaultPipelineRoot"] = options.pipeline_root
     use_entrypoint(spec)
@@ -206,4 +227,8 @@ def _place(step: Step, chosen: StepOptions, accelerator: Accelerator | None, *, 
 def _is_data_or_training(step: Step) -> bool:
     """Tell whether a step brings data, taking nothing from another, or trains, by its class."""
     takes = step.task.get("inputs", {}).get("artifacts")
-    return "container" in step.executor and (not takes or step.executor_class.startswith(_TRAINERS))
+    return "container" in step.executor and (not takes or _trains(step))
+
+
+def _trains(step: Step) -> bool:
+    return step.executor_class.startswith(_TRAINERS)

@@ -13,6 +13,14 @@ from tpu2gpu_pipelines.quantities import to_cpus, to_gigabytes, to_seconds
 FIRST_WAIT_S, WAIT_FACTOR = 60, 2.0
 """What is waited before the first further try, and how many times as long before each next one."""
 
+POD_VARIABLE, POD_UID_VARIABLE, NAMESPACE_VARIABLE = "TPU2GPU_POD", "TPU2GPU_POD_UID", "TPU2GPU_NAMESPACE"
+OWN_POD = {
+    POD_VARIABLE: "metadata.name",
+    POD_UID_VARIABLE: "metadata.uid",
+    NAMESPACE_VARIABLE: "metadata.namespace",
+}
+"""The environment variables by which a step knows its own pod, and the pod's fields that they hold."""
+
 _RUN_LABEL = "metadata.labels['pipeline/runid']"  # which the API server puts on every pod of a run
 
 
@@ -60,17 +68,13 @@ def kubernetes_config(
         image_pull_secrets: Secrets to pull the image with.
         user: As whom it runs; as the image says when empty.
     """
-    labels = {**(accelerator.node_selector if accelerator else {}), **step.node_selector}
-    tolerations = list(step.tolerations)
-    if accelerator and all(it.key != accelerator.taint for it in tolerations):
-        tolerations.insert(0, Toleration(key=accelerator.taint))
     config: dict[str, Any] = {"fieldPathAsEnv": [{"name": RUN_VARIABLE, "fieldPath": _RUN_LABEL}]}
     if user:
         config["securityContext"] = dict(user)
-    if labels:
+    if labels := node_labels(step, accelerator):
         config["nodeSelector"] = {"labels": labels}
-    if tolerations:
-        config["tolerations"] = [_toleration(it) for it in tolerations]
+    if tolerations := tolerations_of(step, accelerator):
+        config["tolerations"] = tolerations
     if variables := [_secret_variable(it) for it in step.secrets if it.env]:
         config["secretAsEnv"] = variables
     if folders := [_secret_folder(it) for it in step.secrets if it.path]:
@@ -80,6 +84,24 @@ def kubernetes_config(
     if image_pull_secrets:
         config["imagePullSecret"] = [_named("secretName", it) for it in image_pull_secrets]
     return config
+
+
+def learn_own_pod(config: dict[str, Any]) -> None:
+    """Have a step's environment tell it which pod it is, so that what it launches can be that pod's."""
+    config["fieldPathAsEnv"] += [{"name": name, "fieldPath": field} for name, field in OWN_POD.items()]
+
+
+def node_labels(step: StepOptions, accelerator: Accelerator | None) -> dict[str, str]:
+    """Return the labels that a step's node must have."""
+    return {**(accelerator.node_selector if accelerator else {}), **step.node_selector}
+
+
+def tolerations_of(step: StepOptions, accelerator: Accelerator | None) -> list[dict[str, str]]:
+    """Return the taints that a step tolerates, that of its accelerator's nodes first."""
+    tolerations = list(step.tolerations)
+    if accelerator and all(it.key != accelerator.taint for it in tolerations):
+        tolerations.insert(0, Toleration(key=accelerator.taint))
+    return [_toleration(it) for it in tolerations]
 
 
 def _toleration(toleration: Toleration) -> dict[str, str]:

@@ -18,6 +18,7 @@ from tpu2gpu_pipelines.kubeflow.compiler.places import (
     unreadable,
 )
 from tpu2gpu_pipelines.kubeflow.compiler.pod_spec import FIRST_WAIT_S, WAIT_FACTOR
+from tpu2gpu_pipelines.kubeflow.compiler.slice_check import slice_mistakes
 from tpu2gpu_pipelines.kubeflow_options import KubeflowOptions, StepOptions
 from tpu2gpu_pipelines.local import DEFAULT_PIPELINE
 from tpu2gpu_pipelines.module_source import find_source, lacks
@@ -81,6 +82,8 @@ def main_pipeline_mistakes(settings: Settings, parameters: Collection[str] = ())
         wrong += unimportable("checkpoint", checkpoint, platform)
     else:
         wrong += lost_checkpoints(settings.training.checkpoint_root, mounts(TRAINER), platform)
+        on_slices = slice_mistakes(settings, options.steps, mounts(*options.steps), (TRAINER,))
+        wrong += [line for line in on_slices if line not in wrong]
         wrong += _training_function(settings.training.run_fn)
     known = parameter_names(settings)
     for name in options.parameters:
@@ -156,6 +159,8 @@ def _step(where: str, step: StepOptions, options: KubeflowOptions) -> Iterator[s
             yield f"{where}: a volume or secret at {path or '/'}: {why}"
     for variable in _twice([*{**options.env, **step.env}, *(it.env for it in step.secrets if it.env)]):
         yield f"{where}: two values for the environment variable {variable}"
+    if step.tpu:
+        yield from _named(f"{where}.tpu.service_account", "name", step.tpu.service_account)
     yield from _retries(where, step)
     try:
         find_accelerator(step, options.platform, options.cluster)

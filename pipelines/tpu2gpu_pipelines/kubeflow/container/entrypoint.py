@@ -22,6 +22,7 @@ from tpu2gpu.tfx.step import PIPELINE_VARIABLE, RUN_VARIABLE
 from tpu2gpu_pipelines.kubeflow.compiler.specification import (
     CLASS_FLAG,
     INPUT_FLAG,
+    JOB_SET_FLAG,
     OPTIONS_FLAG,
     OUTPUTS_FLAG,
     PIPELINE_FLAG,
@@ -39,10 +40,19 @@ from tpu2gpu_pipelines.kubeflow.container.executor_input import (
     names_in_uris,
     set_apart,
 )
+from tpu2gpu_pipelines.kubeflow.container.launching import launch
 from tpu2gpu_pipelines.kubeflow.container.retrying import run_with_retries
 
 _FAILED = 1
-_MEANINGS = {0: "done", 1: "refused or failed", 2: "usage", 3: "bad input", 4: "the environment lacks something"}
+_MEANINGS = {
+    0: "done",
+    1: "refused or failed",
+    2: "usage",
+    3: "bad input",
+    4: "the environment lacks something",
+    5: "failed on the cluster",
+    75: "may pass; the hosts start again",
+}
 _TERMINATION_LOG = Path("/dev/termination-log")  # where Kubernetes reads a container's last words
 _TERMINATION_BYTES = 4096
 _UNRESOLVED = "{{"
@@ -64,20 +74,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
-    logging.getLogger("apache_beam.typehints.native_type_compatibility").setLevel(logging.WARNING)  # 65 lines a step
+    log_to_stderr()
     try:
         run_step(sys.argv[1:] if arguments is None else arguments)
     except Tpu2GpuError as error:
-        return _end(error.exit_code, f"error: {error}")
+        return end(error.exit_code, f"error: {error}")
     except Exception as error:
         traceback.print_exc()
-        return _end(_FAILED, f"error: {type(error).__name__}: {error}")
-    return _end(0)
+        return end(_FAILED, f"error: {type(error).__name__}: {error}")
+    return end(0)
 
 
-def _end(code: int, message: str = "") -> int:
-    """Tell how the step ended in the last line of the log and in the pod's termination message."""
+def log_to_stderr() -> None:
+    """Have the libraries say what they do, but for Beam's 65 lines a step."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    logging.getLogger("apache_beam.typehints.native_type_compatibility").setLevel(logging.WARNING)
+
+
+def end(code: int, message: str = "") -> int:
+    """Tell how the step ended in the last line of the log and in the pod's termination message; return the code."""
     text = "\n".join([*([message] if message else []), f"exit code {code}: {_MEANINGS.get(code, 'failed')}"])
     sys.stderr.write(f"{text}\n")
     with suppress(OSError):  # no pod has started this process
@@ -91,7 +106,8 @@ def run_step(arguments: Sequence[str]) -> Message:
 
     Args:
         arguments: The executor's class, the launcher's ExecutorInput, the component's inputs and outputs, which
-            parameters are options, the run's id, the pipeline's name, how often to try again; the rest is for Beam.
+            parameters are options, the run's id, the pipeline's name, how often to try again, the JobSet of a step on
+            several hosts; the rest is for Beam.
 
     Raises:
         Tpu2GpuError: The step says why it cannot.
@@ -103,6 +119,7 @@ def run_step(arguments: Sequence[str]) -> Message:
         (RUN_FLAG, "run"),
         (PIPELINE_FLAG, "pipeline"),
         (SOURCES_FLAG, "sources"),
+        (JOB_SET_FLAG, "job_set"),
     ):
         parser.add_argument(flag, dest=name, default="")
     for flag, name in ((TYPES_FLAG, "types"), (OUTPUTS_FLAG, "outputs"), (OPTIONS_FLAG, "options")):
@@ -122,7 +139,14 @@ def run_step(arguments: Sequence[str]) -> Message:
     gather_options(given, json.loads(told.options))
     given, uris = adapt_input(given, json.loads(told.types))
     own = [artifact["uri"] for _, artifact in artifacts_of(given.get("outputs", {}))]
-    run_with_retries(lambda: _execute(told.executor, given, told.types, beam_arguments), told.retries, own)
+
+    def run_here_or_there() -> None:
+        if told.job_set:
+            launch(json.loads(told.job_set), told.executor, given, told.types, uris)
+        else:
+            execute(told.executor, given, told.types, beam_arguments)
+
+    run_with_retries(run_here_or_there, told.retries, own)
     path = Path(given["outputs"]["outputFile"])
     written = adapt_output(json.loads(path.read_text(encoding="utf-8")), given, uris)
     written.setdefault("artifacts", {}).update(foreign)
@@ -130,7 +154,7 @@ def run_step(arguments: Sequence[str]) -> Message:
     return written
 
 
-def _execute(executor: str, given: Message, types: str, beam_arguments: list[str]) -> None:
+def execute(executor: str, given: Message, types: str, beam_arguments: list[str]) -> None:
     """Have TFX's entrypoint run the executor."""
     from tfx.orchestration.kubeflow.v2 import compiler_utils
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor as tfx_entrypoint

@@ -31,6 +31,7 @@ _PASSING_CLASSES = frozenset(
     google.api_core.exceptions.ServerError google.auth.exceptions.TransportError
     botocore.exceptions.HTTPClientError botocore.exceptions.ConnectionError
     aiohttp.client_exceptions.ClientConnectionError
+    tpu2gpu_pipelines.kubeflow.cluster.kubernetes_api.UnreachableError
     """.split()
 )
 _PASSING_STATUSES = frozenset(("ABORTED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"))
