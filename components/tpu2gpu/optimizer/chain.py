@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.checkpoint_importer.importing import import_model
-from tpu2gpu.errors import Tpu2GpuError, UnsupportedError
+from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.hardware.host import available_cores, installed_versions, stable_hardware
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
@@ -28,7 +27,7 @@ from tpu2gpu.running.local.reference_runner import JUDGE_ENVIRONMENT, JUDGE_PREL
 from tpu2gpu.running.servers.addresses import is_address
 from tpu2gpu.running.servers.server_file import is_server_file
 from tpu2gpu.storage.paths import place
-from tpu2gpu.storage.publishing import REPORT, name_of, read_manifest
+from tpu2gpu.storage.publishing import name_of, read_manifest
 from tpu2gpu.trt_converter.backends.base import back_end
 from tpu2gpu.trt_converter.converting import convert_model
 
@@ -79,7 +78,6 @@ class Chain:
             options = self._options.of_cast(precision, self._examples)
             made_of = {"examples": self._examples_digest if options.examples else ""}
             imported = self._take("cast", f"cast-{precision}", cast_model, imported, options, made_of)
-            _check_cast(imported, precision)
         width = FULL if precision == INT8 else precision
         return self._take("freeze", f"frozen-{width}", freeze_model, imported, self._options.of_freeze(), {})
 
@@ -173,13 +171,6 @@ class Chain:
 
     def _told(self, name: str) -> Progress:
         return lambda what, done, total: self._progress(f"{name}: {what}", done, total)
-
-
-def _check_cast(folder: Path, precision: str) -> None:
-    """Refuse a cast that changed nothing: the candidate would be another one again."""
-    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    if not any(report[name] for name in ("weights", "constants", "changed_nodes")):
-        raise UnsupportedError(f"nothing in the model can be {precision}, so it is the same as {FULL}")
 
 
 _MODULES = {

@@ -18,7 +18,7 @@ import pytest
 from tpu2gpu.errors import WorkerError
 from tpu2gpu.process.aslr import DISABLE_ASLR
 from tpu2gpu.process.fork_client import close_servers
-from tpu2gpu.process.worker import Worker, run_in_child
+from tpu2gpu.process.worker import Worker, prepare_children, run_in_child
 
 LIBRARY = """
 import os, pathlib, time
@@ -74,6 +74,21 @@ def test_the_library_is_imported_once(library: Callable[..., Any], tmp_path: Pat
     assert imports(tmp_path) == 1
     assert first["pid"] != second["pid"]
     assert first["parent"] == second["parent"] != os.getpid()
+
+
+def test_a_server_that_was_prepared_is_the_one_that_children_come_from(
+    library: Callable[..., Any], tmp_path: Path
+) -> None:
+    prepare_children({"COLOUR": "green"}, ["slow_library"])
+    prepare_children({"COLOUR": "green"}, ["slow_library"])
+    assert library(COLOUR="green")["seen"] == "green"
+    assert imports(tmp_path) == 1
+
+
+def test_a_server_that_has_imported_more_is_taken_for_less(library: Callable[..., Any], tmp_path: Path) -> None:
+    prepare_children({}, ["json", "slow_library"])
+    assert library()["pid"]
+    assert imports(tmp_path) == 1
 
 
 def test_each_environment_has_its_own_server(library: Callable[..., Any], tmp_path: Path) -> None:
