@@ -11,6 +11,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from tpu2gpu.errors import ExamplesError
+from tpu2gpu.running.examples.forms.tfrecords import compression_of
 from tpu2gpu.tfx.component_base import StepComponent
 from tpu2gpu.tfx.step import Step
 from tpu2gpu_pipelines.datasets import DIGIT_EXAMPLES, SPLITS, DigitsOptions, write_digits
@@ -64,7 +65,7 @@ def _copy(source: str, target: Path) -> int:
     import tensorflow as tf
 
     with fileio.open(source, "rb") as file:
-        compression = _compression(file.read(16))
+        compression = compression_of(file.read(16))
     try:
         if compression == "GZIP":
             fileio.copy(source, str(target), overwrite=True)
@@ -77,14 +78,6 @@ def _copy(source: str, target: Path) -> int:
     except tf.errors.DataLossError as error:
         raise ExamplesError(f"{source}: damaged, or no TFRecord file", hint="write it again") from error
     return count
-
-
-def _compression(start: bytes) -> str:
-    """Tell by a file's first bytes; of a plain one they are a record's length, whose upper half is 0."""
-    if start.startswith(b"\x1f\x8b\x08"):
-        return "GZIP"
-    is_zlib = len(start) > 7 and start[0] == 0x78 and int.from_bytes(start[:2], "big") % 31 == 0 and any(start[4:8])
-    return "ZLIB" if is_zlib else ""
 
 
 class DigitExamples(StepComponent):

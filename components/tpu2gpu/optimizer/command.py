@@ -41,7 +41,7 @@ OPTIMIZE = Command(
             ["--examples"],
             multiple=True,
             metavar="FILES",
-            help="TFRecord files of tf.Examples: a path, a glob or a folder; may be repeated",
+            help="real examples, in any form: a path, a glob or a folder; may be repeated",
         ),
         click.Option(["--incumbent"], metavar="PATH", help="what is promoted now: a model, or the promotion folder"),
         click.Option(

@@ -52,7 +52,8 @@ def digest_of_examples(patterns: Sequence[str], labels: str) -> str:
     """
     found = [it.path for it in find_examples(patterns)]
     lines = [_digest(path, path.rglob("*")) if path.is_dir() else digest_of_files([path]) for path in found]
-    lines += [digest_of_files([Path(labels)])] if Path(labels).is_file() else []  # a missing one is told by the reader
+    tables = {Path(labels), *(path.parent / "labels.csv" for path in found)}
+    lines += [digest_of_files([table]) for table in sorted(tables) if table.is_file()]  # readers tell of a missing one
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

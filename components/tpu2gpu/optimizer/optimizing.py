@@ -21,6 +21,7 @@ from tpu2gpu.optimizer.results import CandidateOutcome, Figures, OptimizeResult
 from tpu2gpu.options import flag
 from tpu2gpu.progress import Progress, silent
 from tpu2gpu.reporting.report import to_html, to_markdown
+from tpu2gpu.running.examples.python_examples import ExamplesLike, as_files, is_nothing
 from tpu2gpu.storage.publishing import REPORT, check_free, describe_source, name_of, plain, publish_step
 
 SERVING = "serving"
@@ -31,7 +32,7 @@ _OF_ALL = (EnvironmentLacksError, SignatureError, UsageError)
 def optimize_model(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    examples: Sequence[str] = (),
+    examples: ExamplesLike = (),
     options: OptimizeOptions | None = None,
     *,
     incumbent: str | os.PathLike[str] | None = None,
@@ -52,7 +53,8 @@ def optimize_model(
         source: What `import_model` takes.
         target: The folder to write: `serving`, the best candidate's serving folder, where one is blessed;
             `evaluation`, what `evaluate_model` writes; report.html, report.md and report.json.
-        examples: Files of real examples; none where the options ask for synthetic ones.
+        examples: Files of real examples: paths, globs or folders; or arrays by name, or an iterable of examples, such
+            as a tf.data.Dataset; none where the options ask for synthetic ones.
         options: The candidates, what steps are told, and the budgets.
         incumbent: What is promoted now, on which no candidate may fall behind.
         cache: The folder of former outputs; that of the user when not given.
@@ -72,7 +74,7 @@ def optimize_model(
         Tpu2GpuError: The source cannot be imported, see `import_model`; or no candidate can be what was asked.
     """
     options = options or OptimizeOptions()
-    if bool(examples) == bool(options.synthetic):
+    if is_nothing(examples) != bool(options.synthetic):
         raise UsageError(
             f"{flag('examples')} and {flag('synthetic')}: one of them is needed, and only one",
             hint="give real examples wherever there are some",
@@ -80,13 +82,13 @@ def optimize_model(
     kept = [] if keep_intermediates is None else [Path(keep_intermediates)]
     for folder in (Path(target), *kept):
         check_free(folder, force=force)
-    choice = choose_candidates(options.precision, options.backend, has_examples=bool(examples))
+    choice = choose_candidates(options.precision, options.backend, has_examples=not is_nothing(examples))
     options.check_heeded(choice.candidates)
-    with _cache(cache, use_cache=use_cache) as folder:
+    with as_files(examples, options.max_examples) as files, _cache(cache, use_cache=use_cache) as folder:
         from tpu2gpu.optimizer.chain import EVALUATION, Chain
 
         store = StepCache(folder)
-        chain = Chain(source, examples, incumbent, options, store, progress)
+        chain = Chain(source, files, incumbent, options, store, progress)
         imported = chain.import_()
         converted, failed = _convert_all(chain, imported, choice.candidates)
         evaluation = chain.evaluate(imported, list(converted.values())) if converted else None

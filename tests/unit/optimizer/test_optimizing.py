@@ -210,6 +210,19 @@ def test_a_broken_off_run_leaves_nothing_half_written_and_the_next_goes_on(place
 
 
 @pytest.mark.slow
+def test_arrays_and_iterables_are_examples_too(place: Path) -> None:
+    values = np.random.default_rng(3).normal(size=(40, 6)).astype("float32")
+    options = OptimizeOptions(**{**OPTIONS, "precision": ("float32",), "allow_degenerate": True})
+    given = [{"x": values}, ({"x": row} for row in values), {"x": values}]
+    results = [
+        optimize_model(place / "model", place / f"from-python-{number}", each, options, cache=place / "cache")
+        for number, each in enumerate(given)
+    ]
+    assert all(result.evaluation for result in results)
+    assert [result.steps[-1].cached for result in results] == [False, True, True]
+
+
+@pytest.mark.slow
 def test_int8_is_tried_where_there_are_examples_and_a_candidate_that_fails_stops_no_other(place: Path) -> None:
     result = again(place, "all", precision=(), tolerance=1e-12)
     assert {one.name: one.verdict for one in result.candidates}["int8-onnx"] == "failed"

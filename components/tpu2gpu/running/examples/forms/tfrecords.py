@@ -31,7 +31,9 @@ class TFRecords(ExampleForm):
 
         number = skip
         try:
-            for record in tf.data.TFRecordDataset(str(path), _compression(path)).skip(skip).as_numpy_iterator():
+            for record in (
+                tf.data.TFRecordDataset(str(path), compression_of(first_bytes(path))).skip(skip).as_numpy_iterator()
+            ):
                 example = tf.train.Example.FromString(record)
                 yield ExampleRow(
                     f"{path}, record {number}", _Features(example.features.feature), example.SerializeToString
@@ -47,9 +49,11 @@ class TFRecords(ExampleForm):
             raise ExamplesError(f"{path}, record {number}: {what}", hint="write it again, or leave it out") from error
 
 
-def _compression(path: Path) -> str:
-    """Tell by the first bytes: a record begins with its length, of which the upper half is 0."""
-    start = first_bytes(path)
+def compression_of(start: bytes) -> str:
+    """Tell by a file's first bytes how it is compressed: `GZIP`, `ZLIB`, or not.
+
+    A record begins with its length, of which the upper half is 0.
+    """
     if start.startswith(b"\x1f\x8b\x08"):
         return "GZIP"
     zlib = len(start) > 7 and start[0] == 0x78 and int.from_bytes(start[:2], "big") % 31 == 0 and any(start[4:8])
