@@ -16,7 +16,7 @@ def _module(**attributes: Any) -> Any:
     return module
 
 
-def _served(folder: Path, serve: Callable[[Any], Any], *, dtype: str = "float32", **attributes: Any) -> Path:
+def served(folder: Path, serve: Callable[[Any], Any], *, dtype: str = "float32", **attributes: Any) -> Path:
     """Export a function of one vector."""
     import tensorflow as tf
 
@@ -33,7 +33,7 @@ def writes_a_file(folder: Path, written: str) -> Path:
         with tf.control_dependencies([tf.io.write_file(written, "x")]):
             return {"y": tf.identity(x) * 2}
 
-    return _served(folder, serve)
+    return served(folder, serve)
 
 
 def writes_in_a_loop(folder: Path, written: str) -> Path:
@@ -46,7 +46,7 @@ def writes_in_a_loop(folder: Path, written: str) -> Path:
     def serve(x: Any) -> Any:
         return {"y": tf.while_loop(lambda i, x: i < 2, body, [0, x])[1]}
 
-    return _served(folder, serve)
+    return served(folder, serve)
 
 
 def writes_when_loaded(folder: Path, written: str) -> Path:
@@ -73,20 +73,20 @@ def prints_to_a_file(folder: Path, written: str) -> Path:
         tf.print(x, output_stream=f"file://{written}")
         return {"y": x * 2}
 
-    return _served(folder, serve)
+    return served(folder, serve)
 
 
 def reads_a_file(folder: Path, read: str) -> Path:
     import tensorflow as tf
 
-    return _served(folder, lambda x: {"y": x * 2, "stolen": tf.io.read_file(read)})
+    return served(folder, lambda x: {"y": x * 2, "stolen": tf.io.read_file(read)})
 
 
 def reads_what_is_asked(folder: Path, read: str) -> Path:
     """Whoever sends a request names the file."""
     import tensorflow as tf
 
-    return _served(folder, lambda x: {"y": tf.map_fn(tf.io.read_file, x)}, dtype="string")
+    return served(folder, lambda x: {"y": tf.map_fn(tf.io.read_file, x)}, dtype="string")
 
 
 def reads_beside_its_asset(folder: Path, read: str) -> Path:
@@ -100,7 +100,7 @@ def reads_beside_its_asset(folder: Path, read: str) -> Path:
     def serve(x: Any) -> Any:
         return {"y": x * 2, "stolen": tf.io.read_file(tf.strings.join([words.asset_path, "/../../../..", read]))}
 
-    return _served(folder, serve, words=words)
+    return served(folder, serve, words=words)
 
 
 def reads_lines_of_a_file(folder: Path, read: str) -> Path:
@@ -110,7 +110,7 @@ def reads_lines_of_a_file(folder: Path, read: str) -> Path:
         lines = tf.data.TextLineDataset(read).reduce(tf.constant(""), lambda a, b: a + b)
         return {"y": x * 2, "stolen": lines}
 
-    return _served(folder, serve)
+    return served(folder, serve)
 
 
 def calls_python(folder: Path, _: str) -> Path:
@@ -119,7 +119,7 @@ def calls_python(folder: Path, _: str) -> Path:
     def serve(x: Any) -> Any:
         return {"y": tf.ensure_shape(tf.numpy_function(lambda value: value * 2, [x], tf.float32), [None])}
 
-    return _served(folder, serve)
+    return served(folder, serve)
 
 
 def writes_summaries(folder: Path, written: str) -> Path:
@@ -132,14 +132,14 @@ def writes_summaries(folder: Path, written: str) -> Path:
         )
         return {"y": x * 2}
 
-    return _served(folder, serve)
+    return served(folder, serve)
 
 
 def runs_what_nobody_knows(folder: Path, _: str) -> Path:
     """An op of a library that is not there."""
     from tpu2gpu.graphs.formats.saved_model import parse_saved_model
 
-    _served(folder, lambda x: {"y": x * 2})
+    served(folder, lambda x: {"y": x * 2})
     saved_model = parse_saved_model(folder)
     for function in saved_model.meta_graphs[0].graph_def.library.function:
         for node in function.node_def:
@@ -181,7 +181,7 @@ def looks_words_up(folder: Path) -> Path:
         ),
         num_oov_buckets=1,
     )
-    return _served(folder, lambda x: {"y": table.lookup(x)}, dtype="string", table=table)
+    return served(folder, lambda x: {"y": table.lookup(x)}, dtype="string", table=table)
 
 
 def looks_words_up_v1(folder: Path) -> Path:
@@ -215,7 +215,7 @@ def reads_its_asset(folder: Path) -> Path:
     asset = folder.parent / "words.txt"
     asset.write_text("one\ntwo\n")
     words = tf.saved_model.Asset(str(asset))
-    return _served(folder, lambda x: {"y": x * 2, "words": tf.io.read_file(words.asset_path)}, words=words)
+    return served(folder, lambda x: {"y": x * 2, "words": tf.io.read_file(words.asset_path)}, words=words)
 
 
 def prints(folder: Path) -> Path:
@@ -225,7 +225,7 @@ def prints(folder: Path) -> Path:
         tf.print(x)
         return {"y": x * 2}
 
-    return _served(folder, serve)
+    return served(folder, serve)
 
 
 def keras_model(folder: Path) -> Path:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from tpu2gpu.errors import SourceError, TrustRefusedError
-from tpu2gpu.graphs.edit import const_node, const_value
+from tpu2gpu.graphs.edit import add, ancestors, const_node, const_value, replace_all_uses
 from tpu2gpu.graphs.model import Asset, ServingModel
-from tpu2gpu.graphs.nodes import split_tensor
+from tpu2gpu.graphs.nodes import producer, split_tensor
+from tpu2gpu.graphs.ops import DT_STRING
 from tpu2gpu.storage.confinement import file_inside
 from tpu2gpu.storage.paths import Place
 
@@ -21,6 +25,10 @@ _FILES_COLLECTION = "saved_model_assets"  # where TensorFlow 1 told them before 
 
 def asset_files(meta: Any) -> dict[str, str]:
     """Return the file name of each asset of a SavedModel's graph, by the node that holds its path."""
+    return dict(_asset_entries(meta))
+
+
+def _asset_entries(meta: Any) -> list[tuple[str, str]]:
     from tensorflow.core.protobuf import meta_graph_pb2
 
     entries = list(meta.asset_file_def)
@@ -29,7 +37,17 @@ def asset_files(meta: Any) -> dict[str, str]:
             entry = meta_graph_pb2.AssetFileDef()
             packed.Unpack(entry)
             entries.append(entry)
-    return {split_tensor(entry.tensor_info.name)[0]: entry.filename for entry in entries}
+    return [(split_tensor(entry.tensor_info.name)[0], entry.filename) for entry in entries]
+
+
+def check_assets(meta: Any, source: Place) -> None:
+    """Check that all assets that a SavedModel names are files in its folder of assets.
+
+    Raises:
+        SourceError: One is missing, a link, or outside.
+    """
+    for _, name in _asset_entries(meta):
+        file_inside(source / ASSETS_FOLDER, name, f"{source}: asset")
 
 
 def take_assets(meta: Any, source: Place, nodes: dict[str, Any]) -> list[Asset]:
@@ -47,6 +65,37 @@ def take_assets(meta: Any, source: Place, nodes: dict[str, Any]) -> list[Asset]:
         if nodes[node].op == "Placeholder":
             nodes[node] = const_node(node, name)
     return assets
+
+
+def hold_paths(model: ServingModel) -> ServingModel:
+    """Let signatures read paths of assets from variables that the initialiser writes.
+
+    Loaders put the paths into constants for the initialiser alone: a signature that reads a constant would open the
+    file of that name on whatever machine serves it.
+
+    Returns:
+        The model itself where no signature needs a path.
+    """
+    served = ancestors(model.nodes, {producer(tensor) for tensor in model.output_tensors()})
+    needed = sorted({asset.node for asset in model.assets} & served)
+    if not needed:
+        return model
+    nodes = dict(model.nodes)
+    initialized = ancestors(nodes, [model.init_node] if model.init_node else [])
+    read, written = {}, []
+    for name in needed:
+        handle = add(nodes, f"{name}/held", "VarHandleOp", dtype=DT_STRING)
+        handle.attr["shape"].shape.SetInParent()
+        handle.attr["shared_name"].s = handle.name.encode()
+        written.append(add(nodes, f"{name}/write", "AssignVariableOp", [handle.name, name], dtype=DT_STRING).name)
+        read[name] = add(nodes, f"{name}/read", "ReadVariableOp", [handle.name], dtype=DT_STRING).name
+    for name in served - initialized:
+        if any(producer(reference) in read for reference in nodes[name].input):
+            nodes[name] = copy.deepcopy(nodes[name])
+            replace_all_uses([nodes[name]], read)
+    written += [model.init_node] if model.init_node else []
+    init = add(nodes, "init_with_paths", "NoOp", [f"^{name}" for name in written])
+    return attrs.evolve(model, nodes=nodes, init_node=init.name)
 
 
 def take_named_files(meta: Any, model: ServingModel, folder: Place, trust: Sequence[str]) -> list[Asset]:

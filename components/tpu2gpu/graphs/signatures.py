@@ -11,6 +11,7 @@ from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.ops import PLACEHOLDERS
 
 _LARGEST_DEFAULT = 1 << 12  # elements; a default is a setting, not data
+INIT_SIGNATURE = "__saved_model_init_op"
 _PREDICT = "tensorflow/serving/predict"
 
 

@@ -62,6 +62,7 @@ def test_a_signature_may_take_what_another_computes_beside_a_variable_that_no_ch
 ) -> None:
     source = signature_models.half_plus_three(tmp_path / "source", asset=asset, weights=weights)
     result = imported(source, tmp_path / "model", input=())
+    source.with_suffix(".txt").write_text("not this one")
     assert set(result.signatures) == {"serving_default", "regress"}
     assert result.variables == (2 if weights else 0)
     answer = predict(tmp_path / "model", x=X[:, None])

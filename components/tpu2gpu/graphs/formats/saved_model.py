@@ -11,7 +11,7 @@ from typing import Any
 
 from tpu2gpu import wire
 from tpu2gpu.errors import SignatureError, SourceError
-from tpu2gpu.graphs.assets import ASSETS_FOLDER, take_assets
+from tpu2gpu.graphs.assets import ASSETS_FOLDER, hold_paths, take_assets
 from tpu2gpu.graphs.formats.graph_def import constant_sizes, model_graph_pieces
 from tpu2gpu.graphs.formats.importing_first import not_a_saved_model
 from tpu2gpu.graphs.formats.lazy_constants import parsing
@@ -21,7 +21,7 @@ from tpu2gpu.graphs.formats.variable_restore import find_variables, make_variabl
 from tpu2gpu.graphs.functions.inlining import SideEffectsError, SignatureInliner
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, unknown_signature
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
-from tpu2gpu.graphs.signatures import full_name, map_tensors, tensor_names
+from tpu2gpu.graphs.signatures import INIT_SIGNATURE, full_name, map_tensors, tensor_names
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_model
 from tpu2gpu.storage.paths import Place, place
@@ -29,7 +29,6 @@ from tpu2gpu.tensorbundle.writer import BundleWriter
 
 SAVED_MODEL_FILE = "saved_model.pb"
 VARIABLES_PREFIX = "variables/variables"
-INIT_SIGNATURE = "__saved_model_init_op"
 _TRAIN_SIGNATURE = "__saved_model_train_op"
 _REFERENCE = 100  # added to a DataType's number for a reference to such a tensor
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
@@ -233,6 +232,7 @@ def write_saved_model(
         CheckpointError: A value of the source is damaged.
         UnsupportedError: The graph with its constants would exceed 2 GiB.
     """
+    model = hold_paths(model)
     require_trust(review_model(model), trust, "the graph")
     folder = Path(folder)
     meta = _meta_graph(model)

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import GraphError, InputError, SignatureError, UnsupportedError
-from tpu2gpu.graphs.formats.saved_model import INIT_SIGNATURE, serving_signatures
+from tpu2gpu.graphs.formats.saved_model import serving_signatures
 from tpu2gpu.graphs.formats.variable_restore import find_variables
 from tpu2gpu.graphs.functions.inlining import SideEffectsError
 from tpu2gpu.graphs.functions.training_inlining import TrainingInliner
@@ -29,7 +29,7 @@ from tpu2gpu.graphs.passes.training.replace_infeeds import Input, ReplaceInfeeds
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
 from tpu2gpu.graphs.passes.training.training_ops import check_inference_form, check_serving
 from tpu2gpu.graphs.shapes.inference import infer_tensors
-from tpu2gpu.graphs.signatures import full_name, map_tensors, new_signature, tensor_names
+from tpu2gpu.graphs.signatures import INIT_SIGNATURE, full_name, map_tensors, new_signature, tensor_names
 from tpu2gpu.options import did_you_mean
 
 # The order is that of what they require: loops hide the updates that batch norms are found by, and phases the dropouts.

@@ -7,13 +7,14 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.graphs.calls import call_of
+from tpu2gpu.graphs.calls import call_of, needed_functions
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs
-from tpu2gpu.graphs.ops import ASSIGNS, LOOPS, PASSTHROUGH, REF_VARIABLES
+from tpu2gpu.graphs.ops import ASSIGNS, DT_STRING, LOOPS, PASSTHROUGH, REF_VARIABLES, WRITES
 from tpu2gpu.graphs.trust.op_classes import PATH_INPUTS
 
 _PASSING = PASSTHROUGH | {"ExpandDims", "IdentityN", "Merge", "Pack", "RefIdentity", "Reshape", "Squeeze", "Switch"}
 _VARIABLES = ("VarHandleOp", *REF_VARIABLES)
+_READS = frozenset([*_PASSING, "IsVariableInitialized", "NoOp", "ReadVariableOp", "VarIsInitializedOp"])
 
 
 @attrs.frozen
@@ -44,7 +45,7 @@ class PathOrigins:
         scopes: The graph under the empty name, and every function.
         functions: The FunctionDefs.
         ops: Definitions of ops.
-        assets: The graph's nodes that hold paths of assets.
+        assets: The graph's nodes into which loaders put paths of assets.
         checkpoint: The graph's node that holds the path of the checkpoint.
         bound: Of functions that objects call: whether each of the last arguments is an asset.
     """
@@ -111,10 +112,9 @@ class PathOrigins:
                 yield from self._follow_result(node.attr["body"].func.name, position, seen)
         bound = self._bound.get(function, [])
         first = len(self._functions[function].signature.input_arg) - len(bound)
-        if function in self._bound and not calls:
-            asset = position >= first and bound[position - first]
-            yield "its asset" if asset else f"argument {position} of function '{function}'"
-        elif not calls:
+        if position >= first and bound[position - first]:
+            yield "its asset"
+        elif function in self._bound or not calls:
             yield f"argument {position} of function '{function}'"
 
     def _follow_result(self, function: str, position: int, seen: set[tuple[str, str]]) -> Iterator[str]:
@@ -123,14 +123,38 @@ class PathOrigins:
             yield from self._follow(function, self._scopes[function].results[results[position].name], seen)
 
     def _follow_variable(self, scope: str, node: Any, seen: set[tuple[str, str]]) -> Iterator[str]:
-        handle = data_inputs(node)[0].split(":")[0] if node.op == "ReadVariableOp" else node.name
-        nodes = self._scopes[scope].nodes
-        values = [
-            data_inputs(other)[1]
-            for other in nodes.values()
-            if other.op in ASSIGNS and data_inputs(other)[0].split(":")[0] == handle
-        ]
+        reference = data_inputs(node)[0] if node.op == "ReadVariableOp" else node.name
+        handle = self._scopes[scope].nodes.get(reference.split(":")[0])
+        if scope or handle is None or handle.op not in _VARIABLES:
+            yield f"variable '{reference}'"
+            return
+        shared = {name for name, other in self._scopes[""].nodes.items() if _variable(other) == _variable(handle)}
+        values = []
+        for other in self._scopes[""].nodes.values():
+            if other.op in ASSIGNS and data_inputs(other)[0].split(":")[0] in shared:
+                values.append(data_inputs(other)[1])
+            elif other.op not in _READS and any(name.split(":")[0] in shared for name in data_inputs(other)):
+                yield from self._stored_by(other)
         if not values:
-            yield f"variable '{handle}'"
+            yield f"variable '{reference}'"
         for value in values:
-            yield from self._follow(scope, value, seen)
+            yield from self._follow("", value, seen)
+
+    def _stored_by(self, node: Any) -> Iterator[str]:
+        """Yield a node that may store something else in a variable which it takes: a function that writes texts."""
+        call = call_of(node, self._functions, self._ops)
+        called = needed_functions([node], self._functions).values()
+        if call is None or any(it.op not in _READS and _takes_texts(it) for body in called for it in body.node_def):
+            yield f"{node.op} '{node.name}'"
+
+
+def _variable(node: Any) -> tuple[bytes, bytes] | None:
+    """Return what tells one variable from another: nodes of the same name share it."""
+    if node.op not in _VARIABLES:
+        return None
+    return node.attr["container"].s, node.attr["shared_name"].s or node.name.encode()
+
+
+def _takes_texts(node: Any) -> bool:
+    """Tell whether a node may store texts in a variable."""
+    return bool(WRITES.fullmatch(node.op)) and DT_STRING in (node.attr["dtype"].type, node.attr["T"].type)

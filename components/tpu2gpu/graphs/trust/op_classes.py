@@ -7,14 +7,15 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-OpClass = Literal["pure", "reads files", "writes files", "network", "python", "custom", "unknown"]
+OpClass = Literal["pure", "reads files", "writes files", "network", "python", "custom", "engine", "unknown"]
 
 PATH_INPUTS = {
     "CSVDataset": 0,
     "CSVDatasetV2": 0,
+    "CacheDataset": 1,
+    "CacheDatasetV2": 1,
     "FixedLengthRecordDataset": 0,
     "FixedLengthRecordDatasetV2": 0,
-    "InitializeTRTResource": 1,
     "InitializeTableFromTextFile": 1,
     "InitializeTableFromTextFileV2": 1,
     "LoadAndRemapMatrix": 0,
@@ -28,7 +29,7 @@ PATH_INPUTS = {
     "TFRecordDatasetV2": 0,
     "TextLineDataset": 0,
 }
-"""Of ops that read a file: which input tells its path."""
+"""Of ops that read or write a file: which input tells its path."""
 
 _READERS = """DTensorRestoreV2 ExperimentalCSVDataset ExperimentalLMDBDataset ExperimentalMatchingFilesDataset
     ExperimentalSqlDataset FixedLengthRecordReader FixedLengthRecordReaderV2 FixedUnigramCandidateSampler
@@ -44,16 +45,18 @@ _WRITERS = """CacheDataset CacheDatasetV2 CalibrationStatisticsSaver CloseSummar
 _NETWORK = re.compile(
     r"Rpc.*|DeleteRpcFutureResource|DataServiceDataset.*|RegisterDataset.*|Collective(?!Permute).*|Remote.*"
     r"|Debug(Gradient|Identity|NanCount|NumericSummary).*|_?Nccl.*|_?(Host)?(Send|Recv)|DTensor(All|Reduce).*"
-    r"|CopyToMesh.*|WorkerHeartbeat"
+    r"|CopyToMesh.*|WorkerHeartbeat|_?XlaHostCompute.*|_?Xla(Send|Recv)(To|From)Host.*"
 )
 _CLASSES: dict[str, OpClass] = {
     **dict.fromkeys([*PATH_INPUTS, *_READERS.split()], "reads files"),
     **dict.fromkeys(_WRITERS.split(), "writes files"),
     **dict.fromkeys(["EagerPyFunc", "PyFunc", "PyFuncStateless"], "python"),
-    **dict.fromkeys(["XlaCustomCall", "XlaCustomCallV2", "TfLiteSubgraphExecute"], "custom"),
+    **dict.fromkeys(["XlaCustomCall", "XlaCustomCallV2", "TfLiteSubgraphExecute", "DatasetFromGraph"], "custom"),
+    "InitializeTRTResource": "engine",
 }
 # Attributes without which an op of a class only computes.
 _HARMLESS_WITHOUT = {"FixedUnigramCandidateSampler": "vocab_file", "DebugIdentity": "debug_urls"}
+_DESCRIBED = ("DecodeProtoV2", "EncodeProto")
 
 
 def class_of(op: str) -> OpClass:
@@ -71,10 +74,21 @@ def class_of_node(node: Any) -> OpClass:
     """Return what a node does: some ops do more than compute only with certain attributes."""
     if node.op == "PrintV2":
         return "writes files" if node.attr["output_stream"].s.startswith(b"file:") else "pure"
+    if node.op == "TRTEngineOp" and node.attr["serialized_segment"].s:
+        return "engine"
+    if node.op == "XlaCallModule" and b"custom_call" in node.attr["module"].s:
+        return "custom"  # native code by its name, or its address
+    if node.op in _DESCRIBED and not _is_described_inside(node.attr["descriptor_source"].s):
+        return "reads files"
     attribute = _HARMLESS_WITHOUT.get(node.op)
     if attribute and not (node.attr[attribute].s or node.attr[attribute].list.s):
         return "pure"
     return class_of(node.op)
+
+
+def _is_described_inside(source: bytes) -> bool:
+    """Tell whether a protocol's description is linked in or written out, not in a file."""
+    return source in (b"", b"local://") or source.startswith(b"bytes://")
 
 
 @functools.cache

@@ -14,6 +14,7 @@ _TRUSTED_BY: dict[OpClass, str] = {
     "network": "network",
     "python": "python",
     "custom": "custom",
+    "engine": "custom",
     "unknown": "custom",
 }
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
+from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.graphs.assets import asset_files
-from tpu2gpu.graphs.calls import needed_functions
-from tpu2gpu.graphs.edit import ancestors
+from tpu2gpu.graphs.calls import function_names
+from tpu2gpu.graphs.edit import ancestors, walk
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
-from tpu2gpu.graphs.signatures import tensor_names
+from tpu2gpu.graphs.signatures import INIT_SIGNATURE, tensor_names
 from tpu2gpu.graphs.trust.file_paths import PathOrigins, Scope
 from tpu2gpu.graphs.trust.op_classes import PATH_INPUTS, OpClass, class_of_node
 
-_RESTORES = ("Restore", "RestoreSlice", "RestoreV2")
+# The origins of a path that an op may have, where these are others than an asset.
+_ALLOWED = {
+    **{key: {"its asset", "its checkpoint"} for key in ("Restore", "RestoreSlice", "RestoreV2")},
+    **{key: {repr("")} for key in ("CacheDataset", "CacheDatasetV2")},  # which caches in memory
+}
 _INITIALIZERS = ("saved_model_main_op", "legacy_init_op", "table_initializer")
+_LOCAL_VARIABLES = "local_variables"
 
 
 @attrs.frozen
@@ -51,21 +57,16 @@ def review_meta_graph(meta: Any) -> list[Finding]:
     """
     functions = {function.signature.name: function for function in meta.graph_def.library.function}
     nodes = {node.name: node for node in meta.graph_def.node}
-    saving = _functions_below(nodes, [meta.saver_def.save_tensor_name], functions)
-    serving = _functions_below(nodes, _roots(meta), functions)
+    served = _ancestors(nodes, _served_tensors(meta))
+    run = served | _ancestors(nodes, _initialized(meta))
     bound = {
         name: [meta.object_graph_def.nodes[i].WhichOneof("kind") == "asset" for i in function.bound_inputs]
         for name, function in meta.object_graph_def.concrete_functions.items()
     }
-    called = needed_functions([], functions) | {
-        name: functions[name] for name in [*serving, *bound] if name in functions and name not in saving - serving
-    }
-    called |= needed_functions([node for function in called.values() for node in function.node_def], functions)
     return _review(
-        {name: nodes[name] for name in ancestors(nodes, [root for root in _roots(meta) if root in nodes])},
-        called,
-        OpDefs(meta.meta_info_def.stripped_op_list.op),
-        assets=asset_files(meta),
+        {name: nodes[name] for name in run},
+        _called_functions([nodes[name] for name in run], bound, functions, meta.graph_def.library.gradient),
+        fed=asset_files(meta).keys() - served,
         checkpoint=split_tensor(meta.saver_def.filename_tensor_name)[0],
         bound=bound,
     )
@@ -73,48 +74,110 @@ def review_meta_graph(meta: Any) -> list[Finding]:
 
 def review_model(model: ServingModel) -> list[Finding]:
     """Review a model whose calls are inlined."""
-    return _review(model.nodes, model.functions, model.ops, assets={asset.node for asset in model.assets})
+    served = _ancestors(model.nodes, [name for it in model.signatures.values() for name in _output_names(it)])
+    return _review(model.nodes, model.functions, fed={asset.node for asset in model.assets} - served)
+
+
+def _called_functions(
+    nodes: Iterable[Any], bound: Iterable[str], functions: Mapping[str, Any], gradients: Iterable[Any]
+) -> dict[str, Any]:
+    """Return the functions that may be called, by name.
+
+    Besides those that nodes name these are the gradients of functions, and what TensorFlow's optimiser calls in the
+    place of others: functions that say that they implement the same.
+    """
+    twins: dict[bytes, list[str]] = {}
+    for name, function in functions.items():
+        twins.setdefault(_implemented(function), []).append(name)
+    gradients_of: dict[str, list[str]] = {}
+    for gradient in gradients:
+        gradients_of.setdefault(gradient.function_name, []).append(gradient.gradient_func)
+
+    def called(nodes: Iterable[Any]) -> list[str]:
+        return [name for node in nodes for name in (*function_names(node), node.op)]
+
+    def further(name: str) -> list[str]:
+        implemented = _implemented(functions[name])
+        names = [
+            *called(functions[name].node_def),
+            *gradients_of.get(name, ()),
+            *twins[implemented] * bool(implemented),
+        ]
+        return [it for it in names if it in functions]
+
+    starts = [name for name in (*called(nodes), *bound) if name in functions]
+    return {name: functions[name] for name in sorted(walk(starts, further))}
+
+
+def _implemented(function: Any) -> bytes:
+    """Return what a function says that it implements; nothing where it does not."""
+    return bytes(function.attr["api_implements"].s) if "api_implements" in function.attr else b""
 
 
 def _review(
     nodes: Mapping[str, Any],
     functions: Mapping[str, Any],
-    ops: OpDefs,
     *,
-    assets: Iterable[str] = (),
+    fed: Collection[str],
     checkpoint: str = "",
     bound: Mapping[str, list[bool]] | None = None,
 ) -> list[Finding]:
+    """Review a graph.
+
+    Args:
+        nodes: Its nodes that may run.
+        functions: The functions that may be called.
+        fed: The nodes that hold paths of assets where loaders put those in: what a signature needs is not among them.
+        checkpoint: The node that holds the path of the checkpoint.
+        bound: Of functions that objects call: whether each of the last arguments is an asset.
+    """
     scopes = {"": Scope(nodes, {}, {})} | {name: Scope.of_function(function) for name, function in functions.items()}
-    origins = PathOrigins(scopes, functions, ops, set(assets), checkpoint, bound or {})
+    # TensorFlow's own definitions of ops: a model's could say that a path is another input than it is.
+    origins = PathOrigins(scopes, functions, OpDefs(), set(fed), checkpoint, bound or {})
     found = []
     for name, scope in scopes.items():
         for node in scope.nodes.values():
             if node.op in functions or (does := class_of_node(node)) == "pure":
                 continue
             paths = sorted(origins.of(name, node)) if node.op in PATH_INPUTS else []
-            allowed = {"its asset", "its checkpoint"} if node.op in _RESTORES else {"its asset"}
-            if paths and set(paths) <= allowed:
+            if paths and set(paths) <= _ALLOWED.get(node.op, {"its asset"}):
                 continue
             found.append(Finding(node.name, node.op, name, does, ", ".join(paths)))
     return found
 
 
-def _roots(meta: Any) -> list[str]:
-    """Return the nodes that loading and serving run."""
-    return [split_tensor(name)[0].lstrip("^") for name in _root_tensors(meta) if name]
+def _served_tensors(meta: Any) -> Iterator[str]:
+    """Yield what signatures give."""
+    for name, signature in meta.signature_def.items():
+        if name != INIT_SIGNATURE:
+            yield from _output_names(signature)
 
 
-def _root_tensors(meta: Any) -> Iterator[str]:
-    for signature in meta.signature_def.values():
-        for info in signature.outputs.values():
-            yield from tensor_names(info)
+def _initialized(meta: Any) -> Iterator[str]:
+    """Yield what loading runs: initialisers, those of local variables among them, and restoring."""
+    yield from _output_names(meta.signature_def[INIT_SIGNATURE]) if INIT_SIGNATURE in meta.signature_def else ()
     for name in _INITIALIZERS:
         if name in meta.collection_def:
             yield from meta.collection_def[name].node_list.value
+    if _LOCAL_VARIABLES in meta.collection_def:
+        yield from _initializers(meta.collection_def[_LOCAL_VARIABLES].bytes_list.value)
     yield meta.saver_def.restore_op_name
 
 
-def _functions_below(nodes: Mapping[str, Any], roots: Iterable[str], functions: Mapping[str, Any]) -> set[str]:
-    known = [name for root in roots if (name := split_tensor(root)[0]) in nodes]
-    return set(needed_functions([nodes[name] for name in ancestors(nodes, known)], functions))
+def _initializers(variables: Iterable[bytes]) -> Iterator[str]:
+    from tensorflow.core.framework import variable_pb2
+
+    for text in variables:
+        with foreign_errors(SourceError, "the graph's local variables are damaged"):
+            yield variable_pb2.VariableDef.FromString(text).initializer_name
+
+
+def _output_names(signature: Any) -> Iterator[str]:
+    for info in signature.outputs.values():
+        yield from tensor_names(info)
+
+
+def _ancestors(nodes: Mapping[str, Any], tensors: Iterable[str]) -> set[str]:
+    """Return what tensors need; those that the graph lacks cannot be run."""
+    names = (split_tensor(tensor)[0].lstrip("^") for tensor in tensors)
+    return ancestors(nodes, [name for name in names if name in nodes])

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import SourceError, foreign_errors
+from tpu2gpu.graphs.assets import check_assets
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
 from tpu2gpu.graphs.signatures import input_defaults
 from tpu2gpu.graphs.trust.policy import require_trust
@@ -28,6 +29,7 @@ class SavedModelRunner(TensorFlowRunner):
         signature: Which signature.
         threads: Threads inside one operation and across operations; TensorFlow's own choice when None.
         trust: What it may do besides computing: `files`, `network`, `python`, `custom`.
+        engines: Run the engines that it holds: they are those that TF-TRT built.
 
     Attributes:
         function: The signature as a TensorFlow function; it takes and gives tensors by name.
@@ -50,9 +52,12 @@ class SavedModelRunner(TensorFlowRunner):
         signature: str = "serving_default",
         threads: int | None = None,
         trust: Sequence[str] = (),
+        engines: bool = False,
     ) -> None:
         meta = choose_meta_graph(parse_saved_model(Path(path)), path)
-        require_trust(review_meta_graph(meta), trust, path)
+        findings = [it for it in review_meta_graph(meta) if not (engines and it.does == "engine")]
+        require_trust(findings, trust, path)
+        check_assets(meta, Path(path))
         super().__init__(path, threads)
         import tensorflow as tf
 

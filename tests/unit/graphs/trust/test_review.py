@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.models.hostile import HONEST, HOSTILE
+from tests.models.hostile_graphs import HOSTILE_GRAPHS, an_honest_data_set
+from tests.models.hostile_loading import HOSTILE_WHEN_LOADED, a_table_of_its_asset, a_variable_of_its_asset
 from tpu2gpu.errors import SourceError, TrustRefusedError
+from tpu2gpu.graphs.assets import hold_paths
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model
 from tpu2gpu.graphs.trust.op_classes import class_of
 from tpu2gpu.graphs.trust.policy import require_trust
@@ -20,24 +23,29 @@ def findings(folder: Path) -> list[Finding]:
     return review_meta_graph(choose_meta_graph(parse_saved_model(folder), folder))
 
 
-@pytest.mark.parametrize("build", HOSTILE, ids=lambda build: build.__name__)
+ALL_HOSTILE = {**HOSTILE, **HOSTILE_GRAPHS, **HOSTILE_WHEN_LOADED}
+ALL_HONEST = (*HONEST, an_honest_data_set, a_table_of_its_asset, a_variable_of_its_asset)
+
+
+@pytest.mark.parametrize("build", ALL_HOSTILE, ids=lambda build: build.__name__)
 def test_nothing_of_a_hostile_model_is_run(build: Callable[..., Path], tmp_path: Path) -> None:
     touched = tmp_path / "touched"
     folder = build(tmp_path / "model", str(touched))
+    folder_only = set(tmp_path.iterdir()) - {touched}
     touched.unlink(missing_ok=True)  # building one calls it
     with pytest.raises(TrustRefusedError, match="would do more than compute") as refused:
         SavedModelRunner(folder)
-    assert f"--trust {HOSTILE[build]}" in refused.value.hint
-    assert not touched.exists()
-    require_trust(findings(folder), [HOSTILE[build]], folder)
+    assert f"--trust {ALL_HOSTILE[build]}" in refused.value.hint
+    assert set(tmp_path.iterdir()) == folder_only
+    require_trust(findings(folder), [ALL_HOSTILE[build]], folder)
 
 
-@pytest.mark.parametrize("build", HONEST, ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", ALL_HONEST, ids=lambda build: build.__name__)
 def test_an_honest_model_is_run_and_taken(build: Callable[..., Path], tmp_path: Path) -> None:
     folder = build(tmp_path / "model")
     assert findings(folder) == []
     SavedModelRunner(folder).close()
-    assert review_model(read_saved_model(folder)) == []
+    assert review_model(hold_paths(read_saved_model(folder))) == []
 
 
 def test_a_finding_names_node_function_and_file(tmp_path: Path) -> None:
@@ -48,7 +56,8 @@ def test_a_finding_names_node_function_and_file(tmp_path: Path) -> None:
     assert str(finding).endswith("reads files ('/etc/hostname')")
 
 
-def test_an_asset_outside_its_folder_is_no_asset(tmp_path: Path) -> None:
+@pytest.mark.parametrize("open_it", [read_saved_model, SavedModelRunner])
+def test_an_asset_outside_its_folder_is_no_asset(open_it: Callable[..., object], tmp_path: Path) -> None:
     from tests.models.hostile import reads_its_asset
 
     for number, name in enumerate(("/etc/hostname", "../../outside.txt", "link.txt")):
@@ -59,7 +68,7 @@ def test_an_asset_outside_its_folder_is_no_asset(tmp_path: Path) -> None:
         saved_model.meta_graphs[0].asset_file_def[0].filename = name
         (folder / "saved_model.pb").write_bytes(saved_model.SerializeToString())
         with pytest.raises(SourceError, match=r"not a path inside|a link"):
-            read_saved_model(folder)
+            open_it(folder)
 
 
 def test_every_op_of_this_tensorflow_is_reviewed() -> None:

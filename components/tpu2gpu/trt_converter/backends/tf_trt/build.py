@@ -87,7 +87,11 @@ def convert(
         for side, specs in (("inputs", reference.inputs), ("outputs", reference.outputs))
     }
     found = compare_models(
-        reference, SavedModelRunner(target, signature=signature, trust=trust), names, feeds, Path(reference_folder)
+        reference,
+        SavedModelRunner(target, signature=signature, trust=trust, engines=True),
+        names,
+        feeds,
+        Path(reference_folder),
     )
     return {
         **found,
