@@ -102,7 +102,13 @@ class EvaluationRun:
         """Load all models and give them the examples, read by the reference's inputs."""
         for number, model in enumerate(self._models):
             self._progress(f"loading the {model.label}", number, len(self._models))
-            model.load(self._options.signature, self._threads, self._cpus, self._options.trust)
+            model.load(
+                self._options.signature,
+                self._threads,
+                self._cpus,
+                self._options.trust,
+                unverified=self._options.unverified,
+            )
             if model is self._reference:
                 self._examples = self._read_examples()
             elif model.runs:
@@ -155,7 +161,7 @@ class EvaluationRun:
             self._reference.given, "reference in float32", is_reference=False, timeout_s=timeout_s, judges=True
         )
         try:
-            judge.load(options.signature, self._threads, self._cpus, options.trust)
+            judge.load(options.signature, self._threads, self._cpus, options.trust, unverified=options.unverified)
             judge.ask("reading the examples", "take_examples", path=str(self._scratch / "feeds.npz"))
             outputs = judge.predict(self._examples.count, self._load.batch_size, self._scratch) if judge.runs else None
         finally:
@@ -237,6 +243,9 @@ class EvaluationRun:
         return "there is no incumbent"
 
     def _remarks(self) -> Iterator[str]:
+        for model in self._models:
+            if model.unverified:
+                yield f"Unverified: the {model.label} was loaded though its files are not those of its manifest."
         if self._options.synthetic:
             yield (
                 f"SYNTHETIC: the {self._options.synthetic} requests are generated. Times may depend on values, and "

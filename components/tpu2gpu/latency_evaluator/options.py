@@ -113,6 +113,9 @@ class EvaluateOptions(Budgets, OutputOptions, ExampleOptions):
         None, "generate so many requests in place of --examples: times only, outputs to them prove little", minimum=1
     )
     trust: tuple[str, ...] = trust_option()
+    unverified: bool = option(
+        False, "load models also where their files are not those that their manifests list; the report says so"
+    )
     timeout_s: float = option(600.0, "for loading a model, and for a block of its requests", minimum=0)
 
     def __attrs_post_init__(self) -> None:

@@ -15,6 +15,7 @@ def load(
     signature: str = "serving_default",
     threads: int | None = None,
     trust: Sequence[str] = (),
+    unverified: bool = False,
 ) -> Runner:
     """Load a model, and return what runs it.
 
@@ -29,11 +30,13 @@ def load(
         signature: Which signature of a SavedModel.
         threads: How many threads compute; the library's own choice when None.
         trust: What a graph of TensorFlow may do besides computing: `files`, `network`, `python`, `custom`.
+        unverified: Load files also where they are not those that the manifest beside them lists.
 
     Raises:
+        ManifestError: Files are not those that the manifest lists.
         SourceError: There is no model of a known kind there, or it is damaged.
         SignatureError: The SavedModel has no such signature.
         TrustRefusedError: It would do more than it may; nothing of it was run.
         EnvironmentLacksError: A library that the model needs is not there.
     """
-    return open_runner(folder, signature=signature, threads=threads, trust=trust)
+    return open_runner(folder, signature=signature, threads=threads, trust=trust, unverified=unverified)

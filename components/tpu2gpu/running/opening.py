@@ -34,6 +34,7 @@ def open_runner(
     threads: int | None = None,
     timeout_s: float = 600.0,
     trust: Sequence[str] = (),
+    unverified: bool = False,
 ) -> Runner:
     """Open a model of any kind; its content tells which.
 
@@ -44,6 +45,7 @@ def open_runner(
         threads: How many threads compute; the library's own choice when None.
         timeout_s: How long a server may take to start, and to respond to a request.
         trust: What a graph of TensorFlow may do besides computing: `files`, `network`, `python`, `custom`.
+        unverified: Load files also where they are not those that the manifest beside them lists.
 
     Raises:
         SourceError: There is no model of a known kind there, or it is damaged.
@@ -54,7 +56,14 @@ def open_runner(
     kind = _kind_of(os.fspath(path))
     if kind is None:
         raise _not_a_model(path)
-    return kind.open(os.fspath(path), signature=signature, threads=threads, timeout_s=timeout_s, trust=trust)
+    return kind.open(
+        os.fspath(path),
+        signature=signature,
+        threads=threads,
+        timeout_s=timeout_s,
+        trust=trust,
+        unverified=unverified,
+    )
 
 
 def _not_a_model(path: str | os.PathLike[str]) -> SourceError:

@@ -129,7 +129,14 @@ class RunnerKind(Protocol):
         ...
 
     def open(
-        self, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+        self,
+        path: str,
+        *,
+        signature: str,
+        threads: int | None,
+        timeout_s: float,
+        trust: Sequence[str] = (),
+        unverified: bool = False,
     ) -> Runner:
         """Open a model; see `opening.open_runner`."""
         ...

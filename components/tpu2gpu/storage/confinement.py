@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from tpu2gpu.errors import SourceError
 from tpu2gpu.storage.paths import Place
+
+_KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def why_outside(folder: Place, name: str) -> str:
@@ -29,6 +40,41 @@ def why_not_inside(folder: Place, name: str) -> str:
     if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
         return "not a regular file"
     return "" if path.is_file() else "no such file"
+
+
+def open_regular(path: Place) -> BinaryIO:
+    """Open a regular file for reading bytes; of a pipe or a device nothing is read, and nobody waits for one.
+
+    Raises:
+        SourceError: It is no regular file.
+    """
+    if not isinstance(path, Path):
+        remote: BinaryIO = path.open("rb")
+        return remote
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SourceError(f"{path}: not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def strange_entries(folder: Place) -> dict[str, str]:
+    """Return what lies below a folder and is neither a regular file nor a folder: `{"a/b": "a link"}`."""
+    if not isinstance(folder, Path):
+        return {}
+    found = {}
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if kind := _strange_kind(path.lstat().st_mode):
+                found[path.relative_to(folder).as_posix()] = kind
+    return dict(sorted(found.items()))
+
+
+def _strange_kind(mode: int) -> str:
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    return _KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
 def file_inside(folder: Place, name: str, owner: object) -> Place:

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,7 @@ import attrs
 from tpu2gpu._version import __version__
 from tpu2gpu.errors import InputError, ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
 from tpu2gpu.options import recorded
+from tpu2gpu.storage.confinement import open_regular, strange_entries, why_outside
 from tpu2gpu.storage.paths import Place, files_below, place
 from tpu2gpu.storage.unfinished import moved_aside, remove_left_behind, unfinished
 
@@ -187,7 +188,7 @@ def sha256_of(*paths: Place) -> str:
     """Return the SHA-256 of a file's bytes, or of several files' one after the other, in hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()
@@ -203,8 +204,11 @@ def make_manifest(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
         {"path": path, "size_bytes": size_bytes, "sha256": sha256_of(folder / path)}
         for path, size_bytes in _listed(folder).items()
     ]
-    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    return {"format": _FORMAT, "tpu2gpu": __version__, **about, "files": files, "digest": digest}
+    return {"format": _FORMAT, "tpu2gpu": __version__, **about, "files": files, "digest": _digest_of(files)}
+
+
+def _digest_of(files: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -215,18 +219,18 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ManifestError: It is damaged.
     """
     path = place(folder) / MANIFEST
+    if not path.is_file():
+        raise SourceError(f"{folder}: no {MANIFEST} there", hint="give a folder that tpu2gpu wrote")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         [(file["path"], file["size_bytes"], file["sha256"]) for file in manifest["files"]], manifest["digest"]
-    except FileNotFoundError as error:
-        raise SourceError(f"{folder}: no {MANIFEST} there", hint="give a folder that tpu2gpu wrote") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(f"{path}: not a manifest ({error})") from error
     return manifest
 
 
 def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
-    """Check that a folder holds exactly the files that its manifest lists, byte for byte.
+    """Check that a folder holds exactly the files that its manifest lists, byte for byte, and that the list is whole.
 
     Args:
         source: A folder that tpu2gpu wrote.
@@ -236,22 +240,83 @@ def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         SourceError: There is no manifest.
-        ManifestError: Files are missing, changed or too many; all are listed.
+        ManifestError: Files are missing, changed, too many or no regular files, or the manifest itself was altered;
+            all are listed.
     """
     folder = place(source)
     manifest = read_manifest(folder)
-    listed = {file["path"]: file for file in manifest["files"]}
-    present = _listed(folder)
-    wrong = [f"{path}: missing" for path in sorted(listed.keys() - present.keys())]
-    wrong += [f"{path}: not in the manifest" for path in sorted(present.keys() - listed.keys())]
-    for path in sorted(listed.keys() & present.keys()):
-        if present[path] != listed[path]["size_bytes"]:
-            wrong.append(f"{path}: {present[path]} bytes, the manifest says {listed[path]['size_bytes']}")
-        elif sha256_of(folder / path) != listed[path]["sha256"]:
-            wrong.append(f"{path}: its bytes have changed")
+    strange = strange_entries(folder)
+    wrong = [f"{path}: {kind}" for path, kind in strange.items()]
+    if _digest_of(manifest["files"]) != manifest["digest"]:
+        wrong.append(f"{MANIFEST}: its digest is not that of the files which it lists")
+    present = {path: size for path, size in _listed(folder).items() if path not in strange}
+    listed = [file["path"] for file in manifest["files"] if file["path"] not in strange]
+    _raise_differences(folder, [*wrong, *_differences(folder, manifest, present, listed)])
+    return manifest
+
+
+def check_listed(folder: Path, names: Iterable[str]) -> None:
+    """Check that files are those which a folder's manifest lists, before they are loaded.
+
+    Args:
+        folder: The folder with the manifest.
+        names: The paths in it of files, and of folders for all that lies below them.
+
+    Raises:
+        SourceError: There is no manifest.
+        ManifestError: Files are missing, changed, not listed or no regular files; all are listed.
+    """
+    manifest = read_manifest(folder)
+    wrong: list[str] = []
+    listed: list[str] = []
+    present: dict[str, int] = {}
+    for name in names:
+        if problem := why_outside(folder, name):
+            wrong.append(f"{name}: {problem}")
+            continue
+        inner = folder / name
+        wrong += [f"{name}/{path}: {kind}" for path, kind in (strange_entries(inner) if inner.is_dir() else {}).items()]
+        below = {f"{name}/{path}": size for path, size in files_below(inner).items()} if inner.is_dir() else {}
+        present |= {name: inner.stat().st_size} if inner.is_file() else below
+        listed += [it["path"] for it in manifest["files"] if it["path"] == name or it["path"].startswith(f"{name}/")]
+        listed += [] if inner.exists() else [name]
+    _raise_differences(folder, [*wrong, *_differences(folder, manifest, present, listed)])
+
+
+def is_listed(folder: Path, name: str) -> bool:
+    """Tell whether the manifest of a folder, or of one above it, lists a file there."""
+    path = (folder / name).absolute()
+    for home in path.parents:
+        if (home / MANIFEST).is_file():
+            with suppress(InputError):
+                inner = path.relative_to(home).as_posix()
+                return any(entry["path"] == inner for entry in read_manifest(home)["files"])
+    return False
+
+
+def check_own(folder: Path, *names: str) -> None:
+    """Check files of a folder, those of them that are there, as `check_listed` does; without a manifest nothing is."""
+    if (folder / MANIFEST).exists():
+        check_listed(folder, [name for name in names if os.path.lexists(folder / name)])
+
+
+def _differences(
+    folder: Place, manifest: dict[str, Any], present: Mapping[str, int], names: Iterable[str]
+) -> Iterator[str]:
+    """Yield how files differ from what a manifest says: those that are there, and those that should be."""
+    entries = {file["path"]: file for file in manifest["files"]}
+    yield from (f"{path}: missing" for path in sorted(set(names) - present.keys()))
+    yield from (f"{path}: not in the manifest" for path in sorted(present.keys() - entries.keys()))
+    for path in sorted(entries.keys() & present.keys()):
+        if present[path] != entries[path]["size_bytes"]:
+            yield f"{path}: {present[path]} bytes, the manifest says {entries[path]['size_bytes']}"
+        elif sha256_of(folder / path) != entries[path]["sha256"]:
+            yield f"{path}: its bytes have changed"
+
+
+def _raise_differences(folder: Place, wrong: Sequence[str]) -> None:
     if wrong:
         raise ManifestError(f"{folder}: differs from its manifest", details=wrong, hint="make it again")
-    return manifest
 
 
 def discard_bytecode(folder: str | os.PathLike[str]) -> None:

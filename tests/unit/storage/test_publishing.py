@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -181,3 +184,55 @@ def test_a_source_without_a_manifest_is_told_from_another_by_its_files(tmp_path:
     prefixes = {name: describe_source(tmp_path / name / "ckpt-1")["fingerprint"] for name in ("a", "b", "c")}
     assert prefixes["a"] == prefixes["b"] != prefixes["c"]
     assert told["a"]["fingerprint"] == told["b"]["fingerprint"] != told["c"]["fingerprint"]
+
+
+def test_verify_sees_what_is_no_regular_file_and_waits_for_none(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    (tmp_path / "file").write_text("weights")
+    (tmp_path / "out" / "sub" / "file").unlink()
+    (tmp_path / "out" / "sub" / "file").symlink_to(tmp_path / "file")
+    (tmp_path / "out" / "folder").symlink_to("/etc")
+    (tmp_path / "out" / "dangling").symlink_to("/nowhere")
+    os.mkfifo(tmp_path / "out" / "pipe")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "out" / "socket"))
+    with pytest.raises(ManifestError) as caught:
+        verify_model(tmp_path / "out")
+    assert caught.value.details == (
+        "dangling: a link",
+        "folder: a link",
+        "pipe: a pipe",
+        "socket: a socket",
+        "sub/file: a link",
+    )
+
+
+def test_verify_sees_an_altered_manifest(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    (tmp_path / "out" / "sub" / "file").write_text("weighty")
+    for entry in manifest["files"]:
+        if entry["path"] == "sub/file":
+            entry["sha256"] = hashlib.sha256(b"weighty").hexdigest()
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ManifestError, match=r"manifest\.json: its digest is not that of the files which it lists"):
+        verify_model(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "sub/../../secret"])
+def test_an_entry_of_a_manifest_outside_the_folder_is_never_opened(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    os.mkfifo(tmp_path / "secret")  # whoever opens it waits for ever
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    manifest["files"].append({"path": name, "size_bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()})
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ManifestError, match=f"{name}: missing"):
+        verify_model(tmp_path / "out")
+
+
+def test_a_pipe_in_place_of_a_manifest_is_none(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()
+    os.mkfifo(tmp_path / "out" / "manifest.json")
+    with pytest.raises(SourceError, match=r"no manifest\.json there"):
+        verify_model(tmp_path / "out")

@@ -28,7 +28,8 @@ from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
 SAVED_MODEL_FILE = "saved_model.pb"
-VARIABLES_PREFIX = "variables/variables"
+VARIABLES_FOLDER = "variables"
+VARIABLES_PREFIX = f"{VARIABLES_FOLDER}/variables"
 _TRAIN_SIGNATURE = "__saved_model_train_op"
 _REFERENCE = 100  # added to a DataType's number for a reference to such a tensor
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")

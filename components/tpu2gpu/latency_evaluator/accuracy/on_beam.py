@@ -188,6 +188,7 @@ class _Models:
                     self._options.threads or 1,
                     choose_cpus(self._options.cpus),
                     self._options.trust,
+                    unverified=self._options.unverified,
                 )
         except Tpu2GpuError:
             self.close()

@@ -34,7 +34,7 @@ class ModelProcess:
     """A model in its own process.
 
     A failing reference raises. A failing candidate notes what happened in `failure`, its process is ended, and
-    nothing more is asked of it.
+    nothing more is asked of it. `unverified` says how its files differ from its manifest, where it was loaded anyway.
 
     Args:
         path: The model.
@@ -54,6 +54,7 @@ class ModelProcess:
         self.given = os.fspath(path)
         self.label = label
         self.failure: str | None = None
+        self.unverified = ""
         self.inputs: tuple[TensorSpec, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = ()
         self.description: dict[str, Any] = {}
@@ -76,13 +77,23 @@ class ModelProcess:
         """True while it is loaded and has not failed."""
         return self._worker is not None and self.failure is None
 
-    def load(self, signature: str, threads: int, cpus: Sequence[int], trust: Sequence[str] = ()) -> None:
+    def load(
+        self,
+        signature: str,
+        threads: int,
+        cpus: Sequence[int],
+        trust: Sequence[str] = (),
+        *,
+        unverified: bool = False,
+    ) -> None:
         """Start the process on some CPU cores and load the model there, if its files are those of its manifest."""
         try:
             self._digest  # noqa: B018 - looked up once, and kept
         except Tpu2GpuError as error:
-            self.fail("its files were checked", error)
-            return
+            if not unverified:
+                self.fail("its files were checked", error)
+                return
+            self.unverified = error.message
         arguments = {
             "path": self.given,
             "signature": signature,
@@ -90,6 +101,7 @@ class ModelProcess:
             "cpus": list(cpus),
             "timeout_s": _REQUEST_SHARE * self._timeout_s,
             "trust": list(trust),
+            "unverified": unverified,
             "judges": self._judges,
         }
         try:

@@ -38,6 +38,7 @@ class ModelUnderTest:
         timeout_s: How long a server may take to start, and to serve a request.
         trust: What it may do besides computing.
         judges: Whether it gives the outputs that others are compared with: in float32, whatever it computes in.
+        unverified: Load it also where its files are not those that its manifest lists.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ModelUnderTest:
         timeout_s: float,
         trust: list[str],
         judges: bool = False,
+        unverified: bool = False,
     ) -> None:
         others = os.sched_getaffinity(0) - set(cpus)
         os.sched_setaffinity(0, cpus)  # before any library makes its threads
@@ -56,9 +58,13 @@ class ModelUnderTest:
         self._path = path
         self._runner: Runner
         if judges:
-            self._runner = ReferenceRunner(path, signature=signature, threads=threads, trust=trust)
+            self._runner = ReferenceRunner(
+                path, signature=signature, threads=threads, trust=trust, unverified=unverified
+            )
         else:
-            self._runner = open_runner(path, signature=signature, threads=threads, timeout_s=timeout_s, trust=trust)
+            self._runner = open_runner(
+                path, signature=signature, threads=threads, timeout_s=timeout_s, trust=trust, unverified=unverified
+            )
         self._load_s = preload_s() + time.perf_counter() - start
         self._cpus = cpus
         if self._runner.kind == "server" and others:

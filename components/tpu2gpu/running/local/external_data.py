@@ -17,9 +17,12 @@ import numpy as np
 
 from tpu2gpu import wire
 from tpu2gpu.errors import SourceError
+from tpu2gpu.running.serving_plan import PLAN
 from tpu2gpu.storage.confinement import why_not_inside
+from tpu2gpu.storage.publishing import is_listed
 
 DATA_SUFFIX = ".data"
+_IN_MEMORY = "*/_ORT_MEM_ADDR_/"  # ONNX Runtime's own mark: the offset is an address
 # Field numbers of onnx.proto: where graphs and tensors stand in each other.
 _MODEL_GRAPH, _NODE, _INITIALIZER, _SPARSE_INITIALIZER, _ATTRIBUTE = 7, 1, 5, 15, 5
 _MODEL_FUNCTIONS, _FUNCTION_NODE = 25, 7
@@ -65,8 +68,12 @@ def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
 
 def _problem(folder: Path, location: str, about: dict[str, str]) -> str:
     """Return what is wrong with a reference; nothing where it is sound."""
+    if location.startswith(_IN_MEMORY):
+        return "an address in the runtime's memory"
     if problem := why_not_inside(folder, location):
         return problem
+    if _is_linked_elsewhere(folder, location):
+        return "a hard link to a file outside the model's folder"
     try:
         begin, size = int(about.get("offset", 0)), int(about.get("length", 0))
     except ValueError:
@@ -75,6 +82,21 @@ def _problem(folder: Path, location: str, about: dict[str, str]) -> str:
     if begin < 0 or size < 0 or begin + size > there:
         return f"bytes {begin} to {begin + size}, but the file has {there}"
     return ""
+
+
+def _is_linked_elsewhere(folder: Path, location: str) -> bool:
+    """Tell whether a file has names outside its model's folder, and no manifest that vouches for it."""
+    found = (folder / location).stat()
+    if found.st_nlink == 1 or is_listed(folder, location):
+        return False
+    root = next((it for it in (folder, *folder.absolute().parents) if (it / PLAN).is_file()), folder)
+    here = sum((it.st_dev, it.st_ino) == (found.st_dev, found.st_ino) for it in _stats_below(root))
+    return here < found.st_nlink
+
+
+def _stats_below(folder: Path) -> Iterator[os.stat_result]:
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name).lstat() for name in names)
 
 
 def _references(model: memoryview) -> Iterator[tuple[str, dict[str, str]]]:

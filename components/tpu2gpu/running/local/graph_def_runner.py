@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpu2gpu.errors import SourceError, foreign_errors
+from tpu2gpu.graphs.assets import ASSETS_FOLDER
 from tpu2gpu.graphs.formats.graph_def import FROZEN_GRAPH_FILE, read_graph_def
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_model
 from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.runner import choose_signature
+from tpu2gpu.storage.publishing import check_own
 
 _FIRST_BYTE = b"\x0a"  # the key of the first node
 
@@ -24,9 +26,11 @@ class GraphDefRunner(TensorFlowRunner):
         signature: Which signature.
         threads: Threads inside one operation and across operations; TensorFlow's own choice when None.
         trust: What it may do besides computing: `files`, `network`, `python`, `custom`.
+        unverified: Load it also where it is not the one that the manifest beside it lists.
 
     Raises:
         SourceError: TensorFlow does not take the graph.
+        ManifestError: It is not the one that the manifest beside it lists.
         SignatureError: It has no such signature.
         UnsupportedError: The rank of an input is unknown.
         TrustRefusedError: It would do more than it may; nothing of it was run.
@@ -43,8 +47,11 @@ class GraphDefRunner(TensorFlowRunner):
         signature: str = "serving_default",
         threads: int | None = None,
         trust: Sequence[str] = (),
+        unverified: bool = False,
     ) -> None:
         path = graph_def_file(path) or Path(path)
+        if not unverified:
+            check_own(path.parent, path.name, ASSETS_FOLDER)
         model = read_graph_def(path)
         names = choose_signature(model.signatures, signature, path)
         require_trust(review_model(model), trust, path)
@@ -68,10 +75,17 @@ class GraphDefRunner(TensorFlowRunner):
 
     @classmethod
     def open(
-        cls, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+        cls,
+        path: str,
+        *,
+        signature: str,
+        threads: int | None,
+        timeout_s: float,
+        trust: Sequence[str] = (),
+        unverified: bool = False,
     ) -> GraphDefRunner:
         """Open a frozen GraphDef."""
-        return cls(path, signature=signature, threads=threads, trust=trust)
+        return cls(path, signature=signature, threads=threads, trust=trust, unverified=unverified)
 
 
 def graph_def_file(path: str | os.PathLike[str]) -> Path | None:

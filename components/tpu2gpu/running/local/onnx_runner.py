@@ -13,6 +13,7 @@ from tpu2gpu.errors import SignatureError, SourceError, foreign_errors
 from tpu2gpu.running.arrays import Array, is_text
 from tpu2gpu.running.local.external_data import check_external_data
 from tpu2gpu.running.runner import TensorSpec, check_feeds
+from tpu2gpu.storage.publishing import check_own
 
 _DTYPES = {"float": "float32", "double": "float64"}  # where ONNX's names are not numpy's
 _FIRST_BYTE = b"\x08"  # the key of ir_version, which every writer of ONNX files puts first
@@ -27,8 +28,10 @@ class OnnxRunner:
         threads: Threads inside one operation; ONNX Runtime's own choice when None.
         providers: ONNX Runtime's execution providers in order of preference, in place of the choice above.
         fuse: Let ONNX Runtime fuse operations; without it, no value depends on which outputs are asked for.
+        unverified: Load it also where it is not the one that the manifest beside it lists.
 
     Raises:
+        ManifestError: It is not the one that the manifest beside it lists.
         SourceError: ONNX Runtime does not take the file, or its weights are not in its folder.
     """
 
@@ -43,13 +46,17 @@ class OnnxRunner:
         threads: int | None = None,
         providers: Sequence[str] | None = None,
         fuse: bool = True,
+        unverified: bool = False,
     ) -> None:
         import onnxruntime as ort
 
         self._path = Path(path)
         self._threads = threads
-        check_external_data(path)
+        files = [self._path, *check_external_data(path)]
+        if not unverified:
+            check_own(self._path.parent, *(file.relative_to(self._path.parent).as_posix() for file in files))
         options = ort.SessionOptions()
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # not one that nobody looked through
         options.log_severity_level = _FATAL  # what goes wrong is raised, and told once
         options.inter_op_num_threads = 1
         if not fuse:
@@ -82,10 +89,17 @@ class OnnxRunner:
 
     @classmethod
     def open(
-        cls, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+        cls,
+        path: str,
+        *,
+        signature: str,
+        threads: int | None,
+        timeout_s: float,
+        trust: Sequence[str] = (),
+        unverified: bool = False,
     ) -> OnnxRunner:
         """Open an ONNX file."""
-        return cls(path, threads=threads)
+        return cls(path, threads=threads, unverified=unverified)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one request; strings come as objects of type bytes."""

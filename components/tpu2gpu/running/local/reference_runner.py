@@ -13,11 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpu2gpu.errors import Tpu2GpuError, first_line
-from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
+from tpu2gpu.graphs.assets import ASSETS_FOLDER
+from tpu2gpu.graphs.formats.saved_model import (
+    SAVED_MODEL_FILE,
+    VARIABLES_FOLDER,
+    read_saved_model,
+    write_saved_model,
+)
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.ops import DT_BFLOAT16, DT_HALF
 from tpu2gpu.graphs.passes.precision.widen import Widen
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
+from tpu2gpu.storage.publishing import check_own
 from tpu2gpu.tensorbundle.format import DTYPE_NAMES
 
 REFERENCE_ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
@@ -43,6 +50,7 @@ class ReferenceRunner(SavedModelRunner):
         signature: Which signature.
         threads: Threads inside one operation and across operations; TensorFlow's own choice when None.
         trust: What it may do besides computing.
+        unverified: Load it also where its files are not those that its manifest lists.
 
     Attributes:
         widened: The types that it left for float32; none where the source computes in float32 or wider.
@@ -61,7 +69,10 @@ class ReferenceRunner(SavedModelRunner):
         signature: str = "serving_default",
         threads: int | None = None,
         trust: Sequence[str] = (),
+        unverified: bool = False,
     ) -> None:
+        if not unverified:
+            check_own(Path(path), SAVED_MODEL_FILE, VARIABLES_FOLDER, ASSETS_FOLDER)
         self._threads = threads
         self.widened: tuple[str, ...] = ()
         self.computes = "the source"
@@ -74,7 +85,7 @@ class ReferenceRunner(SavedModelRunner):
                 return
         except (Tpu2GpuError, ValueError) as error:  # what TensorFlow itself loads may be more
             self.computes = f"the source, as it is: its graph cannot be widened ({first_line(error)})"
-        super().__init__(path, signature=signature, threads=threads, trust=trust)
+        super().__init__(path, signature=signature, threads=threads, trust=trust, unverified=True)  # checked above
 
     def _load_widened(
         self, path: Path, signature: str, model: ServingModel, types: list[int], trust: Sequence[str]

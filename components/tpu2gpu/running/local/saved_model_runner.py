@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import SourceError, foreign_errors
-from tpu2gpu.graphs.assets import check_assets
-from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
+from tpu2gpu.graphs.assets import ASSETS_FOLDER, check_assets
+from tpu2gpu.graphs.formats.saved_model import SAVED_MODEL_FILE, VARIABLES_FOLDER, choose_meta_graph, parse_saved_model
 from tpu2gpu.graphs.signatures import input_defaults
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_meta_graph
@@ -19,6 +19,7 @@ from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.examples.probes.parsed_features import PARSERS
 from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.runner import choose_signature
+from tpu2gpu.storage.publishing import check_own
 
 
 class SavedModelRunner(TensorFlowRunner):
@@ -30,12 +31,14 @@ class SavedModelRunner(TensorFlowRunner):
         threads: Threads inside one operation and across operations; TensorFlow's own choice when None.
         trust: What it may do besides computing: `files`, `network`, `python`, `custom`.
         engines: Run the engines that it holds: they are those that TF-TRT built.
+        unverified: Load it also where its files are not those that its manifest lists.
 
     Attributes:
         function: The signature as a TensorFlow function; it takes and gives tensors by name.
 
     Raises:
         SourceError: It is no SavedModel, or it is damaged.
+        ManifestError: It has a manifest, and its files are not those which that lists.
         SignatureError: It has no such signature.
         UnsupportedError: The rank of an input is unknown.
         TrustRefusedError: It would do more than it may; nothing of it was run.
@@ -53,7 +56,10 @@ class SavedModelRunner(TensorFlowRunner):
         threads: int | None = None,
         trust: Sequence[str] = (),
         engines: bool = False,
+        unverified: bool = False,
     ) -> None:
+        if not unverified:
+            check_own(Path(path), SAVED_MODEL_FILE, VARIABLES_FOLDER, ASSETS_FOLDER)
         meta = choose_meta_graph(parse_saved_model(Path(path)), path)
         findings = [it for it in review_meta_graph(meta) if not (engines and it.does == "engine")]
         require_trust(findings, trust, path)
@@ -87,10 +93,17 @@ class SavedModelRunner(TensorFlowRunner):
 
     @classmethod
     def open(
-        cls, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+        cls,
+        path: str,
+        *,
+        signature: str,
+        threads: int | None,
+        timeout_s: float,
+        trust: Sequence[str] = (),
+        unverified: bool = False,
     ) -> SavedModelRunner:
         """Open a SavedModel."""
-        return cls(path, signature=signature, threads=threads, trust=trust)
+        return cls(path, signature=signature, threads=threads, trust=trust, unverified=unverified)
 
     def close(self) -> None:
         """Let go of the model; TensorFlow frees its variables."""

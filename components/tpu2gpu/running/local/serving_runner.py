@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import ManifestError
 from tpu2gpu.hardware.cuda import find_gpus
 from tpu2gpu.hardware.tensorrt import LIBRARIES
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.engine_runner import EngineRunner
+from tpu2gpu.running.local.external_data import check_external_data
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, SupportsLatencyBreakdown, check_feeds
 from tpu2gpu.running.serving_plan import CORE, PLAN, Engine, Part, read_plan
-from tpu2gpu.storage.publishing import read_manifest, sha256_of
+from tpu2gpu.storage.publishing import check_listed
 
 
 @attrs.frozen
@@ -37,20 +37,28 @@ class ServingRunner:
         path: The serving folder.
         threads: How many threads compute where ONNX Runtime runs on the CPU.
         trust: What its parts in TensorFlow may do besides computing, see `SavedModelRunner`.
+        unverified: Load files also where they are not those that the manifest lists.
 
     Raises:
         SourceError: The folder is damaged.
         UnsupportedError: Another version wrote it.
         TrustRefusedError: A part in TensorFlow would do more than it may.
-        ManifestError: The engine is not the one that the manifest lists.
+        ManifestError: The plan, or a file that would be run, is not the one that the manifest lists.
     """
 
     kind = "serving"
     form = f"a serving folder ({PLAN})"
     concurrency = 1
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None, trust: Sequence[str] = ()) -> None:
-        self._path, self._threads, self._trust = Path(path), threads, trust
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        trust: Sequence[str] = (),
+        unverified: bool = False,
+    ) -> None:
+        self._path, self._threads, self._trust, self._unverified = Path(path), threads, trust, unverified
         self._plan = read_plan(self._path)
         self.inputs, self.outputs = self._plan.inputs, self._plan.outputs
         self._parts = [self._open(part) for part in self._plan.parts]
@@ -69,24 +77,45 @@ class ServingRunner:
 
     @classmethod
     def open(
-        cls, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+        cls,
+        path: str,
+        *,
+        signature: str,
+        threads: int | None,
+        timeout_s: float,
+        trust: Sequence[str] = (),
+        unverified: bool = False,
     ) -> ServingRunner:
         """Open a serving folder."""
-        return cls(path, threads=threads, trust=trust)
+        return cls(path, threads=threads, trust=trust, unverified=unverified)
 
     def _open(self, part: Part) -> _RunningPart:
         if part.saved_model is not None:
-            folder, signature = self._path / part.saved_model, self._plan.signature
-            runner: Runner = SavedModelRunner(folder, signature=signature, threads=self._threads, trust=self._trust)
+            self._check_digests([part.saved_model])
+            runner: Runner = SavedModelRunner(
+                self._path / part.saved_model,
+                signature=self._plan.signature,
+                threads=self._threads,
+                trust=self._trust,
+                engines=not self._unverified,
+                unverified=True,  # checked above
+            )
             return _RunningPart(part, runner, part.in_tensorflow_because)
         why_not = _why_no_engine(part.engine)
         if not why_not:
-            _check_digest(self._path, str(part.engine.file))
+            self._check_digests([str(part.engine.file)])
             runner = EngineRunner(self._path / str(part.engine.file), library=LIBRARIES[str(part.engine.library)])
             return _RunningPart(part, runner, f"the engine was built for the {find_gpus()[0].name}")
         on_cpu = None if part.name == CORE else ["CPUExecutionProvider"]
-        runner = OnnxRunner(self._path / str(part.onnx), threads=self._threads, providers=on_cpu)
+        file = self._path / str(part.onnx)
+        self._check_digests(path.relative_to(self._path).as_posix() for path in (file, *check_external_data(file)))
+        runner = OnnxRunner(file, threads=self._threads, providers=on_cpu, unverified=True)
         return _RunningPart(part, runner, why_not)
+
+    def _check_digests(self, names: Iterable[str]) -> None:
+        """Refuse files that are not those which the manifest lists: they are programs."""
+        if not self._unverified:
+            check_listed(self._path, [PLAN, *names])
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one request, part by part."""
@@ -101,6 +130,7 @@ class ServingRunner:
         """Tell what runs, on what, and why that; of a model in parts, what each of them is."""
         core = self._core
         described = {**core.runner.describe(), "kind": self.kind, "runs": core.runner.kind, "why": core.why}
+        described |= {"unverified": True} if self._unverified else {}
         if self._runs_engines_inside() and str(described["device"]).startswith("GPU"):
             described["runs"] = "engine"
         if len(self._parts) > 1:
@@ -131,10 +161,3 @@ def _why_no_engine(engine: Engine) -> str:
         return "the folder holds no engine"
     gpus = find_gpus()
     return engine.mismatch(gpus[0]) if gpus else "there is no NVIDIA GPU here, which the engine needs"
-
-
-def _check_digest(folder: Path, file: str) -> None:
-    """Refuse an engine that is not the one which the manifest lists: it is a program."""
-    listed = {entry["path"]: entry["sha256"] for entry in read_manifest(folder)["files"]}
-    if listed.get(file) != sha256_of(folder / file):
-        raise ManifestError(f"{folder / file}: differs from the manifest", hint="convert the model again")

@@ -35,7 +35,14 @@ class Addresses:
         return ()
 
     def open(
-        self, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+        self,
+        path: str,
+        *,
+        signature: str,
+        threads: int | None,
+        timeout_s: float,
+        trust: Sequence[str] = (),
+        unverified: bool = False,
     ) -> ServerProtocol:
         """Open a served model."""
         return open_address(path, signature=signature, timeout_s=timeout_s)

@@ -18,7 +18,8 @@ from tpu2gpu.errors import EnvironmentLacksError, SourceError, Tpu2GpuError, Wor
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.servers.addresses import open_address, parse_address
 from tpu2gpu.running.servers.base import ServerAddress, ServerProtocol
-from tpu2gpu.running.servers.server_file import is_server_file, read_server_file
+from tpu2gpu.running.servers.reviewing import review_served
+from tpu2gpu.running.servers.server_file import is_server_file, model_files, read_server_file
 
 _LOOK_AGAIN_S = 0.1
 _STOP_S = 3.0
@@ -36,8 +37,12 @@ class StartedRunner:
         path: The server file.
         signature: The signature; of TensorFlow Serving only.
         timeout_s: How long a response may take.
+        trust: What the model that the file names may do besides computing.
+        unverified: Start it also where the model's files are not those that its manifest lists.
 
     Raises:
+        TrustRefusedError: The model would do more than it may; no server was started.
+        ManifestError: Its files are not those that its manifest lists.
         SourceError: The file is damaged, or the server does not serve the model.
         UsageError: The file lacks something.
         EnvironmentLacksError: The command cannot be run, or somebody answers at the address already.
@@ -47,8 +52,18 @@ class StartedRunner:
     kind = "server"
     form = "a server file (.yaml)"
 
-    def __init__(self, path: str | os.PathLike[str], *, signature: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        signature: str,
+        timeout_s: float,
+        trust: Sequence[str] = (),
+        unverified: bool = False,
+    ) -> None:
         told = read_server_file(path).filled_in(Path(path).parent)
+        if served := model_files(path):
+            review_served(served, trust, unverified=unverified)
         self._path = Path(path)
         _check_free(self._path, parse_address(told.address))
         self._stopper: subprocess.Popen[bytes] | None = None
@@ -88,10 +103,17 @@ class StartedRunner:
 
     @classmethod
     def open(
-        cls, path: str, *, signature: str, threads: int | None, timeout_s: float, trust: Sequence[str] = ()
+        cls,
+        path: str,
+        *,
+        signature: str,
+        threads: int | None,
+        timeout_s: float,
+        trust: Sequence[str] = (),
+        unverified: bool = False,
     ) -> StartedRunner:
         """Start a server and open its model."""
-        return cls(path, signature=signature, timeout_s=timeout_s)
+        return cls(path, signature=signature, timeout_s=timeout_s, trust=trust, unverified=unverified)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one request; a failure tells the end of the server's log."""

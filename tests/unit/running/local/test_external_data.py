@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,6 +74,9 @@ def test_a_file_in_the_models_folder_is_read(tmp_path: Path) -> None:
         ({"location": "link.bin"}, "a link"),
         ({"location": "inner/secret.bin"}, "a link"),
         ({"location": "nothing.bin"}, "no such file"),
+        ({"location": "hard.bin"}, "a hard link to a file outside the model's folder"),
+        ({"location": "pipe.bin"}, "not a regular file"),
+        ({"location": "*/_ORT_MEM_ADDR_/*"}, "an address in the runtime's memory"),
         ({"location": "short.bin", "offset": "8", "length": "40"}, "bytes 8 to 48, but the file has 10"),
         ({"location": "short.bin", "offset": "-8"}, "bytes -8 to -8, but the file has 10"),
         ({"location": "short.bin", "length": "many"}, "its offset or length is no number"),
@@ -83,10 +87,22 @@ def test_a_file_elsewhere_is_not_opened(tmp_path: Path, about: dict[str, str], p
     path = external_model(tmp_path / "m", **about)
     (path.parent / "link.bin").symlink_to(tmp_path / "secret.bin")
     (path.parent / "inner").symlink_to(tmp_path)
+    (path.parent / "hard.bin").hardlink_to(tmp_path / "secret.bin")
+    os.mkfifo(path.parent / "pipe.bin")
+    (path.parent / "*" / "_ORT_MEM_ADDR_").mkdir(parents=True)
+    (path.parent / "*" / "_ORT_MEM_ADDR_" / "*").write_bytes(bytes(40))
     (path.parent / "short.bin").write_bytes(bytes(10))
     with pytest.raises(SourceError, match=r"m.onnx: its external data cannot be used") as caught:
         OnnxRunner(path)
     assert caught.value.details == (f"tensor w: {about['location'] or 'no file'}: {problem}",)
+
+
+def test_a_file_of_several_names_in_its_own_folder_is_read(tmp_path: Path) -> None:
+    path = external_model(tmp_path / "m", location="w.bin")
+    (tmp_path / "m" / "w.bin").write_bytes(bytes(40))
+    (tmp_path / "m" / "again").mkdir()
+    (tmp_path / "m" / "again" / "w.bin").hardlink_to(tmp_path / "m" / "w.bin")
+    assert check_external_data(path) == [tmp_path / "m" / "w.bin"]
 
 
 def test_tensors_in_the_bodies_of_branches_and_in_attributes_are_looked_at_too(tmp_path: Path) -> None:
