@@ -112,18 +112,18 @@ def find_custom_objects(description: Any, layer: str = "") -> Iterator[CustomObj
         yield from find_custom_objects(value, layer)
 
 
-def rebuilding_error(path: object, description: Any, known: dict[str, Any], keras: Any, error: Exception) -> Exception:
-    """Return the error that says why Keras could not rebuild a model, and names the layer.
+def check_custom_objects(path: object, description: Any, known: dict[str, Any], keras: Any) -> None:
+    """Check that all that a description names is known: some versions of Keras would import whatever module it names.
 
     Args:
         path: The file.
         description: Its description of the model.
         known: What `load_custom_objects` found.
-        keras: The Keras that tried.
-        error: What it raised.
+        keras: The Keras that would rebuild the model.
+
+    Raises:
+        UnsupportedError: Something is unknown; all of it is listed.
     """
-    if isinstance(error, Tpu2GpuError):
-        return error
     custom = list(dict.fromkeys(find_custom_objects(description)))
     lookup = getattr(keras.saving, "get_registered_object", keras.utils.get_registered_object)
     missing = [
@@ -136,11 +136,24 @@ def rebuilding_error(path: object, description: Any, known: dict[str, Any], kera
         modules = sorted({it.module for it in missing if it.module and it.module != "__main__"}) or ["MODULE"]
         flags = " ".join(f"--custom-objects {module}" for module in modules)
         said = "" if modules != ["MODULE"] else ", the module that defines it"
-        return UnsupportedError(
+        raise UnsupportedError(
             f"{path}: Keras does not know {', '.join(dict.fromkeys(it.name for it in missing))}",
             details=[str(it) for it in missing],
             hint=f"give {flags}{said}; or {BUILD_HINT.removeprefix('give ')}",
         )
+
+
+def rebuilding_error(path: object, description: Any, error: Exception) -> Exception:
+    """Return the error that says why Keras could not rebuild a model, and names the layer.
+
+    Args:
+        path: The file.
+        description: Its description of the model.
+        error: What it raised.
+    """
+    if isinstance(error, Tpu2GpuError):
+        return error
+    custom = list(dict.fromkeys(find_custom_objects(description)))
     text = str(error)
     failed = [name for name in _FAILED_CLASS.findall(text) if any(it.name == name for it in custom)][-1:]
     blamed = [it for it in custom if it.name in failed]

@@ -15,6 +15,7 @@ import zipfile
 from collections import Counter
 from typing import Any
 
+from tpu2gpu.checkpoint_importer.formats.keras_confinement import check_files
 from tpu2gpu.errors import GraphError, SourceError, UnsupportedError
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.storage.paths import Place
@@ -36,6 +37,7 @@ def read_weights(path: Place) -> KerasArrays:
 
     names: dict[str, str] = {}
     try:
+        check_files(path)
         stored = path.open("rb")
         if zipfile.is_zipfile(stored):
             with zipfile.ZipFile(stored) as archive:

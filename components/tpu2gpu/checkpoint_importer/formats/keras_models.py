@@ -12,7 +12,13 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tpu2gpu.checkpoint_importer.formats.custom_objects import BUILD_HINT, load_custom_objects, rebuilding_error
+from tpu2gpu.checkpoint_importer.formats.custom_objects import (
+    BUILD_HINT,
+    check_custom_objects,
+    load_custom_objects,
+    rebuilding_error,
+)
+from tpu2gpu.checkpoint_importer.formats.keras_confinement import check_description, check_files
 from tpu2gpu.errors import EnvironmentLacksError, SourceError, UnsupportedError
 from tpu2gpu.graphs.formats.archives import hdf5_attribute
 from tpu2gpu.storage.paths import Place, fetched
@@ -42,14 +48,17 @@ def rebuild_model(path: Place, modules: Sequence[str] = ()) -> Any:
         raise EnvironmentLacksError(
             f"{path}: written by Keras {version}, which is not installed", hint="pip install tf-keras"
         ) from error
+    check_files(path)
+    check_description(path, description)
     own = load_custom_objects(modules)
+    check_custom_objects(path, description, own, keras)
     load = (keras.models if name == "tf_keras" else keras.saving).load_model
     with fetched(path) as file:
         try:
             # Keras 2 tells the kind of file by the text of its name.
             return load(str(file), compile=False, custom_objects=own)
         except Exception as error:  # a class of the user's own may raise anything
-            raise rebuilding_error(path, description, own, keras, error) from error
+            raise rebuilding_error(path, description, error) from error
 
 
 def _description(path: Place) -> tuple[str, Any]:

@@ -1,0 +1,91 @@
+"""What a Keras file may name: Keras' own classes, those that the user gave, and what lies in the file itself.
+
+Sources: CVE-2024-3660, CVE-2025-1550, CVE-2025-9906 and CVE-2025-12058 are of Keras files whose descriptions imported
+modules, ran code or read files.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tpu2gpu.errors import SourceError, UnsupportedError
+from tpu2gpu.storage.confinement import why_outside
+from tpu2gpu.storage.paths import Place
+
+_PROGRAMS = ("FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper")
+_LIBRARIES = ("builtins", "numpy", "typing")
+_FILES = ("vocabulary", "idf_weights")  # lists of texts and numbers, or the path of a file with these
+_WEIGHTS = "model.weights.h5"
+
+
+def check_description(path: Place, description: Any) -> None:
+    """Check that a description names no function of Python's, no program and no file.
+
+    Raises:
+        UnsupportedError: It does; all are listed.
+    """
+    if foreign := sorted(set(_foreign(description))):
+        raise UnsupportedError(f"{path}: names what is not Keras' own", details=foreign, hint="export it without these")
+
+
+def _foreign(item: Any) -> Iterator[str]:
+    if isinstance(item, list):
+        for value in item:
+            yield from _foreign(value)
+    if not isinstance(item, dict):
+        return
+    name, config = str(item.get("class_name", "")), item.get("config")
+    library = str(item.get("module") or "").partition(".")[0]
+    if name in _PROGRAMS:
+        yield f"{name}, which holds a program"
+    elif library in _LIBRARIES and not name.startswith("__") and not (library == "builtins" and name == "function"):
+        yield f"{config if name == 'function' else name} of {item['module']}"
+    if isinstance(config, dict):
+        yield from (f"{name}: the file {config[key]}" for key in _FILES if isinstance(config.get(key), str))
+    for value in item.values():
+        yield from _foreign(value)
+
+
+def check_files(path: Place) -> None:
+    """Check that the members of an archive stay in it, and that weights lie in the file itself.
+
+    Raises:
+        SourceError: A member has the name of a file elsewhere, or is a link; or HDF5's links and values lead elsewhere.
+    """
+    with path.open("rb") as stored:
+        if not zipfile.is_zipfile(stored):
+            _check_hdf5(path, stored)
+            return
+        with zipfile.ZipFile(stored) as archive:
+            for member in archive.infolist():
+                problem = why_outside(Path("/nonexistent"), member.filename)
+                if problem or stat.S_ISLNK(member.external_attr >> 16):
+                    raise SourceError(f"{path}: its member {member.filename!r} is {problem or 'a link'}")
+            if _WEIGHTS in archive.namelist():
+                _check_hdf5(path, io.BytesIO(archive.read(_WEIGHTS)))
+
+
+def _check_hdf5(path: Place, stored: Any) -> None:
+    import h5py
+
+    with h5py.File(stored, "r") as file:
+        waiting = [file]
+        seen = set()
+        while waiting:
+            group = waiting.pop()
+            for name in group:
+                link = group.get(name, getlink=True)
+                where = f"{path}: {group.name.rstrip('/')}/{name}"
+                if isinstance(link, h5py.ExternalLink):
+                    raise SourceError(f"{where}: lies in another file, {link.filename}")
+                item = group.get(name)
+                if isinstance(item, h5py.Group) and item.id not in seen:
+                    seen.add(item.id)
+                    waiting.append(item)
+                elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+                    raise SourceError(f"{where}: lies in another file")

@@ -1,0 +1,145 @@
+"""What a Keras file names is Keras' own and its own: no module, no program and no file from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tpu2gpu import import_model
+from tpu2gpu.checkpoint_importer.formats.keras_files import read_weights
+from tpu2gpu.errors import Tpu2GpuError
+
+
+def archive(path: Path, change: Callable[[dict[str, Any]], None] = lambda config: None) -> Path:
+    """A `.keras` file whose description was changed by hand."""
+    import keras
+
+    keras.Sequential([keras.Input([3], name="x"), keras.layers.Dense(2, name="dense")]).save(path)
+    with zipfile.ZipFile(path) as stored:
+        files = {name: stored.read(name) for name in stored.namelist()}
+    config = json.loads(files["config.json"])
+    change(config)
+    files["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as stored:
+        for name, data in files.items():
+            stored.writestr(name, data)
+    return path
+
+
+def layer(description: dict[str, Any], **about: Any) -> None:
+    """Add a layer."""
+    description["config"]["layers"].append({"name": "added", "config": {"name": "added"}, **about})
+
+
+def a_module_is_imported(config: dict[str, Any], touched: Path) -> None:
+    module = touched.with_name("evil_module")
+    module.with_suffix(".py").write_text(f"open({str(touched)!r}, 'w')\nclass Layer: pass\n")
+    layer(config, module="evil_module", class_name="Layer", registered_name=None)
+
+
+def a_function_of_python_is_called(config: dict[str, Any], touched: Path) -> None:
+    dense = next(it for it in config["config"]["layers"] if it["class_name"] == "Dense")
+    dense["config"]["activation"] = {
+        "module": "os",
+        "class_name": "function",
+        "config": "system",
+        "registered_name": "system",
+    }
+
+
+def a_class_of_python_is_made(config: dict[str, Any], touched: Path) -> None:
+    layer(
+        config,
+        module="subprocess",
+        class_name="Popen",
+        registered_name=None,
+        config={"args": ["touch", str(touched)]},
+    )
+
+
+def a_lambda_is_hidden_in_a_wrapper(config: dict[str, Any], touched: Path) -> None:
+    inner = {"module": "keras.layers", "class_name": "Lambda", "config": {"name": "hidden", "function": {}}}
+    layer(config, module="keras.layers", class_name="TimeDistributed", config={"name": "outer", "layer": inner})
+
+
+def a_saved_model_is_run(config: dict[str, Any], touched: Path) -> None:
+    layer(
+        config,
+        module="keras.layers",
+        class_name="TFSMLayer",
+        config={"name": "foreign", "filepath": str(touched), "call_endpoint": "serve"},
+    )
+
+
+def a_pickle_is_loaded(config: dict[str, Any], touched: Path) -> None:
+    layer(config, module="keras.layers", class_name="TorchModuleWrapper", config={"name": "torch", "module": "gASV"})
+
+
+def a_vocabulary_lies_elsewhere(config: dict[str, Any], touched: Path) -> None:
+    layer(
+        config,
+        module="keras.layers",
+        class_name="StringLookup",
+        config={"name": "lookup", "vocabulary": "/etc/hostname"},
+    )
+
+
+HOSTILE = (
+    a_module_is_imported,
+    a_function_of_python_is_called,
+    a_class_of_python_is_made,
+    a_lambda_is_hidden_in_a_wrapper,
+    a_saved_model_is_run,
+    a_pickle_is_loaded,
+    a_vocabulary_lies_elsewhere,
+)
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=lambda change: change.__name__)
+def test_nothing_of_a_hostile_description_is_run(
+    change: Callable[[dict[str, Any], Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    touched = tmp_path / "touched"
+    path = archive(tmp_path / "model.keras", lambda config: change(config, touched))
+    with pytest.raises(Tpu2GpuError, match=r"names what is not Keras' own|holds Python code|Keras does not know"):
+        import_model(path, tmp_path / "out")
+    assert not touched.exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_in_files_elsewhere_are_not_read(tmp_path: Path) -> None:
+    """HDF5 has links to other files, and values that lie in them."""
+    import h5py
+    import numpy as np
+
+    (tmp_path / "secret").write_bytes(bytes(range(24)))
+    with h5py.File(tmp_path / "outside.h5", "w") as file:
+        file["kernel:0"] = np.zeros((3, 2), np.float32)
+    for name in ("values", "link"):
+        path = tmp_path / f"{name}.weights.h5"
+        with h5py.File(path, "w") as file:
+            group = file.create_group("dense/dense")
+            if name == "link":
+                group["kernel:0"] = h5py.ExternalLink("outside.h5", "kernel:0")
+            else:
+                group.create_dataset("kernel:0", (3, 2), "f4", external=[(str(tmp_path / "secret"), 0, 24)])
+            group["bias:0"] = np.zeros(2, np.float32)
+        with pytest.raises(Tpu2GpuError, match=r"kernel:0: lies in another file"):
+            read_weights(path)
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "assets/../../escaped"])
+def test_members_outside_an_archive_are_not_unpacked(name: str, tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    path = archive(tmp_path / "inner" / "model.keras")
+    with zipfile.ZipFile(path, "a") as stored:
+        stored.writestr(name, b"escaped")
+    with pytest.raises(Tpu2GpuError, match=r"escaped.* is not a path inside"):
+        import_model(path, tmp_path / "out")
+    assert not list(tmp_path.rglob("escaped"))
