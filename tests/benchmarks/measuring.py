@@ -20,6 +20,7 @@ def measured(function: str, *arguments: str) -> dict[str, float]:
 
     Returns:
         wall_s: Of the call alone, imports done before.
+        cpu_s: Of the call and the processes that it ended, imports done before.
         anon_mib: The most anonymous memory that the call held, over what the process held before it.
         process_s: Of the whole process, imports included.
     """
@@ -64,6 +65,11 @@ def _anonymous_mib() -> float:
     return 0.0
 
 
+def _cpu_s() -> float:
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
 def _main(function: str, *arguments: str) -> None:
     import importlib
 
@@ -82,12 +88,12 @@ def _main(function: str, *arguments: str) -> None:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    begun = time.perf_counter()
+    begun, begun_cpu = time.perf_counter(), _cpu_s()
     call(*arguments)
-    wall_s = time.perf_counter() - begun
+    wall_s, cpu_s = time.perf_counter() - begun, _cpu_s() - begun_cpu
     stop.set()
     watcher.join()
-    print(json.dumps({"wall_s": wall_s, "anon_mib": most - before}))
+    print(json.dumps({"wall_s": wall_s, "cpu_s": cpu_s, "anon_mib": most - before}))
 
 
 if __name__ == "__main__":

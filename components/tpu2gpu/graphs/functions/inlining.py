@@ -6,14 +6,14 @@ Functions of control flow (the bodies of While, If, Case, Map) stay functions.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.calls import body_names, called_function, needed_functions, output_index
-from tpu2gpu.graphs.edit import free_name, set_inputs, walk
+from tpu2gpu.graphs.edit import set_inputs, walk
 from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import REF_VARIABLES, V1_CONTROL_FLOW, WRITES
 
@@ -68,6 +68,8 @@ class SignatureInliner:
                 ops.complete(node)
         self._top = _Frame({node.name: node for node in graph.node})
         self._names: dict[_Place, str] = {}
+        self._numbers: dict[str, int] = {}
+        self._maybe_recursive = _without_end(self._functions)
         # Converters lay bodies of control flow flat too, without a prefix.
         self._taken = self._top.nodes.keys() | body_names(graph.node, self._functions)
         self.nodes: dict[str, Any] = {}
@@ -229,7 +231,7 @@ class SignatureInliner:
     def _child(self, frame: _Frame, call: Any) -> _Frame:
         if call.name not in frame.children:
             name = called_function(call)
-            outer: _Frame | None = frame
+            outer = frame if name in self._maybe_recursive else None
             while outer is not None:
                 if outer.function is not None and outer.function.signature.name == name:
                     raise GraphError(f"function {name} calls itself")
@@ -247,12 +249,39 @@ class SignatureInliner:
     def _is_call(self, node: Any | None) -> bool:
         return node is not None and called_function(node) in self._functions
 
+    def _free_name(self, wanted: str) -> str:
+        """Return what `free_name` does, without trying the numbers that an earlier call has found taken."""
+        if wanted not in self._taken:
+            return wanted
+        number = self._numbers.get(wanted, 1)
+        while f"{wanted}_{number}" in self._taken:
+            number += 1
+        self._numbers[wanted] = number
+        return f"{wanted}_{number}"
+
     def _flat_name(self, place: _Place) -> str:
         """Return a node's name in the flat graph: its own, with a number behind where two bodies use the same."""
         frame, name = place
         if frame.function is None:
             return name
         if place not in self._names:
-            self._names[place] = free_name(self._taken, name)
+            self._names[place] = self._free_name(name)
             self._taken.add(self._names[place])
         return self._names[place]
+
+
+def _without_end(functions: Mapping[str, Any]) -> set[str]:
+    """Return the functions whose calls may lead back to themselves: all but those whose calls come to an end."""
+    callers: dict[str, list[str]] = {name: [] for name in functions}
+    open_calls = dict.fromkeys(functions, 0)
+    for name, function in functions.items():
+        for called in {called_function(node) for node in function.node_def} & functions.keys():
+            callers[called].append(name)
+            open_calls[name] += 1
+    ending = [name for name, count in open_calls.items() if not count]
+    for name in ending:  # grows
+        for by in callers[name]:
+            open_calls[by] -= 1
+            if not open_calls[by]:
+                ending.append(by)
+    return functions.keys() - ending
