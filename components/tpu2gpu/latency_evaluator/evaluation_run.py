@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from tpu2gpu.running.examples.feeds import Examples, read_examples
 from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.examples.synthetic import make_examples
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
+from tpu2gpu.storage.unfinished import scratch
 
 _LIMIT_OF_REQUESTS = 3  # times those asked for, while the windows still differ
 _TIMED_EXAMPLES = 1000  # of those that are compared on Beam, unless an option says otherwise
@@ -50,7 +50,7 @@ def compare_models(
     """Run the whole evaluation; see `evaluate_model`. Beam's workers leave their results in the folder `beside`."""
     before = momentary_state()
     with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluate-")))
+        temporary = stack.enter_context(scratch())
         labels = ["candidate" if len(candidates) == 1 else f"candidate {i + 1}" for i in range(len(candidates))]
         named = [] if incumbent is None else [(incumbent, INCUMBENT)]
         named += zip(candidates, labels, strict=True)
@@ -58,12 +58,11 @@ def compare_models(
         models += [ModelProcess(path, label, is_reference=False, timeout_s=options.timeout_s) for path, label in named]
         for model in models:
             stack.callback(model.close)
-        run = EvaluationRun(models, examples, options, progress, scratch)
+        run = EvaluationRun(models, examples, options, progress, temporary)
         run.open_models()
         run.predict()
         if options.runner:
-            shared = stack.enter_context(tempfile.TemporaryDirectory(prefix=".tpu2gpu-compare-", dir=beside))
-            run.compare_on_beam(Path(shared))
+            run.compare_on_beam(stack.enter_context(scratch(beside)))
         watch = CpuWatch([model.process for model in models if model.runs and model.process])
         run.time_models()
         return run.conclude(before, watch.others_busy_cores())

@@ -6,9 +6,7 @@ It runs in a child process: the model in float32, with what the cast would make 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -20,6 +18,7 @@ from tpu2gpu.precision_caster.smallest_set import find_smallest, rank
 from tpu2gpu.running.comparison.error_sketch import ErrorSketch, sketch_errors
 from tpu2gpu.running.comparison.parity import OutputParity
 from tpu2gpu.running.comparison.tolerances import TOLERANCES
+from tpu2gpu.storage.unfinished import scratch
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.passes.precision.regions import Region
@@ -125,19 +124,20 @@ class _Measurement:
         if not regions:
             return {"error": 0.0, "budget": budget, "origin": "", "kept": {}, "outputs": {}, "regions": []}
         batches = self._batches()
-        simulation = Simulation(
-            self._model,
-            self._signature,
-            regions,
-            self._dtype,
-            self._policy({}),
-            Path(tempfile.mkdtemp(prefix="tpu2gpu-cast-")),
-            clamp=self._options.clamp,
-        )
-        try:
-            return {"budget": budget, **self._search(simulation, regions, batches, budget, thorough=examples)}
-        finally:
-            simulation.close()
+        with scratch() as folder:
+            simulation = Simulation(
+                self._model,
+                self._signature,
+                regions,
+                self._dtype,
+                self._policy({}),
+                folder,
+                clamp=self._options.clamp,
+            )
+            try:
+                return {"budget": budget, **self._search(simulation, regions, batches, budget, thorough=examples)}
+            finally:
+                simulation.close()
 
     def _search(
         self, simulation: Simulation, regions: Sequence[Region], batches: Batches, budget: float, *, thorough: bool

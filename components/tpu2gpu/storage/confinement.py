@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path, PurePosixPath
@@ -47,15 +48,19 @@ def open_regular(path: Place) -> BinaryIO:
 
     Raises:
         SourceError: It is no regular file.
+        IsADirectoryError: It is a folder.
     """
     if not isinstance(path, Path):
         remote: BinaryIO = path.open("rb")
         return remote
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise SourceError(f"{path}: not a regular file")
-    return os.fdopen(descriptor, "rb")
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise SourceError(f"{path}: not a regular file")
 
 
 def strange_entries(folder: Place) -> dict[str, str]:

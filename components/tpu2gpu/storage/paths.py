@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from tpu2gpu.errors import EnvironmentLacksError, foreign_errors
 from tpu2gpu.storage.file_systems import file_system_of
+from tpu2gpu.storage.unfinished import scratch
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -183,8 +183,8 @@ def fetched(path: Place) -> Iterator[Path]:
     if isinstance(path, Path):
         yield path
         return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, path.name)
+    with scratch() as folder:
+        copy = folder / path.name
         if path.is_dir():
             for inner in files_below(path):
                 _fetch(path / inner, copy / inner)

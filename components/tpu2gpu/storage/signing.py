@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import sysconfig
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 from tpu2gpu.errors import EnvironmentLacksError, ProofError, SourceError, UsageError
 from tpu2gpu.storage.paths import fetched, place
 from tpu2gpu.storage.publishing import SIGNATURE
+from tpu2gpu.storage.unfinished import scratch
 
 _COMMAND = "model_signing"
 _PRIVATE_KEY = "PRIVATE KEY"
@@ -57,14 +57,14 @@ def sign_folder(folder: Path, key: str | os.PathLike[str]) -> Path:
         raise UsageError(f"{key}: the key is encrypted", hint="give one without a password, for instance of a secret")
     _check_dates([_parse_pem(text) for text in certificates], str(key))
     signature = folder / SIGNATURE
-    with tempfile.TemporaryDirectory(prefix="tpu2gpu-signing-") as scratch:  # only this user may read it
-        key_file = _write(Path(scratch, "key.pem"), private)
+    with scratch() as folder_of_keys:  # only this user may read it
+        key_file = _write(Path(folder_of_keys, "key.pem"), private)
         arguments = ["sign", "key", str(folder), "--private_key", key_file]
         if certificates:
-            own, chain = _write(Path(scratch, "own.pem"), certificates[:1]), Path(scratch, "chain.pem")
+            own, chain = _write(Path(folder_of_keys, "own.pem"), certificates[:1]), Path(folder_of_keys, "chain.pem")
             arguments = ["sign", "certificate", str(folder), "--private_key", key_file, "--signing_certificate", own]
             arguments += ["--certificate_chain", _write(chain, certificates[1:] or certificates[:1])]
-        written = Path(scratch, SIGNATURE)
+        written = Path(folder_of_keys, SIGNATURE)
         if said := _run([*arguments, "--signature", str(written), "--ignore-paths", str(signature)]):
             raise UsageError(
                 f"{key}: cannot sign with it ({said})", hint="give a key of the curve P-256, P-384 or P-521"

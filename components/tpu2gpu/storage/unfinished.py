@@ -15,6 +15,7 @@ from pathlib import Path
 from tpu2gpu.errors import SourceError
 
 _NAME = re.compile(r"\.(?P<target>.+)\.(?P<kind>making|partial|replaced)-[A-Za-z0-9_]+")
+_SCRATCH = "tpu2gpu"
 _MAKING_S = 60.0  # that making and locking a folder may take
 
 
@@ -30,6 +31,22 @@ def unfinished(target: Path) -> Iterator[Path]:
         folder = made.with_name(made.name.replace(".making-", ".partial-"))
         made.rename(folder)
         yield folder
+
+
+@contextmanager
+def scratch(beside: str | os.PathLike[str] | None = None) -> Iterator[Path]:
+    """Give an empty folder that goes when the block ends; what killed processes left of theirs goes when it begins.
+
+    Args:
+        beside: Where it is made; among the system's temporary files when None.
+    """
+    target = Path(beside or tempfile.gettempdir(), _SCRATCH)
+    remove_left_behind(target)
+    with unfinished(target) as folder:
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -73,7 +90,7 @@ def remove_left_behind(target: Path) -> list[Path]:
 
 
 def clean(folder: str | os.PathLike[str]) -> list[Path]:
-    """Remove what killed processes left behind in a folder and in all below it.
+    """Remove what killed processes left behind in a folder and in all below it, and among the temporary files.
 
     Returns:
         What went.
@@ -88,7 +105,8 @@ def clean(folder: str | os.PathLike[str]) -> list[Path]:
     for parent, names, _ in os.walk(root):
         found += [Path(parent, name) for name in names if _target_of(Path(parent, name))]
         names[:] = [name for name in names if not _target_of(Path(parent, name))]
-    return _remove(found)
+    temporary = Path(tempfile.gettempdir())
+    return _remove(found) + remove_left_behind(temporary / _SCRATCH) * (temporary.resolve() != root.resolve())
 
 
 def _target_of(path: Path) -> str:

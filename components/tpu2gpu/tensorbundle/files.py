@@ -1,13 +1,13 @@
-"""Ranges of bytes out of files, wherever they lie: local ones are mapped, others are read through their file system."""
+"""Ranges of bytes out of files, wherever they lie: those of other file systems are read through these."""
 
 from __future__ import annotations
 
-import mmap
 import os
 from pathlib import Path
 from typing import Protocol
 
-from tpu2gpu.errors import CheckpointError
+from tpu2gpu.errors import CheckpointError, foreign_errors
+from tpu2gpu.storage.confinement import open_regular
 from tpu2gpu.storage.paths import RemotePath, is_remote, place
 
 
@@ -56,18 +56,23 @@ def beside(prefix: str | os.PathLike[str], suffix: str) -> str:
 
 
 class _Local:
+    """A file that is opened for each range: there may be thousands of them.
+
+    It is not mapped: a look behind the end of a file that becomes shorter would kill the process.
+    """
+
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
+        self._path = path
+        with open_regular(path) as file:
             self.size_bytes = os.fstat(file.fileno()).st_size
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size_bytes else None
-        if self._map is not None:
-            self._map.madvise(mmap.MADV_SEQUENTIAL)
 
     def read(self, offset: int, size: int) -> memoryview:
-        if self._map is None:
-            return memoryview(b"")
-        # A look behind the end of a file that became shorter would kill the process: asked anew each time.
-        return memoryview(self._map)[offset : min(offset + size, self._map.size())]
+        with foreign_errors(CheckpointError, f"{self._path}: cannot be read any more", catch=OSError):
+            descriptor = os.open(self._path, os.O_RDONLY)
+            try:
+                return memoryview(os.pread(descriptor, size, offset))
+            finally:
+                os.close(descriptor)
 
 
 class _Remote:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tpu2gpu.graphs.formats.checkpoint_tensors import kind_of_tensor, variable_n
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.passes.freezing.find_weights import Weight
 from tpu2gpu.process.worker import Worker
+from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import is_float
 from tpu2gpu.tensorbundle.reader import Bundle
@@ -72,14 +72,14 @@ def _onto_code(onto: str, model: ServingModel, candidates: list[Candidate], serv
             name=f"--onto {onto}",
             environment={"CUDA_VISIBLE_DEVICES": "-1"},
         ) as code,
-        tempfile.TemporaryDirectory() as scratch,
+        scratch() as folder,
     ):
         variables = [
             Candidate(it["name"], tuple(it["shape"]), it["dtype"], role_of(it["name"]), it["trainable"])
             for it in code.call("variables")
         ]
         matching = _matched(onto, candidates, variables)
-        values = Path(scratch) / "values"
+        values = folder / "values"
         with BundleWriter(values) as writer:
             for pair in matching.matches:
                 variable = model.variables[pair.weight]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tpu2gpu.checkpoint_importer.formats.base import ImportedModel, WeightsFormat
@@ -14,6 +12,7 @@ from tpu2gpu.checkpoint_importer.formats.meta_graph import serve_training_graph
 from tpu2gpu.checkpoint_importer.formats.saved_model import SavedModel
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError, UsageError, foreign_errors
+from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.user_code import load_named
 
 
@@ -60,8 +59,8 @@ def _load_into_keras(model: Any, weights: WeightsFormat, options: ImportOptions)
     """Let Keras, or the object-based checkpoint's own reader, fill a model, and read what it exports."""
     if weights.fill_keras(model):
         return read_exported(model, options)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         export(model, folder)
-        found = SavedModel(Path(folder)).load_weights(weights, default_signature(options))
+        found = SavedModel(folder).load_weights(weights, default_signature(options))
         name_outputs(found.model, model)
         return found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-import tempfile
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.formats.archives import holds_keras_model, is_hdf5, is_keras_archive
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.storage.paths import Place, fetched
+from tpu2gpu.storage.unfinished import scratch
 
 
 class KerasFile(WeightsFormat):
@@ -79,9 +80,9 @@ class KerasArchive(KerasFile):
     def _weights_file(self) -> Iterator[Path]:
         import zipfile
 
-        with tempfile.TemporaryDirectory() as folder, self.path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with scratch() as folder, self.path.open("rb") as file, zipfile.ZipFile(file) as archive:
             archive.extract("model.weights.h5", folder)
-            yield Path(folder, "model.weights.h5")
+            yield folder / "model.weights.h5"
 
 
 @attrs.frozen
@@ -96,17 +97,19 @@ class KerasHdf5(KerasFile):
         return cls(path) if is_hdf5(path) else None
 
 
-def export(model: Any, folder: str) -> None:
+def export(model: Any, folder: Path) -> None:
     """Let a Keras model write itself as a SavedModel."""
     quietly = {"verbose": False} if "verbose" in inspect.signature(model.export).parameters else {}  # not in Keras 2
-    model.export(folder, **quietly)
+    model.export(str(folder), **quietly)
 
 
 def read_exported(model: Any, options: ImportOptions) -> ImportedModel:
     """Read what a Keras model exports of itself."""
-    holder = tempfile.TemporaryDirectory()  # what is read lazily from here must live until it is written
-    export(model, holder.name)
-    found = SavedModel(Path(holder.name)).read(default_signature(options))
+    holder = ExitStack()  # what is read lazily from here must live until it is written
+    folder = holder.enter_context(scratch())
+    weakref.finalize(holder, holder.pop_all().close)
+    export(model, folder)
+    found = SavedModel(folder).read(default_signature(options))
     name_outputs(found.model, model)
     return attrs.evolve(found, keep_alive=holder)
 

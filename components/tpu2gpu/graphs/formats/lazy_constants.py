@@ -12,6 +12,7 @@ from tpu2gpu import wire
 from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.graphs.model import Variable
 from tpu2gpu.storage.paths import Place, RemotePath
+from tpu2gpu.storage.snapshots import snapshot
 from tpu2gpu.tensorbundle import format
 
 _LARGE_BYTES = 1 << 12
@@ -93,7 +94,7 @@ def read_saved_model_file(path: Place, saved_model: Any) -> list[Constants]:
 def _mapped(path: Place) -> View:
     if isinstance(path, RemotePath):
         return memoryview(path.read_bytes())
-    return np.memmap(path, np.uint8, "r").data if path.stat().st_size else memoryview(b"")
+    return snapshot(path)
 
 
 def _read_graph(data: View, graph: Any, found: Constants) -> None:

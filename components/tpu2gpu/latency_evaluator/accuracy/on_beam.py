@@ -10,9 +10,9 @@ Models and examples must lie where every worker sees them under the same path, a
 from __future__ import annotations
 
 import itertools
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import apache_beam as beam
@@ -31,6 +31,7 @@ from tpu2gpu.running.examples.box_labels import box_features
 from tpu2gpu.running.examples.feeds import Examples, parse_examples
 from tpu2gpu.running.examples.forms.registry import ExampleFile, find_examples
 from tpu2gpu.running.examples.reading import Reading
+from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.tfx.beam import check_complete, read_results, run_on_beam, write_result
 
 CHUNK_EXAMPLES = 512
@@ -175,7 +176,8 @@ class _Models:
 
     def __init__(self, comparison: Comparison) -> None:
         self._options = from_json(EvaluateOptions, comparison.options)
-        self._scratch = tempfile.TemporaryDirectory(prefix="tpu2gpu-compare-")
+        self._stack = ExitStack()
+        self._scratch = self._stack.enter_context(scratch())
         timeout_s = self._options.timeout_s
         self._reference = ModelProcess(comparison.reference, REFERENCE, is_reference=True, timeout_s=timeout_s)
         self._candidates = [
@@ -200,7 +202,7 @@ class _Models:
         rows = itertools.islice(ExampleFile.of(Path(chunk.file)).rows(reading, chunk.first), chunk.count)
         boxes = box_features(self._options.label_boxes, self._options.label_classes)
         examples = parse_examples(rows, self._reference.inputs, reading=reading, label=self._options.label, boxes=boxes)
-        feeds = Path(self._scratch.name) / "feeds.npz"
+        feeds = self._scratch / "feeds.npz"
         save_arrays(feeds, examples.feeds)
         reference = ReferenceOutputs(
             self._predict(self._reference, feeds, examples) or {},
@@ -221,13 +223,13 @@ class _Models:
         """End the models' processes."""
         for model in (self._reference, *self._candidates):
             model.close()
-        self._scratch.cleanup()
+        self._stack.close()
 
     def _predict(self, model: ModelProcess, feeds: Path, examples: Examples) -> dict[str, Array] | None:
         model.ask("reading the examples", "take_examples", path=str(feeds))
         if not model.runs:
             return None
-        return model.predict(examples.count, self._options.batch_size, Path(self._scratch.name))
+        return model.predict(examples.count, self._options.batch_size, self._scratch)
 
 
 def _count(numbered: tuple[int, str], folder: str, reading: Reading) -> tuple[int, str, int]:

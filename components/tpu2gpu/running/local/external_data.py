@@ -13,13 +13,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from tpu2gpu import wire
 from tpu2gpu.errors import SourceError
 from tpu2gpu.running.serving_plan import PLAN
 from tpu2gpu.storage.confinement import why_not_inside
 from tpu2gpu.storage.publishing import is_listed
+from tpu2gpu.storage.snapshots import snapshot
 
 DATA_SUFFIX = ".data"
 _IN_MEMORY = "*/_ORT_MEM_ADDR_/"  # ONNX Runtime's own mark: the offset is an address
@@ -48,7 +47,7 @@ def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
     wrong: list[str] = []
     files: dict[Path, None] = {}
     try:
-        references = list(_references(np.memmap(path, np.uint8, "r").data))
+        references = list(_references(snapshot(path)))
     except ValueError as error:
         raise SourceError(f"{path}: damaged ({error})", hint="convert the model again") from error
     for name, about in references:

@@ -8,7 +8,6 @@ fusions come to 2e-3, is switched off by the environment of the process.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from tpu2gpu.graphs.ops import DT_BFLOAT16, DT_HALF
 from tpu2gpu.graphs.passes.precision.widen import Widen
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.storage.publishing import check_own
+from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.tensorbundle.format import DTYPE_NAMES
 
 REFERENCE_ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
@@ -91,8 +91,8 @@ class ReferenceRunner(SavedModelRunner):
         self, path: Path, signature: str, model: ServingModel, types: list[int], trust: Sequence[str]
     ) -> None:
         Widen(types, keep_signature=True).run(model)
-        with tempfile.TemporaryDirectory(prefix="tpu2gpu-reference-") as folder:
-            write_saved_model(model, Path(folder), trust=trust)
+        with scratch() as folder:
+            write_saved_model(model, folder, trust=trust)
             super().__init__(folder, signature=signature, threads=self._threads, trust=trust)
         self._path = path
         self.widened = tuple(DTYPE_NAMES[dtype] for dtype in types)

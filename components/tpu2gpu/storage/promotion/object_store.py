@@ -7,7 +7,6 @@ switches configuration and version together.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import attrs
 from tpu2gpu.storage.paths import Place, RemotePath, files_below
 from tpu2gpu.storage.promotion.lease import Lease
 from tpu2gpu.storage.promotion.ledger import RECORD
+from tpu2gpu.storage.unfinished import scratch
 
 
 @attrs.define
@@ -41,8 +41,8 @@ class ObjectStore:
     @contextmanager
     def staging(self, home: Place) -> Iterator[Path]:
         """Give a folder of this machine."""
-        with tempfile.TemporaryDirectory(prefix="tpu2gpu-promotion-") as folder:
-            yield Path(folder)
+        with scratch() as folder:
+            yield folder
 
     def move_in(self, staged: Path, target: Place, last: str) -> None:
         """Upload the files, what lies deepest first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.running.serving_plan import Plan
 from tpu2gpu.storage.publishing import Staging
+from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.trt_converter.backends.base import STEPS, Availability, BackEnd, Conversion, installed_version
 from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, make_plan
 from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES
@@ -80,8 +80,7 @@ class Onnx(BackEnd):
     def _convert_once(
         self, request: Request, staging: Staging, progress: Progress, refused: Refusal | None
     ) -> Conversion:
-        with tempfile.TemporaryDirectory() as folder:
-            references = Path(folder)
+        with scratch() as references:
             progress("converting to ONNX and comparing", 0, STEPS)
             converted = self._to_onnx(request, staging, references, refused)
             if request.options.int8:

@@ -8,7 +8,6 @@ what remains of the model's quality.
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from tpu2gpu.errors import ConversionError, ExamplesError, UsageError, foreign_errors
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
+from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.trt_converter.feeds import saved_feeds
 from tpu2gpu.trt_converter.onnx.validate import check_onnx, describe_onnx
 from tpu2gpu.trt_converter.parity import compare_saved
@@ -62,8 +62,8 @@ def quantise(
     started = time.perf_counter()
     feeds = [_renamed(batch, names["inputs"]) for batch in saved_feeds(Path(reference_folder)).batches]
     calibrating = feeds[1:] or feeds  # all of one size, as histograms want them; the first batch is smaller
-    with tempfile.TemporaryDirectory() as scratch:
-        prepared, quantised = str(Path(scratch) / "prepared.onnx"), str(Path(scratch) / "quantised.onnx")
+    with scratch() as folder:
+        prepared, quantised = str(folder / "prepared.onnx"), str(folder / "quantised.onnx")
         with foreign_errors(ConversionError, "ONNX Runtime cannot quantise the model", hint="leave --int8 out"):
             quant_pre_process(onnx_path, prepared, skip_symbolic_shape=True)
             graph = onnx.load(prepared).graph
@@ -94,7 +94,7 @@ def quantise(
             givers = {tensor: node.name for node in graph.node for tensor in node.output}
             sensitivity = [
                 {**row, "node": givers.get(row["tensor"], "")}  # an input has none
-                for row in _sensitivity(prepared, quantised, feeds[-1], Path(scratch))
+                for row in _sensitivity(prepared, quantised, feeds[-1], folder)
             ]
         model = onnx.load(quantised)
     check_onnx(model)

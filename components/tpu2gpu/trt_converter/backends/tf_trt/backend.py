@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.running.serving_plan import CORE, Engine, OnnxNames, Part, Plan
 from tpu2gpu.storage.publishing import Staging
+from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.trt_converter.backends.base import STEPS, Availability, BackEnd, Conversion, DryRun
 from tpu2gpu.trt_converter.backends.tf_trt import build
 from tpu2gpu.trt_converter.backends.tf_trt.availability import tensorrt_version, why_no_tf_trt
@@ -68,7 +68,7 @@ class TfTrt(BackEnd):
         """Build engines in TensorFlow, and compare."""
         options, precision = request.options, precision_of(request.options)
         progress("building engines in TensorFlow, and comparing", 0, STEPS)
-        with tempfile.TemporaryDirectory() as references:
+        with scratch() as references:
             built, rss = request.in_child(
                 "tpu2gpu.trt_converter.backends.tf_trt.build:convert",
                 self.title,
@@ -82,7 +82,7 @@ class TfTrt(BackEnd):
                 examples=list(options.examples),
                 reading=request.reading,
                 limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
-                reference_folder=references,
+                reference_folder=str(references),
                 trust=list(options.trust),
             )
         staging.report["tf_trt"] = {**built, "peak_rss_bytes": rss}
