@@ -7,6 +7,7 @@ of the logarithms: 1 where twice the input takes twice the time.
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.measuring import measured
+from tests.models.tensorflow_serving import FEATURES, served_model
 
 CHAIN = (25_000, 50_000, 100_000)  # nodes
 FUNCTIONS = (1_250, 2_500, 5_000)  # one in the other
 VARIABLES = (2_500, 5_000, 10_000)
 CHECKPOINT_GB = (5, 10, 20)
 REQUESTS = (10_000, 100_000, 1_000_000)
+_SETTLED = 1_000  # requests
 
 
 def main(*, reduced: bool = False) -> None:
@@ -69,9 +72,9 @@ def import_it(folder: str) -> None:
 
 
 def cast_it(folder: str) -> None:
-    from tpu2gpu import CastOptions, cast_model
+    from tpu2gpu import CastOptions, cast_checkpoint
 
-    cast_model(Path(folder) / "model.ckpt", Path(folder) / "out", CastOptions(precision="bfloat16"))
+    cast_checkpoint(Path(folder) / "model.ckpt", Path(folder) / "out", CastOptions(to="bfloat16"))
 
 
 def build_chain(size: int, folder: Path) -> None:
@@ -144,24 +147,34 @@ def _pieces(piece: memoryview, size_bytes: int) -> Iterator[memoryview]:
 
 
 def requests(counts: Sequence[int]) -> None:
-    """Send requests to a served model through the gRPC runner, and watch this process's memory."""
-    from tests.models.tensorflow_serving import served_identity
+    """Send requests to a served model through the gRPC runner, and watch this process's memory.
 
-    with served_identity() as address:
-        from tpu2gpu.running.opening import open_runner
+    The server answers at once: what grows is the runner.
+    """
+    from tpu2gpu.running.opening import open_runner
 
-        runner = open_runner(address)
-        feeds = {"x": np.zeros((1, 4), np.float32)}
+    with tempfile.TemporaryDirectory() as folder:
+        runner = open_runner(_answering(Path(folder)))
+        feeds = {"x": np.zeros((1, FEATURES), np.float32)}
         sent, before, begun = 0, 0.0, time.process_time()
         for count in counts:
             while sent < count:
                 runner.run(feeds)
                 sent += 1
-                if sent == 1_000:
+                if sent == _SETTLED:
                     before = _anonymous_mib()
             spent, more = time.process_time() - begun, _anonymous_mib() - before
             print(f"{sent:>9,} {'requests':20s} {spent:8.2f} s of CPU {more:+8.2f} MiB since the 1,000th", flush=True)
         runner.close()
+
+
+def _answering(folder: Path) -> str:
+    """Write a server file of a server of TensorFlow Serving's protocol, in a process of its own."""
+    served_model(folder / "model")
+    command = f"{sys.executable} -m tests.models.tensorflow_serving {{model}} digits {{grpc_port}} {{port}}"
+    lines = [f"command: {command}", "address: tfserving+grpc://127.0.0.1:{grpc_port}/digits", "model: model"]
+    (folder / "server.yaml").write_text("\n".join([*lines, "start_s: 400"]) + "\n")
+    return str(folder / "server.yaml")
 
 
 def _anonymous_mib() -> float:

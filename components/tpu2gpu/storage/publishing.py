@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -18,9 +19,17 @@ from typing import Any
 import attrs
 
 from tpu2gpu._version import __version__
-from tpu2gpu.errors import InputError, ManifestError, OutputExistsError, SourceError, Tpu2GpuError, UsageError
+from tpu2gpu.errors import (
+    EnvironmentLacksError,
+    InputError,
+    ManifestError,
+    OutputExistsError,
+    SourceError,
+    Tpu2GpuError,
+    UsageError,
+)
 from tpu2gpu.options import recorded
-from tpu2gpu.storage.confinement import open_regular, strange_entries, why_outside
+from tpu2gpu.storage.confinement import open_regular, strange_entries
 from tpu2gpu.storage.paths import Place, files_below, place
 from tpu2gpu.storage.unfinished import moved_aside, remove_left_behind, unfinished
 
@@ -28,6 +37,8 @@ MANIFEST = "manifest.json"
 REPORT = "report.json"
 SIGNATURE = "model.sig"
 _FORMAT = 1
+_BLOCK_BYTES = 512
+_FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 _CHUNK_BYTES = 1 << 20
 _WHOLE_BYTES = 64 << 20
 _ARTIFACT = "Format-Serving"  # where a TFX artifact holds its model
@@ -67,6 +78,7 @@ def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[
         OutputExistsError: `target` is there, is not empty, and `force` was not given or would replace a folder that
             is no output of ours.
         UsageError: Nothing can be written there.
+        EnvironmentLacksError: There is no room for all of it.
     """
     target = Path(os.path.realpath(target))
     remove_left_behind(target)
@@ -82,10 +94,27 @@ def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[
             _move(folder, target, force=force)
             refusal.unlink(missing_ok=True)
         except BaseException as error:
+            full = _why_full(error, target, folder)
             shutil.rmtree(folder, ignore_errors=True)
+            if full is not None:
+                raise full from error
             if staging.report and isinstance(error, Tpu2GpuError):
                 write_json(refusal, {**staging.report, "refused": error.to_json()})
             raise
+
+
+def _why_full(error: BaseException, target: Path, folder: Path) -> EnvironmentLacksError | None:
+    """Return the error that tells how much was missing, where there was no room for a file; None for other errors."""
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+        return None
+    files = [(folder / path).stat() for path in files_below(folder)]
+    room = shutil.disk_usage(target.parent).free + sum(file.st_blocks for file in files) * _BLOCK_BYTES
+    need = sum(file.st_size for file in files)
+    return EnvironmentLacksError(
+        f"{target}: cannot be written ({error.strerror}): it needs more than {need:,} bytes, and there is room for "
+        f"{room:,}",
+        hint="make room, or choose another TARGET",
+    )
 
 
 def publish_step(
@@ -251,56 +280,11 @@ def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:
         wrong.append(f"{MANIFEST}: its digest is not that of the files which it lists")
     present = {path: size for path, size in _listed(folder).items() if path not in strange}
     listed = [file["path"] for file in manifest["files"] if file["path"] not in strange]
-    _raise_differences(folder, [*wrong, *_differences(folder, manifest, present, listed)])
+    raise_differences(folder, [*wrong, *differences(folder, manifest, present, listed)])
     return manifest
 
 
-def check_listed(folder: Path, names: Iterable[str]) -> None:
-    """Check that files are those which a folder's manifest lists, before they are loaded.
-
-    Args:
-        folder: The folder with the manifest.
-        names: The paths in it of files, and of folders for all that lies below them.
-
-    Raises:
-        SourceError: There is no manifest.
-        ManifestError: Files are missing, changed, not listed or no regular files; all are listed.
-    """
-    manifest = read_manifest(folder)
-    wrong: list[str] = []
-    listed: list[str] = []
-    present: dict[str, int] = {}
-    for name in names:
-        if problem := why_outside(folder, name):
-            wrong.append(f"{name}: {problem}")
-            continue
-        inner = folder / name
-        wrong += [f"{name}/{path}: {kind}" for path, kind in (strange_entries(inner) if inner.is_dir() else {}).items()]
-        below = {f"{name}/{path}": size for path, size in files_below(inner).items()} if inner.is_dir() else {}
-        present |= {name: inner.stat().st_size} if inner.is_file() else below
-        listed += [it["path"] for it in manifest["files"] if it["path"] == name or it["path"].startswith(f"{name}/")]
-        listed += [] if inner.exists() else [name]
-    _raise_differences(folder, [*wrong, *_differences(folder, manifest, present, listed)])
-
-
-def is_listed(folder: Path, name: str) -> bool:
-    """Tell whether the manifest of a folder, or of one above it, lists a file there."""
-    path = (folder / name).absolute()
-    for home in path.parents:
-        if (home / MANIFEST).is_file():
-            with suppress(InputError):
-                inner = path.relative_to(home).as_posix()
-                return any(entry["path"] == inner for entry in read_manifest(home)["files"])
-    return False
-
-
-def check_own(folder: Path, *names: str) -> None:
-    """Check files of a folder, those of them that are there, as `check_listed` does; without a manifest nothing is."""
-    if (folder / MANIFEST).exists():
-        check_listed(folder, [name for name in names if os.path.lexists(folder / name)])
-
-
-def _differences(
+def differences(
     folder: Place, manifest: dict[str, Any], present: Mapping[str, int], names: Iterable[str]
 ) -> Iterator[str]:
     """Yield how files differ from what a manifest says: those that are there, and those that should be."""
@@ -314,7 +298,8 @@ def _differences(
             yield f"{path}: its bytes have changed"
 
 
-def _raise_differences(folder: Place, wrong: Sequence[str]) -> None:
+def raise_differences(folder: Place, wrong: Sequence[str]) -> None:
+    """Raise a ManifestError that lists what is wrong, where anything is."""
     if wrong:
         raise ManifestError(f"{folder}: differs from its manifest", details=wrong, hint="make it again")
 

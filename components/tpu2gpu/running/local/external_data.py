@@ -17,8 +17,8 @@ from tpu2gpu import wire
 from tpu2gpu.errors import SourceError
 from tpu2gpu.running.serving_plan import PLAN
 from tpu2gpu.storage.confinement import why_not_inside
-from tpu2gpu.storage.publishing import is_listed
 from tpu2gpu.storage.snapshots import snapshot
+from tpu2gpu.storage.verifying import is_listed
 
 DATA_SUFFIX = ".data"
 _IN_MEMORY = "*/_ORT_MEM_ADDR_/"  # ONNX Runtime's own mark: the offset is an address

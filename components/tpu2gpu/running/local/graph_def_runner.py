@@ -13,7 +13,7 @@ from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_model
 from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.runner import choose_signature
-from tpu2gpu.storage.publishing import check_own
+from tpu2gpu.storage.verifying import check_own
 
 _FIRST_BYTE = b"\x0a"  # the key of the first node
 

@@ -13,7 +13,7 @@ from tpu2gpu.errors import SignatureError, SourceError, foreign_errors
 from tpu2gpu.running.arrays import Array, is_text
 from tpu2gpu.running.local.external_data import check_external_data
 from tpu2gpu.running.runner import TensorSpec, check_feeds
-from tpu2gpu.storage.publishing import check_own
+from tpu2gpu.storage.verifying import check_own
 
 _DTYPES = {"float": "float32", "double": "float64"}  # where ONNX's names are not numpy's
 _FIRST_BYTE = b"\x08"  # the key of ir_version, which every writer of ONNX files puts first

@@ -23,8 +23,8 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.ops import DT_BFLOAT16, DT_HALF
 from tpu2gpu.graphs.passes.precision.widen import Widen
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
-from tpu2gpu.storage.publishing import check_own
 from tpu2gpu.storage.unfinished import scratch
+from tpu2gpu.storage.verifying import check_own
 from tpu2gpu.tensorbundle.format import DTYPE_NAMES
 
 REFERENCE_ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "0"}

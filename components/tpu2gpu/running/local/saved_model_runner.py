@@ -19,7 +19,7 @@ from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.examples.probes.parsed_features import PARSERS
 from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.runner import choose_signature
-from tpu2gpu.storage.publishing import check_own
+from tpu2gpu.storage.verifying import check_own
 
 
 class SavedModelRunner(TensorFlowRunner):

@@ -18,7 +18,7 @@ from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, SupportsLatencyBreakdown, check_feeds
 from tpu2gpu.running.serving_plan import CORE, PLAN, Engine, Part, read_plan
-from tpu2gpu.storage.publishing import check_listed
+from tpu2gpu.storage.verifying import check_listed
 
 
 @attrs.frozen

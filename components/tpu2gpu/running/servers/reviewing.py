@@ -13,7 +13,8 @@ from tpu2gpu.graphs.trust.op_classes import OpClass
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import Finding, review_meta_graph
 from tpu2gpu.running.local.external_data import check_external_data
-from tpu2gpu.storage.publishing import MANIFEST, check_listed, read_manifest, verify_model
+from tpu2gpu.storage.publishing import MANIFEST, read_manifest, verify_model
+from tpu2gpu.storage.verifying import check_listed
 
 _ONNX = ".onnx"
 # Files that servers run as they are, by their endings.

@@ -2,7 +2,7 @@
 
     <folder>/promotions.jsonl               the ledger of all models
     <folder>/<model>/<version>/             a version, whole: what the server loads, plan, manifest, card, record
-    <folder>/<model>/.staging-.../          a version in the making; servers look at numbers alone
+    <folder>/<model>/.tpu2gpu.partial-.../  a version in the making; servers look at numbers alone
     <folder>/<model>/config.pbtxt           in Triton's layout
 
 Everything that writes holds the folder's lock. What a killed process left behind is put in order by the next one: a

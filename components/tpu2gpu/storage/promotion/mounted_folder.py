@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ import attrs
 from tpu2gpu.errors import EnvironmentLacksError, PromotionRefusedError
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.storage.promotion.copying import copy_files, flush
+from tpu2gpu.storage.unfinished import scratch
 
 _LOCK = ".promotion.lock"
-_STAGING = ".staging-"
 _ABANDONED = ".abandoned-"
 
 
@@ -66,11 +65,8 @@ class MountedFolder:
     def staging(self, home: Place) -> Iterator[Path]:
         """Give a folder beside the versions: servers look at numbers alone."""
         Path(home).mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=_STAGING, dir=home))
-        try:
+        with scratch(home) as aside:
             yield aside
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
     def move_in(self, staged: Path, target: Place, last: str) -> None:
         """Rename the staged folder."""
@@ -86,11 +82,13 @@ class MountedFolder:
 
     def replace(self, path: Place, data: bytes) -> None:
         """Write the file aside, and rename it."""
-        aside = Path(path).with_name(f".{path.name}")
-        aside.write_bytes(data)
-        flush(aside)
-        aside.rename(path)
-        flush(aside.parent)
+        folder = Path(path).parent
+        with scratch(folder) as making:
+            aside = making / path.name
+            aside.write_bytes(data)
+            flush(aside)
+            aside.rename(path)
+        flush(folder)
 
     def append(self, path: Place, lines: str) -> None:
         """Append in one write, after a last line that was cut off has been taken away."""
@@ -107,9 +105,8 @@ class MountedFolder:
     def remove(self, home: Place, path: Place) -> None:
         """Rename the folder aside, then remove its files."""
         if path.is_dir():
-            aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=home))
-            Path(path).rename(aside / path.name)
-            shutil.rmtree(aside)
+            with scratch(home) as aside:
+                Path(path).rename(aside / path.name)
 
     def abandon(self, home: Place, path: Place) -> bool:
         """Hide a version that was never served; its parts stay, since a server may be loading them this moment."""

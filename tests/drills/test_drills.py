@@ -1,0 +1,208 @@
+"""Commands that are killed, run out of room or lose their source leave nothing half, and the next run is fine."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.drills.kills import STEPS, drill
+from tests.models.evaluation_models import saved_model
+from tpu2gpu import CastOptions, cast_checkpoint
+from tpu2gpu.errors import (
+    CheckpointError,
+    EnvironmentLacksError,
+    OutputExistsError,
+    SourceError,
+    Tpu2GpuError,
+    UsageError,
+)
+from tpu2gpu.storage.publishing import publish, verify_model
+from tpu2gpu.storage.unfinished import clean, scratch
+from tpu2gpu.tensorbundle.writer import BundleWriter
+
+KILLS = {"cast": 200, "freeze": 200, "promote": 200, "import": 50, "convert": 50, "evaluate": 50}
+MIB = 1 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_is_killed_at_random_moments_leaves_nothing_half(step: str, tmp_path: Path) -> None:
+    print(drill(step, KILLS[step], 0, tmp_path))
+
+
+def test_a_cast_that_is_killed_leaves_nothing_half(tmp_path: Path) -> None:
+    print(drill("cast", 3, 0, tmp_path))
+
+
+def checkpoint(folder: Path, mebibytes: int = 4) -> Path:
+    with BundleWriter(folder / "model.ckpt") as writer:
+        for number in range(mebibytes):
+            writer.add_array(f"weights{number}", np.full(MIB // 4, number, np.float32))
+    return folder / "model.ckpt"
+
+
+def cast(source: Path, target: Path) -> None:
+    cast_checkpoint(source, target, CastOptions(to="bfloat16"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one mebibyte."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mounted)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        print("file systems cannot be mounted here")
+        pytest.skip("file systems cannot be mounted here")
+    yield mounted
+    subprocess.run(["umount", mounted], check=True)
+
+
+def test_a_full_disk_is_told_with_what_it_would_take(small_disk: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        EnvironmentLacksError, match=r"out: cannot be written \(No space left.*bytes, and there is room"
+    ):
+        cast(checkpoint(tmp_path), small_disk / "out")
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_limit_on_the_size_of_files_is_told_too(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, limits[1]))
+    try:
+        with pytest.raises(EnvironmentLacksError, match=r"out: cannot be written \(File too large\)"):
+            cast(source, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, former)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_system_that_cannot_be_written_is_told(small_disk: Path, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(UsageError, match=r"out: cannot be written \(Read-only file system\)"):
+        cast(checkpoint(tmp_path), small_disk / "out")
+
+
+@pytest.mark.parametrize("step", ["cast", "freeze"])
+def test_a_source_that_is_cut_off_while_it_is_read_ends_in_an_error(step: str, tmp_path: Path) -> None:
+    """In a process of its own: a look behind the end of a mapped file kills."""
+    if step == "cast":
+        checkpoint(tmp_path / "source", 64)
+        (data,) = (tmp_path / "source").glob("*.data-*")
+        source = tmp_path / "source" / "model.ckpt"
+    else:
+        source = saved_model(tmp_path / "source") or tmp_path / "source"
+        data = tmp_path / "source" / "variables" / "variables.data-00000-of-00001"
+    script = f"""
+import os, sys, threading
+from tpu2gpu.cli.main import main
+from tpu2gpu.tensorbundle import streaming
+def cutting(read):
+    def cut(*arguments):
+        os.truncate({str(data)!r}, 1)
+        return read(*arguments)
+    return cut
+os.pread, os.preadv = cutting(os.pread), cutting(os.preadv)
+sys.exit(main([{step!r}, {str(source)!r}, {str(tmp_path / "out")!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "became shorter" in done.stderr or "index and the data disagree" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_source_whose_values_change_while_it_is_read_ends_in_an_error(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path)
+    (data,) = tmp_path.glob("*.data-*")
+    with data.open("r+b") as file:
+        file.seek(2 * MIB)
+        file.write(b"other")
+    with pytest.raises(CheckpointError, match="checksum"):
+        cast(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["model.ckpt.index", "model.ckpt.data-00000-of-00001"])
+def test_nobody_waits_for_a_pipe(name: str, tmp_path: Path) -> None:
+    source = checkpoint(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(Tpu2GpuError):
+        cast(source, tmp_path / "out")
+
+
+def test_of_two_writers_one_succeeds_and_the_other_is_told(tmp_path: Path) -> None:
+    ready, told = threading.Barrier(2), []
+
+    def write(number: int) -> None:
+        try:
+            with publish(tmp_path / "out", about={"step": "test"}) as staging:
+                (staging.folder / "file").write_text(str(number))
+                ready.wait(10)
+        except OutputExistsError as error:
+            told.append(error)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(told) <= 1
+    verify_model(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with publish(tmp_path / "out", about={"step": "test"}):
+        monkeypatch.setattr("time.time", lambda: 0.0)
+    verify_model(tmp_path / "out")
+    (tmp_path / ".out.partial-abc").mkdir()  # of a dead process, made in what is the future now
+    with publish(tmp_path / "out", force=True, about={"step": "test"}):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_temporary_folders_of_dead_processes_are_removed_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with scratch() as mine:
+        (tmp_path / ".tpu2gpu.partial-dead").mkdir()
+        (tmp_path / "of others").mkdir()
+        (tmp_path / "elsewhere").mkdir()
+        assert clean(tmp_path / "elsewhere") == [tmp_path / ".tpu2gpu.partial-dead"]
+        (tmp_path / ".tpu2gpu.partial-dead").mkdir()
+        with scratch():
+            assert not (tmp_path / ".tpu2gpu.partial-dead").exists()
+        assert mine.is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "of others"]
+
+
+def test_a_graph_that_changes_while_it_is_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tpu2gpu.storage import snapshots
+
+    file = tmp_path / "graph.pb"
+    for limit in (1 << 30, 0):  # in memory, and mapped from a copy
+        file.write_bytes(bytes(1000))
+        monkeypatch.setattr(snapshots, "_IN_MEMORY_BYTES", limit)
+        kept = snapshots.snapshot(file)
+        os.truncate(file, 1)
+        assert bytes(kept) == bytes(1000)
+        shutil.rmtree(tmp_path / "none", ignore_errors=True)
+    monkeypatch.setattr(snapshots, "_mapped_copy", lambda file, size: os.truncate(tmp_path / "graph.pb", 2) or b"")
+    file.write_bytes(bytes(1000))
+    with pytest.raises(SourceError, match="changed while it was read"):
+        snapshots.snapshot(file)
