@@ -82,7 +82,7 @@ def name_in_kubeconfig(held: FakeJobSets, path: Path) -> None:
 def exchange_of(held: FakeJobSets, name: str) -> Exchange:
     (container,) = pod_spec(held.made[-1])["containers"]
     (uri,) = container["args"]
-    assert uri.endswith(f"/job-sets/{name}")
+    assert f"/job-sets/{name}-" in uri
     return Exchange.at(uri)
 
 

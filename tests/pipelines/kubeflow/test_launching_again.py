@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from typing import Any
@@ -62,6 +64,50 @@ def test_a_second_start_takes_a_result_that_is_there(slice_cluster: FakeJobSets,
     leave_result(slice_cluster, name)
     assert entrypoint.main(launching_pod.words) == 0
     assert len(slice_cluster.made) == 1
+    wait_until(lambda: not slice_cluster.sets)
+
+
+def test_a_result_of_other_work_is_not_taken(slice_cluster: FakeJobSets, launching_pod: LaunchingPod) -> None:
+    """As when a run is retried whose examples were made anew."""
+    slice_cluster.controller = start_and_let_it_run
+    break_off(launching_pod)
+    (name,) = slice_cluster.sets
+    leave_result(slice_cluster, name)
+    place = launching_pod.words.index(entrypoint.INPUT_FLAG) + 1
+    words = [*launching_pod.words]
+    words[place] = words[place].replace('"train_examples": 1437', '"train_examples": 1436')
+    assert words != launching_pod.words
+    slice_cluster.controller = work
+    assert entrypoint.main(words) == 0
+    assert len(slice_cluster.made) == 2
+
+
+def test_a_finished_one_that_somebody_tidies_up_is_not_made_again(
+    slice_cluster: FakeJobSets, launching_pod: LaunchingPod
+) -> None:
+    def tidy(held: FakeJobSets, name: str) -> None:
+        held.start_pods(name)
+        leave_result(held, name)
+        held.remove(name)
+
+    slice_cluster.controller = tidy
+    assert entrypoint.main(launching_pod.words) == 0
+    assert len(slice_cluster.made) == 1
+
+
+def test_a_step_that_is_told_to_end_while_nobody_answers_still_takes_its_job_set_away(
+    slice_cluster: FakeJobSets, launching_pod: LaunchingPod
+) -> None:
+    def hang(held: FakeJobSets, name: str) -> None:
+        held.start_pods(name)
+        held.faults = [("GET", f"/jobsets/{name}", 503)] * 1000
+        held.change(name)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    slice_cluster.controller = hang
+    with pytest.raises(SystemExit):
+        entrypoint.main(launching_pod.words)
     wait_until(lambda: not slice_cluster.sets)
 
 

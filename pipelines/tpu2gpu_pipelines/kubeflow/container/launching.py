@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import attrs
 
-from tpu2gpu.errors import EnvironmentLacksError, RemoteRunError, Tpu2GpuError
+from tpu2gpu.errors import EnvironmentLacksError, RemoteRunError, Tpu2GpuError, first_line
 from tpu2gpu.tfx.step import PIPELINE_VARIABLE, RUN_VARIABLE
 from tpu2gpu_pipelines.kubeflow.cluster.job_sets import JobSets, JobSetState
 from tpu2gpu_pipelines.kubeflow.cluster.kubernetes_api import Cluster, ForbiddenError, UnreachableError
@@ -35,6 +35,7 @@ from tpu2gpu_pipelines.kubeflow.container.retrying import may_pass
 
 _LOG = logging.getLogger("tpu2gpu")
 _WORK = "tpu2gpu/work"  # the annotation that says what a JobSet does
+_DIGITS = 8  # of the digest, in the name of the folder
 _LIBRARY = "TPU_LOAD_LIBRARY"
 _SILENCE_S = 900.0  # how long Kubernetes' API may be away, in an upgrade of its control plane for one
 _ASK_AGAIN_S = 5.0
@@ -83,7 +84,7 @@ def launch(told: Mapping[str, Any], executor: str, given: Message, types: str, u
             _run(prepared, job_sets, lambda: prepared.exchange.hand_over(executor, given, types, uris))
             written = prepared.exchange.take_result(given)
         except BaseException as error:
-            if may_pass(error):
+            if isinstance(error, Exception) and may_pass(error):
                 _LOG.warning("JobSet %s and its result, if any, stay for the step's next try", prepared.name)
             else:
                 _clear(prepared, job_sets)
@@ -100,8 +101,8 @@ def _prepare(told: Mapping[str, Any], executor: str, given: Message) -> _Launch:
     name = f"{told['step'][:20].rstrip('-')}-{hashlib.sha256(whose.encode()).hexdigest()[:10]}"
     manifest = copy.deepcopy(dict(told["manifest"]))
     work = json.dumps([manifest, executor, given.get("inputs", {})], sort_keys=True)
-    exchange = Exchange(told["root"], name)
     digest = hashlib.sha256(work.encode()).hexdigest()[:32]
+    exchange = Exchange(told["root"], f"{name}-{digest[:_DIGITS]}")  # a result is of this very work
     owner = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -123,11 +124,11 @@ def _prepare(told: Mapping[str, Any], executor: str, given: Message) -> _Launch:
 
 def _run(prepared: _Launch, job_sets: JobSets, hand_over: Any) -> None:
     """Bring the JobSet to its good end, whatever stands there in the beginning."""
-    if prepared.exchange.is_done():
-        _LOG.info("JobSet %s has done its work already", prepared.name)
-        return
     restarts = prepared.manifest["spec"]["failurePolicy"]["maxRestarts"]
     for again in range(restarts + 1):
+        if prepared.exchange.is_done():
+            _LOG.info("JobSet %s has done its work already", prepared.name)
+            return
         _make(prepared, job_sets, hand_over)
         if _watch(prepared, job_sets):
             return
@@ -148,6 +149,8 @@ def _make(prepared: _Launch, job_sets: JobSets, hand_over: Any) -> None:
         _LOG.info("JobSet %s of a former start makes room", prepared.name)
         _patiently(lambda: job_sets.delete(prepared.name))
         _patiently(lambda: job_sets.wait_until_gone(prepared.name))
+        former = standing.annotations.get(_WORK, "")
+        Exchange.at(prepared.exchange.uri.removesuffix(prepared.work[:_DIGITS]) + former[:_DIGITS]).remove()
     hand_over()
     if not _patiently(lambda: job_sets.create(prepared.manifest)):  # an answer that we did not hear
         _patiently(lambda: job_sets.adopt(prepared.name, prepared.owner))
@@ -165,7 +168,7 @@ def _watch(prepared: _Launch, job_sets: JobSets) -> bool:
         RemoteRunError: It failed.
     """
     failures = Failures(job_sets, prepared.name)
-    seen = -1
+    seen, held_back = -1, False
     with FirstWorkerLog(job_sets, prepared.name):
         while True:
             state = _patiently(lambda: job_sets.find(prepared.name))
@@ -174,7 +177,9 @@ def _watch(prepared: _Launch, job_sets: JobSets) -> bool:
             _patiently(failures.look)
             if seen >= 0 and state.restarts > seen:
                 _LOG.warning("JobSet %s: all hosts start again (%d so far)", prepared.name, state.restarts)
-            seen = state.restarts
+            if state.suspended and not held_back:
+                _LOG.info("JobSet %s: suspended, as a queue does until there is room", prepared.name)
+            seen, held_back = state.restarts, state.suspended
             if state.ended:
                 break
             _patiently(lambda version=state.version: job_sets.wait_for_change(prepared.name, version))
@@ -198,9 +203,14 @@ def _explain(prepared: _Launch, state: JobSetState, failures: Failures) -> NoRet
 
 def _clear(prepared: _Launch, job_sets: JobSets) -> None:
     """Leave nothing: neither the JobSet nor what was handed over."""
-    with suppress(Tpu2GpuError):  # its owner's end takes it away too
+    try:
         job_sets.delete(prepared.name)
-    prepared.exchange.remove()
+    except Tpu2GpuError as error:
+        _LOG.warning("JobSet %s goes with this pod, for it could not be deleted: %s", prepared.name, error)
+    try:
+        prepared.exchange.remove()
+    except Exception as error:  # of any file system; what matters is done
+        _LOG.warning("%s stays: %s", prepared.exchange.uri, first_line(error))
 
 
 def _patiently(ask: Any) -> Any:
@@ -219,8 +229,8 @@ def _patiently(ask: Any) -> Any:
 def _wear_what_we_wear(manifest: dict[str, Any], cluster: Cluster) -> None:
     """Give the workers the security context of the step's own pod, `fsGroup` above all: they write the same volumes."""
     with suppress(ForbiddenError, RemoteRunError):
-        found = cluster.pod_security(_own("name", POD_VARIABLE), _own("namespace", NAMESPACE_VARIABLE))
-        if found:
+        name, namespace = _own("name", POD_VARIABLE), _own("namespace", NAMESPACE_VARIABLE)
+        if found := _patiently(lambda: cluster.pod_security(name, namespace)):
             _pod_spec(manifest)["securityContext"] = found
 
 
