@@ -80,6 +80,8 @@ def optimize_model(
             hint="give real examples wherever there are some",
         )
     kept = [] if keep_intermediates is None else [Path(keep_intermediates)]
+    if any(folder.absolute() == Path(target).absolute() for folder in kept):
+        raise UsageError(f"{target}: given for the target and for the intermediates", hint="choose another folder")
     for folder in (Path(target), *kept):
         check_free(folder, force=force)
     choice = choose_candidates(options.precision, options.backend, has_examples=not is_nothing(examples))
@@ -115,7 +117,7 @@ def optimize_model(
         with publish_step("optimize", about, target, options, force=force, run_name=run_name) as staging:
             from tpu2gpu.optimizer.page import make_page
 
-            page = make_page(result, name_of(source))
+            page = make_page(result, name_of(source) or Path(source).resolve().name)
             (staging.folder / "report.html").write_text(to_html(page), encoding="utf-8")
             (staging.folder / "report.md").write_text(to_markdown(page), encoding="utf-8")
             places = {SERVING: result.serving, EVALUATION: evaluation}

@@ -14,21 +14,28 @@ from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, signif
 from tpu2gpu.reporting.report import Facts, Report, Row, Table, Tone, from_json
 from tpu2gpu.reporting.result_lines import columns
 
-_COLUMNS = ("", "relative error", "top-1 agreement", "accuracy", "p50", "p99", "speed-up", "size", "run by", "verdict")
+_COLUMNS = ("", "verdict", "error", "top-1", "accuracy", "p50", "p99", "speed-up", "size", "run by")
+_VERDICT = 1
 _TONES: dict[str, Tone] = {"kept": "good", "blessed": "good", "refused": "bad", "failed": "bad"}
 _REFERENCE = "as imported"
 
 
 def table_rows(result: OptimizeResult) -> list[tuple[str, ...]]:
-    """Make rows of parity, latency and size: the titles, the imported model, then each candidate."""
-    rows = [_COLUMNS, _cells(_REFERENCE, result.reference, "reference")]
-    return rows + [_cells(one.name, one.figures, one.verdict) for one in result.candidates]
+    """Make rows of parity, latency and size: the titles, the imported model, then each candidate.
+
+    Columns in which nobody has a figure are left out.
+    """
+    rows = [_cells(_REFERENCE, result.reference, "reference")]
+    rows += [_cells(one.name, one.figures, one.verdict) for one in result.candidates]
+    filled = [index for index in range(len(_COLUMNS)) if any(row[index] != NONE for row in rows)]
+    return [tuple(row[index] for index in filled) for row in (_COLUMNS, *rows)]
 
 
 def result_lines(result: OptimizeResult) -> list[str]:
     """Tell what is kept, the table of candidates, why the others are not, and what came from the cache."""
     kept = [remark for one in result.candidates if one.name == result.best for remark in one.remarks]
-    lines = [_headline(result), *kept, "", *columns(table_rows(result)), ""]
+    word = "BLESSED" if result.blessed else "REFUSED"
+    lines = [f"{word}: {_headline(result)}", *kept, "", *columns(table_rows(result)), ""]
     lines += [f"{name}: {reason}" for name, reason in _reasons(result.candidates)]
     lines += [f"not tried: {name}: {reason}" for name, reason in result.not_tried.items()]
     lines += [f"  ! {warning}" for warning in result.warnings]
@@ -56,13 +63,15 @@ def make_page(result: OptimizeResult, title: str) -> Report:
     judged = None
     if result.evaluation is not None:
         judged = from_json(json.loads((result.evaluation / PAGE).read_text(encoding="utf-8")))
+    titles, *rows = table_rows(result)
     table = Table(
         heading="Candidates",
-        columns=_COLUMNS,
-        rows=[Row(cells, _TONES.get(cells[-1], "plain")) for cells in table_rows(result)[1:]],
-        note=f"Held against the model {_REFERENCE}; the fastest that passes every budget is kept.",
+        columns=titles,
+        rows=[Row(cells, _TONES.get(cells[_VERDICT], "plain")) for cells in rows],
+        note=f"Held against the model {_REFERENCE}: error is the largest difference of an output, relative to its "
+        "largest value; top-1 the share of examples with the same best class. The fastest that is blessed is kept.",
         numeric=False,
-        badge_column=len(_COLUMNS) - 1,
+        badge_column=_VERDICT,
     )
     reasons = [Row([name, reason], "bad") for name, reason in _reasons(result.candidates)]
     blocks: list[Table | Facts] = [table]
@@ -77,21 +86,21 @@ def make_page(result: OptimizeResult, title: str) -> Report:
             title=title,
             verdict="REFUSED",
             tone="bad",
-            lead=[_headline(result)],
+            lead=[f"{_headline(result)}."],
             blocks=[*blocks, steps],
             footer=f"tpu2gpu {__version__}",
         )
     return attrs.evolve(
-        judged, title=title, lead=[_headline(result), *judged.lead], blocks=[*blocks, *judged.blocks, steps]
+        judged, title=title, lead=[f"{_headline(result)}.", *judged.lead], blocks=[*blocks, *judged.blocks, steps]
     )
 
 
 def _headline(result: OptimizeResult) -> str:
     if not result.blessed:
-        return f"REFUSED: none of {len(result.candidates)} candidates is blessed"
+        return f"none of {len(result.candidates)} candidates is blessed"
     best = next(one for one in result.candidates if one.name == result.best)
     faster = f", {ratio(best.figures.speedup)} as fast as the imported model" if best.figures.speedup else ""
-    return f"BLESSED: {best.name} is kept{faster}"
+    return f"{best.name} is kept{faster}"
 
 
 def _reasons(candidates: Iterable[CandidateOutcome]) -> list[tuple[str, str]]:
@@ -101,6 +110,7 @@ def _reasons(candidates: Iterable[CandidateOutcome]) -> list[tuple[str, str]]:
 def _cells(name: str, figures: Figures, verdict: str) -> tuple[str, ...]:
     return (
         name,
+        verdict,
         significant(figures.relative_error, 2),
         percent(figures.top1_agreement),
         percent(figures.accuracy),
@@ -109,7 +119,6 @@ def _cells(name: str, figures: Figures, verdict: str) -> tuple[str, ...]:
         ratio(figures.speedup),
         size(figures.size_bytes),
         figures.run_by or NONE,
-        verdict,
     )
 
 

@@ -175,6 +175,7 @@ def test_the_command_prints_the_table_and_what_came_from_the_cache(
         (SignatureError, "no signature", {"options": {"signature": "other"}}),
         (OutputExistsError, "exists already", {"target": "best"}),
         (OutputExistsError, "exists already", {"keep_intermediates": "kept"}),
+        (UsageError, "for the target and for the intermediates", {"keep_intermediates": "out"}),
     ],
 )
 def test_what_nobody_can_optimize_is_refused_and_leaves_nothing(
