@@ -237,6 +237,22 @@ def test_an_engine_runs_what_it_takes_and_tensorflow_the_rest(tmp_path: Path, ki
     check(tmp_path, *KINDS[kind], backend="auto")
 
 
+def counted(_: Any, x: Any) -> Any:
+    """Quotients of 8-bit integers: an engine's parser refuses first the quotient, then the cast in front of it."""
+    import tensorflow as tf
+
+    codes = tf.cast(tf.clip_by_value(x * 50 + 100, 0, 255), tf.uint8)
+    return tf.matmul(tf.cast(codes // tf.constant(3, tf.uint8), tf.float32), dense(8))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("function", [scattered("tensor_scatter_nd_add"), counted])
+def test_what_an_engine_builder_refuses_is_cut_off_until_the_engine_stands(tmp_path: Path, function: Function) -> None:
+    reasons = check(tmp_path, function, {"x": ROWS}, backend="tensorrt_rtx")
+    assert any("Assertion failed" in reason for reason in reasons)
+    assert read_plan(tmp_path / "serving").core.engine.file
+
+
 def test_what_nothing_but_tensorflow_runs_is_served_by_tensorflow(tmp_path: Path) -> None:
     import tensorflow as tf
 
