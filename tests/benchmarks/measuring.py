@@ -79,12 +79,13 @@ def _main(function: str, *arguments: str) -> None:
     if prepare is not None:
         prepare()
     before = _anonymous_mib()
-    most, stop = before, threading.Event()
+    most, watching_s, stop = before, 0.0, threading.Event()
 
     def watch() -> None:
-        nonlocal most
+        nonlocal most, watching_s
         while not stop.wait(0.002):
             most = max(most, _anonymous_mib())
+        watching_s = time.thread_time()
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -93,7 +94,7 @@ def _main(function: str, *arguments: str) -> None:
     wall_s, cpu_s = time.perf_counter() - begun, _cpu_s() - begun_cpu
     stop.set()
     watcher.join()
-    print(json.dumps({"wall_s": wall_s, "cpu_s": cpu_s, "anon_mib": most - before}))
+    print(json.dumps({"wall_s": wall_s, "cpu_s": cpu_s - watching_s, "anon_mib": most - before}))
 
 
 if __name__ == "__main__":
