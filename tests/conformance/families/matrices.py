@@ -57,11 +57,16 @@ def cases() -> Iterator[Case]:
             yield from combinations(
                 "Einsum", {equation: {"inputs": [ramp(dtype, *shape) for shape in shapes]}}, equation=[equation]
             )
+    both = {"num_lower": Const(np.int64(-1)), "num_upper": Const(np.int64(0))}
+    yield from combinations("MatrixBandPart", {"bool": {"input": np.ones((3, 4), bool), **both}})
     for dtype in ("float32", "float16", "int64", "uint8"):
         square, wide = ramp(dtype, 2, 4, 4), ramp(dtype, 2, 3, 5)
         for lower, upper in ((0, 0), (-1, 0), (0, -1), (1, 2), (-1, -1)):
             bounds = {"num_lower": Const(np.int64(lower)), "num_upper": Const(np.int64(upper))}
             yield from combinations("MatrixBandPart", {f"{lower} {upper}": {"input": wide, **bounds}})
+            if dtype.startswith("float"):
+                infinite = np.full((3, 4), -np.inf, dtype)
+                yield from combinations("MatrixBandPart", {f"-inf, {lower} {upper}": {"input": infinite, **bounds}})
         vector = ramp(dtype, 2, 3)
         yield from combinations("MatrixDiag", {"rows": {"diagonal": vector}})
         yield from combinations(["MatrixDiagPart"], {"square": {"input": square}, "wide": {"input": wide}})

@@ -17,12 +17,12 @@ def register() -> None:
 
 def greater(form: Formula, x: str, y: str) -> str:
     """Compare in the numbers' own type, or in one that holds all of it."""
-    return form("Greater", _widened(form, x), _widened(form, y))
+    return form("Greater", widened(form, x), widened(form, y))
 
 
 def less(form: Formula, x: str, y: str) -> str:
     """Compare in the numbers' own type, or in one that holds all of it."""
-    return form("Less", _widened(form, x), _widened(form, y))
+    return form("Less", widened(form, x), widened(form, y))
 
 
 def maximum(form: Formula, x: str, y: str) -> str:
@@ -39,7 +39,7 @@ def _extremum(form: Formula, op: str, is_more: str, x: str, y: str) -> str:
     """Compare and choose 64-bit integers, of which ONNX Runtime's Max and Min see the lower 32 bits."""
     from onnx import TensorProto
 
-    x, y = _widened(form, x), _widened(form, y)
+    x, y = widened(form, x), widened(form, y)
     if form.ctx.get_dtype(x) == TensorProto.INT64:
         return form.cast(form("Where", form(is_more, x, y), x, y), form.dtype)
     return form.cast(form(op, x, y), form.dtype)
@@ -59,10 +59,10 @@ def select(form: Formula, condition: str, x: str, y: str) -> str:
         condition = form("Unsqueeze", condition, axes)
     if form.dtype == TensorProto.BOOL:  # which ONNX Runtime's Where does not take
         return form("Or", form("And", condition, x), form("And", form("Not", condition), y))
-    return form.cast(form("Where", condition, _widened(form, x), _widened(form, y)), form.dtype)
+    return form.cast(form("Where", condition, widened(form, x), widened(form, y)), form.dtype)
 
 
-def _widened(form: Formula, x: str) -> str:
+def widened(form: Formula, x: str) -> str:
     """Return a number of a small type in a larger one, for which ONNX Runtime has kernels."""
     from onnx import TensorProto
 

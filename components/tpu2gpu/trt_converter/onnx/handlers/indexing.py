@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tpu2gpu.trt_converter.onnx.handlers.choice import widened
 from tpu2gpu.trt_converter.onnx.handlers.formula import Formula, in_place_of, put
 
 
@@ -22,6 +23,8 @@ def register() -> None:
     tf_op("Roll")(in_place_of(roll))
     tf_op("InvertPermutation")(in_place_of(invert_permutation))
     tf_op("SparseReshape")(SparseReshape)
+    tf_op("StridedSlice")(StridedSlice)
+    tf_op("MatrixBandPart")(in_place_of(band_part))
 
 
 def one_hot(form: Formula, indices: str, depth: str, on: str, off: str) -> str:
@@ -136,6 +139,28 @@ def invert_permutation(form: Formula, x: str) -> str:
     return form.cast(form("ScatterElements", numbers, places, numbers), form.dtype)
 
 
+class StridedSlice:
+    """tf2onnx takes a begin that is no constant for what it is where the mask says to begin at the start."""
+
+    @classmethod
+    def version_17(cls, ctx: Any, node: Any, **more: Any) -> None:
+        """Put zeros where the mask is set, and let tf2onnx convert it."""
+        from tf2onnx.onnx_opset.tensor import StridedSlice as Original
+
+        mask, begin, strides = node.get_attr_value("begin_mask", 0), node.inputs[1], node.inputs[3]
+        if mask and not begin.is_const():
+            length = ctx.get_shape(node.input[1])[0]
+            form = Formula(ctx, node)
+            is_masked = [bool(mask >> place & 1) for place in range(length)]
+            if strides.is_const():  # backwards it does as the mask says
+                steps = strides.get_tensor_value(as_list=False)
+                is_masked = [each and step > 0 for each, step in zip(is_masked, steps, strict=True)]
+            zero = form("CastLike", form.constant(0, "int64"), node.input[1])
+            start = form("Where", form.constant(is_masked, "bool"), zero, node.input[1])
+            ctx.replace_input(node, node.input[1], start, 1)
+        Original.version_13(ctx, node, **more)
+
+
 class SparseReshape:
     """tf2onnx multiplies matrices for it, which ONNX Runtime does not for a tensor without elements."""
 
@@ -154,3 +179,32 @@ class SparseReshape:
 
 def _weighed(form: Formula, rows: str, weights: str) -> str:
     return form("ReduceSum", form("Mul", rows, weights), form.constant([1], "int64"), keepdims=0)
+
+
+def band_part(form: Formula, x: str, lower: str, upper: str) -> str:
+    """Choose by how far an element lies below and above the diagonal; a bound below zero is none.
+
+    tf2onnx multiplies with 0 and 1, which makes NaN of infinity, and counts with bounds below zero that are fed.
+    """
+    from onnx import TensorProto
+
+    sizes = form("Shape", x)
+    rows, columns = (
+        form("Range", form.constant(0, "int64"), form("Gather", sizes, form.constant(at, "int64")), one)
+        for one in [form.constant(1, "int64")]
+        for at in (-2, -1)
+    )
+    below = form("Sub", form("Unsqueeze", rows, form.constant([1], "int64")), columns)
+    inside = [
+        form("Or", form("Less", bound, form.constant(0, "int64")), form("LessOrEqual", distance, bound))
+        for bound, distance in (
+            (form.cast(lower, TensorProto.INT64), below),
+            (form.cast(upper, TensorProto.INT64), form("Neg", below)),
+        )
+    ]
+    is_inside = form("And", *inside)
+    if form.dtype == TensorProto.BOOL:
+        return form("And", is_inside, x)
+    wide = widened(form, x)
+    zero = form("CastLike", form.constant(0), wide)
+    return form.cast(form("Where", is_inside, wide, zero), form.dtype)
