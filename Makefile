@@ -9,11 +9,14 @@ DOCKER_FLAGS ?=
 TARGET ?= cpu
 BASE ?= debian:trixie-slim
 IMAGE ?= tpu2gpu:$(TARGET)
+SECONDS ?= 60
+ONLY ?=
+FUZZ_FLAGS ?=
 # Over all cores, a file's tests on one, in the order of the folders: the longest files come first.
 SPREAD = --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all test-container lint lock bench image clean
+.PHONY: help env demo test test-all fuzz test-container lint lock bench image clean
 unexport PIP_FIND_LINKS UV_FIND_LINKS
 
 help:  ## print this list
@@ -32,6 +35,9 @@ test: env  ## the tests, without the slow ones and those that need a GPU
 
 test-all: env  ## every test
 	$(VENV)/bin/python -m pytest -m ""
+
+fuzz: env  ## give spoilt inputs to tpu2gpu: SECONDS=600 for each target, ONLY=target, FUZZ_FLAGS=--coverage
+	$(VENV)/bin/python -m tests.fuzz --seconds $(SECONDS) $(addprefix --only ,$(ONLY)) $(FUZZ_FLAGS)
 
 test-container: env  ## build the image, and run the pipeline in containers
 	tests/container/run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -191,7 +192,7 @@ def _item_type(hint: Any) -> tuple[type, bool]:
     return hint, False
 
 
-_types_of_class: Callable[[type], dict[str, tuple[type, bool]]] = field_types
+_types_of_class: Callable[[type], dict[str, tuple[type, bool]]] = functools.cache(field_types)
 
 
 def _check_type(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:

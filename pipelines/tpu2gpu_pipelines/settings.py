@@ -17,6 +17,7 @@ from tpu2gpu.freezer.options import FreezeOptions
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.model_pusher.options import PushOptions
 from tpu2gpu.options import option
+from tpu2gpu.plain_json import check_tree
 from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
@@ -123,6 +124,8 @@ class Settings:
 
 
 Check = Callable[[Settings], list[str]]
+# What PyYAML lets out of its constructors: of dates that there are not, keys of no hash, merges of no mapping, depth.
+_NOT_YAML = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def _not_json(value: Any, where: str) -> Iterator[str]:
@@ -156,9 +159,10 @@ def load_settings(path: str | os.PathLike[str], check: Check | None = None) -> S
     try:
         with Path(path).open(encoding="utf-8") as file:
             values = yaml.load(file, _make_loader())  # noqa: S506 - a SafeLoader
+        check_tree(values)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, *_NOT_YAML) as error:
         raise SourceError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     return make_settings(values or {}, str(path), check)
 

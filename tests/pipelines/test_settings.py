@@ -85,3 +85,29 @@ def test_a_file_that_is_no_settings_file(tmp_path: Path, text: str, says: str) -
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(SourceError, match=r"nowhere\.yaml: cannot be read"):
         load_settings("nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: 2020-13-45",  # no such day
+        "name: 2001-12-14t21:59:43.10-99:00",  # no such zone
+        "? [a]\n: 1",  # a key of no hash
+        "training: &a {config: *a}",
+        "<<: 1",
+        "[" * 10_000,
+        "root: !!binary x",
+        "root: !!int x",
+    ],
+)
+def test_what_yaml_cannot_make_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises((SourceError, UsageError), match=r"bad\.yaml"):
+        load_settings(tmp_path / "bad.yaml")
+
+
+def test_a_billion_laughs_in_settings_are_refused(tmp_path: Path) -> None:
+    lines = ["x0: &x0 [ha]", *(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 10))]
+    (tmp_path / "bad.yaml").write_text("\n".join([*lines, "training: {config: {laugh: *x9}}"]))
+    with pytest.raises(SourceError, match="named again and again"):
+        load_settings(tmp_path / "bad.yaml")

@@ -9,6 +9,7 @@ import click
 
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import UsageError
+from tpu2gpu.limits import changed_limits, names
 from tpu2gpu.options import did_you_mean
 
 Body = Callable[[Terminal, dict[str, Any]], "int | None"]
@@ -26,11 +27,17 @@ def make_command(name: str, summary: str, parameters: Sequence[click.Parameter],
     common = [
         click.Option(["--force"], is_flag=True, help="replace an output that is there already"),
         click.Option(["--json", "as_json"], is_flag=True, help="print the result as JSON"),
+        click.Option(
+            ["--limit"],
+            multiple=True,
+            metavar="NAME=NUMBER",
+            help=f"take more, or less, of a foreign file: {', '.join(names())}; may be repeated",
+        ),
         click.Option(["--debug"], is_flag=True, help="show everything that libraries print, and tracebacks"),
     ]
 
-    def run(as_json: bool, debug: bool, **given: Any) -> int:
-        with Terminal(as_json=as_json, debug=debug) as terminal:
+    def run(as_json: bool, debug: bool, limit: tuple[str, ...], **given: Any) -> int:
+        with changed_limits(limit), Terminal(as_json=as_json, debug=debug) as terminal:
             return body(terminal, given) or 0
 
     return click.Command(name, params=[*parameters, *common], callback=run, help=summary)

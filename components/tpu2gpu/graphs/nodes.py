@@ -49,19 +49,20 @@ class TypeSlot:
 
 
 class OpDefs:
-    """Definitions of ops, from what a model carries with it and from the installed TensorFlow.
+    """Definitions of ops, from the installed TensorFlow and, for ops that it lacks, from what a model carries with it.
 
     Args:
         carried: OpDefs that a MetaGraphDef brings along; they cover custom ops.
     """
 
     def __init__(self, carried: Iterable[Any] = ()) -> None:
-        self._defs: dict[str, Any] = {op.name: op for op in carried}
+        self._carried: dict[str, Any] = {op.name: op for op in carried}
+        self._defs: dict[str, Any] = {}
 
     def find(self, op: str) -> Any | None:
         """Return the definition of an op, or None when nobody knows it."""
         if op not in self._defs:
-            self._defs[op] = registered_op(op)
+            self._defs[op] = registered_op(op) or self._carried.get(op)
         return self._defs[op]
 
     def inputs(self, node: Any) -> list[TypeSlot] | None:

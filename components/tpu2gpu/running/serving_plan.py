@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import attrs
 
-from tpu2gpu.errors import SourceError, UnsupportedError
+from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
 from tpu2gpu.hardware.cuda import Gpu
 from tpu2gpu.hardware.tensorrt import LIBRARIES
+from tpu2gpu.plain_json import parse_json
+from tpu2gpu.running.arrays import numpy_dtype
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.storage.confinement import why_outside
 
@@ -19,6 +21,7 @@ _T = TypeVar("_T")
 
 PLAN = "plan.json"
 FORMAT = 1
+_CAPABILITY = re.compile(r"[\d.]+|\d+\+")
 CORE = "core"
 """The part that the accelerator runs."""
 
@@ -212,7 +215,23 @@ class Plan(_Entry):
                 raise SourceError(f"{place}: neither onnx nor saved_model")
             if engine.file is not None and engine.library not in LIBRARIES:
                 raise SourceError(f"{place}.engine_library: {engine.library} is none of {', '.join(LIBRARIES)}")
+            if wrong := [it for it in engine.compute_capabilities if not _CAPABILITY.fullmatch(it)]:
+                raise SourceError(f"{place}.compute_capabilities: {wrong[0]!r} is none")
+        _check_flow(plan, entry)
         return plan
+
+
+def _check_flow(plan: Plan, entry: str) -> None:
+    """Raise a SourceError where a part, or the model, takes a tensor that nothing before it gives."""
+    given = {spec.name for spec in plan.inputs}
+    for number, part in enumerate(plan.parts):
+        for tensor in part.onnx_names.inputs:
+            if tensor not in given:
+                raise SourceError(f"{entry}.parts[{number}].onnx_names.inputs: nothing gives {tensor!r}")
+        given |= part.onnx_names.outputs.keys()
+    for spec in plan.outputs:
+        if plan.output_tensors.get(spec.name) not in given:
+            raise SourceError(f"{entry}.output_tensors.{spec.name}: no part gives it")
 
 
 def read_plan(folder: str | os.PathLike[str]) -> Plan:
@@ -224,7 +243,7 @@ def read_plan(folder: str | os.PathLike[str]) -> Plan:
     """
     path = Path(folder) / PLAN
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         version = _read(int, _read(dict[str, Any], data, "plan").get("format"), "plan.format")
         if version == FORMAT:
             plan = Plan.from_json(data)
@@ -278,7 +297,12 @@ def _read(kind: Any, data: Any, entry: str) -> Any:
     if get_origin(kind) is dict:
         return {key: _read(arguments[1], item, f"{entry}.{key}") for key, item in _read(dict, data, entry).items()}
     if kind is TensorSpec:
-        return _checked(TensorSpec.from_json(attrs.asdict(_read(_Spec, data, entry))), entry)
+        spec = TensorSpec.from_json(attrs.asdict(_read(_Spec, data, entry)))
+        if min((size for size in spec.shape if size is not None), default=0) < 0:
+            raise SourceError(f"{entry}.shape: {list(spec.shape)} is none")
+        with foreign_errors(SourceError, f"{entry}.dtype: {spec.dtype!r} is none"):
+            numpy_dtype(spec.dtype)
+        return _checked(spec, entry)
     if attrs.has(kind):
         return kind(**_read_fields(kind, _read(dict, data, entry), entry))
     if not isinstance(data, (int, float) if kind is float else kind):

@@ -29,6 +29,7 @@ from tpu2gpu.errors import (
     UsageError,
 )
 from tpu2gpu.options import recorded
+from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.confinement import open_regular, strange_entries
 from tpu2gpu.storage.paths import Place, files_below, place
 from tpu2gpu.storage.unfinished import moved_aside, remove_left_behind, unfinished
@@ -251,11 +252,41 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise SourceError(f"{folder}: no {MANIFEST} there", hint="give a folder that tpu2gpu wrote")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        [(file["path"], file["size_bytes"], file["sha256"]) for file in manifest["files"]], manifest["digest"]
+        manifest: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        _check_form(manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(f"{path}: not a manifest ({error})") from error
     return manifest
+
+
+_FORMS: dict[str, type] = {"digest": str, "files": list}
+_OPTIONAL_FORMS: dict[str, type] = {
+    "step": str,
+    "run": str,
+    "options": dict,
+    "source": dict,
+    "versions": dict,
+    "tpu2gpu": str,
+}
+_FILE_FORMS: dict[str, type] = {"path": str, "size_bytes": int, "sha256": str}
+
+
+def _check_form(manifest: Any) -> None:
+    """Raise a ValueError where a manifest lacks an entry, or has one of another type."""
+    if not isinstance(manifest, dict):
+        raise ValueError("no JSON object")
+    present = {key: kind for key, kind in _OPTIONAL_FORMS.items() if manifest.get(key) is not None}
+    wanted: list[tuple[str, dict[str, Any], type]] = [
+        (key, manifest, kind) for key, kind in {**_FORMS, **present}.items()
+    ]
+    files = manifest.get("files")
+    for number, file in enumerate(files if isinstance(files, list) else ()):
+        if not isinstance(file, dict):
+            raise ValueError(f"files[{number}] is no JSON object")
+        wanted += [(key, file, kind) for key, kind in _FILE_FORMS.items()]
+    for key, holder, kind in wanted:
+        if not isinstance(holder.get(key), kind):
+            raise ValueError(f"{key}: {kind.__name__} is wanted, not {str(holder.get(key))[:80]!r}")
 
 
 def verify_model(source: str | os.PathLike[str]) -> dict[str, Any]:

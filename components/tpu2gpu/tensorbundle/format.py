@@ -19,6 +19,7 @@ import google_crc32c
 import numpy as np
 
 from tpu2gpu import wire
+from tpu2gpu.errors import UnsupportedError
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 FOOTER_BYTES = 48
@@ -55,10 +56,12 @@ def numpy_dtype(enum: int) -> np.dtype[np.generic]:
     """Return the numpy type of a DataType number; object for strings.
 
     Raises:
-        KeyError: numpy has no such type.
+        UnsupportedError: numpy has no such type.
     """
     import ml_dtypes
 
+    if enum not in DTYPE_NAMES:
+        raise UnsupportedError(f"a tensor of DataType {enum}, which numpy lacks")
     if enum == DT_STRING:
         return np.dtype(object)
     name = DTYPE_NAMES[enum]

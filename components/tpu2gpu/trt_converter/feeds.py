@@ -124,8 +124,9 @@ def run_reference(reference: Runner, feeds: Feeds) -> tuple[Feeds, list[dict[str
             outputs.append(reference.run(batch))
             kept.append(position)
         except Exception as error:  # TensorFlow raises whatever it likes
-            left_out.append(f"{feeds.kind(position)}: {first_line(error)}")
-            failure = failure or error
+            reason = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            left_out.append(f"{feeds.kind(position)}: {first_line(reason)}")
+            failure = failure or reason
             if feeds.probes is None:
                 break
     if failure is not None and (feeds.probes is None or not any(feeds.is_required(position) for position in kept)):

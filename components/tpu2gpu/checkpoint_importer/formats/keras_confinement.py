@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tpu2gpu.errors import SourceError, UnsupportedError
+from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
+from tpu2gpu.graphs.formats.stored_values import check_stored, read_member
 from tpu2gpu.storage.confinement import why_outside
 from tpu2gpu.storage.paths import Place
 
@@ -57,7 +58,7 @@ def check_files(path: Place) -> None:
     Raises:
         SourceError: A member has the name of a file elsewhere, or is a link; or HDF5's links and values lead elsewhere.
     """
-    with path.open("rb") as stored:
+    with path.open("rb") as stored, foreign_errors(SourceError, f"{path}: damaged", hint="fetch it again"):
         if not zipfile.is_zipfile(stored):
             _check_hdf5(path, stored)
             return
@@ -67,7 +68,7 @@ def check_files(path: Place) -> None:
                 if problem or stat.S_ISLNK(member.external_attr >> 16):
                     raise SourceError(f"{path}: its member {member.filename!r} is {problem or 'a link'}")
             if _WEIGHTS in archive.namelist():
-                _check_hdf5(path, io.BytesIO(archive.read(_WEIGHTS)))
+                _check_hdf5(path, io.BytesIO(read_member(archive, _WEIGHTS)))
 
 
 def _check_hdf5(path: Place, stored: Any) -> None:
@@ -89,3 +90,5 @@ def _check_hdf5(path: Place, stored: Any) -> None:
                     waiting.append(item)
                 elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
                     raise SourceError(f"{where}: lies in another file")
+                elif isinstance(item, h5py.Dataset):
+                    check_stored(where, item)

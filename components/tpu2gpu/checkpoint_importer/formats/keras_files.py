@@ -9,15 +9,16 @@ and config.json beside it lists their names in that order.
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
 from collections import Counter
 from typing import Any
 
 from tpu2gpu.checkpoint_importer.formats.keras_confinement import check_files
-from tpu2gpu.errors import GraphError, SourceError, UnsupportedError
+from tpu2gpu.errors import GraphError, SourceError, UnsupportedError, foreign_errors
+from tpu2gpu.graphs.formats.stored_values import read_member
 from tpu2gpu.graphs.model import ServingModel
+from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.arrays import Arrays
@@ -33,24 +34,26 @@ def read_weights(path: Place) -> KerasArrays:
     Raises:
         SourceError: It is damaged, or holds no weights.
     """
+    with foreign_errors(SourceError, f"{path}: damaged", hint="fetch it again"):
+        return _read_weights(path)
+
+
+def _read_weights(path: Place) -> KerasArrays:
     import h5py
 
     names: dict[str, str] = {}
-    try:
-        check_files(path)
-        stored = path.open("rb")
-        if zipfile.is_zipfile(stored):
-            with zipfile.ZipFile(stored) as archive:
-                stored = io.BytesIO(archive.read("model.weights.h5"))
-                if "config.json" in archive.namelist():
-                    names = _layer_names(json.loads(archive.read("config.json")))
-        file = h5py.File(stored, "r")
-    except KeyError as error:
-        raise SourceError(
-            f"{path}: holds no weights ({error.args[0]})", hint="save the model, or its weights, again"
-        ) from error
-    except (OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: damaged ({error})", hint="fetch it again") from error
+    check_files(path)
+    stored = path.open("rb")
+    if zipfile.is_zipfile(stored):
+        with zipfile.ZipFile(stored) as archive:
+            if "model.weights.h5" not in archive.namelist():
+                raise SourceError(
+                    f"{path}: holds no weights (no model.weights.h5)", hint="save the model, or its weights, again"
+                )
+            stored = io.BytesIO(read_member(archive, "model.weights.h5"))
+            if "config.json" in archive.namelist():
+                names = _layer_names(parse_json(read_member(archive, "config.json")))
+    file = h5py.File(stored, "r")
     root = file.get("model_weights", file)
     found: dict[str, Any] = {}
     numbered = "layers" in root or "_layer_checkpoint_dependencies" in root
@@ -71,7 +74,12 @@ def read_weights(path: Place) -> KerasArrays:
     if not found:
         raise SourceError(f"{path}: holds no weights")
     entries = {name: (_dtype(item), tuple(item.shape)) for name, item in found.items()}
-    weights = KerasArrays(path, entries, lambda name: _array(found[name]))
+
+    def load(name: str) -> Any:
+        with foreign_errors(SourceError, f"{path}: {name} cannot be read", hint="fetch it again"):
+            return _array(found[name])
+
+    weights = KerasArrays(path, entries, load)
     weights.numbered = numbered
     return weights
 
@@ -147,7 +155,7 @@ def _variable_name(path: str) -> str:
 
 
 def _dtype(item: Any) -> int:
-    name = "bfloat16" if item.dtype.kind == "V" else item.dtype.name
+    name = "bfloat16" if item.dtype.kind == "V" and item.dtype.itemsize == 2 else item.dtype.name
     if name not in format.DTYPE_ENUMS:
         raise UnsupportedError(f"{item.file.filename}: {item.name} holds {name}, which is no type of a weight")
     return format.DTYPE_ENUMS[name]

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,8 +18,10 @@ from tpu2gpu.checkpoint_importer.formats.custom_objects import (
     rebuilding_error,
 )
 from tpu2gpu.checkpoint_importer.formats.keras_confinement import check_description, check_files
-from tpu2gpu.errors import EnvironmentLacksError, SourceError, UnsupportedError
+from tpu2gpu.errors import EnvironmentLacksError, SourceError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.formats.archives import hdf5_attribute
+from tpu2gpu.graphs.formats.stored_values import read_member
+from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import Place, fetched
 
 
@@ -63,15 +64,13 @@ def rebuild_model(path: Place, modules: Sequence[str] = ()) -> Any:
 
 def _description(path: Place) -> tuple[str, Any]:
     """Return the version of the Keras that wrote a file, and its description of the model."""
-    try:
-        with path.open("rb") as stored:
-            if zipfile.is_zipfile(stored):
-                with zipfile.ZipFile(stored) as archive:
-                    version = str(json.loads(archive.read("metadata.json"))["keras_version"])
-                    return version, json.loads(archive.read("config.json"))
-        return hdf5_attribute(path, "keras_version"), json.loads(hdf5_attribute(path, "model_config"))
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: its description of the model is damaged ({error})", hint=BUILD_HINT) from error
+    damaged = f"{path}: its description of the model is damaged"
+    with foreign_errors(SourceError, damaged, hint=BUILD_HINT), path.open("rb") as stored:
+        if zipfile.is_zipfile(stored):
+            with zipfile.ZipFile(stored) as archive:
+                version = str(parse_json(read_member(archive, "metadata.json"))["keras_version"])
+                return version, parse_json(read_member(archive, "config.json"))
+        return hdf5_attribute(path, "keras_version"), parse_json(hdf5_attribute(path, "model_config"))
 
 
 def _lambdas(item: Any) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 
-from tpu2gpu.errors import SourceError
+from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.storage.paths import Place
 
 _KERAS_WEIGHTS, _KERAS_MODEL = "model.weights.h5", "config.json"
@@ -50,7 +50,7 @@ def zip_names(path: Place) -> list[str]:
         try:
             with zipfile.ZipFile(file) as archive:
                 return archive.namelist()
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError):  # of another version, or damaged names
             return []
 
 
@@ -62,11 +62,9 @@ def hdf5_attribute(path: Place, name: str) -> str:
     """
     import h5py
 
-    try:
-        with path.open("rb") as stored, h5py.File(stored, "r") as file:
-            text = file.attrs.get(name, "")
-    except OSError as error:
-        raise SourceError(f"{path}: damaged ({error})", hint="fetch it again") from error
+    damaged = foreign_errors(SourceError, f"{path}: damaged", hint="fetch it again")
+    with damaged, path.open("rb") as stored, h5py.File(stored, "r") as file:
+        text = file.attrs.get(name, "")
     return text.decode() if isinstance(text, bytes) else str(text)
 
 

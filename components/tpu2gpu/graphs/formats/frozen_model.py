@@ -44,7 +44,7 @@ def _read_saved_model(path: Path, file: Path) -> ServingModel:
         constants = read_saved_model_file(file, saved_model) if file.is_file() else []
     if not constants:
         parse_saved_model(path)  # says what is wrong
-    meta = choose_meta_graph(saved_model, path)
+    meta = choose_meta_graph(saved_model, path, elsewhere={name for found in constants for name in found})
     model = read_meta_graph(meta, path, path / VARIABLES_PREFIX)
     number = next(number for number, graph in enumerate(saved_model.meta_graphs) if graph is meta or graph == meta)
     model.constants = {name: it for name, it in constants[number].items() if name in model.nodes}

@@ -17,8 +17,10 @@ from tpu2gpu.graphs.formats.streaming import Payload, Piece, check_size, graph_p
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs
 from tpu2gpu.graphs.signatures import describe_tensor, has_tensor, new_signature, tensor_names
+from tpu2gpu.graphs.soundness.graph import check_graph
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_model
+from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import Place, place
 
 FROZEN_GRAPH_FILE = "frozen_graph.pb"
@@ -66,6 +68,8 @@ def read_graph_def(path: str | os.PathLike[str], *, light: bool = False) -> Serv
 
     Raises:
         SourceError: It cannot be parsed, or its `signature.json` is damaged.
+        GraphError: It contradicts itself.
+        UnsupportedError: It is larger than the limits.
         SignatureError: There is nothing to give in or to get out, or a named tensor is not there.
     """
     from tensorflow.core.framework import graph_pb2
@@ -78,13 +82,15 @@ def read_graph_def(path: str | os.PathLike[str], *, light: bool = False) -> Serv
             constants = read_graph_file(path, graph)
         else:
             graph.ParseFromString(path.read_bytes())
+    ops = OpDefs()
+    check_graph(graph, ops, path, elsewhere=constants)
     nodes = {node.name: node for node in graph.node}
     model = ServingModel(
         nodes=nodes,
         functions={function.signature.name: function for function in graph.library.function},
         signatures={},
         variables={},
-        ops=OpDefs(),
+        ops=ops,
         bundle=None,
         init_node="",
         assets=[],
@@ -150,8 +156,11 @@ def _dense_tensors(infos: Any) -> dict[str, str]:
 
 def _read_signatures(path: Place) -> dict[str, Any]:
     try:
-        signatures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["signatures"]
-        return {name: {"inputs": it["inputs"], "outputs": it["outputs"]} for name, it in signatures.items()}
+        signatures: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))["signatures"]
+        named = {name: {side: dict(it[side]) for side in ("inputs", "outputs")} for name, it in signatures.items()}
+        if not all(isinstance(it, str) for sides in named.values() for side in sides.values() for it in side.values()):
+            raise ValueError("a tensor's name is no text")
+        return named
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{path}: damaged ({error})", hint="remove it, or freeze the model again") from error
 

@@ -15,6 +15,7 @@ from tpu2gpu.graphs.formats.saver import OURS, add_restore_op
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
 from tpu2gpu.graphs.signatures import describe_tensor, has_tensor, new_signature
+from tpu2gpu.graphs.soundness.graph import check_meta_graph
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.storage.paths import Place, place
 
@@ -84,6 +85,8 @@ def parse_graph_file(path: Place) -> Any:
 
     Raises:
         SourceError: The file is not there, or holds no graph.
+        GraphError: The graph contradicts itself.
+        UnsupportedError: It is larger than the limits.
     """
     from google.protobuf import text_format
     from google.protobuf.message import DecodeError
@@ -105,7 +108,8 @@ def parse_graph_file(path: Place) -> Any:
             except (DecodeError, UnicodeDecodeError, text_format.ParseError):
                 continue
             meta = proto if kind is meta_graph_pb2.MetaGraphDef else meta_graph_pb2.MetaGraphDef(graph_def=proto)
-            if meta.graph_def.node and all(node.name and node.op for node in meta.graph_def.node):
+            if meta.graph_def.node:
+                check_meta_graph(meta, path)
                 return meta
     raise SourceError(
         f"{path}: neither a MetaGraphDef (.meta) nor a GraphDef (.pb, .pbtxt)", hint="fetch or write the graph again"

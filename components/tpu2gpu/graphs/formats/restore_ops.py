@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tpu2gpu.errors import GraphError, Tpu2GpuError
+from tpu2gpu.errors import GraphError, Tpu2GpuError, foreign_errors
 from tpu2gpu.graphs.edit import ancestors, const_value, skip_passthrough
 from tpu2gpu.graphs.functions.inlining import SignatureInliner
 from tpu2gpu.graphs.nodes import OpDefs, is_control, producer, split_tensor
@@ -81,7 +81,10 @@ def collected_variables(meta: Any, collection: str) -> set[str] | None:
     if collection not in meta.collection_def:
         return None
     texts = meta.collection_def[collection].bytes_list.value
-    return {split_tensor(variable_pb2.VariableDef.FromString(text).variable_name)[0] for text in texts}
+    with foreign_errors(
+        GraphError, f"the graph's collection of {collection} is damaged", hint="export the graph again"
+    ):
+        return {split_tensor(variable_pb2.VariableDef.FromString(text).variable_name)[0] for text in texts}
 
 
 def trainable_names(meta: Any) -> set[str] | None:

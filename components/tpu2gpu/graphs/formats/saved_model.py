@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tpu2gpu.graphs.functions.inlining import SideEffectsError, SignatureInliner
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, unknown_signature
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.signatures import INIT_SIGNATURE, full_name, map_tensors, tensor_names
+from tpu2gpu.graphs.soundness.graph import check_meta_graph
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_model
 from tpu2gpu.storage.paths import Place, place
@@ -53,17 +54,34 @@ def parse_saved_model(source: str | os.PathLike[str]) -> Any:
     return saved_model
 
 
-def choose_meta_graph(saved_model: Any, source: str | os.PathLike[str], tags: Iterable[str] = ()) -> Any:
+def choose_meta_graph(
+    saved_model: Any,
+    source: str | os.PathLike[str],
+    tags: Iterable[str] = (),
+    *,
+    elsewhere: Collection[str] = (),
+) -> Any:
     """Return the graph that is meant for serving, TPU-free where there is a choice; the only one under any tag.
+
+    It is sound: whatever reads it meets no contradiction in it.
 
     Args:
         saved_model: The SavedModel proto.
         source: What errors call it.
         tags: The tags of the wanted graph, all of them.
+        elsewhere: Constants whose values were left in the file.
 
     Raises:
         SourceError: Several graphs are there and none is tagged `serve`, or none has the wanted tags.
+        GraphError: It contradicts itself.
+        UnsupportedError: It is larger than the limits.
     """
+    meta = _find_meta_graph(saved_model, source, tags)
+    check_meta_graph(meta, source, elsewhere=elsewhere)
+    return meta
+
+
+def _find_meta_graph(saved_model: Any, source: str | os.PathLike[str], tags: Iterable[str]) -> Any:
     graphs, wanted = list(saved_model.meta_graphs), set(tags)
     listed = ", ".join(",".join(sorted(graph.meta_info_def.tags)) or "(none)" for graph in graphs)
     if wanted:
@@ -206,7 +224,8 @@ def _flat_signature(signature: Any, inliner: SignatureInliner) -> Any:
 
 def _init_node(meta: Any) -> str:
     if INIT_SIGNATURE in meta.signature_def:
-        return split_tensor(next(iter(meta.signature_def[INIT_SIGNATURE].outputs.values())).name)[0]
+        outputs = meta.signature_def[INIT_SIGNATURE].outputs.values()
+        return next((split_tensor(info.name)[0] for info in outputs), "")
     for collection in _INIT_COLLECTIONS:
         if collection in meta.collection_def and meta.collection_def[collection].node_list.value:
             return split_tensor(meta.collection_def[collection].node_list.value[0])[0]

@@ -99,7 +99,7 @@ class SignatureInliner:
         places: list[_Place] = []
         for tensor in tensors:
             if self._is_call(self._top.nodes.get(split_tensor(tensor)[0])) and ordered:
-                places.extend(self._completion(self._top, tensor))
+                places.extend(self._control_sources(self._top, split_tensor(tensor)[0]))
             else:
                 places.append(self._resolve(self._top, tensor)[:2])
         reached = self._reach(places, through_control=ordered)
@@ -195,38 +195,33 @@ class SignatureInliner:
             reference = function.ret[function.signature.output_arg[index].name]
 
     def _control_sources(self, frame: _Frame, reference: str) -> list[_Place]:
-        """Return the nodes that a control dependency waits for."""
-        name = reference.removeprefix("^")
-        given = frame.argument(name)
-        if given is not None and frame.parent is not None:
-            return self._control_sources(frame.parent, "^" + split_tensor(given.split(":")[0])[0])
-        if self._is_call(self._node(frame, name)):
-            return list(self._completion(frame, name))
-        return [(frame, name)]
-
-    def _completion(self, frame: _Frame, call: str) -> Iterator[_Place]:
-        """Return the nodes that have run when a call is done."""
-        inner = self._child(frame, frame.nodes[call])
-        if inner.function is None:
-            return
-        for reference in inner.function.ret.values():
-            source, node, _ = self._resolve(inner, reference)
-            yield source, node
-        for name in inner.function.control_ret.values():
-            yield from self._control_sources(inner, "^" + name)
+        """Return the nodes that a control dependency waits for: those that have run when a call is done, for a call."""
+        found: list[_Place] = []
+        waiting = [(frame, reference.removeprefix("^"))]
+        while waiting:
+            frame, name = waiting.pop()
+            given = frame.argument(name)
+            if given is not None and frame.parent is not None:
+                waiting.append((frame.parent, split_tensor(given.removeprefix("^").split(":")[0])[0]))
+                continue
+            node = self._node(frame, name)
+            inner = self._child(frame, node) if self._is_call(node) else None
+            if inner is None:
+                found.append((frame, name))
+            elif inner.function is not None:
+                found += [self._resolve(inner, result)[:2] for result in inner.function.ret.values()]
+                waiting += [(inner, result) for result in reversed(list(inner.function.control_ret.values()))]
+        return found
 
     def _inherited_control(self, frame: _Frame, name: str) -> list[_Place]:
         """Return what a node waits for on its call's account: nodes of a body that take nothing wait like the call."""
-        if frame.call is None or frame.parent is None or frame.nodes[name].input:
-            return []
-        waits = [reference for reference in frame.call.input if is_control(reference)]
-        sources = [place for reference in waits for place in self._control_sources(frame.parent, reference)]
-        return sources or self._inherited_of_caller(frame)
-
-    def _inherited_of_caller(self, frame: _Frame) -> list[_Place]:
-        if frame.parent is None or frame.call is None or frame.parent.call is None:
-            return []
-        return self._inherited_control(frame.parent, frame.call.name)
+        while (call := frame.call) is not None and frame.parent is not None and not frame.nodes[name].input:
+            waits = [reference for reference in call.input if is_control(reference)]
+            sources = [place for reference in waits for place in self._control_sources(frame.parent, reference)]
+            if sources:
+                return sources
+            frame, name = frame.parent, call.name
+        return []
 
     def _child(self, frame: _Frame, call: Any) -> _Frame:
         if call.name not in frame.children:

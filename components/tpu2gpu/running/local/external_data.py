@@ -27,7 +27,8 @@ _MODEL_GRAPH, _NODE, _INITIALIZER, _SPARSE_INITIALIZER, _ATTRIBUTE = 7, 1, 5, 15
 _MODEL_FUNCTIONS, _FUNCTION_NODE = 25, 7
 _TENSOR, _GRAPH, _TENSORS, _GRAPHS, _SPARSE, _SPARSES = 5, 6, 10, 11, 22, 23
 _SPARSE_VALUES, _SPARSE_INDICES = 1, 2
-_NAME, _EXTERNAL = 8, 13
+_DATA_TYPE, _NAME, _EXTERNAL = 2, 8, 13
+_LAST_DATA_TYPE = 26  # of TensorProto.DataType in ONNX 1.20
 
 
 def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
@@ -67,6 +68,8 @@ def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
 
 def _problem(folder: Path, location: str, about: dict[str, str]) -> str:
     """Return what is wrong with a reference; nothing where it is sound."""
+    if not 0 < int(about["data_type"]) <= _LAST_DATA_TYPE:  # ONNX Runtime crashes on it
+        return f"its data type is {about['data_type']}, which there is not"
     if location.startswith(_IN_MEMORY):
         return "an address in the runtime's memory"
     if problem := why_not_inside(folder, location):
@@ -137,15 +140,17 @@ def _in_sparse_tensor(tensor: memoryview) -> Iterator[tuple[str, dict[str, str]]
 
 
 def _in_tensor(tensor: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
-    name, about = "", {}
+    name, data_type, about = "", 0, {}
     for field, view in _messages(tensor):
         if field == _NAME:
             name = bytes(view).decode(errors="replace")
+        elif field == _DATA_TYPE:
+            data_type = wire.read_varint(view, 0)[0]
         elif field == _EXTERNAL:
             entry = {key: bytes(text).decode(errors="replace") for key, text in _messages(view)}
             about[entry.get(1, "")] = entry.get(2, "")
     if about:
-        yield name or "without a name", about
+        yield name or "without a name", {**about, "data_type": str(data_type)}
 
 
 def _messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:

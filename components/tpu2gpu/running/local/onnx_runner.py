@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tpu2gpu.errors import SignatureError, SourceError, foreign_errors
-from tpu2gpu.running.arrays import Array, is_text
+from tpu2gpu.errors import GraphError, SignatureError, SourceError, UnsupportedError, first_line, foreign_errors
+from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
 from tpu2gpu.running.local.external_data import check_external_data
+from tpu2gpu.running.local.onnx_check import check_onnx
 from tpu2gpu.running.runner import TensorSpec, check_feeds
 from tpu2gpu.storage.verifying import check_own
 
@@ -55,6 +56,7 @@ class OnnxRunner:
         files = [self._path, *check_external_data(path)]
         if not unverified:
             check_own(self._path.parent, *(file.relative_to(self._path.parent).as_posix() for file in files))
+        check_onnx(self._path)
         options = ort.SessionOptions()
         options.add_session_config_entry("session.load_model_format", "ONNX")  # not one that nobody looked through
         options.log_severity_level = _FATAL  # what goes wrong is raised, and told once
@@ -102,11 +104,19 @@ class OnnxRunner:
         return cls(path, threads=threads, unverified=unverified)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one request; strings come as objects of type bytes."""
+        """Run one request; strings come as objects of type bytes.
+
+        Raises:
+            SignatureError: The feeds do not fit the inputs.
+            GraphError: ONNX Runtime does not run the model on them.
+        """
         arrays = check_feeds(self.inputs, feeds, self._path)
         texts = {name: _decoded(array) for name, array in arrays.items() if is_text(array)}
         names = [spec.name for spec in self.outputs]
-        outputs = self._session.run(names, {**arrays, **texts})
+        try:
+            outputs = self._session.run(names, {**arrays, **texts})
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            raise GraphError(f"{self._path}: ONNX Runtime does not run it on this ({first_line(error)})") from error
         return {name: _encoded(np.asarray(array)) for name, array in zip(names, outputs, strict=True)}
 
     def describe(self) -> dict[str, Any]:
@@ -137,9 +147,16 @@ def _specs(values: Sequence[Any]) -> tuple[TensorSpec, ...]:
 
 
 def _dtype(onnx_type: str) -> str:
-    """Return numpy's name of ONNX Runtime's type: `tensor(float)` -> `float32`."""
+    """Return numpy's name of ONNX Runtime's type: `tensor(float)` -> `float32`.
+
+    Raises:
+        UnsupportedError: It is none of tensors, or one that numpy lacks.
+    """
     name = onnx_type.removeprefix("tensor(").removesuffix(")")
-    return _DTYPES.get(name, name)
+    name = _DTYPES.get(name, name)
+    with foreign_errors(UnsupportedError, f"an input or output is of ONNX's type {onnx_type}"):
+        numpy_dtype(name)
+    return name
 
 
 def _decoded(array: Array) -> Array:

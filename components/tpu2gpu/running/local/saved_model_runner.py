@@ -11,7 +11,13 @@ import attrs
 
 from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.graphs.assets import ASSETS_FOLDER, check_assets
-from tpu2gpu.graphs.formats.saved_model import SAVED_MODEL_FILE, VARIABLES_FOLDER, choose_meta_graph, parse_saved_model
+from tpu2gpu.graphs.formats.saved_model import (
+    SAVED_MODEL_FILE,
+    VARIABLES_FOLDER,
+    VARIABLES_PREFIX,
+    choose_meta_graph,
+    parse_saved_model,
+)
 from tpu2gpu.graphs.signatures import input_defaults
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_meta_graph
@@ -20,6 +26,8 @@ from tpu2gpu.running.examples.probes.parsed_features import PARSERS
 from tpu2gpu.running.local.tensorflow_runner import TensorFlowRunner
 from tpu2gpu.running.runner import choose_signature
 from tpu2gpu.storage.verifying import check_own
+from tpu2gpu.tensorbundle.format import index_path
+from tpu2gpu.tensorbundle.reader import Bundle
 
 
 class SavedModelRunner(TensorFlowRunner):
@@ -38,6 +46,7 @@ class SavedModelRunner(TensorFlowRunner):
 
     Raises:
         SourceError: It is no SavedModel, or it is damaged.
+        CheckpointError: Its variables are damaged.
         ManifestError: It has a manifest, and its files are not those which that lists.
         SignatureError: It has no such signature.
         UnsupportedError: The rank of an input is unknown.
@@ -64,12 +73,16 @@ class SavedModelRunner(TensorFlowRunner):
         findings = [it for it in review_meta_graph(meta) if not (engines and it.does == "engine")]
         require_trust(findings, trust, path)
         check_assets(meta, Path(path))
+        prefix = Path(path) / VARIABLES_PREFIX
+        if index_path(prefix).is_file():
+            Bundle(prefix)  # TensorFlow's own reader ends the process where an index is damaged
         super().__init__(path, threads)
         import tensorflow as tf
 
         with foreign_errors(SourceError, f"{path}: TensorFlow cannot load it", hint="export the model again"):
             self._loaded = tf.saved_model.load(str(path), tags=sorted(meta.meta_info_def.tags))
-        function = choose_signature(self._loaded.signatures, signature, path)
+        # Where the root object is none of tf.Module's making, TensorFlow finds no signatures.
+        function = choose_signature(getattr(self._loaded, "signatures", {}), signature, path)
         self._take(function, function.structured_input_signature[1], function.structured_outputs)
         records = self._record_inputs(path, signature, meta)
         defaults = _defaults(meta, signature)

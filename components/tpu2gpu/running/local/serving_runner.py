@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from tpu2gpu.errors import SourceError
 from tpu2gpu.hardware.cuda import find_gpus
 from tpu2gpu.hardware.tensorrt import LIBRARIES
 from tpu2gpu.running.arrays import Array
@@ -62,6 +63,8 @@ class ServingRunner:
         self._plan = read_plan(self._path)
         self.inputs, self.outputs = self._plan.inputs, self._plan.outputs
         self._parts = [self._open(part) for part in self._plan.parts]
+        for each in self._parts:
+            _check_names(self._path, each)
         self._core = next(each for each in self._parts if each.part.name == CORE)
 
     @staticmethod
@@ -153,6 +156,19 @@ class ServingRunner:
         """Tell whether the core is a SavedModel with engines of its own (TF-TRT) for this machine's GPU."""
         engine, gpus = self._core.part.engine, find_gpus()
         return engine.file is None and bool(gpus) and not engine.mismatch(gpus[0])
+
+
+def _check_names(folder: Path, running: _RunningPart) -> None:
+    """Raise a SourceError where the plan calls a part's inputs and outputs otherwise than its file does."""
+    names, runner = running.part.onnx_names, running.runner
+    for side, planned, specs in (("inputs", names.inputs, runner.inputs), ("outputs", names.outputs, runner.outputs)):
+        there = {spec.name for spec in specs}
+        if not set(planned.values()) <= there or (side == "inputs" and set(planned.values()) != there):
+            raise SourceError(
+                f"{folder / PLAN}: calls the {side} of part {running.part.name} "
+                f"{', '.join(planned.values()) or 'nothing'}, its file {', '.join(sorted(there))}",
+                hint="convert the model again",
+            )
 
 
 def _why_no_engine(engine: Engine) -> str:

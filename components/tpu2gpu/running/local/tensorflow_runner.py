@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tpu2gpu.errors import UnsupportedError, UsageError
+from tpu2gpu.errors import GraphError, UnsupportedError, UsageError, first_line
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.runner import TensorSpec, check_feeds
 
@@ -61,12 +61,20 @@ class TensorFlowRunner:
             )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one request; strings come as objects of type bytes."""
+        """Run one request; strings come as objects of type bytes.
+
+        Raises:
+            SignatureError: The feeds do not fit the inputs.
+            GraphError: TensorFlow does not run the model on them.
+        """
         import tensorflow as tf
 
         arrays = check_feeds(self.inputs, feeds, self._path)
-        outputs = self.function(**{name: tf.constant(array) for name, array in arrays.items()})
-        return {spec.name: as_array(outputs[spec.name].numpy()) for spec in self.outputs}
+        try:
+            outputs = self.function(**{name: tf.constant(array) for name, array in arrays.items()})
+            return {spec.name: as_array(outputs[spec.name].numpy()) for spec in self.outputs}
+        except Exception as error:  # TensorFlow raises whatever it likes
+            raise GraphError(f"{self._path}: TensorFlow does not run it on this ({first_line(error)})") from error
 
     def describe(self) -> dict[str, Any]:
         """Tell what runs, and on what."""

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tpu2gpu.errors import SourceError
+from tpu2gpu.errors import ManifestError, SourceError
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.storage.promotion.copying import copy_files
 from tpu2gpu.storage.promotion.ledger import RECORD
@@ -207,8 +207,15 @@ def layout_of(source: Path) -> Layout:
 
 
 def layout_named(name: str) -> Layout:
-    """Return the layout of a record."""
-    return next(layout for layout in LAYOUTS if layout.name == name)
+    """Return the layout of a record.
+
+    Raises:
+        ManifestError: There is none of this name.
+    """
+    for layout in LAYOUTS:
+        if layout.name == name:
+            return layout
+    raise ManifestError(f"a record of a promotion names the layout {name!r}, which there is not")
 
 
 def _stage_configs(repository: Path, home: Path, target: Path, version: int) -> list[str]:
@@ -256,7 +263,7 @@ def _read_config(home: Place) -> Any:
 
     try:
         return text_format.Parse((home / _CONFIG).read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
-    except text_format.ParseError as error:
+    except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise SourceError(f"{home / _CONFIG}: not a configuration of Triton ({error})") from error
 
 

@@ -8,20 +8,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
+from attrs.validators import deep_iterable, instance_of, optional
 
 from tpu2gpu.errors import ManifestError
+from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.storage.publishing import plain
 
 LEDGER = "promotions.jsonl"
 RECORD = "promotion.json"
+_TEXT = instance_of(str)
+
+
+def _check_number(promotion: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"{attribute.name}: a number is wanted, not {value!r}")
+
+
+def _check_name(promotion: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Take no name that leads out of the promotion folder: what it names may be removed."""
+    if not isinstance(value, str) or value in ("", ".", "..") or "/" in value or "\0" in value:
+        raise TypeError(f"{attribute.name}: a name is wanted, not {value!r}")
+
+
+def _check_time(promotion: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    try:
+        aware = datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        aware = False
+    if not aware:
+        raise TypeError(f"{attribute.name}: a time with its zone is wanted, not {value!r}")
 
 
 def _as_tuple(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(names)
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,18 +67,18 @@ class Promotion:
         models: Models of the server that belong to this version beside the named one: the parts of a split model.
     """
 
-    model: str
-    version: int
-    action: str
-    digest: str
-    run: str
-    at: str
-    replaces: int | None
-    restores: int | None = None
-    layout: str
-    reason: str
-    verdict: dict[str, Any] = attrs.field(factory=dict)
-    models: Sequence[str] = attrs.field(default=(), converter=_as_tuple)
+    model: str = attrs.field(validator=_check_name)
+    version: int = attrs.field(validator=_check_number)
+    action: str = attrs.field(validator=_TEXT)
+    digest: str = attrs.field(validator=_TEXT)
+    run: str = attrs.field(validator=_TEXT)
+    at: str = attrs.field(validator=_check_time)
+    replaces: int | None = attrs.field(validator=optional(_check_number))
+    restores: int | None = attrs.field(default=None, validator=optional(_check_number))
+    layout: str = attrs.field(validator=_TEXT)
+    reason: str = attrs.field(validator=_TEXT)
+    verdict: dict[str, Any] = attrs.field(factory=dict, validator=instance_of(dict))
+    models: Sequence[str] = attrs.field(default=(), converter=_as_tuple, validator=deep_iterable(_check_name))
 
     def to_line(self) -> str:
         """Return the line of the ledger, without its end."""
@@ -86,6 +110,8 @@ def read_ledger(folder: Place) -> list[Promotion]:
         text = (folder / LEDGER).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{folder / LEDGER}: no text ({error})") from error
     whole = text[: text.rfind("\n") + 1]
     promotions = []
     for number, line in enumerate(whole.splitlines(), 1):
@@ -97,10 +123,10 @@ def read_ledger(folder: Place) -> list[Promotion]:
 
 
 def _parse(text: str) -> Promotion:
-    data = json.loads(text)
+    data = parse_json(text)
     if not isinstance(data, dict):
         raise ValueError("no JSON object")
     try:
         return Promotion(**data)
     except TypeError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error.args[0] if error.args else error)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import ManifestError, PromotionRefusedError, SourceError
+from tpu2gpu.plain_json import parse_json
 
 LEVELS = ("unverified", "saved_model", "onnx_cpu", "onnx_gpu", "engine_built", "engine_executed")
 """What a model was verified on, from the lowest level."""
@@ -50,12 +50,16 @@ def read_verdict(evaluation: str | os.PathLike[str]) -> EvaluationVerdict:
     """
     path = Path(evaluation) / _VERDICT
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(found["infra_blessed"], bool) or not isinstance(found["model_blessed"], bool):
+            raise ValueError("its blessings are not true or false")
+        if found["verified_level"] not in LEVELS:
+            raise ValueError(f"verified_level is none of {', '.join(LEVELS)}")
         return EvaluationVerdict(
-            infra_blessed=bool(found["infra_blessed"]),
-            model_blessed=bool(found["model_blessed"]),
+            infra_blessed=found["infra_blessed"],
+            model_blessed=found["model_blessed"],
             digest=str(found["candidate_digest"]),
-            level=str(found["verified_level"]),
+            level=found["verified_level"],
             hardware=str(found["hardware_fingerprint"]),
             reference_digest=str(found["reference_digest"]),
             reasons=tuple(str(reason) for reason in found.get("reasons", ())),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from tpu2gpu.errors import SignatureError
+from tpu2gpu.errors import SignatureError, UnsupportedError
 from tpu2gpu.graphs.describing import dtype_name
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import split_tensor
@@ -53,7 +53,7 @@ class FixInputs(Pass):
                 continue
             try:
                 found[node.name] = _value(text, node)
-            except (KeyError, ValueError, OverflowError):
+            except (KeyError, UnsupportedError, ValueError, OverflowError):
                 wrong.append(f"{name}: {text!r} is no {dtype_name(node.attr['dtype'].type)}{_shape_of(node)}")
         if wrong:
             raise SignatureError("--fix: inputs cannot have the given values", details=wrong)
@@ -81,7 +81,8 @@ def _value(text: str, node: Any) -> Any:
     """Read a placeholder's value.
 
     Raises:
-        KeyError: It is not of the placeholder's type.
+        KeyError: It is neither true nor false.
+        UnsupportedError: numpy lacks the placeholder's type.
         ValueError: It is not of the placeholder's type or shape.
         OverflowError: The type does not hold it.
     """

@@ -1,0 +1,181 @@
+"""A foreign graph as a whole: every contradiction in it is found here, and told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from tpu2gpu.errors import GraphError, UnsupportedError
+from tpu2gpu.graphs.nodes import OpDefs, is_control, split_tensor
+from tpu2gpu.graphs.signatures import tensor_names
+from tpu2gpu.graphs.soundness.functions import check_expansion
+from tpu2gpu.graphs.soundness.nodes import NodeRules
+from tpu2gpu.graphs.soundness.order import find_cycle
+from tpu2gpu.graphs.soundness.tensors import known_types, repeated_bytes, wrong_shape
+from tpu2gpu.limits import limits
+
+_MOST_TOLD = 10
+_HINT = "export the model again"
+_REFERENCE = 100  # added to a DataType's number for a reference to such a tensor
+
+
+def check_meta_graph(meta: Any, source: object, *, elsewhere: Collection[str] = ()) -> None:
+    """Check that a MetaGraphDef is sound.
+
+    Args:
+        meta: The MetaGraphDef.
+        source: What errors call it.
+        elsewhere: Constants whose values were left in the file.
+
+    Raises:
+        GraphError: It contradicts itself; what is wrong is listed.
+        UnsupportedError: It is larger than the limits.
+    """
+    ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
+    check_graph(meta.graph_def, ops, source, elsewhere=elsewhere)
+    _tell(_wrong_signatures(meta), source)
+
+
+def check_graph(graph: Any, ops: OpDefs, source: object, *, elsewhere: Collection[str] = ()) -> None:
+    """Check that a GraphDef is sound; the arguments are those of `check_meta_graph`, and definitions of ops.
+
+    Raises:
+        GraphError: It contradicts itself; what is wrong is listed.
+        UnsupportedError: It is larger than the limits.
+    """
+    if len(graph.library.function) > limits().functions:
+        raise UnsupportedError(
+            f"{source}: {len(graph.library.function)} functions, at most {limits().functions} are taken",
+            hint="--limit functions=NUMBER takes more",
+        )
+    functions = {function.signature.name: function for function in graph.library.function}
+    rules = NodeRules(ops, functions)
+    _tell(_wrong_graph(graph, functions, rules, elsewhere), source)
+    check_expansion(graph.node, functions, source)
+
+
+def _tell(problems: Iterator[str], source: object) -> None:
+    if found := list(islice(problems, _MOST_TOLD)):
+        raise GraphError(f"{source}: the graph contradicts itself", details=found, hint=_HINT)
+
+
+def _wrong_graph(
+    graph: Any, functions: Mapping[str, Any], rules: NodeRules, elsewhere: Collection[str]
+) -> Iterator[str]:
+    nodes = {node.name: node for node in graph.node}
+    if len(functions) < len(graph.library.function):
+        yield "two functions have one name"
+    yield from _wrong_names(graph.node)
+    repeated = 0
+    for node in graph.node:
+        found = [*rules.problems(node, elsewhere=node.name in elsewhere), *_wrong_inputs(node, nodes, rules)]
+        if found:
+            yield from (f"node {node.name}: {problem}" for problem in found)
+        if node.op == "Const" and not found and node.name not in elsewhere:
+            repeated += repeated_bytes(node.attr["value"].tensor)
+    if repeated > 4 * limits().constant_mib << 20:
+        yield (
+            f"{repeated >> 20} MiB of constants that are repeated values, at most {4 * limits().constant_mib} are "
+            "taken; --limit constant_mib=NUMBER takes more"
+        )
+    if cycle := find_cycle(nodes):
+        yield f"the graph has a cycle through {', '.join(cycle[:5])}"
+    for function in graph.library.function:
+        yield from (f"function {function.signature.name}: {it}" for it in _wrong_function(function, rules))
+
+
+def _wrong_names(nodes: Iterable[Any]) -> Iterator[str]:
+    seen: set[str] = set()
+    for node in nodes:
+        if not node.name or not node.op:
+            yield f"node '{node.name}' of op '{node.op}': without a name, or an op"
+        elif node.name in seen:
+            yield f"node {node.name}: another node has its name"
+        seen.add(node.name)
+
+
+def _wrong_inputs(node: Any, nodes: Mapping[str, Any], rules: NodeRules) -> Iterator[str]:
+    """Tell which inputs of a graph's node no node gives."""
+    control = False
+    for reference in node.input:
+        if is_control(reference):
+            control = True
+            if reference[1:] not in nodes:
+                yield f"waits for {reference[1:]}, which there is not"
+            continue
+        if control:
+            yield f"its input {reference} stands behind what it waits for"
+        name, index = split_tensor(reference)
+        if name not in nodes:
+            yield f"takes {reference}, which there is not"
+        elif index and (outputs := rules.output_names(nodes[name])) is not None and index >= sum(outputs.values()):
+            yield f"takes {reference}, but {name} has {sum(outputs.values())} outputs"
+
+
+def _wrong_function(function: Any, rules: NodeRules) -> Iterator[str]:
+    nodes = {node.name: node for node in function.node_def}
+    arguments = [argument.name for argument in function.signature.input_arg]
+    if len({*arguments, *nodes}) < len(arguments) + len(function.node_def):
+        yield "two of its arguments and nodes have one name"
+    if not function.signature.name or "" in arguments:
+        yield "it, or an argument, is without a name"
+    for argument in (*function.signature.input_arg, *function.signature.output_arg):
+        if argument.type and argument.type % _REFERENCE not in known_types():
+            yield f"argument {argument.name} is of DataType {argument.type}, which there is not"
+        if not (argument.type or argument.type_attr or argument.type_list_attr):
+            yield f"argument {argument.name} has no type"
+    yield from _wrong_names(function.node_def)
+
+    def wrong(reference: str) -> str:
+        name, _, output = reference.partition(":")
+        if name in arguments:
+            return "" if not output else f"{reference}, but {name} is an argument"
+        if name not in nodes:
+            return f"{reference}, which there is not"
+        argument, _, index = output.partition(":")
+        outputs = rules.output_names(nodes[name])
+        if not output or outputs is None:
+            return "" if not index or index.isdecimal() else f"{reference}, which is no tensor"
+        if not (index or "0").isdecimal() or not int(index or 0) < outputs.get(argument, 0):
+            return f"{reference}, but {nodes[name].op} has no such output"
+        return ""
+
+    for node in function.node_def:
+        yield from (f"node {node.name}: {problem}" for problem in rules.problems(node))
+        for reference in node.input:
+            if is_control(reference):
+                if reference[1:] not in nodes and reference[1:] not in arguments:
+                    yield f"node {node.name}: waits for {reference[1:]}, which there is not"
+            elif problem := wrong(reference):
+                yield f"node {node.name}: takes {problem}"
+    for output in function.signature.output_arg:
+        if output.name not in function.ret:
+            yield f"nothing gives its result {output.name}"
+    for name, reference in function.ret.items():
+        if problem := wrong(reference):
+            yield f"its result {name} is {problem}"
+    for name, waited in function.control_ret.items():
+        if waited not in nodes:
+            yield f"its result {name} waits for {waited}, which there is not"
+    if cycle := find_cycle(nodes):
+        yield f"a cycle through {', '.join(cycle[:5])}"
+
+
+def _wrong_signatures(meta: Any) -> Iterator[str]:
+    nodes = {node.name for node in meta.graph_def.node}
+    for name, signature in meta.signature_def.items():
+        for key, info in (*signature.inputs.items(), *signature.outputs.items()):
+            if info.dtype and info.dtype % _REFERENCE not in known_types():
+                yield f"signature {name}: {key} is of DataType {info.dtype}, which there is not"
+            if problem := wrong_shape(info.tensor_shape):
+                yield f"signature {name}: {key} has {problem}"
+            if info.WhichOneof("encoding") is None:
+                yield f"signature {name}: {key} names no tensor"
+                continue
+            for tensor in tensor_names(info):
+                if split_tensor(tensor)[0] not in nodes:
+                    yield f"signature {name}: {key} is {tensor}, which there is not"
+    for name, function in meta.object_graph_def.concrete_functions.items():
+        if not all(0 <= number < len(meta.object_graph_def.nodes) for number in function.bound_inputs):
+            yield f"function {name}: captures objects that there are not"

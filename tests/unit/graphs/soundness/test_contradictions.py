@@ -1,0 +1,194 @@
+"""Graphs that contradict themselves are refused when they are read, with everything that is wrong and where."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorflow.core.framework import graph_pb2
+
+from tpu2gpu import inspect_model
+from tpu2gpu.errors import GraphError, UnsupportedError
+from tpu2gpu.graphs.edit import new_node
+from tpu2gpu.graphs.formats.graph_def import read_graph_def
+from tpu2gpu.graphs.nodes import OpDefs
+from tpu2gpu.graphs.soundness.graph import check_graph
+from tpu2gpu.limits import changed_limits
+
+FLOAT = 1
+
+
+def _graph() -> Any:
+    """Return x * two, and a function that nobody calls."""
+    graph = graph_pb2.GraphDef()
+    x = new_node("x", "Placeholder", dtype=FLOAT)
+    two = new_node("two", "Const", dtype=FLOAT)
+    two.attr["value"].tensor.dtype = FLOAT
+    two.attr["value"].tensor.float_val.append(2)
+    graph.node.extend([x, two, new_node("y", "Mul", ["x", "two"], T=FLOAT)])
+    _add_function(graph, "f")
+    return graph
+
+
+def _add_function(graph: Any, name: str, calls: tuple[str, ...] = ()) -> None:
+    """Add a function of one tensor that returns it, handed through calls of others."""
+    function = graph.library.function.add()
+    function.signature.name = name
+    function.signature.input_arg.add(name="a", type=FLOAT)
+    function.signature.output_arg.add(name="r", type=FLOAT)
+    given = "a"
+    for number, called in enumerate(calls):
+        function.node_def.append(new_node(f"call{number}", called, [given]))
+        given = f"call{number}:r:0"
+    function.node_def.append(new_node("same", "Identity", [given], T=FLOAT))
+    function.ret["r"] = "same:output:0"
+
+
+def _set_shape(graph: Any, *sizes: int) -> None:
+    for size in sizes:
+        graph.node[1].attr["value"].tensor.tensor_shape.dim.add(size=size)
+
+
+def _drop_attribute(graph: Any) -> None:
+    del graph.node[2].attr["T"]
+
+
+def _retype_attribute(graph: Any) -> None:
+    graph.node[2].attr["T"].i = 3
+
+
+def _close_circle(graph: Any) -> None:
+    graph.node[1].input.append("^y")
+
+
+def _add_call(graph: Any, function: str, arguments: int) -> None:
+    call = new_node("call", "PartitionedCall", ["x"] * arguments)
+    call.attr["f"].func.name = function
+    call.attr["Tin"].list.type.extend([FLOAT] * arguments)
+    call.attr["Tout"].list.type.append(FLOAT)
+    graph.node.append(call)
+
+
+def _add_split(graph: Any) -> None:
+    split = new_node("split", "Split", ["two", "x"], T=FLOAT)
+    split.attr["num_split"].i = 1 << 40
+    graph.node.append(split)
+
+
+SPOILT: dict[str, tuple[Callable[[Any], object], str]] = {
+    "an input that no node gives": (lambda g: g.node[2].input.append("z"), "takes z, which there is not"),
+    "an output that the node has not": (lambda g: g.node[2].input.__setitem__(0, "x:7"), "x has 1 outputs"),
+    "too few inputs": (lambda g: g.node[2].input.pop(), "Mul with 1 inputs, not 2"),
+    "a wait for nothing": (lambda g: g.node[2].input.append("^z"), "waits for z, which there is not"),
+    "two nodes of one name": (lambda g: g.node.append(g.node[0]), "node x: another node has its name"),
+    "a node without a name": (lambda g: g.node.add(op="NoOp"), "without a name"),
+    "a missing attribute": (_drop_attribute, "Mul without its attribute T"),
+    "an attribute of another kind": (_retype_attribute, "attribute T of Mul must be type, not i"),
+    "a DataType of -1": (lambda g: setattr(g.node[2].attr["T"], "type", -1), "DataType -1, which there is not"),
+    "a reference's DataType": (lambda g: setattr(g.node[2].attr["T"], "type", 101), "DataType 101"),
+    "a constant of another type": (lambda g: setattr(g.node[1].attr["dtype"], "type", 3), "a constant of DataType 3"),
+    "70 dimensions": (lambda g: _set_shape(g, *[1] * 70), "70 dimensions, at most 32"),
+    "a negative size": (lambda g: _set_shape(g, -1), "whose shape is [-1]"),
+    "a size of 2^40 with one value": (lambda g: _set_shape(g, 1 << 40), "4194304 MiB of one repeated value"),
+    "more values than the shape": (lambda g: _set_shape(g, 0), "1 values for float32 [0]"),
+    "2^40 outputs": (_add_split, "Split with 1099511627776 outputs"),
+    "a circle": (_close_circle, "a cycle through"),
+    "a call of no function": (lambda g: _add_call(g, "g", 1), "calls function 'g', which there is not"),
+    "a call with two arguments": (lambda g: _add_call(g, "f", 2), "gives function f 2 arguments, not 1"),
+    "a result that nothing gives": (lambda g: g.library.function[0].ret.clear(), "nothing gives its result r"),
+    "a result that is no tensor": (
+        lambda g: g.library.function[0].ret.__setitem__("r", "same:other:0"),
+        "its result r is same:other:0, but Identity has no such output",
+    ),
+    "two functions of one name": (lambda g: _add_function(g, "f"), "two functions have one name"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_is_wrong_is_told(name: str, tmp_path: Path) -> None:
+    spoil, told = SPOILT[name]
+    graph = _graph()
+    spoil(graph)
+    (tmp_path / "graph.pb").write_bytes(graph.SerializeToString())
+    with pytest.raises(GraphError) as caught:
+        read_graph_def(tmp_path / "graph.pb")
+    assert told in str(caught.value)
+    assert str(tmp_path / "graph.pb") in str(caught.value)
+    assert not inspect_model(tmp_path / "graph.pb").importable
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    graph = _graph()
+    graph.node[2].input[:] = ["a", "b"]
+    _drop_attribute(graph)
+    with pytest.raises(GraphError) as caught:
+        check_graph(graph, OpDefs(), "it")
+    assert len(caught.value.details) == 3
+
+
+def test_what_tensorflow_takes_is_sound() -> None:
+    import tensorflow as tf
+
+    graph = _graph()
+    check_graph(graph, OpDefs(), "it")
+    tf.graph_util.import_graph_def(graph, name="")
+
+
+def test_a_loop_of_tensorflow_1_is_no_circle() -> None:
+    graph = graph_pb2.GraphDef()
+    graph.node.extend(
+        [
+            new_node("x", "Placeholder", dtype=FLOAT),
+            new_node("enter", "Enter", ["x"], T=FLOAT),
+            new_node("merge", "Merge", ["enter", "next"], T=FLOAT),
+            new_node("next", "NextIteration", ["merge"], T=FLOAT),
+        ]
+    )
+    graph.node[1].attr["frame_name"].s = b"loop"
+    graph.node[2].attr["N"].i = 2
+    check_graph(graph, OpDefs(), "it")
+
+
+@pytest.mark.parametrize("circle", [("f",), ("f", "g", "h")])
+def test_a_function_that_calls_itself_is_refused(circle: tuple[str, ...]) -> None:
+    graph = graph_pb2.GraphDef()
+    for name, called in zip(circle, (*circle[1:], circle[0]), strict=True):
+        _add_function(graph, name, (called,))
+    with pytest.raises(GraphError, match="function f calls itself"):
+        check_graph(graph, OpDefs(), "it")
+
+
+def test_forty_functions_that_call_the_next_twice_are_refused_within_a_second() -> None:
+    graph = _graph()
+    for number in range(40):
+        _add_function(graph, f"f{number}", (f"f{number + 1}",) * 2)
+    _add_function(graph, "f40")
+    graph.node.append(new_node("call", "f0", ["x"]))
+    before = time.process_time()
+    with pytest.raises(UnsupportedError, match="nodes with its functions in the place of their calls") as caught:
+        check_graph(graph, OpDefs(), "it")
+    assert time.process_time() - before < 1
+    assert "--limit nodes=NUMBER" in caught.value.hint
+
+
+def test_a_deep_chain_of_functions_is_followed_without_recursion() -> None:
+    graph = _graph()
+    for number in range(5000):
+        _add_function(graph, f"f{number}", (f"f{number + 1}",))
+    _add_function(graph, "f5000")
+    graph.node.append(new_node("call", "f0", ["x"]))
+    check_graph(graph, OpDefs(), "it")
+    with changed_limits(["nesting=5000"]), pytest.raises(UnsupportedError, match="5001 calls within calls"):
+        check_graph(graph, OpDefs(), "it")
+
+
+@pytest.mark.parametrize("limit", ["nodes=2", "functions=1"])
+def test_limits_can_be_changed(limit: str) -> None:
+    graph = _graph()
+    _add_function(graph, "g")
+    check_graph(graph, OpDefs(), "it")
+    with changed_limits([limit]), pytest.raises(UnsupportedError, match=f"at most {limit[-1]} are taken"):
+        check_graph(graph, OpDefs(), "it")

@@ -1,0 +1,59 @@
+"""ONNX files that are broken end in an error of ours, before ONNX Runtime could read memory that it should not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tpu2gpu import load
+from tpu2gpu.errors import SourceError
+
+
+def _model() -> Any:
+    import onnx
+
+    return onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 2] x) => (float[N, 2] y) <float[2, 2] w = {1, 2, 3, 4}> { y = MatMul(x, w) }"""
+    )
+
+
+SPOILT: dict[str, Callable[[Any], object]] = {
+    "an input without a name": lambda it: it.graph.input[0].ClearField("name"),
+    "weights of no type": lambda it: setattr(it.graph.initializer[0], "data_type", -(1 << 31)),
+    "weights that do not fill their shape": lambda it: it.graph.initializer[0].float_data.pop(),
+    "an op that there is not": lambda it: setattr(it.graph.node[0], "op_type", "MatMull"),
+    "no version of the ops": lambda it: it.ClearField("opset_import"),
+    "no graph": lambda it: it.ClearField("graph"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_broken_file_is_named(name: str, tmp_path: Path) -> None:
+    model = _model()
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    load(tmp_path / "model.onnx").close()
+    SPOILT[name](model)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(SourceError, match=r"model\.onnx: .*\S.*"):
+        load(tmp_path / "model.onnx")
+
+
+def test_weights_of_no_type_in_another_file_are_named(tmp_path: Path) -> None:
+    import onnx
+
+    model = _model()
+    path = tmp_path / "model.onnx"
+    onnx.external_data_helper.convert_model_to_external_data(model, location="model.data", size_threshold=0)
+    tensor = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(_model().graph.initializer[0]), "w")
+    model.graph.initializer[0].CopyFrom(tensor)
+    onnx.save(model, path, save_as_external_data=True, location="model.data", size_threshold=0)
+    load(path).close()
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].data_type = -(1 << 31)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(SourceError, match=r"tensor w: model\.data: its data type is \d+, which there is not"):
+        load(path)
