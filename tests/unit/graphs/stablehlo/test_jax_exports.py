@@ -21,11 +21,13 @@ from tpu2gpu.graphs.ops import DT_BFLOAT16
 Built = Callable[..., Path]
 _IS_NEW = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 20)  # its StableHLO is that of jax 0.9
 _QUICK = ("cnn_jax04", "lstm_jax04", "transformer_batch4_jax04", "keras_on_jax_jax04")
+# TensorFlow itself does not run its top_k of any batch; both have the same weights.
+_REFERENCES = {"detection_jax09": "detection_jax04"}
 _SAME = 1e-5
 _ROUNDED = 2e-2  # the module computes in bfloat16, the import in float32
 
 
-def check_import(source: Path, target: Path, name: str) -> None:
+def check_import(source: Path, target: Path, name: str, reference: Path) -> None:
     result = import_model(source, target)
     model = read_saved_model(target)
     assert not [node.name for node in model.nodes.values() if node.op.startswith("Xla")]
@@ -34,7 +36,7 @@ def check_import(source: Path, target: Path, name: str) -> None:
         batch = inputs_of(name, examples)
         (given,) = model.signatures["serving_default"].inputs
         batch = {given: batch["x"]}
-        for key, wanted in predict(source, **batch).items():
+        for key, wanted in predict(reference, **batch).items():
             found = predict(target, **batch)[key]
             assert found.shape == wanted.shape
             allowed = (_ROUNDED if "bfloat16" in name else _SAME) * np.abs(wanted).max()
@@ -43,13 +45,14 @@ def check_import(source: Path, target: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", _QUICK)
 def test_an_export_becomes_nodes_with_the_same_outputs(name: str, built: Built, tmp_path: Path) -> None:
-    check_import(built(unpack, name), tmp_path / "model", name)
+    source = built(unpack, name)
+    check_import(source, tmp_path / "model", name, source)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [it for it in EXPORTS if it not in _QUICK and (_IS_NEW or "jax09" not in it)])
 def test_every_export_becomes_nodes_with_the_same_outputs(name: str, built: Built, tmp_path: Path) -> None:
-    check_import(built(unpack, name), tmp_path / "model", name)
+    check_import(built(unpack, name), tmp_path / "model", name, built(unpack, _REFERENCES.get(name, name)))
 
 
 def test_a_look_names_the_module_its_versions_and_platforms(built: Built) -> None:
