@@ -14,8 +14,10 @@ from tpu2gpu.graphs.edit import ancestors, walk
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.signatures import INIT_SIGNATURE, tensor_names
+from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE
 from tpu2gpu.graphs.trust.file_paths import PathOrigins, Scope
 from tpu2gpu.graphs.trust.op_classes import PATH_INPUTS, OpClass, class_of_node
+from tpu2gpu.graphs.trust.stablehlo_calls import class_of_module
 
 # The origins of a path that an op may have, where these are others than an asset.
 _ALLOWED = {
@@ -35,7 +37,8 @@ class Finding:
         op: Its op.
         function: The function that holds it; empty in the graph itself.
         does: What it does.
-        path: Where the path of the file that it reads comes from; empty where that cannot be told.
+        path: Where the path of the file that it reads comes from, or which custom calls it makes; empty where that
+            cannot be told.
     """
 
     node: str
@@ -137,12 +140,17 @@ def _review(
     found = []
     for name, scope in scopes.items():
         for node in scope.nodes.values():
-            if node.op in functions or (does := class_of_node(node)) == "pure":
+            if node.op in functions:
+                continue
+            does, calls = class_of_node(node), ""
+            if does == "pure" and node.op == XLA_CALL_MODULE:
+                does, calls = class_of_module(node)
+            if does == "pure":
                 continue
             paths = sorted(origins.of(name, node)) if node.op in PATH_INPUTS else []
             if paths and set(paths) <= _ALLOWED.get(node.op, {"its asset"}):
                 continue
-            found.append(Finding(node.name, node.op, name, does, ", ".join(paths)))
+            found.append(Finding(node.name, node.op, name, does, calls or ", ".join(paths)))
     return found
 
 

@@ -42,13 +42,24 @@ def _inner(operation: Operation) -> list[Operation]:
     return [it for region in operation.regions for it in region.operations]
 
 
+def unknown_calls(program: Program) -> list[str]:
+    """Return the targets of custom calls that are not known only to compute."""
+    operations = walk([it for function in program.values() for it in function.body.operations], _inner)
+    targets = {call_target(it) for it in operations if it.name.endswith(".custom_call")}
+    return sorted(target for target in targets if not _is_known_call(target))
+
+
 def _why_not(operation: Operation) -> str:
-    if operation.name.endswith(".custom_call"):
-        target = call_target(operation)
-        known = target in IDLE_CALLS or any(_find(f"chlo.{target.removeprefix(it)}") for it in CALL_PREFIXES
-                                            if target.startswith(it))  # fmt: skip
-        return "" if known else f"custom_call @{target}: code of its own, which nobody has reviewed"
-    return "" if _find(operation.name) else f"{operation.name}: no counterpart"
+    if not operation.name.endswith(".custom_call"):
+        return "" if _find(operation.name) else f"{operation.name}: no counterpart"
+    target = call_target(operation)
+    known = _is_known_call(target)
+    return "" if known else f"custom_call @{target}: code of its own, which nobody has reviewed"
+
+
+def _is_known_call(target: str) -> bool:
+    plain = [target.removeprefix(it) for it in CALL_PREFIXES if target.startswith(it)]
+    return target in IDLE_CALLS or any(_find(f"chlo.{it}") for it in plain)
 
 
 class NotLoweredError(UnsupportedError):
