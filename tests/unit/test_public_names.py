@@ -114,3 +114,15 @@ def test_other_errors_of_the_block_stay_as_they_are(error: Exception) -> None:
     ):
         raise error
     assert caught.value is error
+
+
+def test_every_step_takes_none_for_progress_and_lists_public_names_alone() -> None:
+    import inspect
+
+    import tpu2gpu
+
+    steps = [getattr(tpu2gpu, name) for name in dir(tpu2gpu) if name.endswith(("_model", "_checkpoint"))]
+    taking = [step for step in steps if "progress" in inspect.signature(step).parameters]
+    assert len(taking) >= 7
+    assert all(inspect.signature(step).parameters["progress"].default is None for step in taking)
+    assert "importlib" not in dir(tpu2gpu)

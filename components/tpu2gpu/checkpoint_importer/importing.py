@@ -27,7 +27,7 @@ def import_model(
     *,
     force: bool = False,
     run_name: str = "",
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> ImportResult:
     """Make a clean SavedModel for serving of what a training run left: no TPU op, no training op, clean names.
 
@@ -73,6 +73,7 @@ def import_model(
     from tpu2gpu.graphs.stablehlo.artifact import describe_modules
 
     options = options or ImportOptions()
+    progress = progress or silent
     if options.checkpoint_name:
         source = place(source) / options.checkpoint_name
     parse_rules(options.rename)

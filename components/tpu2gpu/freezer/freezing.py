@@ -25,7 +25,7 @@ def freeze_model(
     *,
     force: bool = False,
     run_name: str = "",
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> FreezeResult:
     """Freeze a model; signatures, assets and tables stay, and outputs are equal bit for bit.
 
@@ -55,6 +55,7 @@ def freeze_model(
     from tpu2gpu.graphs.formats.saved_model import write_saved_model
 
     options = options or FreezeOptions()
+    progress = progress or silent
     with publish_step("freeze", describe_source(source), target, options, force=force, run_name=run_name) as staging:
         progress("read the graph", 0, 3)
         served = _read(source, options)

@@ -27,7 +27,7 @@ def evaluate_model(
     force: bool = False,
     name: str = "",
     run_name: str = "",
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> EvaluateResult:
     """Measure candidates against a reference on real examples, and bless or refuse them.
 
@@ -61,6 +61,7 @@ def evaluate_model(
         RemoteRunError: The Beam runner failed.
     """
     options = options or EvaluateOptions()
+    progress = progress or silent
     paths = [os.fspath(candidate) for candidate in candidates]
     if not paths:
         raise UsageError("no candidate was given", hint="give the folder of at least one")

@@ -41,7 +41,7 @@ def optimize_model(
     keep_intermediates: str | os.PathLike[str] | None = None,
     force: bool = False,
     run_name: str = "",
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> OptimizeResult:
     """Make the best serving model of a trained one: import, cast, freeze, convert, evaluate.
 
@@ -74,6 +74,7 @@ def optimize_model(
         Tpu2GpuError: The source cannot be imported, see `import_model`; or no candidate can be what was asked.
     """
     options = options or OptimizeOptions()
+    progress = progress or silent
     if is_nothing(examples) != bool(options.synthetic):
         raise UsageError(
             f"{flag('examples')} and {flag('synthetic')}: one of them is needed, and only one",

@@ -38,7 +38,7 @@ def cast_model(
     examples: ExamplesLike = (),
     force: bool = False,
     run_name: str = "",
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> CastResult:
     """Cast a SavedModel, weights and graph together; its signatures stay as they are.
 
@@ -65,6 +65,7 @@ def cast_model(
     from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
 
     options = options or CastOptions()
+    progress = progress or silent
     if options.precision == "float64":
         raise UsageError("--to float64: a graph computes in float32 at most", hint="give a checkpoint instead")
     if options.precision == "float32" and (options.keep or options.keep_op or options.rule):
@@ -96,7 +97,7 @@ def cast_checkpoint(
     *,
     force: bool = False,
     run_name: str = "",
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> CastResult:
     """Cast the floating-point tensors of a checkpoint; everything else is copied byte for byte.
 
@@ -120,6 +121,7 @@ def cast_checkpoint(
     from tpu2gpu.tensorbundle.reader import Bundle
 
     options = options or CastOptions()
+    progress = progress or silent
     if options.examples or options.max_relative_error is not None:
         raise UsageError(
             "--examples and --max-relative-error: a checkpoint alone has no graph that could be measured",

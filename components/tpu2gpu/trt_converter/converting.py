@@ -27,7 +27,7 @@ def convert_model(
     examples: ExamplesLike = (),
     force: bool = False,
     run_name: str = "",
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> ConvertResult:
     """Convert a SavedModel to ONNX, and to a TensorRT engine where one can be built, and lay them out for a server.
 
@@ -65,6 +65,7 @@ def convert_model(
     from tpu2gpu.trt_converter.request import Request
 
     options = options or ConvertOptions()
+    progress = progress or silent
     source, target = Path(source), Path(target)
     if not (source / "saved_model.pb").is_file():  # which can be seen without loading TensorFlow
         raise not_a_saved_model(source)

@@ -29,7 +29,7 @@ def unfreeze_model(
     *,
     force: bool = False,
     run_name: str = "",
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> UnfreezeResult:
     """Un-freeze a model; variables have the names of the constants that they were.
 
@@ -57,6 +57,7 @@ def unfreeze_model(
     from tpu2gpu.graphs.passes.rename_variables import RenameVariables, describe_idle_rules, parse_rules
 
     options = options or UnfreezeOptions()
+    progress = progress or silent
     parse_rules(options.rename)
     with publish_step("unfreeze", describe_source(source), target, options, force=force, run_name=run_name) as staging:
         progress("find the weights", 0, 2)

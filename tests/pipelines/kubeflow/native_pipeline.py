@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ABSENT = {"tfx", "tensorflow", "apache_beam", "ml_metadata", "numpy"}
-README = Path(__file__).resolve().parents[3] / "README.md"
+README = Path(__file__).resolve().parents[3] / "docs" / "pipelines.md"
 
 
 class Absent(MetaPathFinder):

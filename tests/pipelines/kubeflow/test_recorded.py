@@ -136,7 +136,7 @@ def test_unknown_titles_and_missing_ones_break_no_step() -> None:
 
 
 def test_the_readme_says_where_artifacts_lie() -> None:
-    (form,) = re.findall(r"`PIPELINE_ROOT/(.*)`", Path("README.md").read_text(encoding="utf-8"))
+    (form,) = re.findall(r"`PIPELINE_ROOT/(.*)`", Path("docs/kubeflow.md").read_text(encoding="utf-8"))
     kinds = {
         "PIPELINE": "digits",
         "RUN": "[0-9a-f-]{36}",

@@ -1,0 +1,18 @@
+"""Train a small Keras model on handwritten digits, and write `digits.keras` and `eval.npz` into the current folder."""
+
+import keras
+import numpy as np
+from sklearn.datasets import load_digits
+
+images, labels = load_digits(return_X_y=True)
+images = images.reshape(-1, 8, 8, 1).astype(np.float32) / 16
+
+keras.utils.set_random_seed(1)
+given = keras.Input((8, 8, 1), name="image")
+hidden = keras.layers.Flatten()(keras.layers.Conv2D(16, 3, activation="relu")(given))
+model = keras.Model(given, keras.layers.Dense(10, activation="softmax", name="probabilities")(hidden))
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.fit(images[:1200], labels[:1200], epochs=20, verbose=0)
+
+model.save("digits.keras")
+np.savez("eval.npz", image=images[1200:], label=labels[1200:])
