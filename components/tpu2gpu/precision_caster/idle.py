@@ -37,6 +37,11 @@ def refuse_nothing(model: ServingModel, report: Mapping[str, Any], options: Cast
     if not modules and wanted in slots:
         return
     ops = [f"{count} {op}" for op, count in list(model.op_counts().items())[:_SHOWN]]
+    if report.get("measured", {}).get("keep"):
+        raise PrecisionRefusedError(
+            f"--to {precision}: nothing of the model can be cast within {report['measured']['budget']:g}",
+            hint="allow more with --max-relative-error; --allow-nothing writes the model all the same",
+        )
     turn = "`tpu2gpu import` turns StableHLO modules into nodes that are cast"
     rest = "`tpu2gpu cast --list` tells which ops are cast; --allow-nothing writes the model all the same"
     raise PrecisionRefusedError(

@@ -111,6 +111,7 @@ def test_the_output_folder_is_whole_and_verifiable(copies):
         "histograms.json",
         "latencies.npz",
         "metrics.json",
+        "page.json",
         "report.html",
         "report.json",
         "report.md",

@@ -11,7 +11,7 @@ import pytest
 
 from tests.models import delicate_networks, networks
 from tests.models.predictions import predict
-from tpu2gpu.errors import ExamplesError, UsageError
+from tpu2gpu.errors import ExamplesError, PrecisionRefusedError, UsageError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.precision_caster.casting import cast_checkpoint, cast_model
@@ -79,7 +79,7 @@ def test_examples_decide_and_a_smaller_budget_keeps_more(built: Built, tmp_path:
     source = built(delicate_networks.loud_middle)
     files = (write_examples(tmp_path / "x.tfrecord", vectors(20)),)
     kept = []
-    for budget in (1e-3, 3e-5):
+    for budget in (3e-2, 1e-3):
         target = tmp_path / f"half-{budget}"
         result = cast_model(source, target, CastOptions(examples=files, max_relative_error=budget))
         assert result.measured_on == "20 examples"
@@ -88,6 +88,8 @@ def test_examples_decide_and_a_smaller_budget_keeps_more(built: Built, tmp_path:
         assert all(it["error_alone"] is not None for it in result.report["measured"]["regions"])
         kept.append(set(result.kept_for_budget))
     assert kept[0] < kept[1]
+    with pytest.raises(PrecisionRefusedError, match="nothing of the model can be cast within 1e-07"):
+        cast_model(source, tmp_path / "none", CastOptions(examples=files, max_relative_error=1e-7))
 
 
 def test_the_measured_error_is_that_of_what_is_served(built: Built, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class OnnxRunner:
         providers: ONNX Runtime's execution providers in order of preference, in place of the choice above.
         fuse: Let ONNX Runtime fuse operations; without it, no value depends on which outputs are asked for.
         unverified: Load it also where it is not the one that the manifest beside it lists.
+        check: Let ONNX's own checker look at it first, which misses the types of outputs that ONNX Runtime infers.
 
     Raises:
         ManifestError: It is not the one that the manifest beside it lists.
@@ -48,6 +49,7 @@ class OnnxRunner:
         providers: Sequence[str] | None = None,
         fuse: bool = True,
         unverified: bool = False,
+        check: bool = True,
     ) -> None:
         import onnxruntime as ort
 
@@ -56,7 +58,8 @@ class OnnxRunner:
         files = [self._path, *check_external_data(path)]
         if not unverified:
             check_own(self._path.parent, *(file.relative_to(self._path.parent).as_posix() for file in files))
-        check_onnx(self._path)
+        if check:
+            check_onnx(self._path)
         options = ort.SessionOptions()
         options.add_session_config_entry("session.load_model_format", "ONNX")  # not one that nobody looked through
         options.log_severity_level = _FATAL  # what goes wrong is raised, and told once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from tpu2gpu.errors import ConversionError
 
 _NAMES_SHOWN = 5
+
+_NO_REASON = re.compile(r"Tensorflow op \[.*\] is not supported", re.DOTALL)  # which the list of them says
 
 
 def check_onnx(model: Any, path: Path | None = None) -> None:
@@ -42,9 +45,10 @@ def check_operations(model: Any, complaints: list[str]) -> None:
         ConversionError: It does not; operations are listed with the names of their nodes, after what was complained of.
     """
     if unknown := unknown_operations(model):
+        reasons = [text for text in complaints if not _NO_REASON.fullmatch(text)]
         raise ConversionError(
             f"{len(unknown)} kind{'s' if len(unknown) > 1 else ''} of operation in the model cannot be converted",
-            details=[*complaints, *(f"{kind}: {_shown(names)}" for kind, names in unknown.items())],
+            details=[*reasons, *(f"{kind}: {_shown(names)}" for kind, names in unknown.items())],
             hint="take them out of the signature: decode, look up and preprocess before the model",
         )
     if complaints:
