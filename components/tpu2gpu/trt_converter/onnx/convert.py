@@ -35,6 +35,7 @@ from tpu2gpu.trt_converter.onnx.external_data import (
 )
 from tpu2gpu.trt_converter.onnx.freeze import FrozenGraph, check_types, frozen_graph
 from tpu2gpu.trt_converter.onnx.handlers.emulated_quantization import FATES
+from tpu2gpu.trt_converter.onnx.idle_int8 import drop_idle_int8
 from tpu2gpu.trt_converter.onnx.names import output_names
 from tpu2gpu.trt_converter.onnx.op_handlers import register_handlers
 from tpu2gpu.trt_converter.onnx.rewriters import failed_rewriters, guarded_rewriters
@@ -203,6 +204,8 @@ def _converted(frozen: FrozenGraph, ends: Mapping[str, Any], complaints: _Compla
                 model = OnnxModel(tf2onnx.convert.from_graph_def(frozen.graph_def, name="model", **ends)[0])
     finally:
         FATES.reset(token)
+    idle = drop_idle_int8(model.proto.graph)
+    fates |= dict.fromkeys(idle & fates.keys(), "what these weights are multiplied with stays in floating point")
     return attrs.evolve(model, quantised=fates)
 
 
