@@ -57,7 +57,7 @@ def _by_name(low: Lowering, name: str, operation: Operation, operands: list[Valu
     return lowerings()[short](low, operation, operands) if short in ("square", "is_inf") else None
 
 
-@lowers("top_k")
+@lowers("top_k", "topk")  # as custom calls name it
 def _top_k(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     return largest(low, operands[0], int(operation.attributes["k"]))
 
