@@ -51,6 +51,23 @@ def test_the_single_end_of_a_graph_is_its_output(tmp_path: Path) -> None:
     assert np.allclose(predict(tmp_path / "model", x=X)["answer"], wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_predicates_that_conditions_leave_behind_are_no_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def network(tf: Any, v1: Any) -> None:
+        x = v1.placeholder(tf.float32, [None, 4, 6], name="x")
+        phase = v1.placeholder(tf.bool, [], name="is_training")
+        answer = attended(tf, v1, x)
+        kept = v1.cond(phase, lambda: tf.nn.dropout(answer, rate=0.5), lambda: answer)
+        kept = v1.cond(tf.logical_not(phase), lambda: kept, lambda: kept * 2.0)
+        tf.nn.relu(kept, name="probabilities")
+
+    from tensorflow.python.ops import control_flow_util
+
+    monkeypatch.setattr(control_flow_util, "ENABLE_CONTROL_FLOW_V2", False)
+    trained(tmp_path / "run", network, minimize=False)
+    result = import_model(tmp_path / "run", tmp_path / "model")
+    assert list(result.report["signatures"]["serving_default"]["outputs"]) == ["probabilities"]
+
+
 def test_a_cross_entropy_that_is_written_out_tells_the_logits(tmp_path: Path) -> None:
     def network(tf: Any, v1: Any) -> Any:
         x, labels = v1.placeholder(tf.float32, [None, 4, 6], name="x"), v1.placeholder(tf.int32, [None])

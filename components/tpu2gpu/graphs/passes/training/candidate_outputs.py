@@ -19,6 +19,7 @@ _ANSWERS = ("Softmax", "LogSoftmax", "Sigmoid")
 _CHOICES = ("ArgMax", "TopK", "TopKV2", "CombinedNonMaxSuppression")
 # What takes part in a network, and is not what follows its answer; an attention's Softmax goes into one of these.
 _NETWORK = re.compile(r"MatMul|(Sparse|Batch|Quantized).*MatMul.*|Einsum|.*Conv[123]?D.*|Conv")
+_FEEDS = (*PLACEHOLDERS, "PlaceholderWithDefault", "IteratorGetNext", "InfeedDequeueTuple", "InfeedDequeue")
 # Scopes of what training, savers and summaries add to a graph.
 _TRAINING_SCOPE = re.compile(r"(gradients|save|report_uninitialized_.*|init|cond_?\d*/gradients)(_\d+)?(/.*)?")
 _NO_ANSWER = re.compile(
@@ -91,8 +92,20 @@ def _ends(nodes: Mapping[str, Any], following: Mapping[str, list[str]]) -> list[
     def sources(name: str) -> Iterable[str]:
         return (it for it in map(_maker, data_inputs(nodes[name])) if it in nodes)
 
-    feeds = (*PLACEHOLDERS, "PlaceholderWithDefault", "IteratorGetNext", "InfeedDequeueTuple", "InfeedDequeue")
-    return [name for name in ends if any(nodes[it].op in feeds for it in walk([name], sources))]
+    computed = [name for name in ends if any(nodes[it].op in _FEEDS for it in walk([name], sources))]
+    return [name for name in computed if not _passes_on(nodes, name)] or computed
+
+
+def _passes_on(nodes: Mapping[str, Any], name: str) -> bool:
+    """Tell whether a node only hands on a feed or a predicate, as `cond/pred_id` and `cond/switch_t` do."""
+    node = nodes[name]
+    while node.op in ("Identity", "Switch", "RefSwitch") and (inputs := data_inputs(node)):
+        if node.op != "Identity" and _maker(inputs[0]) == _maker(inputs[1]):
+            return True
+        if (source := nodes.get(_maker(inputs[0]))) is None:
+            return False
+        node = source
+    return node.op in _FEEDS
 
 
 def _following(nodes: Mapping[str, Any]) -> dict[str, list[str]]:
