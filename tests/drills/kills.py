@@ -1,30 +1,39 @@
 """Kill a command at random moments, again and again: `python -m tests.drills.kills STEP [KILLS] [SEED]`.
 
+Libraries are imported once, and each command is forked: moments before a command begins its work would show nothing.
 After each kill the target is absent or whole. Every tenth time what the killed runs left is removed by the next run
 alone, or by `tpu2gpu clean` alone, in turns.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from tests.models.evaluation_models import onnx_model, saved_model
 from tests.models.example_files import write_examples
 from tests.models.serving_folders import serving_folder
 from tests.unit.model_pusher.test_command import evaluated
+from tpu2gpu.cli.main import main as tpu2gpu
+from tpu2gpu.process.fork_client import SINGLE_THREAD
+from tpu2gpu.process.fork_server import why_not_fork
 from tpu2gpu.storage.publishing import verify_model
 
 STEPS = ("import", "cast", "freeze", "convert", "evaluate", "promote")
+_IMPORTS = ("tensorflow", "tf2onnx", "onnx", "tpu2gpu.trt_converter.converting", "tpu2gpu.latency_evaluator.evaluating")
 _CHECK_EACH = 10  # kills
+_LOOK_EACH_S = 0.002
 
 
 class Drill:
@@ -40,24 +49,56 @@ class Drill:
         self.temporary = home / "tmp"
         for folder in (self.target.parent, self.temporary):
             folder.mkdir()
-        self._arguments = _ARGUMENTS[step](home, self.target)
+        sources, self._arguments = _SOURCES[step]
+        if self._ended(self._fork(lambda: sources(home))) != 0:  # TensorFlow makes threads when it makes a model
+            raise AssertionError((home / "log").read_text())
         self._fine = (0, 1) if step == "evaluate" else (0,)  # a refused model is a result too
         self._runs = 0
         self.seen: Counter[str] = Counter()
 
     def run(self, seconds: float | None = None) -> int:
         """Run the command, and kill it and all of its processes after some seconds; return its exit code."""
-        environment = {**os.environ, "TMPDIR": str(self.temporary), "TF_CPP_MIN_LOG_LEVEL": "3"}
         self._runs += 1
-        command = [sys.executable, "-m", "tpu2gpu", self.step, *self._arguments[self._runs % len(self._arguments)]]
-        log = self.home / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
-            try:
-                return process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                return process.wait()
+        words = self._arguments(self.home, self.target, self._runs % 2 + 1)
+        return self._ended(self._fork(lambda: tpu2gpu([self.step, *words])), seconds)
+
+    def _fork(self, run: Callable[[], object]) -> int:
+        if reason := why_not_fork():
+            raise AssertionError(reason)
+        pid = os.fork()
+        if pid == 0:
+            self._become(run)
+        return pid
+
+    def _become(self, run: Callable[[], object]) -> NoReturn:
+        code = 99
+        try:
+            os.setsid()
+            log = os.open(self.home / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for descriptor in (1, 2):
+                os.dup2(log, descriptor)
+            os.environ["TMPDIR"], tempfile.tempdir = str(self.temporary), None
+            result = run()
+            code = result if isinstance(result, int) else 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    @staticmethod
+    def _ended(pid: int, seconds: float | None = None) -> int:
+        """Wait for a process that leads its group, and kill the group after some seconds."""
+        end = time.monotonic() + (600 if seconds is None else seconds)
+        while True:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() > end:
+                with suppress(ProcessLookupError):  # it does not lead its group yet
+                    os.killpg(pid, signal.SIGKILL)
+            time.sleep(_LOOK_EACH_S)
 
     def timed(self) -> float:
         """Run the command to its end; return the seconds that it took."""
@@ -92,14 +133,15 @@ class Drill:
         temporary = [path.name for path in self.temporary.iterdir() if not path.name.startswith("__autograph")]
         return sorted([*beside, *inside, *temporary])
 
-    def clear(self, *, by_cleaning: bool) -> None:
-        """Have the left-overs removed, and fail where some stay; the next run is fine in any case."""
+    def clear(self, *, by_cleaning: bool) -> float:
+        """Have the left-overs removed, and fail where some stay; the next run is fine, and its seconds are returned."""
         if by_cleaning:
-            command = [sys.executable, "-m", "tpu2gpu", "clean", str(self.target.parent)]
-            subprocess.run(command, env={**os.environ, "TMPDIR": str(self.temporary)}, check=True, capture_output=True)
+            if self._ended(self._fork(lambda: tpu2gpu(["clean", str(self.target.parent)]))) != 0:
+                raise AssertionError((self.home / "log").read_text())
             self._check_gone("tpu2gpu clean")
-        self.timed()
+        seconds = self.timed()
         self._check_gone("the next run")
+        return seconds
 
     def _check_gone(self, by: str) -> None:
         if left := self.left():
@@ -119,7 +161,8 @@ def drill(step: str, kills: int, seed: int, home: Path) -> dict[str, float]:
     for number in range(1, kills + 1):
         this.kill(random_moments.uniform(0, seconds))
         if number % _CHECK_EACH == 0 or number == kills:
-            this.clear(by_cleaning=number % (2 * _CHECK_EACH) == 0)
+            seconds = this.clear(by_cleaning=number % (2 * _CHECK_EACH) == 0)  # other work slows it down and ends
+            print(step, number, dict(this.seen), file=sys.stderr, flush=True)
     return {**this.seen, "seconds": round(seconds, 2)}
 
 
@@ -127,15 +170,15 @@ def _versions(promoted: Path) -> list[Path]:
     return [path.parent for path in promoted.glob("*/*/manifest.json") if not path.parent.name.startswith(".")]
 
 
-def _on_saved_model(*options: str) -> Callable[[Path, Path], list[list[str]]]:
-    def arguments(home: Path, target: Path) -> list[list[str]]:
-        saved_model(home / "source")
-        return [[str(home / "source"), str(target), "--force", *options]]
-
-    return arguments
+def _saved_model(home: Path) -> None:
+    saved_model(home / "source")
 
 
-def _cast(home: Path, target: Path) -> list[list[str]]:
+def _of_saved_model(*options: str) -> Callable[[Path, Path, int], list[str]]:
+    return lambda home, target, _: [str(home / "source"), str(target), "--force", *options]
+
+
+def _checkpoint(home: Path) -> None:
     import numpy as np
 
     from tpu2gpu.tensorbundle.writer import BundleWriter
@@ -144,45 +187,62 @@ def _cast(home: Path, target: Path) -> list[list[str]]:
         for number in range(16):
             values = np.random.default_rng(number).normal(size=(1 << 20,)).astype(np.float32)
             writer.add_array(f"weights{number:02}", values)
-    return [[str(home / "model.ckpt"), str(target), "--to", "bfloat16", "--force"]]
 
 
-def _evaluate(home: Path, target: Path) -> list[list[str]]:
+def _cast(home: Path, target: Path, _: int) -> list[str]:
+    return [str(home / "model.ckpt"), str(target), "--to", "bfloat16", "--force"]
+
+
+def _two_models(home: Path) -> None:
     import numpy as np
 
-    reference, candidate = onnx_model(home / "reference.onnx"), onnx_model(home / "candidate.onnx")
-    features = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
-    examples = write_examples(home / "examples.tfrecord", {"x": features})
+    onnx_model(home / "reference.onnx")
+    onnx_model(home / "candidate.onnx")
+    write_examples(home / "examples.tfrecord", {"x": np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)})
+
+
+def _evaluate(home: Path, target: Path, _: int) -> list[str]:
     few = ["--requests", "10", "--max-requests", "10", "--block-requests", "5", "--warm-up-requests", "1"]
-    where = ["--examples", str(examples), "--out", str(target), "--force", "--allow-degenerate"]
-    return [[str(reference), str(candidate), *where, *few]]
+    where = ["--examples", str(home / "examples.tfrecord"), "--out", str(target), "--force", "--allow-degenerate"]
+    return [str(home / "reference.onnx"), str(home / "candidate.onnx"), *where, *few]
 
 
-def _promote(home: Path, target: Path) -> list[list[str]]:
-    """Promote two models in turns: what is served already would not be promoted again."""
-    found = []
+def _evaluated_folders(home: Path) -> None:
     for value in (1, 2):
-        source = serving_folder(home / f"serving-{value}", value)
-        evaluation = evaluated(source, home / f"evaluation-{value}")
-        found.append([str(source), str(target), "--evaluation", str(evaluation), "--grace-s", "0"])
-    return found
+        evaluated(serving_folder(home / f"serving-{value}", value), home / f"evaluation-{value}")
 
 
-_ARGUMENTS = {
-    "import": _on_saved_model(),
-    "cast": _cast,
-    "freeze": _on_saved_model(),
-    "convert": _on_saved_model("--backend", "onnx"),
-    "evaluate": _evaluate,
-    "promote": _promote,
+def _promote(home: Path, target: Path, value: int) -> list[str]:
+    """Promote two models in turns: what is served already would not be promoted again."""
+    evaluation = str(home / f"evaluation-{value}")
+    return [str(home / f"serving-{value}"), str(target), "--evaluation", evaluation, "--grace-s", "0"]
+
+
+_SOURCES: dict[str, tuple[Callable[[Path], None], Callable[[Path, Path, int], list[str]]]] = {
+    "import": (_saved_model, _of_saved_model()),
+    "cast": (_checkpoint, _cast),
+    "freeze": (_saved_model, _of_saved_model()),
+    "convert": (_saved_model, _of_saved_model("--backend", "onnx")),
+    "evaluate": (_two_models, _evaluate),
+    "promote": (_evaluated_folders, _promote),
 }
+"""Of each command: what makes its sources, and its words for the first or the second of two runs in turn."""
 
 
-def main() -> None:
-    step, kills, seed = (*sys.argv[1:], *("cast", "200", "0")[len(sys.argv) - 1 :])
+def main(given: Sequence[str]) -> None:
+    """Drill a command, and print what was seen."""
+    if os.environ.keys().isdisjoint(SINGLE_THREAD):  # which libraries read when they are imported
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.drills.kills", *given],
+            {**os.environ, **SINGLE_THREAD, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+    for module in _IMPORTS:
+        importlib.import_module(module)
+    step, kills, seed = (*given, *("cast", "200", "0")[len(given) :])
     with tempfile.TemporaryDirectory(prefix="drill-") as home:
         print(step, drill(step, int(kills), int(seed), Path(home)), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 
 _MOST_SERVERS = 3  # each keeps its libraries in memory
 _VOLATILE = ("PYTEST_CURRENT_TEST",)  # changes all the time, and no library reads it
-_SINGLE_THREAD = {  # what keeps libraries from making threads when they are imported
+SINGLE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",  # NumPy's and SciPy's
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow's, which Keras imports
 }
+"""The variables that keep libraries from making threads when they are imported."""
 _MESSAGE_BYTES = 1 << 16
 _STOP_S = 10.0
 
@@ -75,7 +76,7 @@ class _Server:
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
-                env={**environment, **_SINGLE_THREAD},
+                env={**environment, **SINGLE_THREAD},
                 start_new_session=True,
             )
 

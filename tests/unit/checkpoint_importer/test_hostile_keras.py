@@ -89,7 +89,25 @@ def a_vocabulary_lies_elsewhere(config: dict[str, Any], touched: Path) -> None:
     )
 
 
+def a_file_is_fetched(config: dict[str, Any], touched: Path) -> None:
+    """Keras' own functions may do more than compute."""
+    dense = next(it for it in config["config"]["layers"] if it["class_name"] == "Dense")
+    dense["config"]["activation"] = {"module": "keras.utils", "class_name": "function", "config": "get_file"}
+
+
+def a_call_of_a_class_makes_a_file(config: dict[str, Any], touched: Path) -> None:
+    about = {"name": "call", "cls_ref": "io.TFRecordWriter", "method_name": "write"}
+    layer(config, module="keras.src.layers.core.tf_op_layer", class_name="ClassMethod", config=about)
+
+
+def an_op_stands_in_a_text(config: dict[str, Any], touched: Path) -> None:
+    layer(config, module="keras.src.engine", class_name="TensorFlowOpLayer", config={"name": "op", "node_def": ""})
+
+
 HOSTILE = (
+    a_file_is_fetched,
+    a_call_of_a_class_makes_a_file,
+    an_op_stands_in_a_text,
     a_module_is_imported,
     a_function_of_python_is_called,
     a_class_of_python_is_made,
@@ -143,3 +161,51 @@ def test_members_outside_an_archive_are_not_unpacked(name: str, tmp_path: Path) 
     with pytest.raises(Tpu2GpuError, match=r"escaped.* is not a path inside"):
         import_model(path, tmp_path / "out")
     assert not list(tmp_path.rglob("escaped"))
+
+
+def keras2_model(path: Path, *layers: Any) -> Path:
+    keras = pytest.importorskip("tf_keras", reason="Keras 2 is not installed")
+    x = keras.Input([3])
+    y = x
+    for each in layers:
+        y = each(y)
+    keras.Model(x, y).save(path)
+    return path
+
+
+def test_python_in_front_of_an_archive_is_not_run(tmp_path: Path) -> None:
+    """A file may be HDF5 from its begin and an archive from its end; Keras takes it for what its name says."""
+    keras = pytest.importorskip("tf_keras", reason="Keras 2 is not installed")
+    touched = tmp_path / "touched"
+    runs = keras.layers.Lambda(lambda x, path=str(touched): (__import__("os").mkdir(path), x)[1])
+    path = keras2_model(tmp_path / "model.h5", runs, keras.layers.Dense(2))
+    touched.rmdir()
+    with zipfile.ZipFile(archive(tmp_path / "model.keras")) as honest, zipfile.ZipFile(path, "a") as behind:
+        for name in honest.namelist():
+            data = honest.read(name)
+            behind.writestr(name, data.replace(b'"keras_version": "3', b'"keras_version": "2'))
+    with pytest.raises(Tpu2GpuError, match="an archive, which Keras does not read under this name"):
+        import_model(path, tmp_path / "out")
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [("io.write_file", {"contents": "x"}), ("io.gfile.makedirs", {}), ("load_op_library", {}), ("py_function", {})],
+)
+def test_layers_of_keras_2_call_what_computes_only(function: str, arguments: dict[str, str], tmp_path: Path) -> None:
+    import h5py
+    import tensorflow as tf
+
+    touched = tmp_path / "touched"
+    path = keras2_model(tmp_path / "model.h5", tf.math.abs, lambda x: tf.reshape(x, [-1, 3]) + 1.0)
+    import_model(path, tmp_path / "honest")
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        call = next(it for it in config["config"]["layers"] if it["class_name"] == "TFOpLambda")
+        call["config"]["function"] = function
+        call["inbound_nodes"] = [["_CONSTANT_VALUE", -1, str(touched), arguments]]
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(Tpu2GpuError, match=f"TFOpLambda: the function {function} of TensorFlow"):
+        import_model(path, tmp_path / "out")
+    assert not touched.exists()

@@ -118,10 +118,23 @@ def foreign_python(folder: Path) -> None:
     (folder / "m" / "1" / "model.py").write_text("raise SystemExit")
 
 
+def configured_library(folder: Path) -> None:
+    """Triton loads a library of any name."""
+    (folder / "m").mkdir()
+    (folder / "m" / "config.pbtxt").write_text('model_operations { op_library_filename: "weights.bin" }')
+
+
+def graph_in_pieces(folder: Path) -> None:
+    """TensorFlow's servers prefer pieces to the file beside them."""
+    (folder / "saved_model.cpb").write_bytes(b"pieces")
+
+
 @pytest.mark.parametrize(
     ("write", "trust"),
     [
         (foreign_python, "python"),
+        (configured_library, "custom"),
+        (graph_in_pieces, "custom"),
         (lambda folder: writes_a_file(folder / "m" / "1" / "model.savedmodel", str(folder / "touched")), "files"),
         (lambda folder: (folder / "model.plan").write_bytes(b"an engine"), "custom"),
     ],

@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tpu2gpu.checkpoint_importer.formats.keras_calls import foreign_calls
 from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.formats.stored_values import check_stored, read_member
 from tpu2gpu.storage.confinement import why_outside
 from tpu2gpu.storage.paths import Place
 
-_PROGRAMS = ("FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper")
+_PROGRAMS = ("FlaxLayer", "JaxLayer", "TFSMLayer", "TensorFlowOpLayer", "TorchModuleWrapper")
 _LIBRARIES = ("builtins", "numpy", "typing")
+_KERAS = ("", "keras", "tensorflow", "tf_keras")  # what it says of modules that are not there is told elsewhere
 _FILES = ("vocabulary", "idf_weights")  # lists of texts and numbers, or the path of a file with these
 _WEIGHTS = "model.weights.h5"
 
@@ -46,6 +48,8 @@ def _foreign(item: Any) -> Iterator[str]:
         yield f"{name}, which holds a program"
     elif library in _LIBRARIES and not name.startswith("__") and not (library == "builtins" and name == "function"):
         yield f"{config if name == 'function' else name} of {item['module']}"
+    if library in _KERAS:
+        yield from foreign_calls(item)
     if isinstance(config, dict):
         yield from (f"{name}: the file {config[key]}" for key in _FILES if isinstance(config.get(key), str))
     for value in item.values():
@@ -62,6 +66,8 @@ def check_files(path: Place) -> None:
         if not zipfile.is_zipfile(stored):
             _check_hdf5(path, stored)
             return
+        if not path.name.endswith(".keras"):  # Keras tells by the name, and would read what is in front of the archive
+            raise SourceError(f"{path}: an archive, which Keras does not read under this name", hint="name it .keras")
         with zipfile.ZipFile(stored) as archive:
             for member in archive.infolist():
                 problem = why_outside(Path("/nonexistent"), member.filename)

@@ -97,7 +97,7 @@ def _find_meta_graph(saved_model: Any, source: str | os.PathLike[str], tags: Ite
             f"{source}: none of its {len(graphs)} graphs is tagged 'serve'",
             hint=f"import one with --tag TAGS; their tags are {listed}",
         )
-    return min(serving, key=lambda graph: len(graph.meta_info_def.tags))
+    return min(serving, key=lambda graph: len(set(graph.meta_info_def.tags)))  # the first one, as TensorFlow does
 
 
 def read_saved_model(source: str | os.PathLike[str]) -> ServingModel:

@@ -13,6 +13,7 @@ from tpu2gpu.graphs.soundness.functions import check_expansion
 from tpu2gpu.graphs.soundness.nodes import NodeRules
 from tpu2gpu.graphs.soundness.order import find_cycle
 from tpu2gpu.graphs.soundness.tensors import known_types, repeated_bytes, wrong_shape
+from tpu2gpu.graphs.trust.op_classes import class_of
 from tpu2gpu.limits import limits
 
 _MOST_TOLD = 10
@@ -66,6 +67,7 @@ def _wrong_graph(
     nodes = {node.name: node for node in graph.node}
     if len(functions) < len(graph.library.function):
         yield "two functions have one name"
+    yield from (f"function {name} has the name of an op" for name in functions if _is_op(name))
     yield from _wrong_names(graph.node)
     repeated = 0
     for node in graph.node:
@@ -83,6 +85,11 @@ def _wrong_graph(
         yield f"the graph has a cycle through {', '.join(cycle[:5])}"
     for function in graph.library.function:
         yield from (f"function {function.signature.name}: {it}" for it in _wrong_function(function, rules))
+
+
+def _is_op(name: str) -> bool:
+    """Tell whether a name is that of an op of TensorFlow's own, which TensorFlow takes it for."""
+    return class_of(name) not in ("unknown", "custom")
 
 
 def _wrong_names(nodes: Iterable[Any]) -> Iterator[str]:

@@ -12,7 +12,9 @@ from tpu2gpu.graphs.model import ServingModel
 
 XLA_CALL_MODULE = "XlaCallModule"
 
-_MAGIC = b"ML\xefR"
+MAGIC = b"ML\xefR"
+"""With what MLIR's bytecode begins."""
+
 _PRODUCER = re.compile(rb"StableHLO_v(\d+\.\d+\.\d+)\0")
 
 
@@ -59,7 +61,7 @@ def read_head(node: Any) -> ModuleHead:
     module = node.attr["module"].s
     if not module:
         raise GraphError(f"node {node.name}: {XLA_CALL_MODULE} without a module", hint="export the model again")
-    found = _PRODUCER.search(module[:64]) if module.startswith(_MAGIC) else None
+    found = _PRODUCER.search(module[:64]) if module.startswith(MAGIC) else None
     return ModuleHead(
         node=node.name,
         version=node.attr["version"].i,

@@ -46,7 +46,7 @@ class PathOrigins:
         functions: The FunctionDefs.
         ops: Definitions of ops.
         assets: The graph's nodes into which loaders put paths of assets.
-        checkpoint: The graph's node that holds the path of the checkpoint.
+        checkpoint: The graph's node into which loaders put the path of the checkpoint, if there is one.
         bound: Of functions that objects call: whether each of the last arguments is an asset.
     """
 
@@ -56,7 +56,7 @@ class PathOrigins:
         functions: Mapping[str, Any],
         ops: OpDefs,
         assets: set[str],
-        checkpoint: str,
+        checkpoint: set[str],
         bound: Mapping[str, list[bool]],
     ) -> None:
         self._scopes, self._functions, self._ops = scopes, functions, ops
@@ -86,7 +86,7 @@ class PathOrigins:
             yield from self._follow_argument(scope, here.arguments[name], seen)
         elif not scope and name in self._assets:
             yield "its asset"
-        elif not scope and name == self._checkpoint:
+        elif not scope and name in self._checkpoint:
             yield "its checkpoint"
         elif (node := here.nodes.get(name)) is None:
             yield f"'{name}', which is nowhere"

@@ -51,7 +51,8 @@ _CLASSES: dict[str, OpClass] = {
     **dict.fromkeys([*PATH_INPUTS, *_READERS.split()], "reads files"),
     **dict.fromkeys(_WRITERS.split(), "writes files"),
     **dict.fromkeys(["EagerPyFunc", "PyFunc", "PyFuncStateless"], "python"),
-    **dict.fromkeys(["XlaCustomCall", "XlaCustomCallV2", "TfLiteSubgraphExecute", "DatasetFromGraph"], "custom"),
+    **dict.fromkeys(["XlaCustomCall", "XlaCustomCallV2", "TfLiteSubgraphExecute"], "custom"),
+    **dict.fromkeys(["DatasetFromGraph", "DeserializeIterator"], "custom"),  # a text that they take may be a graph
     "InitializeTRTResource": "engine",
 }
 # Attributes without which an op of a class only computes.

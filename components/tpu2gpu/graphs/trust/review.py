@@ -26,6 +26,7 @@ _ALLOWED = {
 }
 _INITIALIZERS = ("saved_model_main_op", "legacy_init_op", "table_initializer")
 _LOCAL_VARIABLES = "local_variables"
+_FED = ("Const", "Placeholder", "PlaceholderWithDefault")
 
 
 @attrs.frozen
@@ -61,24 +62,41 @@ def review_meta_graph(meta: Any) -> list[Finding]:
     functions = {function.signature.name: function for function in meta.graph_def.library.function}
     nodes = {node.name: node for node in meta.graph_def.node}
     served = _ancestors(nodes, _served_tensors(meta))
-    run = served | _ancestors(nodes, _initialized(meta))
-    bound = {
-        name: [meta.object_graph_def.nodes[i].WhichOneof("kind") == "asset" for i in function.bound_inputs]
-        for name, function in meta.object_graph_def.concrete_functions.items()
-    }
+    initialized = _ancestors(nodes, _initialized(meta))
+    restored = _ancestors(nodes, [meta.saver_def.restore_op_name])
+    run = served | initialized | restored
+    bound = _object_functions(meta.object_graph_def)
+    checkpoint = {split_tensor(meta.saver_def.filename_tensor_name)[0]}
     return _review(
         {name: nodes[name] for name in run},
         _called_functions([nodes[name] for name in run], bound, functions, meta.graph_def.library.gradient),
-        fed=asset_files(meta).keys() - served,
-        checkpoint=split_tensor(meta.saver_def.filename_tensor_name)[0],
+        fed=_fed(nodes, asset_files(meta).keys() - served - restored),
+        checkpoint=_fed(nodes, checkpoint - served - initialized),
         bound=bound,
     )
+
+
+def _fed(nodes: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+    """Return those nodes that are all that loaders put in their place: others have outputs that stay what they are."""
+    return {name for name in names if name in nodes and nodes[name].op in _FED}
+
+
+def _object_functions(objects: Any) -> dict[str, list[bool]]:
+    """Return the functions that objects call, and of each whether its last arguments, which it captures, are assets."""
+    bound = {
+        name: [objects.nodes[i].WhichOneof("kind") == "asset" for i in function.bound_inputs]
+        for name, function in objects.concrete_functions.items()
+    }
+    for node in objects.nodes:  # they may name functions that the list lacks, which capture nothing
+        for name in (*node.function.concrete_functions, node.bare_concrete_function.concrete_function_name):
+            bound.setdefault(name, [])
+    return bound
 
 
 def review_model(model: ServingModel) -> list[Finding]:
     """Review a model whose calls are inlined."""
     served = _ancestors(model.nodes, [name for it in model.signatures.values() for name in _output_names(it)])
-    return _review(model.nodes, model.functions, fed={asset.node for asset in model.assets} - served)
+    return _review(model.nodes, model.functions, fed=_fed(model.nodes, {asset.node for asset in model.assets} - served))
 
 
 def _called_functions(
@@ -122,7 +140,7 @@ def _review(
     functions: Mapping[str, Any],
     *,
     fed: Collection[str],
-    checkpoint: str = "",
+    checkpoint: Collection[str] = (),
     bound: Mapping[str, list[bool]] | None = None,
 ) -> list[Finding]:
     """Review a graph.
@@ -131,12 +149,12 @@ def _review(
         nodes: Its nodes that may run.
         functions: The functions that may be called.
         fed: The nodes that hold paths of assets where loaders put those in: what a signature needs is not among them.
-        checkpoint: The node that holds the path of the checkpoint.
+        checkpoint: The node that holds the path of the checkpoint, where loaders put that in.
         bound: Of functions that objects call: whether each of the last arguments is an asset.
     """
     scopes = {"": Scope(nodes, {}, {})} | {name: Scope.of_function(function) for name, function in functions.items()}
     # TensorFlow's own definitions of ops: a model's could say that a path is another input than it is.
-    origins = PathOrigins(scopes, functions, OpDefs(), set(fed), checkpoint, bound or {})
+    origins = PathOrigins(scopes, functions, OpDefs(), set(fed), set(checkpoint), bound or {})
     found = []
     for name, scope in scopes.items():
         for node in scope.nodes.values():
@@ -162,14 +180,13 @@ def _served_tensors(meta: Any) -> Iterator[str]:
 
 
 def _initialized(meta: Any) -> Iterator[str]:
-    """Yield what loading runs: initialisers, those of local variables among them, and restoring."""
+    """Yield what loading runs besides restoring: initialisers, those of local variables among them."""
     yield from _output_names(meta.signature_def[INIT_SIGNATURE]) if INIT_SIGNATURE in meta.signature_def else ()
     for name in _INITIALIZERS:
         if name in meta.collection_def:
             yield from meta.collection_def[name].node_list.value
     if _LOCAL_VARIABLES in meta.collection_def:
         yield from _initializers(meta.collection_def[_LOCAL_VARIABLES].bytes_list.value)
-    yield meta.saver_def.restore_op_name
 
 
 def _initializers(variables: Iterable[bytes]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from tpu2gpu.errors import Tpu2GpuError
-from tpu2gpu.graphs.stablehlo.artifact import read_head
+from tpu2gpu.graphs.stablehlo.artifact import MAGIC, read_head
 from tpu2gpu.graphs.stablehlo.deserializing import deserialize
 from tpu2gpu.graphs.stablehlo.lowering.lowering import unknown_calls
 from tpu2gpu.graphs.stablehlo.text import parse_module
@@ -20,7 +20,8 @@ def class_of_module(node: Any) -> tuple[OpClass, str]:
 
     One that cannot be read counts as unknown.
     """
-    if _CALLS not in node.attr["module"].s:
+    module = node.attr["module"].s
+    if module.startswith(MAGIC) and _CALLS not in module:  # MLIR's text may spell a name in other letters
         return "pure", ""
     try:
         targets = _unknown_targets(node.SerializeToString(deterministic=True))

@@ -24,7 +24,7 @@ DATA_SUFFIX = ".data"
 _IN_MEMORY = "*/_ORT_MEM_ADDR_/"  # ONNX Runtime's own mark: the offset is an address
 # Field numbers of onnx.proto: where graphs and tensors stand in each other.
 _MODEL_GRAPH, _NODE, _INITIALIZER, _SPARSE_INITIALIZER, _ATTRIBUTE = 7, 1, 5, 15, 5
-_MODEL_FUNCTIONS, _FUNCTION_NODE = 25, 7
+_MODEL_FUNCTIONS, _FUNCTION_NODE, _FUNCTION_DEFAULT = 25, 7, 11
 _TENSOR, _GRAPH, _TENSORS, _GRAPHS, _SPARSE, _SPARSES = 5, 6, 10, 11, 22, 23
 _SPARSE_VALUES, _SPARSE_INDICES = 1, 2
 _DATA_TYPE, _NAME, _EXTERNAL = 2, 8, 13
@@ -107,9 +107,11 @@ def _references(model: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
         if field == _MODEL_GRAPH:
             yield from _in_graph(view)
         elif field == _MODEL_FUNCTIONS:
-            for part, node in _messages(view):
+            for part, inner in _messages(view):
                 if part == _FUNCTION_NODE:
-                    yield from _in_node(node)
+                    yield from _in_node(inner)
+                elif part == _FUNCTION_DEFAULT:
+                    yield from _in_attribute(inner)
 
 
 def _in_graph(graph: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
@@ -124,13 +126,17 @@ def _in_graph(graph: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _in_node(node: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
     for attribute in (view for field, view in _messages(node) if field == _ATTRIBUTE):
-        for field, view in _messages(attribute):
-            if field in (_TENSOR, _TENSORS):
-                yield from _in_tensor(view)
-            elif field in (_SPARSE, _SPARSES):
-                yield from _in_sparse_tensor(view)
-            elif field in (_GRAPH, _GRAPHS):
-                yield from _in_graph(view)
+        yield from _in_attribute(attribute)
+
+
+def _in_attribute(attribute: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
+    for field, view in _messages(attribute):
+        if field in (_TENSOR, _TENSORS):
+            yield from _in_tensor(view)
+        elif field in (_SPARSE, _SPARSES):
+            yield from _in_sparse_tensor(view)
+        elif field in (_GRAPH, _GRAPHS):
+            yield from _in_graph(view)
 
 
 def _in_sparse_tensor(tensor: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
@@ -147,7 +153,9 @@ def _in_tensor(tensor: memoryview) -> Iterator[tuple[str, dict[str, str]]]:
         elif field == _DATA_TYPE:
             data_type = wire.read_varint(view, 0)[0]
         elif field == _EXTERNAL:
-            entry = {key: bytes(text).decode(errors="replace") for key, text in _messages(view)}
+            entry = {key: os.fsdecode(bytes(text)) for key, text in _messages(view)}  # a file's name is any bytes
+            if entry.get(1, "") in about:
+                raise ValueError(f"tensor {name} says {entry.get(1, '')!r} twice")
             about[entry.get(1, "")] = entry.get(2, "")
     if about:
         yield name or "without a name", {**about, "data_type": str(data_type)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.graphs.assets import check_assets
 from tpu2gpu.graphs.formats.saved_model import SAVED_MODEL_FILE, parse_saved_model
+from tpu2gpu.graphs.soundness.graph import check_meta_graph
 from tpu2gpu.graphs.trust.op_classes import OpClass
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import Finding, review_meta_graph
@@ -23,12 +25,15 @@ _PROGRAMS: dict[str, OpClass] = {
     ".pyc": "python",
     ".pt": "custom",
     ".so": "custom",
+    ".cpb": "unknown",  # a SavedModel in pieces, which servers prefer to the one beside it
     ".plan": "engine",
     ".engine": "engine",
     ".graphdef": "unknown",
     ".pbtxt": "unknown",
 }
 _CONFIGURATION = "config.pbtxt"
+# What has Triton take programs from files of any name, and letters that are spelled as numbers.
+_CONFIGURED_PROGRAMS = re.compile(rb"op_library_filename|model_filename|execution_env_path|\\", re.IGNORECASE)
 
 
 def review_served(model: Path, trust: Collection[str], *, unverified: bool) -> None:
@@ -71,11 +76,15 @@ def _findings(model: Path, paths: list[Path], home: Path | None, *, unverified: 
         name = path.relative_to(model).as_posix() if path != model else path.name
         if path.name == SAVED_MODEL_FILE:
             for meta in parse_saved_model(path.parent).meta_graphs:
+                check_meta_graph(meta, path.parent)
                 yield from (it for it in review_meta_graph(meta) if it.does != "engine" or home is None or unverified)
                 check_assets(meta, path.parent)
         elif path.suffix == _ONNX:
             check_external_data(path)
-        elif path.suffix in _PROGRAMS and path.name != _CONFIGURATION and not _is_listed(home, path):
+        elif path.name == _CONFIGURATION:
+            if _CONFIGURED_PROGRAMS.search(path.read_bytes()) and not _is_listed(home, path):
+                yield Finding(name, path.name, "", "custom")
+        elif path.suffix in _PROGRAMS and not _is_listed(home, path):
             yield Finding(name, path.suffix, "", _PROGRAMS[path.suffix])
 
 

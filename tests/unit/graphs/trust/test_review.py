@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.models.hostile import HONEST, HOSTILE
+from tests.models.hostile_disguises import DISGUISED
 from tests.models.hostile_graphs import HOSTILE_GRAPHS, an_honest_data_set
 from tests.models.hostile_loading import HOSTILE_WHEN_LOADED, a_table_of_its_asset, a_variable_of_its_asset
-from tpu2gpu.errors import SourceError, TrustRefusedError
+from tests.models.hostile_ops import HOSTILE_OPS
+from tpu2gpu.errors import GraphError, SourceError, TrustRefusedError
 from tpu2gpu.graphs.assets import hold_paths
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model
 from tpu2gpu.graphs.trust.op_classes import class_of
@@ -38,6 +41,31 @@ def test_nothing_of_a_hostile_model_is_run(build: Callable[..., Path], tmp_path:
     assert f"--trust {ALL_HOSTILE[build]}" in refused.value.hint
     assert set(tmp_path.iterdir()) == folder_only
     require_trust(findings(folder), [ALL_HOSTILE[build]], folder)
+
+
+def refuses(build: Callable[..., Path], says: str, home: Path) -> None:
+    """Check that a model is refused for what it says, before anything of it ran."""
+    secret, touched = home / "secret", home / "touched"
+    secret.write_text("secret")
+    path = secret if "read" in build.__name__ or "restore" in build.__name__ else touched
+    folder = build(home / "model", str(path))
+    touched.unlink(missing_ok=True)
+    before = set(home.rglob("*"))
+    with pytest.raises((TrustRefusedError, GraphError)) as refused:
+        SavedModelRunner(folder)
+    assert re.search(says, "\n".join(refused.value.details))
+    assert set(home.rglob("*")) == before
+
+
+@pytest.mark.parametrize("build", DISGUISED, ids=lambda build: build.__name__)
+def test_a_disguise_hides_nothing(build: Callable[..., Path], tmp_path: Path) -> None:
+    refuses(build, DISGUISED[build], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", HOSTILE_OPS, ids=lambda build: build.__name__)
+def test_no_op_hides(build: Callable[..., Path], tmp_path: Path) -> None:
+    refuses(build, HOSTILE_OPS[build], tmp_path)
 
 
 @pytest.mark.parametrize("build", ALL_HONEST, ids=lambda build: build.__name__)
