@@ -156,3 +156,16 @@ def loud_middle(folder: Path) -> Path:
         return {"y": x}
 
     return _save(folder, [None, 16], serve, *layers)
+
+
+def wide_context(folder: Path) -> Path:
+    """Two convolutions and a crop of 300 at each side: `x` [?, ?, 4] -> `y` [?, ? - 600, 3], nothing for short ones."""
+    first, second = (tf.Variable(_normal(it, 5, 4, 4)) for it in (40, 41))
+    last = tf.Variable(_normal(42, 4, 3))
+
+    def serve(x: Any) -> dict[str, Any]:
+        x = tf.nn.relu(tf.nn.conv1d(x, first, 1, "SAME"))
+        x = tf.nn.relu(tf.nn.conv1d(x, second, 1, "SAME"))
+        return {"y": x[:, 300:-300] @ last}
+
+    return _save(folder, [None, None, 4], serve, first, second, last)

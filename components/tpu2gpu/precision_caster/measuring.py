@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tpu2gpu.running.arrays import Array
 
 _MOST_EXAMPLES, _BATCH = 64, 8
+_UNKNOWN_SIZES = (32, 512, 4096, 16384)  # of made-up inputs: what crops its input gives nothing for small ones
+_MOST_ELEMENTS = 1 << 20  # of an input of one example
 _TRIES = 16.0  # a budget is made no smaller than by this; then all that contributes stays
 
 
@@ -123,7 +125,6 @@ class _Measurement:
         budget = default_budget(self._options.precision, examples=examples) if given is None else given
         if not regions:
             return {"error": 0.0, "budget": budget, "origin": "", "kept": {}, "outputs": {}, "regions": []}
-        batches = self._batches()
         with scratch() as folder:
             simulation = Simulation(
                 self._model,
@@ -135,14 +136,15 @@ class _Measurement:
                 clamp=self._options.clamp,
             )
             try:
-                return {"budget": budget, **self._search(simulation, regions, batches, budget, thorough=examples)}
+                judge = self._judge(simulation)
+                return {"budget": budget, **self._search(simulation, regions, judge, budget, thorough=examples)}
             finally:
                 simulation.close()
 
     def _search(
-        self, simulation: Simulation, regions: Sequence[Region], batches: Batches, budget: float, *, thorough: bool
+        self, simulation: Simulation, regions: Sequence[Region], judge: _Judge, budget: float, *, thorough: bool
     ) -> dict[str, Any]:
-        judge = _Judge(simulation, batches)
+        batches = judge.batches
         everything = frozenset(range(len(regions)))
         kept: frozenset[int] = frozenset()
         contributions: dict[int, float] = {}
@@ -170,6 +172,7 @@ class _Measurement:
             "error_before": _number(before),
             "origin": batches.origin,
             **batches.details,
+            "not_measured": judge.empty,
             "outputs": {
                 name: {
                     "relative_error": it.relative_error,
@@ -202,7 +205,37 @@ class _Measurement:
             number for number, region in enumerate(regions) if {(region.function, it) for it in region.nodes} & left
         )
 
-    def _batches(self) -> Batches:
+    def _judge(self, simulation: Simulation) -> _Judge:
+        """Return a judge with batches for which the model gives something; made-up ones grow until it does.
+
+        Raises:
+            ExamplesError: It gives nothing for any, or does not run on them.
+        """
+        judge = _Judge(simulation, self._batches(_UNKNOWN_SIZES[0]))
+        for size in self._sizes() if judge.is_idle else ():
+            judge = _Judge(simulation, self._batches(size))
+            if not judge.is_idle:
+                return judge
+        if judge.is_idle:
+            raise ExamplesError(
+                f"the model gives nothing for {judge.batches.origin}: every output is empty, so nothing can be measured",
+                details=[f"output {name}" for name in judge.empty],
+                hint="give --examples for which it gives something",
+            )
+        return judge
+
+    def _sizes(self) -> Iterator[int]:
+        """Yield larger sizes for the unknown dimensions of made-up inputs."""
+        from tpu2gpu.running.examples.probes.probes import input_specs
+
+        shapes = [spec.shape[1:] for spec in input_specs(self._model, self._signature)]
+        if self._options.examples or not any(None in shape for shape in shapes):
+            return
+        for size in _UNKNOWN_SIZES[1:]:
+            if all(math.prod(size if it is None else it for it in shape) <= _MOST_ELEMENTS for shape in shapes):
+                yield size
+
+    def _batches(self, unknown_size: int) -> Batches:
         from tpu2gpu.running.examples.feeds import read_examples
         from tpu2gpu.running.examples.probes.drawing import EDGES, SIGNED, STRUCTURED
         from tpu2gpu.running.examples.probes.find_domains import find_domains
@@ -221,6 +254,7 @@ class _Measurement:
             find_domains(self._model, self._signature),
             sizes=[{"batches": [1, 4], "shapes": {}}],
             kinds=(SIGNED, EDGES, STRUCTURED),
+            unknown_size=unknown_size,
         )
         return Batches(
             tuple(probe.feeds for probe in probes.batches),
@@ -234,7 +268,7 @@ class _Judge:
     """The errors of a simulation's outputs against float32's, relative to the largest value of all batches."""
 
     def __init__(self, simulation: Simulation, batches: Batches) -> None:
-        self._simulation = simulation
+        self._simulation, self.batches = simulation, batches
         self.feeds: list[Feeds] = []
         self._wanted: list[dict[str, Array]] = []
         what = f"the model does not run on {batches.origin}"
@@ -247,6 +281,16 @@ class _Judge:
                 if required:
                     raise
         self._scales = {name: it.max_abs_reference for name, it in self._sum(self._sketches(())).items()}
+
+    @property
+    def empty(self) -> list[str]:
+        """Outputs that are empty for all batches."""
+        return [name for name in self._wanted[0] if not any(it[name].size for it in self._wanted)]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there are outputs, and all are empty for all batches."""
+        return bool(self._wanted[0]) and len(self.empty) == len(self._wanted[0])
 
     def parity(self, narrow: Collection[int]) -> dict[str, OutputParity]:
         """Return the errors over all batches with some regions narrow."""

@@ -44,12 +44,13 @@ def compare_models(
         input and output is the batch.
 
     Raises:
-        ExamplesError: The source itself does not run on the feeds.
+        ExamplesError: The source itself does not run on the feeds, or gives nothing.
         ParityRefusedError: Outputs differ in name, shape or type.
     """
     feeds, outputs = run_reference(reference, feeds)
-    if find_missed is not None:
-        feeds = attrs.evolve(feeds, not_exercised=tuple(find_missed(feeds.batches)))
+    missed = find_missed(feeds.batches) if find_missed is not None else ()
+    feeds = attrs.evolve(feeds, not_exercised=(*always_empty(outputs), *missed))
+    check_values(outputs, feeds.origin)
     check_finite(outputs, feeds.origin)
     results = []
     batched = all(spec.shape and spec.shape[0] is None for spec in reference.inputs)
@@ -66,6 +67,28 @@ def compare_models(
         "batched": batched,
         "observed_ranks": {name: array.ndim for name, array in outputs[0].items()},
     }
+
+
+def always_empty(outputs: Sequence[Mapping[str, Array]]) -> list[str]:
+    """Describe the outputs that are empty for all batches, and so are not compared."""
+    first = outputs[0]
+    empty = (name for name in first if not any(batch[name].size for batch in outputs))
+    return [f"output {name}: always empty, {list(first[name].shape)} for one" for name in empty]
+
+
+def check_values(outputs: Sequence[Mapping[str, Array]], origin: str) -> None:
+    """Refuse a comparison in which all outputs are empty for all batches.
+
+    Raises:
+        ExamplesError: They are, so that nothing would be compared.
+    """
+    empty = always_empty(outputs)
+    if empty and len(empty) == len(outputs[0]):
+        raise ExamplesError(
+            f"the source gives nothing on {origin}: every output is empty, so that nothing can be compared",
+            details=empty,
+            hint="give --examples for which it gives something, or larger sizes with --profile",
+        )
 
 
 def check_finite(outputs: Sequence[Mapping[str, Array]], origin: str) -> None:

@@ -41,6 +41,21 @@ def vectors(count: int) -> Any:
     return np.random.default_rng(3).standard_normal((count, 16)).astype(np.float32)
 
 
+def test_made_up_inputs_grow_until_the_model_gives_something(built: Built, tmp_path: Path) -> None:
+    result = cast_model(built(delicate_networks.wide_context), tmp_path / "half")
+    batches = result.report["measured"]["probes"]["batches"]
+    assert batches[0]["shapes"] == {"x": [1, 4096, 4]}
+    assert result.end_to_end_error is not None and 0 < result.end_to_end_error < 3e-3
+
+
+def test_examples_for_which_a_model_gives_nothing_measure_nothing(built: Built, tmp_path: Path) -> None:
+    examples = tmp_path / "short.npz"
+    np.savez(examples, x=np.ones((4, 100, 4), np.float32))
+    with pytest.raises(ExamplesError, match="every output is empty"):
+        cast_model(built(delicate_networks.wide_context), tmp_path / "half", CastOptions(examples=(str(examples),)))
+    assert not (tmp_path / "half").exists()
+
+
 def test_overflow_inside_is_found_and_its_layer_alone_stays(built: Built, tmp_path: Path) -> None:
     source = built(delicate_networks.loud_middle)
     unmeasured = cast_model(source, tmp_path / "ruined", CastOptions(measure=False))

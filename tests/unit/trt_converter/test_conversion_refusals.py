@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from tests.models import conversion_models as models
 from tests.models import fake_tensorrt
+from tests.models.delicate_networks import wide_context
 from tpu2gpu.errors import (
     ConversionError,
     EnvironmentLacksError,
@@ -297,3 +298,12 @@ def test_a_plan_of_another_version_and_none_at_all_are_told_apart(tmp_path: Path
     (tmp_path / "plan.json").write_text(json.dumps({"format": 9}))
     with pytest.raises(UnsupportedError, match=r"plan.json: format 9, this version reads 1"):
         read_plan(tmp_path)
+
+
+def test_a_comparison_of_nothing_is_refused(built: Built, tmp_path: Path) -> None:
+    source = built(wide_context)
+    with pytest.raises(ExamplesError, match="every output is empty") as refusal:
+        convert_model(source, tmp_path / "short", ConvertOptions(backend="onnx", profile=("x=1x8x4:2x64x4:4x256x4",)))
+    assert refusal.value.details == ("output y: always empty, [1, 0, 3] for one",)
+    assert not (tmp_path / "short").exists()
+    convert_model(source, tmp_path / "long", ConvertOptions(backend="onnx", profile=("x=1x601x4:2x700x4:4x900x4",)))

@@ -36,7 +36,7 @@ from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.trt_converter.feeds import feeds_for, run_reference, save_reference
 from tpu2gpu.trt_converter.judge.coverage import not_exercised
 from tpu2gpu.trt_converter.onnx import convert as onnx
-from tpu2gpu.trt_converter.parity import check_finite, check_parity, compare_outputs, worst_of
+from tpu2gpu.trt_converter.parity import always_empty, check_finite, check_parity, compare_outputs, worst_of
 from tpu2gpu.trt_converter.partition.assignment import NothingToAccelerateError, assign
 from tpu2gpu.trt_converter.partition.build_parts import name_outputs, partition_model
 from tpu2gpu.trt_converter.partition.costs import costs_of
@@ -224,7 +224,7 @@ class _Conversion:
         missed = not_exercised(
             self._source, self._arguments["signature"], self._feeds.batches, trust=self._arguments["trust"]
         )
-        self._feeds = attrs.evolve(self._feeds, not_exercised=tuple(missed))
+        self._feeds = attrs.evolve(self._feeds, not_exercised=(*always_empty(outputs), *missed))
         check_finite(outputs, self._feeds.origin)
         tensors: list[dict[str, Array]] = [dict(batch) for batch in self._feeds.batches]
         runners: dict[str, Runner] = {part.name: self._in_tensorflow(part, tensors) for part in self._partition.parts}

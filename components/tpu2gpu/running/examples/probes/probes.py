@@ -105,6 +105,7 @@ def make_probes(
     sizes: Sequence[Mapping[str, Any]],
     seed: int = SEED,
     kinds: Sequence[str] = (SIGNED, EDGES, WIDE, STRUCTURED),
+    unknown_size: int = UNKNOWN_SIZE,
 ) -> Probes:
     """Make probes for inputs: typical ones in every size, then the other kinds, then another size.
 
@@ -115,10 +116,11 @@ def make_probes(
             not fixed; `shapes`, for inputs with unknown dimensions beside the batch a shape to use.
         seed: The same seed makes the same probes.
         kinds: The kinds beside the typical ones.
+        unknown_size: The size of dimensions beside the batch that nothing tells.
     """
     known = {spec.name: domains.get(spec.name, Domain()) for spec in inputs}
     fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
-    maker = _Maker(inputs, known, seed)
+    maker = _Maker(inputs, known, seed, unknown_size)
     made = [
         maker.make(TYPICAL, batch, each["shapes"], required=True)
         for each in sizes
@@ -132,7 +134,7 @@ def make_probes(
         made.append(maker.make(STRUCTURED, _within(_IMAGES, allowed), shapes))
     unknown = any(size is None for spec in inputs for size in spec.shape[1:])
     if kinds and unknown and not shapes:
-        made.append(maker.make(TYPICAL, rows, {}, unknown_size=_OTHER_SIZE))
+        made.append(maker.make(TYPICAL, rows, {}, unknown_size=unknown_size * _OTHER_SIZE // UNKNOWN_SIZE))
     return Probes(tuple(made), known, seed)
 
 
@@ -165,8 +167,10 @@ def _within(size: int, allowed: Sequence[int]) -> int:
 class _Maker:
     """A maker of batches; every batch has chance of its own, so that one more changes no other."""
 
-    def __init__(self, inputs: Sequence[TensorSpec], domains: Mapping[str, Domain], seed: int) -> None:
-        self._inputs, self._domains, self._seed = inputs, domains, seed
+    def __init__(
+        self, inputs: Sequence[TensorSpec], domains: Mapping[str, Domain], seed: int, unknown_size: int
+    ) -> None:
+        self._inputs, self._domains, self._seed, self._unknown_size = inputs, domains, seed, unknown_size
         self._made = 0
 
     def make(
@@ -176,7 +180,7 @@ class _Maker:
         shapes: Mapping[str, Sequence[int]],
         *,
         required: bool = False,
-        unknown_size: int = UNKNOWN_SIZE,
+        unknown_size: int | None = None,
     ) -> Probe:
         rng = np.random.default_rng([self._seed, self._made])
         self._made += 1
@@ -194,11 +198,11 @@ class _Maker:
         spec: TensorSpec,
         batch: int,
         shapes: Mapping[str, Sequence[int]],
-        unknown_size: int = UNKNOWN_SIZE,
+        unknown_size: int | None = None,
     ) -> list[int]:
-        known = shapes.get(spec.name)
+        known, assumed = shapes.get(spec.name), unknown_size or self._unknown_size
         sizes = [
-            (known[place] if known else unknown_size) if size is None else size for place, size in enumerate(spec.shape)
+            (known[place] if known else assumed) if size is None else size for place, size in enumerate(spec.shape)
         ]
         if spec.shape and spec.shape[0] is None:
             sizes[0] = batch
