@@ -27,6 +27,26 @@ def genuine(folder: Path, network: str, archives: Path = GENUINE) -> Path:
     return folder
 
 
+def normalised(pixels: Array) -> Array:
+    """The images that `tf115/make_detector.py` trains on, of its `pixels`."""
+    return ((pixels / 255.0 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).astype(np.float32)
+
+
+def jpegs(exported: Path) -> Array:
+    """The JPEG strings of `detector_exported`, [5]."""
+    return np.load(exported / "answers.npz")["jpegs"].astype(object)
+
+
+def detections(exported: Path, suppression: str) -> dict[int, dict[str, Array]]:
+    """TensorFlow 1.15's answers to the first 1, 3 and 5 of those JPEG strings, `combined` or `per_class`."""
+    found: dict[int, dict[str, Array]] = {}
+    for key, value in np.load(exported / "answers.npz").items():
+        if key.startswith(suppression):
+            count, _, name = key.removeprefix(f"{suppression}_").partition("_")
+            found.setdefault(int(count), {})[name] = value
+    return found
+
+
 def tpu_network(
     folder: Path, *, loop: str = "v1", optimizer: str = "momentum", bfloat16: bool = True, unknown: bool = False
 ) -> Path:
