@@ -218,7 +218,7 @@ class _Measurement:
                 return judge
         if judge.is_idle:
             raise ExamplesError(
-                f"the model gives nothing for {judge.batches.origin}: every output is empty, so nothing can be measured",
+                f"the model gives nothing for {judge.batches.origin}: every output is empty, and nothing measured",
                 details=[f"output {name}" for name in judge.empty],
                 hint="give --examples for which it gives something",
             )
