@@ -20,7 +20,7 @@ SPREAD = --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-
 unexport PIP_FIND_LINKS UV_FIND_LINKS
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env:  ## make the environment (every other target does so if need be)
 	@.ci/environment $(VENV) $(PYTHON)

@@ -86,7 +86,12 @@ __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - strings all
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name not in _HOME_OF:
-        raise AttributeError(f"module 'tpu2gpu' has no attribute '{name}'")
+        from difflib import get_close_matches
+
+        near = [] if name.startswith("_") else get_close_matches(name, _HOME_OF, n=1)
+        raise AttributeError(
+            f"module 'tpu2gpu' has no attribute '{name}'" + "".join(f"; did you mean '{n}'?" for n in near)
+        )
     value = getattr(importlib.import_module(f"tpu2gpu.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value

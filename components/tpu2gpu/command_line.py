@@ -32,6 +32,7 @@ COMMANDS = (
     "tpu2gpu.storage.command:SIGN",
     "tpu2gpu.storage.command:CLEAN",
     "tpu2gpu.cli.doctor:DOCTOR",
+    "tpu2gpu.cli.completion:COMPLETION",
 )
 """Where each command is declared, in the order of `tpu2gpu --help`."""
 

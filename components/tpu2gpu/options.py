@@ -32,6 +32,33 @@ _SYNONYMS = {
 }
 
 
+class KnownNames:
+    """Base of the options classes: refuses an option that there is not, before attrs does with a TypeError."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: Any, **given: Any) -> Any:  # noqa: D102 - see the class
+        known = [field.name for field in attrs.fields(cls)]  # type: ignore[arg-type]
+        check_names(given, known, cls.__name__)
+        return super().__new__(cls)
+
+
+def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Check that options are known; all that are not are told at once.
+
+    Raises:
+        UsageError: One is not.
+    """
+    known = list(known)
+    if unknown := [name for name in given if name not in known]:
+        raise UsageError(
+            f"{where}: unknown option{'s' if len(unknown) > 1 else ''}",
+            details=[
+                f"{name}: {did_you_mean(name, known) or 'known are ' + ', '.join(sorted(known))}" for name in unknown
+            ],
+        )
+
+
 def option(
     default: Any,
     help: str,  # noqa: A002 - the word that command lines use
@@ -143,15 +170,7 @@ def from_mapping(cls: type[Options], values: Mapping[str, Any], where: str = "op
     Raises:
         UsageError: A key is unknown, or a value is not allowed.
     """
-    known = {field.name for field in attrs.fields(cls)}  # type: ignore[arg-type]
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        raise UsageError(
-            f"{where}: unknown option{'s' if len(unknown) > 1 else ''}",
-            details=[
-                f"{key}: {did_you_mean(key, known) or 'known are ' + ', '.join(sorted(known))}" for key in unknown
-            ],
-        )
+    check_names(values, [field.name for field in attrs.fields(cls)], where)  # type: ignore[arg-type]
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 

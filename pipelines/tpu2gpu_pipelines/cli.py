@@ -1,4 +1,4 @@
-"""`tpu2gpu run` and `tpu2gpu compile`."""
+"""`tpu2gpu run`, `tpu2gpu report` and `tpu2gpu compile`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import click
 
 from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
-from tpu2gpu.errors import SourceError
+from tpu2gpu.errors import OutputExistsError, SourceError
+from tpu2gpu.options import did_you_mean
 from tpu2gpu.reporting.result_lines import columns
-from tpu2gpu_pipelines.local import find_pipeline, log_path, new_run_name, run_pipeline
+from tpu2gpu_pipelines.local import METADATA, find_pipeline, log_path, new_run_name, run_pipeline
+from tpu2gpu_pipelines.metadata_store import read_run, read_run_names
 from tpu2gpu_pipelines.pipeline_flags import given_settings, pipeline_flags
+from tpu2gpu_pipelines.run_page import write_run_page
 from tpu2gpu_pipelines.run_result import RunResult, StepTime
 
 REFUSED = 1
@@ -38,6 +41,27 @@ def run_command(summary: str) -> click.Command:
             ),
         ],
         _run,
+    )
+
+
+def report_command(summary: str) -> click.Command:
+    """Make the command that writes the page of a run.
+
+    Args:
+        summary: What its help says.
+    """
+    return make_command(
+        "report",
+        f"{summary} Without RUN it is the newest.",
+        [
+            click.Argument(["run"], metavar="RUN", required=False),
+            click.Option(["--root"], default="demo", metavar="DIR", help="what runs left behind  [default: demo]"),
+            click.Option(
+                ["-o", "--out"], metavar="FILE", help="the HTML file to write  [default: report/RUN.html in --root]"
+            ),
+            click.Option(["--list", "only_list"], is_flag=True, help="list the runs, write nothing"),
+        ],
+        _report,
     )
 
 
@@ -68,6 +92,28 @@ def _compile(terminal: Terminal, given: dict[str, Any]) -> None:
         {"pipeline": compiled.name, "file": path, "steps": steps, "sha256": sha256_of(path)},
         [f"{path}: pipeline '{compiled.name}', {len(steps)} steps for '{settings.kubeflow.platform}'"],
     )
+
+
+def _report(terminal: Terminal, given: dict[str, Any]) -> None:
+    metadata = Path(given["root"], METADATA)
+    if not metadata.is_file():
+        raise SourceError(f"{given['root']}: no run left its {METADATA} there", hint="name the folder with --root")
+    terminal.activity("reading the metadata")
+    with terminal.quiet():
+        runs = read_run_names(metadata)
+        run = given["run"] or (runs[-1] if runs else "")
+        records = read_run(metadata, run) if run in runs else []
+    if given["only_list"]:
+        terminal.result(runs, runs)
+        return
+    if not records:
+        hint = did_you_mean(run, runs) or f"there are {', '.join(runs[-5:]) or 'none'}"
+        raise SourceError(f"{given['root']}: no run '{run}'", hint=hint)
+    path = Path(given["out"] or Path(given["root"], "report", f"{run.replace(':', '')}.html"))
+    if path.exists() and not given["force"] and given["out"]:
+        raise OutputExistsError(f"{path}: is there already", hint="use --force to replace it")
+    write_run_page(records, path, run=run)
+    terminal.result({"run": run, "file": path, "steps": records}, [f"{path}: {len(records)} steps of run {run}"])
 
 
 def _run(terminal: Terminal, given: dict[str, Any]) -> int:
@@ -120,6 +166,6 @@ def describe_run(result: RunResult) -> list[str]:
         gone = "" if result.promoted.is_dir() else " (not there any more: --force makes it again)"
         lines += [f"promoted model: {result.promoted}{gone}"]
     elif result.blessed is not None:
-        lines += ["promoted model: none"]
-    lines += [f"report:         {result.report}"] if result.report else []
-    return lines
+        still = "".join(f"; served is {folder}" for folder in result.served)
+        lines += [f"promoted model: none by this run{still}" if still else "promoted model: none"]
+    return [*lines, f"report:         {result.report}"]

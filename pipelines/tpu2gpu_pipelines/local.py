@@ -3,7 +3,7 @@
 {root}/metadata.sqlite   what ran, with what, and what came out
 {root}/pipeline/         the steps' outputs
 {root}/promoted/         the promoted models
-{root}/report/           the newest report: index.html and its twins
+{root}/report/           index.html, the page of the newest run, and what its evaluation says for machines
 {root}/logs/             what the libraries said, one file for each run
 """
 
@@ -17,7 +17,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from tpu2gpu_pipelines.files_state import files_state
 from tpu2gpu_pipelines.former_verdict import may_take_former
 from tpu2gpu_pipelines.log_capture import logging_to
 from tpu2gpu_pipelines.metadata_store import CACHED, fail_running, read_run
-from tpu2gpu_pipelines.run_result import RunResult, StepTime, gather_result
+from tpu2gpu_pipelines.run_page import write_run_page
+from tpu2gpu_pipelines.run_result import REPORT, RunResult, StepTime, gather_result
 from tpu2gpu_pipelines.settings import Settings
 
 DEFAULT_PIPELINE = "tpu2gpu_pipelines.tpu_to_gpu:create_pipeline"
@@ -77,12 +78,16 @@ def run_pipeline(
             seconds = round(time.monotonic() - started, 1)
         except Tpu2GpuError as error:
             where = f"{steps.current}: " if steps.current else ""
-            raise type(error)(f"{where}{error.message}", details=error.details, hint=error.hint) from error
+            told = type(error)(f"{where}{error.message}", details=error.details, hint=error.hint)
+            _write_failure(root, run_name, str(told))
+            raise told from error
         except Exception as error:
             where = steps.current or "the pipeline"
             logging.getLogger("tpu2gpu").exception("%s failed", where)
             said = " ".join(str(error).split())[:_LONGEST]
-            raise Tpu2GpuError(f"{where}: {type(error).__name__}: {said}", hint=f"{log} says more") from error
+            said = f"{where}: {type(error).__name__}: {said}"
+            _write_failure(root, run_name, said)
+            raise Tpu2GpuError(said, hint=f"{log} says more") from error
         except BaseException:  # an interrupt, which TFX does not clean up after
             _drop_unfinished(settings, steps.current, run_name)
             raise
@@ -93,7 +98,15 @@ def run_pipeline(
         log=log,
         steps=tuple(steps.done),
         seconds=seconds,
+        promotion_folder=settings.promotion_folder,
     )
+
+
+def _write_failure(root: Path, run_name: str, error: str) -> None:
+    """Write the page of a run that failed behind its first step; the error is told whether or not that succeeds."""
+    with suppress(OSError):
+        if records := read_run(root / METADATA, run_name):
+            write_run_page(records, root / REPORT, run=run_name, error=error)
 
 
 def find_pipeline(path: str) -> CreatePipeline:

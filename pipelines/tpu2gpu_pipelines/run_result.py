@@ -10,9 +10,14 @@ from typing import Any
 
 import attrs
 
+from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.storage.paths import Place, place
+from tpu2gpu.storage.promotion.promoting import find_incumbents
 from tpu2gpu_pipelines.metadata_store import OutputRecord, StepRecord
+from tpu2gpu_pipelines.run_page import write_run_page
 
+REPORT = "report/index.html"
+"""The page of the newest run, in the folder of everything that runs leave behind."""
 _BLESSINGS = ("ModelBlessing", "InfraBlessing")
 
 
@@ -45,7 +50,8 @@ class RunResult:
         blessed: The verdict; None in a pipeline without one.
         reasons: Why the candidate was refused.
         promoted: Folder of the promoted model; None where nothing was promoted.
-        report: The newest report; None in a pipeline without one.
+        served: Folders of the versions that the promotion folder serves now, whoever promoted them.
+        report: The page of the run.
         summary: The evaluation's `lines` and `rows`.
     """
 
@@ -58,14 +64,22 @@ class RunResult:
     blessed: bool | None
     reasons: tuple[str, ...]
     promoted: Place | None
-    report: Path | None
+    served: tuple[Place, ...]
+    report: Path
     summary: dict[str, Any]
 
 
 def gather_result(
-    records: Sequence[StepRecord], *, run: str, root: Path, log: Path, steps: tuple[StepTime, ...], seconds: float
+    records: Sequence[StepRecord],
+    *,
+    run: str,
+    root: Path,
+    log: Path,
+    steps: tuple[StepTime, ...],
+    seconds: float,
+    promotion_folder: str,
 ) -> RunResult:
-    """Gather what a run came to, and copy its report to where the newest one always stands.
+    """Gather what a run came to, and write its page where the newest one always stands, with its evaluation's twins.
 
     Args:
         records: What the metadata store knows of the run's steps.
@@ -74,14 +88,16 @@ def gather_result(
         log: What the libraries said.
         steps: How each step went.
         seconds: How long all of them took.
+        promotion_folder: Where its models are promoted to.
     """
     training: dict[str, Any] = {}
     for model_run in _outputs(records, "ModelRun"):
         training = _read(Path(model_run.uri) / "training.json")
-    report, summary = None, {}
+    report, summary = root / REPORT, {}
     for page in _outputs(records, "system.HTML"):
-        report, summary = root / "report" / "index.html", _read(Path(page.uri) / "summary.json")
+        summary = _read(Path(page.uri) / "summary.json")
         _replace(Path(page.uri), report.parent)
+    write_run_page(records, report, run=run)
     blessings = list(_outputs(records, *_BLESSINGS))
     reasons = {str(blessing.properties.get("reasons", "")) for blessing in blessings if not _flag(blessing, "blessed")}
     promoted = None
@@ -98,9 +114,17 @@ def gather_result(
         blessed=all(_flag(blessing, "blessed") for blessing in blessings) if blessings else None,
         reasons=tuple(reason for text in sorted(reasons) for reason in text.splitlines()),
         promoted=promoted,
+        served=_served(promotion_folder),
         report=report,
         summary=summary,
     )
+
+
+def _served(folder: str) -> tuple[Place, ...]:
+    try:
+        return tuple(find_incumbents(folder))
+    except Tpu2GpuError:  # a damaged folder, which the step that read it spoke of
+        return ()
 
 
 def _outputs(records: Sequence[StepRecord], *types: str) -> Iterator[OutputRecord]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.errors import CheckpointError, Tpu2GpuError, UnsupportedError, UsageError, from_json
-from tpu2gpu.storage.paths import Place, place
+from tpu2gpu.storage.paths import Place, is_remote, place
 
 if TYPE_CHECKING:
     from tpu2gpu.checkpoint_importer.formats.base import ImportedModel
@@ -21,7 +21,7 @@ class Inspection:
 
     Attributes:
         source: The path.
-        kind: The source's format, such as `SavedModel`, `checkpoint` or `keras`.
+        kind: The source's format, such as `SavedModel`, `checkpoint` or `keras`; of a model for serving its form.
         importable: Whether `import_model` takes it as it is, without a further option.
         verdict: What an import would do, or why it would not.
         report: Everything that was found, by subject.
@@ -38,7 +38,7 @@ def inspect_model(source: str | os.PathLike[str], *, custom_objects: Sequence[st
     """Look at a model or a checkpoint without running it.
 
     Args:
-        source: The path.
+        source: What training left, or a serving folder, an ONNX file or an engine.
         custom_objects: Modules with the classes of your own that a whole Keras model names.
 
     Raises:
@@ -51,7 +51,10 @@ def inspect_model(source: str | os.PathLike[str], *, custom_objects: Sequence[st
     from tpu2gpu.checkpoint_importer.options import ImportOptions
     from tpu2gpu.checkpoint_importer.reading import read_source
     from tpu2gpu.graphs.light_protos import load_protos
+    from tpu2gpu.running.served import describe_served
 
+    if not is_remote(source) and (served := describe_served(source)) is not None:
+        return Inspection(place(source), served.kind, importable=False, verdict=served.verdict, report=served.report)
     load_protos()
     options = ImportOptions(custom_objects=tuple(custom_objects))
     digest_modules(custom_objects)

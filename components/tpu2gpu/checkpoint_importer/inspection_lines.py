@@ -21,6 +21,10 @@ def describe_inspection(found: Inspection) -> list[str]:
         sides = [("in", signature["inputs"]), ("out", signature["outputs"])]
         rows = [(key, side, *_type_and_shape(tensor)) for side, tensors in sides for key, tensor in tensors.items()]
         lines += [f"  {line}" for line in columns(rows)]
+    if parts := report.get("parts"):
+        lines += ["", "part", *(f"  {line}" for line in columns([_part(part) for part in parts]))]
+    for number, profile in enumerate(report.get("profiles", ()) or _profiles(report)):
+        lines += [f"profile {number}: {_profile(profile)}"]
     if variables := report.get("variables"):
         lines += ["", f"{len(variables)} variables, {size(report['variables_size_bytes'])}", *_tensors(variables)]
     if tensors := report.get("tensors"):
@@ -47,7 +51,23 @@ def describe_inspection(found: Inspection) -> list[str]:
         if possible := report.get(key):
             rest = [f"  and {len(possible) - _MOST} more"] if len(possible) > _MOST else []
             lines += ["", title, *(f"  {tensor}" for tensor in possible[:_MOST]), *rest]
-    return lines
+    return [*lines, "", report["next"]] if report.get("next") else lines
+
+
+def _part(part: dict[str, Any]) -> tuple[str, ...]:
+    engine = ""
+    if part["engine"]:
+        engine = f"{part['engine']} ({size(part['engine_size_bytes'])}, for {part['engine_for']})"
+    return part["name"], f"on the {part['runs_on'].upper()}", part["file"], size(part["size_bytes"]), engine
+
+
+def _profiles(report: dict[str, Any]) -> list[dict[str, Any]]:
+    return [profile for part in report.get("parts", ()) for profile in part["engine_profiles"]]
+
+
+def _profile(profile: dict[str, Any]) -> str:
+    shapes = (f"{name} {' : '.join(str(list(shape)) for shape in sizes)}" for name, sizes in profile.items())
+    return ", ".join(shapes)
 
 
 def _counted(ops: dict[str, int]) -> str:

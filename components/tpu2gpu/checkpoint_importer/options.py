@@ -11,14 +11,14 @@ import attrs
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.trust.trust_option import trust_option
-from tpu2gpu.options import as_mapping, option
+from tpu2gpu.options import KnownNames, as_mapping, option
 
 if TYPE_CHECKING:
     from tpu2gpu.graphs.passes.training.replace_infeeds import Input
 
 
 @attrs.frozen(kw_only=True)
-class ImportOptions:
+class ImportOptions(KnownNames):
     """The options of an import.
 
     Attributes:

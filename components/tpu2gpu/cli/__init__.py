@@ -5,5 +5,6 @@
 - flags: flags made of an options class
 - terminal: what goes to standard output and standard error
 - exit_codes: how errors become one line and an exit code
+- completion: `tpu2gpu completion`, and what shells complete
 - doctor: `tpu2gpu doctor`
 """

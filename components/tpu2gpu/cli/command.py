@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from tpu2gpu.cli.completion import complete_files
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import UsageError
 from tpu2gpu.limits import changed_limits, names
@@ -40,6 +42,7 @@ def make_command(name: str, summary: str, parameters: Sequence[click.Parameter],
         with changed_limits(limit), Terminal(as_json=as_json, debug=debug) as terminal:
             return body(terminal, given) or 0
 
+    complete_files(parameters)
     return click.Command(name, params=[*parameters, *common], callback=run, help=summary)
 
 
@@ -72,11 +75,22 @@ class Commands(click.Group):
             UsageError: There is no such command.
         """
         if args[0] not in self._makers:
+            if ctx.resilient_parsing:  # a shell completes what follows
+                return None, None, args
             hint = did_you_mean(args[0], self._makers) or f"there are {', '.join(self._makers)}"
             raise UsageError(f"no command '{args[0]}'", hint=hint)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name, without loading the commands."""
+        found = [CompletionItem(name, help=help_text) for name, (help_text, _) in self._makers.items()]
+        return [*(item for item in found if item.value.startswith(incomplete)), *_options(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (summary, _) in self._makers.items()])
+
+
+def _options(group: click.Group, context: click.Context, incomplete: str) -> list[CompletionItem]:
+    return click.Command.shell_complete(group, context, incomplete)

@@ -8,6 +8,7 @@ import attrs
 import click
 from click.core import ParameterSource
 
+from tpu2gpu.cli.completion import OneOf
 from tpu2gpu.options import allowed_values, field_types, flag
 
 Options = TypeVar("Options")
@@ -43,27 +44,12 @@ def _flag(field: attrs.Attribute[Any], kind: type, allowed: tuple[Any, ...] | No
     by_comma = repeatable and (kind in (int, float) or allowed is not None)
     return click.Option(
         [flag(field.name), field.name],
-        type=_ByComma(kind) if by_comma else kind,
+        type=OneOf(allowed or (), kind, by_comma=by_comma) if by_comma or allowed else kind,
         multiple=repeatable,
         callback=_joined if by_comma else None,
         metavar=metadata["metavar"] or choices or {int: "N", float: "X"}.get(kind, "TEXT"),
         help=f"{says}; {'several by comma' if by_comma else 'may be repeated'}" if repeatable else says,
     )
-
-
-class _ByComma(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """Values with commas between them.
-
-    Args:
-        kind: What one of them is.
-    """
-
-    def __init__(self, kind: type) -> None:
-        self.name = kind.__name__
-        self._one = click.types.convert_type(kind)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        return tuple(self._one.convert(part.strip(), param, ctx) for part in str(value).split(","))
 
 
 def _joined(context: click.Context, parameter: click.Parameter, given: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:

@@ -28,6 +28,10 @@ _PIPELINE_COMMANDS = {
         "tpu2gpu_pipelines.new_project:init_command",
     ),
     "run": ("Run the whole pipeline on this machine.", "tpu2gpu_pipelines.cli:run_command"),
+    "report": (
+        "Write the page of a run: verdict, steps, lineage, and what each step reports.",
+        "tpu2gpu_pipelines.cli:report_command",
+    ),
     "compile": (
         "Compile the pipeline to one YAML file for Kubeflow.",
         "tpu2gpu_pipelines.cli:compile_command",

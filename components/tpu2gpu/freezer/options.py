@@ -9,7 +9,7 @@ import attrs
 
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.trust.trust_option import trust_option
-from tpu2gpu.options import option
+from tpu2gpu.options import KnownNames, option
 
 FORMATS = ("saved_model", "graph_def", "both")
 
@@ -22,7 +22,7 @@ _SMALLEST_GRAPH_BYTES = 1 << 14
 
 
 @attrs.frozen(kw_only=True)
-class FreezeOptions:
+class FreezeOptions(KnownNames):
     """The options of a freeze.
 
     Attributes:

@@ -7,7 +7,7 @@ import attrs
 from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
-from tpu2gpu.options import as_mapping, did_you_mean, flag, option
+from tpu2gpu.options import KnownNames, as_mapping, did_you_mean, flag, option
 from tpu2gpu.running.examples.reading import ExampleOptions
 
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh")
@@ -15,7 +15,7 @@ _PARTS = ("boxes", "scores", "classes", "count")
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class OutputOptions:
+class OutputOptions(KnownNames):
     """Options for reading and comparing outputs."""
 
     label: str | None = option("label", "the feature with the class id", metavar="FEATURE")

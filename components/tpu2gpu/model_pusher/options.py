@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import attrs
 
-from tpu2gpu.options import option
+from tpu2gpu.options import KnownNames, option
 from tpu2gpu.storage.promotion.promoting import GRACE_S, KEEP
 from tpu2gpu.storage.promotion.verdicts import LEVELS
 
 
 @attrs.frozen(kw_only=True)
-class PushOptions:
+class PushOptions(KnownNames):
     """How to promote. Every field is a flag of `tpu2gpu promote`.
 
     Attributes:

@@ -97,6 +97,45 @@ class Facts:
 
 
 @attrs.frozen
+class Link:
+    """A file that says more.
+
+    Attributes:
+        name: Whose it is.
+        text: What it is called.
+        href: Where it is, from the page.
+    """
+
+    name: str
+    text: str
+    href: str
+
+
+@attrs.frozen
+class Links:
+    """Files that say more.
+
+    Attributes:
+        heading: What they are about.
+        links: The files.
+        note: What a reader must know of them.
+    """
+
+    heading: str
+    links: Sequence[Link]
+    note: str = ""
+    kind: str = attrs.field(default="links", init=False)
+
+    @property
+    def by_name(self) -> dict[str, list[Link]]:
+        """The files of each name, in their order."""
+        return {link.name: [one for one in self.links if one.name == link.name] for link in self.links}
+
+
+Block = Table | Figures | Facts | Links
+
+
+@attrs.frozen
 class Report:
     """A report.
 
@@ -107,7 +146,7 @@ class Report:
         lead: The first lines: what the verdict rests on.
         reasons: Why it is so, one by one.
         warnings: What makes the figures less sure.
-        blocks: Tables, figures and facts.
+        blocks: Tables, figures, facts and links.
         footer: The last line.
     """
 
@@ -117,12 +156,12 @@ class Report:
     lead: Sequence[str]
     reasons: Sequence[str] = ()
     warnings: Sequence[str] = ()
-    blocks: Sequence[Table | Figures | Facts] = ()
+    blocks: Sequence[Block] = ()
     footer: str = ""
 
 
-_BLOCKS = {"table": Table, "figures": Figures, "facts": Facts}
-_PARTS = {"rows": Row, "drawings": Drawing}
+_BLOCKS = {"table": Table, "figures": Figures, "facts": Facts, "links": Links}
+_PARTS = {"rows": Row, "drawings": Drawing, "links": Link}
 
 
 def from_json(data: Mapping[str, Any]) -> Report:
@@ -130,11 +169,9 @@ def from_json(data: Mapping[str, Any]) -> Report:
     return Report(**{**data, "blocks": [_block(block) for block in data["blocks"]]})
 
 
-def _block(data: Mapping[str, Any]) -> Table | Figures | Facts:
+def _block(data: Mapping[str, Any]) -> Block:
     parts = {name: [kind(**part) for part in data[name]] for name, kind in _PARTS.items() if name in data}
-    block: Table | Figures | Facts = _BLOCKS[data["kind"]](
-        **{name: value for name, value in {**data, **parts}.items() if name != "kind"}
-    )
+    block: Block = _BLOCKS[data["kind"]](**{name: value for name, value in {**data, **parts}.items() if name != "kind"})
     return block
 
 
@@ -165,6 +202,8 @@ def to_markdown(report: Report) -> str:
         if isinstance(block, Table):
             lines += [_row(block.columns), _row(["---"] * len(block.columns))]
             lines += [_row(row.cells) for row in block.rows]
+        elif isinstance(block, Links):
+            lines += [f"- {_plain(link.name)}: [{_plain(link.text)}](<{link.href}>)" for link in block.links]
         else:
             lines += [f"- {_plain(name)}: {_plain(value)}" for name, value in block.items]
         lines += ["", *([_plain(block.note), ""] if block.note else [])]

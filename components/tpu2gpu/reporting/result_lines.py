@@ -18,7 +18,7 @@ def describe_result(result: Any) -> list[str]:
     for field in attrs.fields(type(result)):
         value = getattr(result, field.name)
         if isinstance(value, str | int | float) and not isinstance(value, bool):
-            rows.append(_label_and_text(field.name, value))
+            rows.append(label_and_text(field.name, value))
     remarks = getattr(result, "remarks", ())
     return [f"wrote {result.target}", *(f"  {line}" for line in columns(rows)), *remarks]
 
@@ -35,7 +35,8 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _label_and_text(name: str, value: str | float) -> tuple[str, str]:
+def label_and_text(name: str, value: str | float) -> tuple[str, str]:
+    """Tell a figure by its name, whose ending is its unit: `size_bytes`, 2048 -> `size`, `2 KiB`."""
     for suffix, as_text in _UNITS.items():
         if name.endswith(suffix) and not isinstance(value, str):
             return name.removesuffix(suffix).replace("_", " "), as_text(value)

@@ -69,6 +69,10 @@ def _as_tuples(value: Any) -> Any:
     return tuple(map(_as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
+Feeds = Mapping[str, Array] | Array
+"""What a model is given: an array for each input, by name; or the array alone, where there is one input."""
+
+
 class Runner(Protocol):
     """A model that is ready to run.
 
@@ -84,8 +88,14 @@ class Runner(Protocol):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request.
+
+        Args:
+            feeds: An array for each input by name, or the array of the only input: `[batch, ...]`.
+
+        Returns:
+            An array for each output, by name.
 
         Raises:
             SignatureError: The feeds do not fit the inputs; every misfit is listed.
@@ -142,10 +152,13 @@ class RunnerKind(Protocol):
         ...
 
 
-def check_feeds(
-    inputs: Sequence[TensorSpec], feeds: Mapping[str, Array], model: str | os.PathLike[str]
-) -> dict[str, Array]:
+def check_feeds(inputs: Sequence[TensorSpec], feeds: Feeds, model: str | os.PathLike[str]) -> dict[str, Array]:
     """Check feeds against a model's inputs.
+
+    Args:
+        inputs: What the model takes.
+        feeds: What it is given.
+        model: The model, for messages.
 
     Returns:
         The feeds as arrays, in the order of the inputs.
@@ -153,6 +166,8 @@ def check_feeds(
     Raises:
         SignatureError: Names, types or shapes do not fit; every misfit is listed.
     """
+    if not isinstance(feeds, Mapping):
+        feeds = {_only_input(inputs, model).name: feeds}
     known = {spec.name for spec in inputs}
     wrong = [f"{name}: the model has no such input" for name in feeds if name not in known]
     arrays: dict[str, Array] = {}
@@ -165,8 +180,29 @@ def check_feeds(
         if not _has_dtype(array, spec.dtype) or not _fits(array.shape, spec.shape):
             wrong.append(f"{spec}: given {dtype_name(array.dtype)} {list(array.shape)}")
     if wrong:
-        raise SignatureError(f"{model}: the feeds do not fit the model's inputs", details=wrong)
+        hint = _way_to_fit(inputs, arrays)
+        raise SignatureError(f"{model}: the feeds do not fit the model's inputs", details=wrong, hint=hint)
     return arrays
+
+
+def _only_input(inputs: Sequence[TensorSpec], model: str | os.PathLike[str]) -> TensorSpec:
+    if len(inputs) != 1:
+        known = [str(spec) for spec in inputs]
+        raise SignatureError(f"{model}: takes {len(inputs)} inputs, not one array", details=known, hint="give a dict")
+    return inputs[0]
+
+
+def _way_to_fit(inputs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> str:
+    """Return the way from arrays to those that fit, where a batch dimension or a type is all that is missing."""
+    for spec in inputs:
+        array = arrays.get(spec.name)
+        if array is None or array.dtype.kind not in "fiu" or spec.dtype == "string":
+            continue
+        if not _fits(array.shape, spec.shape) and _fits((1, *array.shape), spec.shape):
+            return f"{spec.name}[None] is a batch of one example"
+        if dtype_name(array.dtype) != spec.dtype:
+            return f"{spec.name}.astype({spec.dtype!r}) has the type"
+    return ""
 
 
 def choose_signature(signatures: Mapping[str, Any], name: str, model: object) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from tpu2gpu.errors import SourceError
 from tpu2gpu.graphs.edit import free_name
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.user_code import load_named
+
+WEIGHTS_SUFFIX, MODEL_SUFFIX = ".weights.h5", ".keras"
+_LONGEST = 300
 
 
 class ModelCode:
@@ -53,6 +57,8 @@ class ModelCode:
 
         Returns:
             How many variables the second model has `restored`; all of them, and from all that is in the checkpoint.
+            Whether they are `objects` of TensorFlow 2. Of a Keras model the twins in Keras' own formats too:
+            `keras_files` with the suffix of each, and `keras_refused` with what Keras says of one that it cannot write.
         """
         bundle = Bundle(values)
         given = {name: bundle.read(name) for name in bundle}
@@ -102,12 +108,33 @@ class ModelCode:
             self._variables[name].assign(value)
         tf.train.Checkpoint(self._made).write(prefix)
         again, _ = self._make()
-        variables = _variables(again, None)
         tf.train.Checkpoint(again).read(prefix).assert_consumed()
+        self._check_restored(again, given, "tf.train.Checkpoint")
+        return {"restored": len(_variables(again, None)), "objects": True, **self._write_keras_files(given, prefix)}
+
+    def _write_keras_files(self, given: dict[str, Any], prefix: str) -> dict[str, Any]:
+        """Write a Keras model beside the checkpoint, as `load_weights` and `load_model` take it."""
+        if not hasattr(self._made, "save_weights"):
+            return {}
+        stem, refused = prefix.removesuffix(".ckpt"), {}
+        weights = f"{stem}{WEIGHTS_SUFFIX}"
+        self._made.save_weights(weights)
+        again, _ = self._make()
+        again.load_weights(weights)
+        self._check_restored(again, given, "load_weights")
+        try:  # Keras raises what it likes where a layer has no configuration
+            self._made.save(f"{stem}{MODEL_SUFFIX}")
+        except Exception as error:
+            Path(f"{stem}{MODEL_SUFFIX}").unlink(missing_ok=True)
+            refused[MODEL_SUFFIX] = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST]}"
+        written = [suffix for suffix in (WEIGHTS_SUFFIX, MODEL_SUFFIX) if suffix not in refused]
+        return {"keras_files": written, "keras_refused": refused}
+
+    def _check_restored(self, made: Any, given: dict[str, Any], reader: str) -> None:
+        variables = _variables(made, None)
         for name, value in given.items():
             if not np.array_equal(np.asarray(variables[name]), value):
-                raise SourceError(f"--onto {self._function}: {name} was not restored", hint=_SAME_EACH_TIME)
-        return {"restored": len(variables)}
+                raise SourceError(f"--onto {self._function}: {name} was not restored by {reader}", hint=_SAME_EACH_TIME)
 
     def _restore_graph(self, given: dict[str, Any], prefix: str) -> dict[str, Any]:
         import tensorflow as tf
@@ -128,7 +155,7 @@ class ModelCode:
             unused = set(Bundle(prefix)) - set(variables)
         if left or unused:
             raise SourceError(f"--onto {self._function}: left over {left} {sorted(unused)}", hint=_SAME_EACH_TIME)
-        return {"restored": len(variables)}
+        return {"restored": len(variables), "objects": False}
 
     def _make(self) -> tuple[Any, Any]:
         """Call the user's function; return the object that it returns, or else the graph that it filled."""

@@ -20,6 +20,7 @@ from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.casting import is_float
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.writer import BundleWriter
+from tpu2gpu.unfreezer.code import MODEL_SUFFIX, WEIGHTS_SUFFIX
 from tpu2gpu.unfreezer.matching import Candidate, Matching, match, role_of
 
 _Written = tuple[Matching, dict[str, Any]]
@@ -118,6 +119,25 @@ def _onto_checkpoint(onto: str, model: ServingModel, candidates: list[Candidate]
 def _numbers_as_numbers(key: str) -> list[tuple[int, str]]:
     """Sort layer 2 before layer 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]
+
+
+def describe_reading(report: dict[str, Any], prefix: Path) -> list[str]:
+    """Tell which call restores what was written, in a line for each.
+
+    Args:
+        report: What `write_onto` returned.
+        prefix: The checkpoint, where it stands now.
+    """
+    onto, stem = report["onto"], str(prefix).removesuffix(".ckpt")
+    if "restored" not in report:
+        return [f'what restores {onto} restores "{prefix}"']
+    if not report["objects"]:
+        return [f'restore by: tf.compat.v1.train.Saver().restore(session, "{prefix}")']
+    lines = [f'restore by: tf.train.Checkpoint(model).read("{prefix}")']
+    calls = {WEIGHTS_SUFFIX: "model.load_weights", MODEL_SUFFIX: "keras.models.load_model"}
+    lines += [f'        or: {calls[suffix]}("{stem}{suffix}")' for suffix in report.get("keras_files", ())]
+    lines += [f"no {suffix} file: {why}" for suffix, why in report.get("keras_refused", {}).items()]
+    return lines
 
 
 def _matched(onto: str, candidates: list[Candidate], variables: list[Candidate]) -> Matching:

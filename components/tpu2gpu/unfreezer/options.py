@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 
 from tpu2gpu.graphs.trust.trust_option import trust_option
-from tpu2gpu.options import option
+from tpu2gpu.options import KnownNames, option
 
 
 @attrs.frozen(kw_only=True)
-class UnfreezeOptions:
+class UnfreezeOptions(KnownNames):
     """Which constants become variables, what they are called, and whose variables they are to be.
 
     Attributes:

@@ -83,14 +83,17 @@ def unfreeze_model(
         prefix = staging.folder / CHECKPOINT_PREFIX
         matching = None
         if options.onto:
-            from tpu2gpu.unfreezer.onto import write_onto
+            from tpu2gpu.unfreezer.onto import describe_reading, write_onto
 
             named = {renamed.get(name, name): weight for name, weight in weights.items()}
+            progress(f"run {options.onto}, and restore what it makes", 1, 2)
             prefix.parent.mkdir()
             names = [renamed.get(name, name) for name in order]
             matching, staging.report["onto"] = write_onto(options.onto, model, named, names, staging.folder, prefix)
+            remarks = describe_reading(staging.report["onto"], Path(target) / CHECKPOINT_PREFIX)
         else:
             _copy_checkpoint(staging.folder, prefix)
+            remarks = [f'read by: tf.train.load_checkpoint("{Path(target) / CHECKPOINT_PREFIX}")']
         progress("done", 2, 2)
     return UnfreezeResult(
         target=Path(target),
@@ -101,7 +104,7 @@ def unfreeze_model(
         unmatched_variables=None if matching is None else len(matching.unmatched_variables),
         unmatched_weights=None if matching is None else len(matching.unmatched_weights),
         report=staging.report,
-        remarks=tuple(staging.report["idle_rules"]),
+        remarks=(*staging.report["idle_rules"], *remarks),
     )
 
 

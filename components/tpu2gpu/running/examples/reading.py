@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import UsageError
-from tpu2gpu.options import as_mapping, did_you_mean, option
+from tpu2gpu.options import KnownNames, as_mapping, did_you_mean, option
 
 RESIZES = ("stretch", "crop", "pad")
 SCALES = ("none", "unit", "signed", "imagenet")
@@ -56,7 +56,7 @@ class Reading:
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class ExampleOptions:
+class ExampleOptions(KnownNames):
     """The options of a step that reads examples.
 
     Attributes:

@@ -14,7 +14,7 @@ from tpu2gpu.hardware.cuda import Buffer, Driver, Stream
 from tpu2gpu.hardware.tensorrt import RTX, Library, import_bindings, listening_logger
 from tpu2gpu.running.arrays import Array, numpy_dtype
 from tpu2gpu.running.local.gpu_breakdown import GpuBreakdown
-from tpu2gpu.running.runner import TensorSpec, check_feeds
+from tpu2gpu.running.runner import Feeds, TensorSpec, check_feeds
 
 _DTYPES = {
     "FLOAT": "float32",
@@ -76,7 +76,7 @@ class EngineRunner:
         self._breakdown = GpuBreakdown(self._driver)
         self._buffers = {spec.name: Buffer(self._driver) for spec in self.inputs + self.outputs}
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request: copy in, compute, copy out."""
         arrays = {
             name: np.ascontiguousarray(array) for name, array in check_feeds(self.inputs, feeds, self._path).items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tpu2gpu.errors import GraphError, SignatureError, SourceError, UnsupportedE
 from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
 from tpu2gpu.running.local.external_data import check_external_data
 from tpu2gpu.running.local.onnx_check import check_onnx
-from tpu2gpu.running.runner import TensorSpec, check_feeds
+from tpu2gpu.running.runner import Feeds, TensorSpec, check_feeds
 from tpu2gpu.storage.verifying import check_own
 
 _DTYPES = {"float": "float32", "double": "float64"}  # where ONNX's names are not numpy's
@@ -106,7 +106,7 @@ class OnnxRunner:
         """Open an ONNX file."""
         return cls(path, threads=threads, unverified=unverified)
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request; strings come as objects of type bytes.
 
         Raises:

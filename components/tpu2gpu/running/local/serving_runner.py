@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.local.external_data import check_external_data
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
-from tpu2gpu.running.runner import Runner, SupportsLatencyBreakdown, check_feeds
+from tpu2gpu.running.runner import Feeds, Runner, SupportsLatencyBreakdown, check_feeds
 from tpu2gpu.running.serving_plan import CORE, PLAN, Engine, Part, read_plan
 from tpu2gpu.storage.verifying import check_listed
 
@@ -120,7 +120,7 @@ class ServingRunner:
         if not self._unverified:
             check_listed(self._path, [PLAN, *names])
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request, part by part."""
         tensors = check_feeds(self.inputs, feeds, self._path)
         for each in self._parts:

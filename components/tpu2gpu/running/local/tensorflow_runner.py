@@ -11,7 +11,7 @@ import numpy as np
 
 from tpu2gpu.errors import GraphError, UnsupportedError, UsageError, first_line
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.runner import TensorSpec, check_feeds
+from tpu2gpu.running.runner import Feeds, TensorSpec, check_feeds
 
 
 class TensorFlowRunner:
@@ -60,7 +60,7 @@ class TensorFlowRunner:
                 hint=f"import the model with {stated}, where SHAPE is ? for any number of values, ?x3 for rows of 3",
             )
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request; strings come as objects of type bytes.
 
         Raises:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import attrs
 
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.running.runner import Feeds, TensorSpec
 from tpu2gpu.running.servers.client_breakdown import ClientBreakdown
 
 METADATA_S = 30.0
@@ -92,7 +91,7 @@ class ServerProtocol(ABC):
         """
 
     @abstractmethod
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request, within `self._breakdown.request()`; strings come as objects of type bytes.
 
         Raises:

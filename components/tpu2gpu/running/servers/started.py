@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import psutil
 
 from tpu2gpu.errors import EnvironmentLacksError, SourceError, Tpu2GpuError, WorkerError
 from tpu2gpu.running.arrays import Array
+from tpu2gpu.running.runner import Feeds
 from tpu2gpu.running.servers.addresses import open_address, parse_address
 from tpu2gpu.running.servers.base import ServerAddress, ServerProtocol
 from tpu2gpu.running.servers.reviewing import review_served
@@ -115,7 +116,7 @@ class StartedRunner:
         """Start a server and open its model."""
         return cls(path, signature=signature, timeout_s=timeout_s, trust=trust, unverified=unverified)
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request; a failure tells the end of the server's log."""
         try:
             return self._runner.run(feeds)

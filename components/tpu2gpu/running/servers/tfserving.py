@@ -14,7 +14,7 @@ import numpy as np
 
 from tpu2gpu.errors import SourceError
 from tpu2gpu.running.arrays import Array, is_float, is_text, numpy_dtype
-from tpu2gpu.running.runner import TensorSpec, check_feeds, choose_signature
+from tpu2gpu.running.runner import Feeds, TensorSpec, check_feeds, choose_signature
 from tpu2gpu.running.servers.base import METADATA_S, ServerAddress, ServerProtocol
 from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
 
@@ -76,7 +76,7 @@ class _GrpcRunner(TfServing):
         self._take(choose_signature(signatures.signature_def, signature, address))
         self._version = str(response.model_spec.version.value)
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request; strings come as objects of type bytes."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
@@ -127,7 +127,7 @@ class _RestRunner(TfServing):
         chosen = choose_signature(signatures, signature, address)
         self._take(json_format.ParseDict(chosen, meta_graph_pb2.SignatureDef(), ignore_unknown_fields=True))
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request; strings come as objects of type bytes."""
         with self._breakdown.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))

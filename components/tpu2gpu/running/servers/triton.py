@@ -14,7 +14,7 @@ from typing import Any
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
-from tpu2gpu.running.runner import TensorSpec, check_feeds
+from tpu2gpu.running.runner import Feeds, TensorSpec, check_feeds
 from tpu2gpu.running.servers.base import METADATA_S, ServerAddress, ServerProtocol
 from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
 
@@ -69,7 +69,7 @@ class Triton(ServerProtocol):
         """Open a served model, which has one signature."""
         return cls(address, timeout_s)
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request; strings come as objects of type bytes."""
         with self._breakdown.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))
