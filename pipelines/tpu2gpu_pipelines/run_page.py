@@ -23,6 +23,7 @@ from tpu2gpu_pipelines.metadata_store import CACHED, COMPLETE, OutputRecord, Ste
 
 _PAGE, _TRAINING, _METRICS = "page.json", "training.json", "metrics.json"
 _READABLE = ("index.html", "report.html", "report.md", "report.json", _TRAINING)
+_PUSHED = "pushed_destination"
 _MOST_FIGURES = 16
 _STATES: dict[str, tuple[str, Tone]] = {COMPLETE: ("done", "good"), CACHED: ("from the cache", "plain")}
 _FAILED: tuple[str, Tone] = ("failed", "bad")
@@ -86,7 +87,7 @@ def _counted(records: Sequence[StepRecord]) -> str:
 
 def _pipeline(records: Sequence[StepRecord]) -> str:
     name = next((record.pipeline for record in records if record.pipeline), "")
-    return f"pipeline {name}, " if name else ""
+    return f"Pipeline {name}, " if name else "Pipeline, "
 
 
 def _steps(records: Sequence[StepRecord]) -> Table:
@@ -97,8 +98,8 @@ def _steps(records: Sequence[StepRecord]) -> Table:
         takes = [made_by.get(taken.id, taken.uri) for _, taken in record.taken()]
         gives = ", ".join(dict.fromkeys(key for key, _ in record.given()))
         took = NONE if record.step_s is None else seconds(record.step_s)
-        rows.append(Row([record.id, state, took, ", ".join(dict.fromkeys(takes)) or NONE, gives or NONE], tone))
-    columns = ["step", "result", "time", "made of", "gives"]
+        rows.append(Row([record.id, state, took, gives or NONE, ", ".join(dict.fromkeys(takes)) or NONE], tone))
+    columns = ["step", "result", "time", "gives", "made of"]
     note = "In the order in which they began. A step from the cache gives what an earlier run of the same step gave."
     return Table("Steps", columns, rows, note, numeric=False, badge_column=1)
 
@@ -107,6 +108,7 @@ def _figures(record: StepRecord) -> list[tuple[str, str]]:
     """Return what a step measured; an evaluation's figures stand in its report."""
     figures: dict[str, Any] = {}
     for _, output in record.given():
+        figures |= {"promoted to": output.properties[_PUSHED]} if output.properties.get(_PUSHED) else {}
         folder = Path(output.uri)
         if is_remote(output.uri) or (folder / _PAGE).is_file():
             continue

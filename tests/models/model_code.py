@@ -24,6 +24,22 @@ def renamed_convnet() -> Any:
     return keras_convnet("my_")
 
 
+def keras_convnet_with_own_layer() -> Any:
+    """The same with a layer at its end whose constructor Keras cannot call again."""
+    import keras
+
+    class Scale(keras.layers.Layer):
+        def __init__(self, by: object) -> None:
+            super().__init__()
+            self.by = by
+
+        def call(self, x: Any) -> Any:
+            return x * 1.0
+
+    model = keras_convnet()
+    return keras.Model(model.inputs, Scale(object())(model.outputs[0]))
+
+
 def longer_convnet() -> Any:
     """One with a layer more."""
     import keras

@@ -17,6 +17,7 @@ from tpu2gpu.running.arrays import numpy_dtype
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.serving_plan import PLAN, Part, Plan, read_plan
 from tpu2gpu.storage.promotion.ledger import LEDGER
+from tpu2gpu.storage.publishing import title_of
 
 _ENGINES = {".engine": "TensorRT-RTX engine", ".plan": "TensorRT engine"}
 _VERDICT = "verdict.json"
@@ -77,7 +78,7 @@ def _describe_folder(folder: Path, plan: Plan) -> Served:
 
 def _part(folder: Path, part: Part) -> dict[str, Any]:
     file = part.onnx or part.saved_model or ""
-    runs_for = [f"compute capability {each}" for each in part.engine.compute_capabilities]
+    capabilities = ", ".join(part.engine.compute_capabilities)
     return {
         "name": part.name,
         "runs_on": part.runs_on,
@@ -85,7 +86,7 @@ def _part(folder: Path, part: Part) -> dict[str, Any]:
         "size_bytes": _size(folder / file),
         "engine": part.engine.file,
         "engine_size_bytes": _size(folder / part.engine.file) if part.engine.file else None,
-        "engine_for": part.engine.gpu or ", ".join(runs_for),
+        "engine_for": part.engine.gpu or f"compute capability {capabilities}",
         "engine_profiles": list(part.engine.profiles),
         "ops": sum(part.ops.values()),
     }
@@ -106,7 +107,7 @@ def _describe_engine(path: Path) -> Served:
 
 def _describe_planned(path: Path, folder: Path, part: Part) -> Served:
     about = _part(folder, part)
-    verdict = f"{part.name} of {folder.name}, for {about['engine_for']}; only such a GPU runs it"
+    verdict = f"{part.name} of {title_of(folder)}, for {about['engine_for']}; only such a GPU runs it"
     report = {
         "name": path.name,
         "size_bytes": path.stat().st_size,
@@ -152,7 +153,7 @@ def _describe_onnx(path: Path) -> Served:
     }
     beside = f", weights in {', '.join(report['external_data'])}" if report["external_data"] else ""
     versions = ", ".join(f"{domain} {version}" for domain, version in opsets.items())
-    made = f", made by {report['producer']}" if report["producer"] else ""
+    made = f", made by {model.producer_name}" if model.producer_name else ""
     return Served("ONNX", f"opset {versions}, IR version {model.ir_version}{made}{beside}", report)
 
 

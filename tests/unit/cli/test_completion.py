@@ -15,7 +15,10 @@ import pytest
 
 _READY, _LONGEST_S = "READY:", 60.0
 _STARTS = {
-    "bash": (["bash", "--norc", "--noprofile", "-i"], "bind 'set enable-bracketed-paste off'; bind 'bell-style none'; "),
+    "bash": (
+        ["bash", "--norc", "--noprofile", "-i"],
+        "bind 'set enable-bracketed-paste off'; ",
+    ),
     "zsh": (["zsh", "-f", "-i"], "autoload -Uz compinit; compinit -u; unsetopt zle_bracketed_paste 2>/dev/null; "),
 }
 
@@ -29,7 +32,7 @@ class Shell:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "TERM": "dumb", "PS1": _READY, "HOME": str(folder), "COLUMNS": "200"}
         self.process = subprocess.Popen(
-            words, cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            ["setsid", "--ctty", "--wait", *words], cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave
         )
         os.close(slave)
         self.until(_READY)
@@ -57,9 +60,12 @@ class Shell:
         self.until(_READY)
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.master)
+        self.type("exit\n")
+        try:
+            self.process.wait(timeout=_LONGEST_S)
+        finally:
+            self.process.kill()
+            os.close(self.master)
 
 
 @pytest.mark.parametrize("name", list(_STARTS))
@@ -74,6 +80,6 @@ def test_a_shell_completes_what_a_person_types(name: str, tmp_path: Path) -> Non
         shell.complete("tpu2gpu import di", "import digits.keras ")
         shell.complete("tpu2gpu evaluate --exam", "--examples ")
         shell.complete("tpu2gpu evaluate --examples dig", "--examples digits.keras ")
-        shell.complete("tpu2gpu optimize --precision float16,fl", "--precision float16,float32 ")
+        shell.complete("tpu2gpu optimize --precision float16,in", "--precision float16,int8 ")
     finally:
         shell.close()

@@ -95,6 +95,27 @@ def test_keras_code_in_its_own_process_restores_the_checkpoint_with_nothing_left
     tf.train.Checkpoint(model).read(str(tmp_path / "model" / "checkpoint" / "model.ckpt")).assert_consumed()
     wanted = predict(source, image=images())["output_0"]
     assert np.abs(model(images(), training=False).numpy() - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    # The twins in Keras' own formats, by the calls that the output names.
+    import keras
+
+    written = tmp_path / "model" / "checkpoint"
+    assert f'model.load_weights("{written}/model.weights.h5")' in "\n".join(result.remarks)
+    again = getattr(model_code, function)()
+    again.load_weights(written / "model.weights.h5")
+    whole = keras.models.load_model(written / "model.keras")
+    for one in (again, whole):
+        assert np.array_equal(one(images(), training=False), model(images(), training=False))
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_layer_without_configuration_costs_the_keras_file_alone(built: Built, tmp_path: Path) -> None:
+    freeze_model(built(networks.convnet), tmp_path / "frozen")
+    onto = UnfreezeOptions(onto="model_code:keras_convnet_with_own_layer")
+    result = unfreeze_model(tmp_path / "frozen", tmp_path / "model", onto)
+    written = sorted(path.name for path in (tmp_path / "model" / "checkpoint").iterdir())
+    assert "model.weights.h5" in written
+    assert "model.keras" not in written
+    assert any(remark.startswith("no .keras file: ") for remark in result.remarks)
 
 
 @pytest.mark.usefixtures("_at_once")
