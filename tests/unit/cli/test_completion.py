@@ -1,85 +1,64 @@
-"""Shells complete commands, flags, choices and file names, as a person at a terminal sees it."""
+"""Shells complete commands, flags, choices and file names: bash runs the very function that it calls for a tab."""
 
 from __future__ import annotations
 
 import os
-import pty
-import select
-import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-_READY, _LONGEST_S = "READY:", 60.0
-_STARTS = {
-    "bash": (
-        ["bash", "--norc", "--noprofile", "-i"],
-        "bind 'set enable-bracketed-paste off'; ",
-    ),
-    "zsh": (["zsh", "-f", "-i"], "autoload -Uz compinit; compinit -u; unsetopt zle_bracketed_paste 2>/dev/null; "),
+from tpu2gpu.cli.completion import SHELLS
+from tpu2gpu.cli.main import main
+
+# What bash sets for a completion function. Outside of a completion there is no compopt, which asks for names of files.
+_SCRIPT = """
+eval "$(tpu2gpu completion bash)"
+compopt() { echo compopt "$@"; }
+complete_line() {
+    read -ra COMP_WORDS <<< "$1"
+    [[ "$1" == *" " ]] && COMP_WORDS+=("")
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
+    _tpu2gpu_completion tpu2gpu
+    echo "$1|${COMPREPLY[*]}"
 }
+complete -p tpu2gpu
+"""
+_TYPED = {
+    "tpu2gpu unf": "unfreeze",
+    "tpu2gpu help unf": "unfreeze",
+    "tpu2gpu cast --to bf": "bfloat16",
+    "tpu2gpu cast --to ": "float32 float16 bfloat16 float64",
+    "tpu2gpu convert --backend tens": "tensorrt_rtx tensorrt",
+    "tpu2gpu evaluate --exam": "--examples",
+    "tpu2gpu optimize --precision float16,in": "float16,int8",
+    "tpu2gpu completion z": "zsh",
+}
+_FILES = ["tpu2gpu import di", "tpu2gpu evaluate clean serving --examples di", "tpu2gpu run --settings di"]
 
 
-class Shell:
-    """A shell at a terminal."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        self.master, slave = pty.openpty()
-        words, setup = _STARTS[name]
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "TERM": "dumb", "PS1": _READY, "HOME": str(folder), "COLUMNS": "200"}
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *words], cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave
-        )
-        os.close(slave)
-        self.until(_READY)
-        self.type(f'PS1={_READY}; {setup}eval "$(tpu2gpu completion {name})"; echo SET UP\n')
-        self.until("\nSET UP")
-        self.until(_READY)
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def until(self, text: str) -> str:
-        """Read until the shell has written a text."""
-        seen, end = "", time.monotonic() + _LONGEST_S
-        while text not in seen.replace("\r", "") and time.monotonic() < end:
-            if select.select([self.master], [], [], 0.2)[0]:
-                seen += os.read(self.master, 4096).decode(errors="replace")
-        assert text in seen.replace("\r", ""), seen
-        return seen
-
-    def complete(self, typed: str, expected: str) -> None:
-        """Type words and a tab, wait for what stands there then, and clear the line."""
-        self.type(f"{typed}\t")
-        self.until(expected)
-        self.type("\x15\n")  # Ctrl-U
-        self.until(_READY)
-
-    def close(self) -> None:
-        self.type("exit\n")
-        try:
-            self.process.wait(timeout=_LONGEST_S)
-        finally:
-            self.process.kill()
-            os.close(self.master)
+def test_bash_completes_what_a_person_types(tmp_path: Path) -> None:
+    script = "\n".join([_SCRIPT, *(f'complete_line "{line}"' for line in [*_TYPED, *_FILES])])
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "complete -o nosort -F _tpu2gpu_completion tpu2gpu" in done.stdout, done.stderr
+    said = done.stdout.splitlines()
+    for line, completed in _TYPED.items():
+        assert f"{line}|{completed}" in said, done.stdout
+    for line in _FILES:  # bash's own names of files
+        assert said[said.index(f"{line}|") - 1] == "compopt -o default", done.stdout
+    assert done.stderr == ""
 
 
-@pytest.mark.parametrize("name", list(_STARTS))
-def test_a_shell_completes_what_a_person_types(name: str, tmp_path: Path) -> None:
-    if not shutil.which(name):
-        pytest.skip(f"{name} is not installed")
-    (tmp_path / "digits.keras").touch()
-    shell = Shell(name, tmp_path)
-    try:
-        shell.complete("tpu2gpu unf", "tpu2gpu unfreeze ")
-        shell.complete("tpu2gpu cast --to bfl", "--to bfloat16 ")
-        shell.complete("tpu2gpu import di", "import digits.keras ")
-        shell.complete("tpu2gpu evaluate --exam", "--examples ")
-        shell.complete("tpu2gpu evaluate --examples dig", "--examples digits.keras ")
-        shell.complete("tpu2gpu optimize --precision float16,in", "--precision float16,int8 ")
-    finally:
-        shell.close()
+@pytest.mark.parametrize("shell", SHELLS)
+def test_each_shell_has_its_script(shell: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    assert "_TPU2GPU_COMPLETE" in capfd.readouterr().out
+
+
+def test_another_shell_is_refused_with_those_that_there_are(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bsh"]) == 2
+    assert "did you mean 'bash'?" in capfd.readouterr().err
