@@ -2,6 +2,41 @@
 
 Every step is a plain function, a `tpu2gpu` command and a TFX component. Names are imported when they are first
 used, so that importing this package loads neither TensorFlow nor TFX.
+
+A step's function takes a source, a target and its options, whose fields are the command's flags, and returns what it
+did. With `python examples/small_model.py`, which writes a Keras model and held-out examples:
+
+>>> import numpy as np
+>>> import tpu2gpu
+>>> tpu2gpu.inspect_model("digits.keras").kind
+'keras'
+>>> tpu2gpu.import_model("digits.keras", "clean", progress=None).variables
+4
+>>> tpu2gpu.cast_model("clean", "half", tpu2gpu.CastOptions(to="float16"), examples=["eval.npz"]).cast_tensors
+4
+>>> tpu2gpu.freeze_model("half", "frozen").frozen_variables
+4
+>>> converted = tpu2gpu.convert_model("frozen", "serving", tpu2gpu.ConvertOptions(backend="onnx", name="digits"))
+>>> verdict = tpu2gpu.evaluate_model("clean", ["serving"], ["eval.npz"], "verdict")
+>>> verdict.blessed, verdict.verified_level
+(True, 'onnx_cpu')
+>>> tpu2gpu.promote_model("serving", "promoted", tpu2gpu.read_verdict("verdict")).promotion.version
+1
+>>> [line["version"] for line in tpu2gpu.list_promoted("promoted")]
+[1]
+
+A model is loaded from any of those folders, and run on arrays by name, or on one array where it has one input:
+
+>>> model = tpu2gpu.load("serving")
+>>> model.run(np.zeros((3, 8, 8, 1), np.float32))["probabilities"].shape
+(3, 10)
+
+Whatever goes wrong is a `Tpu2GpuError`, which names the thing and the way out:
+
+>>> tpu2gpu.CastOptions(too="float16")
+Traceback (most recent call last):
+tpu2gpu.errors.UsageError: CastOptions: unknown option
+  - too: did you mean 'to'?
 """
 
 from __future__ import annotations

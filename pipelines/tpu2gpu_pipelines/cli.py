@@ -57,7 +57,7 @@ def report_command(summary: str) -> click.Command:
             click.Argument(["run"], metavar="RUN", required=False),
             click.Option(["--root"], default="demo", metavar="DIR", help="what runs left behind  [default: demo]"),
             click.Option(
-                ["-o", "--out"], metavar="FILE", help="the HTML file to write  [default: report/RUN.html in --root]"
+                ["-o", "--out"], metavar="FILE", help="the HTML file to write  [default: runs/RUN.html in --root]"
             ),
             click.Option(["--list", "only_list"], is_flag=True, help="list the runs, write nothing"),
         ],
@@ -109,7 +109,7 @@ def _report(terminal: Terminal, given: dict[str, Any]) -> None:
     if not records:
         hint = did_you_mean(run, runs) or f"there are {', '.join(runs[-5:]) or 'none'}"
         raise SourceError(f"{given['root']}: no run '{run}'", hint=hint)
-    path = Path(given["out"] or Path(given["root"], "report", f"{run.replace(':', '')}.html"))
+    path = Path(given["out"] or Path(given["root"], "runs", f"{run.replace(':', '')}.html"))
     if path.exists() and not given["force"] and given["out"]:
         raise OutputExistsError(f"{path}: is there already", hint="use --force to replace it")
     write_run_page(records, path, run=run)

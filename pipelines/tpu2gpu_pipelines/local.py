@@ -30,8 +30,7 @@ from tpu2gpu_pipelines.files_state import files_state
 from tpu2gpu_pipelines.former_verdict import may_take_former
 from tpu2gpu_pipelines.log_capture import logging_to
 from tpu2gpu_pipelines.metadata_store import CACHED, fail_running, read_run
-from tpu2gpu_pipelines.run_page import write_run_page
-from tpu2gpu_pipelines.run_result import REPORT, RunResult, StepTime, gather_result
+from tpu2gpu_pipelines.run_result import RunResult, StepTime, gather_result, write_newest_page
 from tpu2gpu_pipelines.settings import Settings
 
 DEFAULT_PIPELINE = "tpu2gpu_pipelines.tpu_to_gpu:create_pipeline"
@@ -106,7 +105,7 @@ def _write_failure(root: Path, run_name: str, error: str) -> None:
     """Write the page of a run that failed behind its first step; the error is told whether or not that succeeds."""
     with suppress(OSError):
         if records := read_run(root / METADATA, run_name):
-            write_run_page(records, root / REPORT, run=run_name, error=error)
+            write_newest_page(records, root, run=run_name, error=error)
 
 
 def find_pipeline(path: str) -> CreatePipeline:

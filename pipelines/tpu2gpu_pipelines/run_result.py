@@ -93,11 +93,9 @@ def gather_result(
     training: dict[str, Any] = {}
     for model_run in _outputs(records, "ModelRun"):
         training = _read(Path(model_run.uri) / "training.json")
-    report, summary = root / REPORT, {}
+    report, summary = write_newest_page(records, root, run=run), {}
     for page in _outputs(records, "system.HTML"):
         summary = _read(Path(page.uri) / "summary.json")
-        _replace(Path(page.uri), report.parent)
-    write_run_page(records, report, run=run)
     blessings = list(_outputs(records, *_BLESSINGS))
     reasons = {str(blessing.properties.get("reasons", "")) for blessing in blessings if not _flag(blessing, "blessed")}
     promoted = None
@@ -120,6 +118,25 @@ def gather_result(
     )
 
 
+def write_newest_page(records: Sequence[StepRecord], root: Path, *, run: str, error: str = "") -> Path:
+    """Write the page of the newest run in the place of the one before, with the twins of its evaluation.
+
+    Args:
+        records: What the metadata store knows of its steps.
+        root: Folder of everything that runs leave behind.
+        run: Its name.
+        error: What it failed of, where it did.
+
+    Returns:
+        The page.
+    """
+    page = root / REPORT
+    shutil.rmtree(page.parent, ignore_errors=True)
+    for evaluation in _outputs(records, "system.HTML"):
+        shutil.copytree(evaluation.uri, page.parent, dirs_exist_ok=True)
+    return write_run_page(records, page, run=run, error=error)
+
+
 def _served(folder: str) -> tuple[Place, ...]:
     try:
         return tuple(find_incumbents(folder))
@@ -139,8 +156,3 @@ def _flag(artifact: OutputRecord, name: str) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-
-
-def _replace(source: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target)

@@ -25,7 +25,8 @@ def test_a_pipeline_without_verdict_or_report_runs_too(tmp_path: Path) -> None:
     )
     assert [(step.id, step.cached) for step in done] == [("DigitExamples", False)]
     assert doing == ["DigitExamples"]
-    assert (result.blessed, result.promoted, result.report, result.reasons) == (None, None, None, ())
+    assert (result.blessed, result.promoted, result.reasons) == (None, None, ())
+    assert "DONE" in result.report.read_text()
     assert "Going to run a new execution" in result.log.read_text()
 
 
@@ -48,6 +49,9 @@ def test_a_fault_in_a_step_names_the_step_and_the_log(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "faulty.log"
     assert str(log) in caught.value.hint
     assert "Traceback" in log.read_text()
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "FAILED" in page
+    assert "list index out of range" in page
     assert [step.state for step in read_run(tmp_path / METADATA, "faulty")] == ["COMPLETE", "FAILED"]
 
 
