@@ -14,7 +14,6 @@ import tpu2gpu
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
 def test_the_session_in_the_documentation_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(ROOT / "examples" / "small_model.py"), run_name="__main__")

@@ -17,7 +17,9 @@ did. With `python examples/small_model.py`, which writes a Keras model and held-
 >>> tpu2gpu.freeze_model("half", "frozen").frozen_variables
 4
 >>> converted = tpu2gpu.convert_model("frozen", "serving", tpu2gpu.ConvertOptions(backend="onnx", name="digits"))
->>> verdict = tpu2gpu.evaluate_model("clean", ["serving"], ["eval.npz"], "verdict")
+>>> verdict = tpu2gpu.evaluate_model(
+...     "clean", ["serving"], ["eval.npz"], "verdict", tpu2gpu.EvaluateOptions(requests=200, max_requests=200)
+... )
 >>> verdict.blessed, verdict.verified_level
 (True, 'onnx_cpu')
 >>> tpu2gpu.promote_model("serving", "promoted", tpu2gpu.read_verdict("verdict")).promotion.version
