@@ -61,6 +61,7 @@ def import_model(
     from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
     from tpu2gpu.graphs.passes.extra_passes import load_passes
     from tpu2gpu.graphs.passes.inline_stablehlo import InlineStableHlo
+    from tpu2gpu.graphs.passes.lower_xla_ops import LowerXlaOps
     from tpu2gpu.graphs.passes.precision.widen import Widen
     from tpu2gpu.graphs.passes.rename_variables import (
         RenameVariables,
@@ -99,7 +100,7 @@ def import_model(
         progress("rewrite the graph", 1, 3)
         passes = Sequential(
             [
-                *(() if options.keep_stablehlo else (InlineStableHlo(),)),
+                *(() if options.keep_stablehlo else (InlineStableHlo(), LowerXlaOps())),
                 RenameVariables(options.rename),
                 SettleDefaults(),
                 Widen(() if options.keep_bfloat16 else (DT_BFLOAT16,)),
@@ -157,6 +158,9 @@ def _remarks(report: dict[str, Any]) -> Iterator[str]:
     for module in report.get("stablehlo", ()):
         code = f", that of {module['platform']}" if module["platform"] else ""
         yield f"{module['module']} became {module['nodes']} nodes{code}"
+    if ops := report.get("xla_ops"):
+        named = ", ".join(f"{count} {op}" for op, count in ops.items())
+        yield f"Xla ops, as older JAX exports hold them, became TensorFlow's: {named}"
     for module in report["kept_stablehlo"]:
         yield f"{module} was kept whole: nothing in it can be cast or put into an engine"
     for name, signature in report["signatures"].items():

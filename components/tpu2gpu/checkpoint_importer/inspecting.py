@@ -86,6 +86,7 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
     from tpu2gpu.graphs.passes.base import Sequential
     from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
     from tpu2gpu.graphs.passes.inline_stablehlo import InlineStableHlo
+    from tpu2gpu.graphs.passes.lower_xla_ops import LowerXlaOps
     from tpu2gpu.graphs.passes.precision.widen import Widen
     from tpu2gpu.graphs.passes.rename_variables import RenameVariables
     from tpu2gpu.graphs.passes.settle_defaults import SettleDefaults
@@ -115,7 +116,7 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
     }
     # What stands above is as the source has it.
     report |= {"stablehlo_modules": describe_modules(model), "stablehlo_refused": None}
-    rest = Sequential([InlineStableHlo(), RenameVariables(), SettleDefaults(), Widen((DT_BFLOAT16,))])
+    rest = Sequential([InlineStableHlo(), LowerXlaOps(), RenameVariables(), SettleDefaults(), Widen((DT_BFLOAT16,))])
     try:
         changes = {**found.changes, **changes, **rest.run(model)}
     except UnsupportedError as error:

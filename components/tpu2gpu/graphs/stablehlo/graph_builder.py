@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.graphs.edit import const_node, free_name
 from tpu2gpu.graphs.nodes import OpDefs, join_tensor, split_tensor
 from tpu2gpu.graphs.stablehlo.sizes import Size, Unknown, atom
@@ -239,6 +240,10 @@ class GraphBuilder:
         for attribute in definition.attr:
             if attribute.name not in node.attr and attribute.HasField("default_value"):
                 node.attr[attribute.name].CopyFrom(attribute.default_value)
+            allowed = attribute.allowed_values.list.type
+            if allowed and attribute.type == "type" and node.attr[attribute.name].type not in allowed:
+                dtype = format.DTYPE_NAMES.get(node.attr[attribute.name].type)
+                raise UnsupportedError(f"{node.op}: TensorFlow has none for {dtype}")
         for index, slot in enumerate(self.ops.outputs(node) or ()):
             self.dtypes[join_tensor(node.name, index)] = format.numpy_dtype(slot.type_of(node))
 

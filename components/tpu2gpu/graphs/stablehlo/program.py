@@ -49,6 +49,18 @@ def dtype_of(element: str) -> np.dtype[Any]:
     return format.numpy_dtype(format.DTYPE_ENUMS[_TYPES[element]])
 
 
+def element_of(dtype: np.dtype[Any]) -> str:
+    """Return MLIR's name of an element type.
+
+    Raises:
+        UnsupportedError: There is none that engines know.
+    """
+    found = next((element for element, name in _TYPES.items() if name == dtype.name), "")
+    if not found:
+        raise UnsupportedError(f"type {dtype.name} has no counterpart that engines know")
+    return found
+
+
 @attrs.define(eq=False)
 class Operation:
     """An operation.

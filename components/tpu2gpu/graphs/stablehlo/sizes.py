@@ -56,6 +56,16 @@ def product(sizes: Iterable[Size]) -> Size:
     return total
 
 
+def substitute(size: Size, name: str, by: Size) -> Size:
+    """Return a size with another one in the place of an atom."""
+    if not isinstance(size, Unknown):
+        return size
+    total: Size = 0
+    for names, factor in size.terms:
+        total = add(total, multiply(factor, product(by if it == name else atom(it) for it in names)))
+    return total
+
+
 def fixed(size: Size) -> int:
     """Return a size that is a number.
 

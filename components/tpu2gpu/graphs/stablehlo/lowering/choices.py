@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tpu2gpu.graphs.stablehlo.lowering.elementwise import apply, fold, spread
+from tpu2gpu.graphs.stablehlo.lowering.elementwise import alike, apply, fold, spread
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering
 from tpu2gpu.graphs.stablehlo.lowering.registry import lowers
 from tpu2gpu.graphs.stablehlo.program import Operation
@@ -14,6 +14,8 @@ from tpu2gpu.graphs.stablehlo.values import Value, known
 @lowers("select")
 def _select(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     condition, on, off = operands
+    if on.sizes != off.sizes or condition.rank not in (0, on.rank):  # TensorFlow's, which broadcasts
+        condition, on, off = alike(low, operands)
     array = condition.array
     if array is not None and array.size and array.all():
         return [on]

@@ -9,9 +9,9 @@ import numpy as np
 
 from tpu2gpu.graphs.nodes import split_tensor
 from tpu2gpu.graphs.stablehlo.graph_builder import GraphBuilder, output
-from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering
+from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
 from tpu2gpu.graphs.stablehlo.lowering.registry import lowers
-from tpu2gpu.graphs.stablehlo.program import Block, Operation
+from tpu2gpu.graphs.stablehlo.program import Block, Operation, TensorType, element_of
 from tpu2gpu.graphs.stablehlo.values import Value, of_tensor
 from tpu2gpu.tensorbundle import format
 
@@ -23,26 +23,27 @@ _COUNT = of_tensor("", np.dtype(np.int32), ())
 @lowers("case")
 def _case(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     count = len(operation.regions)
-    (index,) = operands
+    index, *taken = operands
     if index.array is not None:
         place = int(index.array.reshape(-1)[0])
-        return low.run(operation.regions[place if 0 <= place < count else count - 1], [])
-    return _branches(low, operation, "StatelessCase", low.graph.cast_to_int32(low.graph.whole(index)))
+        return low.run(operation.regions[place if 0 <= place < count else count - 1], taken)
+    return _branches(low, operation, "StatelessCase", low.graph.cast_to_int32(low.graph.whole(index)), taken)
 
 
 @lowers("if")
 def _if(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
-    (condition,) = operands
+    condition, *taken = operands
     if condition.array is not None:
-        return low.run(operation.regions[0 if condition.array.all() else 1], [])
-    return _branches(low, operation, "StatelessIf", low.graph.whole(condition))
+        return low.run(operation.regions[0 if condition.array.all() else 1], taken)
+    return _branches(low, operation, "StatelessIf", low.graph.whole(condition), taken)
 
 
-def _branches(low: Lowering, operation: Operation, op: str, chosen: str) -> list[Value]:
+def _branches(low: Lowering, operation: Operation, op: str, chosen: str, taken: Sequence[Value]) -> list[Value]:
+    """Make functions of branches; those of StableHLO take all from around, those of TensorFlow name what they take."""
     bodies = []
     for region in operation.regions:
         inner = low.in_function()
-        bodies.append((inner, inner.run(region, [])))
+        bodies.append((inner, inner.run(region, taken)))
     refs = [[inner.graph.local(inner.graph.whole(it)) for it in results] for inner, results in bodies]
     captured = _captured([inner for inner, _ in bodies])
     names = [
@@ -56,9 +57,21 @@ def _branches(low: Lowering, operation: Operation, op: str, chosen: str) -> list
     else:
         attributes["branches"] = _called(*names, as_list=True)
     ref = low.graph.emit(op, chosen, *captured, **attributes)
-    return [
-        low.result(output(ref, place), type_, [None] * len(type_.sizes)) for place, type_ in enumerate(operation.types)
-    ]
+    types = operation.types or [_common_type([each[place] for _, each in bodies]) for place in range(len(results))]
+    return [low.result(output(ref, place), type_, [None] * len(type_.sizes)) for place, type_ in enumerate(types)]
+
+
+def _common_type(values: Sequence[Value]) -> TensorType:
+    """Return the type of what one of several branches returns.
+
+    Raises:
+        NotLoweredError: They return values that differ in rank.
+    """
+    if len({it.rank for it in values}) != 1:
+        raise NotLoweredError("branches: of results that differ in rank")
+    sizes = [{it.sizes[axis] for it in values} for axis in range(values[0].rank)]
+    fixed = [next(iter(each)) if len(each) == 1 else None for each in sizes]
+    return TensorType(tuple(it if isinstance(it, int) else None for it in fixed), element_of(values[0].dtype))
 
 
 @lowers("while")
@@ -107,14 +120,19 @@ def _rounds(low: Lowering, operation: Operation, operands: list[Value]) -> int:
     known = {it.results[0]: it.attributes["value"] for block in operation.regions for it in block.operations
              if it.name == "stablehlo.constant"}  # fmt: skip
 
+    returned = body.operations[-1].operands
+
     def number(name: str) -> int | None:
         array = low.values[name].array if name in low.values else known.get(name)
+        for block in operation.regions:
+            if name in block.arguments and returned[at := block.arguments.index(name)] == body.arguments[at]:
+                array = operands[at].array
         return int(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
 
     if compare is None or compare.words[0] != "LT" or compare.operands[0] not in condition.arguments:
         return -1
     place = condition.arguments.index(compare.operands[0])
-    step = next((it for it in body.operations if it.results == [body.operations[-1].operands[place]]), None)
+    step = next((it for it in body.operations if it.results == [returned[place]]), None)
     start, end = operands[place].array, number(compare.operands[1])
     if step is None or step.name != "stablehlo.add" or start is None or end is None:
         return -1

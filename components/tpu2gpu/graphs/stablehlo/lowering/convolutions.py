@@ -11,7 +11,7 @@ import numpy as np
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
 from tpu2gpu.graphs.stablehlo.lowering.registry import attribute, lowers
 from tpu2gpu.graphs.stablehlo.lowering.shapes import reshaped, transposed
-from tpu2gpu.graphs.stablehlo.lowering.slices import padded
+from tpu2gpu.graphs.stablehlo.lowering.slices import padded, sliced, spread_apart
 from tpu2gpu.graphs.stablehlo.program import Operation
 from tpu2gpu.graphs.stablehlo.sizes import Size, fixed
 from tpu2gpu.graphs.stablehlo.values import Value, known, of_tensor
@@ -40,6 +40,11 @@ def _convolution(low: Lowering, operation: Operation, operands: list[Value]) -> 
     if not 1 <= axes <= 3:
         raise NotLoweredError(f"convolution: {axes} dimensions")
     window = _window(operation, axes)
+    dtype = operation.types[0].dtype
+    operands = [
+        it if it.dtype == dtype else of_tensor(low.graph.cast(low.graph.whole(it), dtype), dtype, it.sizes)
+        for it in operands
+    ]
     image = transposed(low, operands[0], _order(inputs, "b", "f", axes, ends=True))
     kernel = transposed(low, operands[1], _order(kernels, "i", "o", axes, ends=False))
     if turned := [axis for axis, is_turned in enumerate(_reversal(operation, axes)) if is_turned]:
@@ -49,8 +54,8 @@ def _convolution(low: Lowering, operation: Operation, operands: list[Value]) -> 
         kernel = reshaped(low, kernel, (1, *kernel.sizes))
         window = window.with_axis()
     groups = attribute(operation, "feature_group_count", default=1)
-    if any(it != 1 for it in window.spread):
-        result = _transposed_convolution(low, image, kernel, window, groups)
+    if _is_gradient(window, image, groups):
+        result = _transposed_convolution(low, image, kernel, window)
     else:
         result = _plain(low, image, kernel, window, groups)
     if axes == 1:
@@ -114,14 +119,27 @@ def _out(size: Size, extent: int, padding: tuple[int, int], stride: int) -> int 
     return (size + sum(padding) - extent) // stride + 1 if isinstance(size, int) else None
 
 
+def _is_gradient(window: _Window, image: Value, groups: int) -> bool:
+    """Tell whether TensorFlow has an op that computes what zeros between the elements of the input ask for."""
+    others = (*window.strides, *window.dilations, groups, image.rank - 3)
+    fixed_sizes = all(isinstance(size, int) for size in image.sizes[1:-1])
+    return fixed_sizes and any(it != 1 for it in window.spread) and all(it == 1 for it in others)
+
+
 def _plain(low: Lowering, image: Value, kernel: Value, window: _Window, groups: int) -> Value:
     graph, axes = low.graph, image.rank - 2
+    is_depthwise = groups > 1 and groups == image.sizes[-1] and axes == 2
+    steps = set(window.strides)
+    if is_depthwise and (len(steps) > 1 or (steps != {1} and max(window.dilations) > 1)):
+        return _strided(low, _plain(low, image, kernel, attrs.evolve(window, strides=[1] * axes), groups), window)
+    for axis, spread in enumerate(window.spread):
+        if spread != 1:
+            image = spread_apart(low, image, _zero(image), axis + 1, spread - 1)
     extents = [
         (fixed(size) - 1) * dilation + 1 for size, dilation in zip(kernel.sizes[:axes], window.dilations, strict=True)
     ]
     places = zip(image.sizes[1:-1], extents, window.padding, window.strides, strict=True)
     outs = [_out(*place) for place in places]
-    is_depthwise = groups > 1 and groups == image.sizes[-1] and axes == 2
     padding, more = _padding_of(image, extents, outs, window)
     if padding == "EXPLICIT" and (is_depthwise or axes == 3 or any(min(it) < 0 for it in window.padding)):
         image = padded(low, image, _zero(image), [(0, 0), *window.padding, (0, 0)])
@@ -131,8 +149,6 @@ def _plain(low: Lowering, image: Value, kernel: Value, window: _Window, groups: 
     if is_depthwise:
         multiplier = fixed(kernel.sizes[-1]) // groups
         filters = graph.reshape(filters, (*kernel.sizes[:axes], groups, multiplier))
-        if len(set(window.strides)) > 1:
-            raise NotLoweredError("convolution: depthwise with strides that differ")
         op = "DepthwiseConv2dNative"
     elif groups > 1:
         return _grouped(low, image, kernel, groups, outs, strides=strides, dilations=dilations, padding=padding, **more)
@@ -141,6 +157,19 @@ def _plain(low: Lowering, image: Value, kernel: Value, window: _Window, groups: 
     ref = graph.emit(op, ref, filters, strides=strides, dilations=dilations, padding=padding, **more)
     sizes = graph.sizes_of(ref, [image.sizes[0], *outs, kernel.sizes[-1]])
     return of_tensor(ref, image.dtype, sizes)
+
+
+def _strided(low: Lowering, value: Value, window: _Window) -> Value:
+    """Take every so many of what a convolution without strides has made."""
+    graph, steps = low.graph, np.array([1, *window.strides, 1], np.int32)
+    if all(isinstance(size, int) for size in value.sizes[1:-1]):
+        ends = zip(value.sizes[1:-1], window.strides, strict=True)
+        ranges = [(0, value.sizes[0], 1), *((0, end, step) for end, step in ends), (0, value.sizes[-1], 1)]
+        return sliced(low, value, ranges)  # type: ignore[arg-type]
+    zeros, mask = graph.constant(np.zeros(value.rank, np.int32)), (1 << value.rank) - 1
+    ref = graph.emit("StridedSlice", graph.whole(value), zeros, zeros, graph.constant(steps), begin_mask=mask,
+                     end_mask=mask)  # fmt: skip
+    return of_tensor(ref, value.dtype, graph.sizes_of(ref, [value.sizes[0], None, None, value.sizes[-1]]))
 
 
 def _grouped(low: Lowering, image: Value, kernel: Value, groups: int, outs: Sequence[int | None], **how: Any) -> Value:
@@ -174,16 +203,12 @@ def _padding_of(
     return "EXPLICIT", {"explicit_paddings": amounts}
 
 
-def _transposed_convolution(low: Lowering, image: Value, kernel: Value, window: _Window, groups: int) -> Value:
+def _transposed_convolution(low: Lowering, image: Value, kernel: Value, window: _Window) -> Value:
     """Let the gradient of a convolution compute what zeros between the elements of the input ask for."""
     graph, axes = low.graph, image.rank - 2
-    if groups != 1 or axes != 2 or any(it != 1 for it in (*window.strides, *window.dilations)):
-        raise NotLoweredError("convolution: transposed, and in groups, with strides or with dilations")
     extents = [fixed(size) for size in kernel.sizes[:axes]]
     filters = transposed(low, _flipped(low, kernel, range(axes)), [0, 1, 3, 2])
     sizes = image.sizes[1:-1]
-    if not all(isinstance(size, int) for size in sizes):
-        raise NotLoweredError("convolution: transposed, of images of any size")
     full = [
         (fixed(size) - 1) * spread + extent for size, spread, extent in zip(sizes, window.spread, extents, strict=True)
     ]

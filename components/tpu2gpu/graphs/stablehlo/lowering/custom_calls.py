@@ -23,6 +23,7 @@ from tpu2gpu.graphs.stablehlo.values import Value, of_tensor
 def _custom_call(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     target = call_target(operation)
     if target in CHECKS:
+        low.assume(operands[0])
         return []
     if target in PLACEMENTS:
         return operands
@@ -65,6 +66,13 @@ def _top_k(low: Lowering, operation: Operation, operands: list[Value]) -> list[V
 @lowers("call")
 def _call(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     return low.call(str(operation.attributes["symbol"]), operands)
+
+
+@lowers("popcnt")
+def _population_count(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    (value,) = operands
+    ref = low.graph.emit("PopulationCount", low.graph.tensor(value))
+    return [of_tensor(low.graph.cast(ref, value.dtype), value.dtype, value.sizes, value.held)]
 
 
 @lowers("is_inf")

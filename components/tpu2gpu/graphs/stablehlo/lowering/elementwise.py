@@ -94,6 +94,7 @@ def apply(low: Lowering, name: str, operands: Sequence[Value]) -> Value:
     Raises:
         NotLoweredError: It has no counterpart for this type.
     """
+    operands = alike(low, operands)
     dtype = operands[0].dtype
     if (arithmetic := _SIZE_ARITHMETIC.get(name)) and all(it.elements is not None for it in operands):
         left, right = (it.elements or () for it in operands)
@@ -110,6 +111,21 @@ def apply(low: Lowering, name: str, operands: Sequence[Value]) -> Value:
         raise NotLoweredError(f"{name}: no counterpart for {dtype.name}")
     result_dtype = np.dtype(np.bool_) if name == "is_finite" else dtype
     return spread(low.graph, op, operands, result_dtype)
+
+
+def alike(low: Lowering, operands: Sequence[Value]) -> Sequence[Value]:
+    """Broadcast operands to one form, as TensorFlow's ops do; StableHLO's have it already."""
+    from tpu2gpu.graphs.stablehlo.lowering.shapes import broadcast
+
+    rank = max(it.rank for it in operands)
+    by_axis = [{it.sizes[place] for it in operands if it.rank >= -place} for place in range(-rank, 0)]
+    if all(it.rank == rank for it in operands) and not any(1 in found and len(found) > 1 for found in by_axis):
+        return operands
+    sizes = []
+    for found in by_axis:
+        fixed = [it for it in found if isinstance(it, int) and it != 1]
+        sizes.append(next(iter(fixed or found - {1}), 1))
+    return [broadcast(low, it, range(rank - it.rank, rank), tuple(sizes)) for it in operands]
 
 
 def spread(graph: GraphBuilder, op: str, operands: Sequence[Value], dtype: np.dtype[Any], **attributes: Any) -> Value:
@@ -170,7 +186,34 @@ def fold(function: Callable[..., Any], operands: Sequence[Value], dtype: np.dtyp
 
 
 def _lower_op(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
-    return [apply(low, operation.name.partition(".")[2], operands)]
+    name = operation.name.partition(".")[2]
+    if name in ("divide", "remainder") and operands[0].dtype.kind in "iu":
+        return [_divided(low, name, operands)]
+    return [apply(low, name, operands)]
+
+
+def _divided(low: Lowering, name: str, operands: Sequence[Value]) -> Value:
+    """Divide integers; where TensorFlow and ONNX Runtime stop at a divisor of 0, XLA gives -1, and the rest is all."""
+    value, divisor = alike(low, operands)
+    form, dtype, graph = (1,) * value.rank, value.dtype, low.graph
+    is_safe = divisor.array is not None and bool((divisor.array != 0).all())
+    zero = None
+    if not is_safe:
+        none, one = (known(np.full(form, it, dtype), divisor.sizes) for it in (0, 1))
+        zero = spread(graph, "Equal", [divisor, none], np.dtype(np.bool_))
+        divisor = spread(graph, "SelectV2", [zero, one, divisor], dtype)
+    if name == "divide":
+        result, otherwise = (
+            spread(graph, "TruncateDiv", [value, divisor], dtype),
+            known(np.full(form, -1 if dtype.kind == "i" else np.iinfo(dtype).max, dtype), value.sizes),
+        )
+    elif dtype in (np.int32, np.int64):
+        result, otherwise = spread(graph, "TruncateMod", [value, divisor], dtype), value
+    else:
+        quotient = spread(graph, "TruncateDiv", [value, divisor], dtype)
+        product = spread(graph, "Mul", [quotient, divisor], dtype)
+        result, otherwise = spread(graph, "Sub", [value, product], dtype), value
+    return result if zero is None else spread(graph, "SelectV2", [zero, otherwise, result], dtype)
 
 
 lowers(*OPS)(_lower_op)
@@ -179,9 +222,16 @@ lowers(*OPS)(_lower_op)
 @lowers("compare")
 def _compare(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     op, function = _COMPARISONS[operation.words[0]]
+    operands = list(alike(low, operands))
     truth = np.dtype(np.bool_)
     folded = fold(function, operands, truth)
-    return [folded or spread(low.graph, op, operands, truth)]
+    if folded is not None:
+        return [folded]
+    result = spread(low.graph, op, operands, truth)
+    left, right = operands
+    if op == "Equal" and left.rank == 0 and left.elements is not None and right.elements is not None:
+        low.compared[result.ref] = (left.elements[0], right.elements[0])
+    return [result]
 
 
 @lowers("convert")
@@ -193,7 +243,16 @@ def _convert(low: Lowering, operation: Operation, operands: list[Value]) -> list
         return [of_sizes(value.elements, dtype, scalar=value.rank == 0)]
     if (folded := fold(lambda array: array, operands, dtype)) is not None:
         return [folded]
+    if value.dtype.kind not in "iub" and dtype.kind in "iu" and dtype.itemsize <= 2:
+        value = _saturated(low, value, dtype)
     return [of_tensor(low.graph.cast(low.graph.tensor(value), dtype), dtype, value.sizes, value.held)]
+
+
+def _saturated(low: Lowering, value: Value, dtype: np.dtype[Any]) -> Value:
+    """Keep a value in the range of small integers, as XLA's conversion does; TensorFlow's drops the upper bits."""
+    for name, bound in (("maximum", np.iinfo(dtype).min), ("minimum", np.iinfo(dtype).max)):
+        value = apply(low, name, [value, known(np.full((1,) * value.rank, bound, value.dtype), value.sizes)])
+    return value
 
 
 @lowers("round_nearest_afz")

@@ -10,9 +10,16 @@ import numpy as np
 from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.graphs.edit import walk
 from tpu2gpu.graphs.stablehlo.graph_builder import GraphBuilder
-from tpu2gpu.graphs.stablehlo.lowering.registry import CALL_PREFIXES, IDLE_CALLS, Lower, call_target, lowerings
+from tpu2gpu.graphs.stablehlo.lowering.registry import (
+    AS_IT_IS,
+    CALL_PREFIXES,
+    IDLE_CALLS,
+    Lower,
+    call_target,
+    lowerings,
+)
 from tpu2gpu.graphs.stablehlo.program import Block, Operation, Program, TensorType
-from tpu2gpu.graphs.stablehlo.sizes import Size
+from tpu2gpu.graphs.stablehlo.sizes import Size, Unknown, atom, substitute
 from tpu2gpu.graphs.stablehlo.values import Sizes, Value, of_tensor
 
 _DIALECTS = ("stablehlo", "func", "chlo", "")
@@ -62,6 +69,14 @@ def _is_known_call(target: str) -> bool:
     return target in IDLE_CALLS or any(_find(f"chlo.{it}") for it in plain)
 
 
+def _atom_of(size: Size) -> str:
+    """Return the tensor that holds a size, and nothing for a sum or a product."""
+    if not isinstance(size, Unknown) or len(size.terms) != 1:
+        return ""
+    name = size.terms[0][0][0]
+    return name if size == atom(name) else ""
+
+
 class NotLoweredError(UnsupportedError):
     """Operations that have no counterpart."""
 
@@ -76,6 +91,7 @@ class Lowering:
         function_name: Returns a free name for a function.
         functions: The FunctionDefs of bodies that were made.
         values: The values so far, by name.
+        compared: For tensors that tell whether two sizes are equal, the sizes.
     """
 
     program: Program
@@ -83,6 +99,7 @@ class Lowering:
     function_name: Callable[[str], str]
     functions: dict[str, object] = attrs.field(factory=dict)
     values: dict[str, Value] = attrs.field(factory=dict)
+    compared: dict[str, tuple[Size, Size]] = attrs.field(factory=dict)
 
     def value(self, name: str) -> Value:
         """Return a value by its name."""
@@ -109,7 +126,21 @@ class Lowering:
         return []
 
     def lower(self, operation: Operation) -> list[Value]:
-        """Lower an operation.
+        """Lower an operation; a node of TensorFlow's that has no counterpart stays as it is.
+
+        Raises:
+            NotLoweredError: It has no counterpart.
+        """
+        try:
+            return self.counterpart(operation)
+        except UnsupportedError:
+            node = operation.attributes.get("node")
+            if node is None or node.op.startswith("Xla") or operation.regions:
+                raise
+        return lowerings()[AS_IT_IS](self, operation, [self.value(it) for it in operation.operands])
+
+    def counterpart(self, operation: Operation) -> list[Value]:
+        """Lower an operation by what is known for its name.
 
         Raises:
             NotLoweredError: It has no counterpart.
@@ -118,6 +149,21 @@ class Lowering:
         if function is None:
             raise NotLoweredError(f"{operation.name}: no counterpart is known")
         return function(self, operation, [self.value(it) for it in operation.operands])
+
+    def assume(self, truth: Value) -> None:
+        """Take sizes for one where the program asserts that they are equal, as those of several inputs."""
+        left, right = self.compared.get(truth.ref, (1, 1))
+        name = _atom_of(left) or _atom_of(right)
+        other = right if _atom_of(left) else left
+        if not name or left == right:
+            return
+
+        def settled(sizes: Sizes) -> Sizes:
+            return tuple(substitute(it, name, other) for it in sizes)
+
+        for key, it in self.values.items():
+            elements = settled(it.elements) if it.elements is not None else None
+            self.values[key] = attrs.evolve(it, sizes=settled(it.sizes), held=settled(it.held), elements=elements)
 
     def call(self, name: str, arguments: Sequence[Value]) -> list[Value]:
         """Lower a call of a function: its body in place of the call."""

@@ -21,6 +21,8 @@ FAMILIES = (
     "control_flow",
     "sorting",
     "custom_calls",
+    "tensorflow_ops",
+    "xla_ops",
 )
 
 # From a `Lowering`, an `Operation` and its operands' `Value`s to the results'.
@@ -31,6 +33,8 @@ IDLE_CALLS = CHECKS | PLACEMENTS
 """Custom calls that compute nothing."""
 CALL_PREFIXES = ("mhlo.", "chlo.", "stablehlo.")
 """What the names of custom calls begin with that are operations of a dialect."""
+AS_IT_IS = "tf"
+"""The name of what makes a node of TensorFlow's again, where it has no counterpart."""
 _TABLE: dict[str, Lower] = {}
 _Kept = Callable[[Lower], Lower]
 

@@ -133,13 +133,22 @@ def _dynamic_update_slice(low: Lowering, operation: Operation, operands: list[Va
     axes = [axis for axis in range(value.rank) if update.sizes[axis] != value.sizes[axis]]
     if not axes:
         return [of_tensor(low.graph.whole(update), value.dtype, value.sizes)]
+    return [_updated(low, value, update, places, axes)]
+
+
+def _updated(low: Lowering, value: Value, update: Value, places: Sequence[Value], axes: Sequence[int]) -> Value:
+    """Put an update in at its place along some axes: along the first one goes what the others have made of its part."""
     if len(axes) == 1 and places[axes[0]].array is not None:
-        return [_put_between(low, value, update, places[axes[0]], axes[0])]
+        return _put_between(low, value, update, places[axes[0]], axes[0])
     if all(update.sizes[axis] == 1 for axis in axes):
-        return [_chosen(low, value, update, places, axes)]
+        return _chosen(low, value, update, places, axes)
     if len(axes) == 1:
-        return [_spliced(low, value, update, places[axes[0]], axes[0])]
-    raise NotLoweredError("dynamic_update_slice: of several elements along several axes")
+        return _spliced(low, value, update, places[axes[0]], axes[0])
+    axis, *others = axes
+    starts = [places[axis] if each == axis else known(np.array(0, np.int32)) for each in range(value.rank)]
+    counts = tuple(update.sizes[axis] if each == axis else size for each, size in enumerate(value.sizes))
+    part = dynamic_slice(low, value, starts, counts, TensorType((), ""))
+    return _updated(low, value, _updated(low, part, update, places, others), places, [axis])
 
 
 def _put_between(low: Lowering, value: Value, update: Value, place: Value, axis: int) -> Value:
@@ -201,11 +210,11 @@ def _pad(low: Lowering, operation: Operation, operands: list[Value]) -> list[Val
     value = operands[0]
     for axis, count in enumerate(between):
         if count:
-            value = _spread_apart(low, value, operands[1], axis, count)
+            value = spread_apart(low, value, operands[1], axis, count)
     return [padded(low, value, operands[1], list(zip(before, after, strict=True)))]
 
 
-def _spread_apart(low: Lowering, value: Value, filling: Value, axis: int, count: int) -> Value:
+def spread_apart(low: Lowering, value: Value, filling: Value, axis: int, count: int) -> Value:
     """Put a filling between the elements along an axis: pad each to a row of its own, and string the rows together."""
     size, rank = value.sizes[axis], value.rank
     column = (*value.sizes[: axis + 1], 1, *value.sizes[axis + 1 :])

@@ -9,7 +9,7 @@ from tpu2gpu.graphs.stablehlo.graph_builder import output
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
 from tpu2gpu.graphs.stablehlo.lowering.registry import attribute, lowers
 from tpu2gpu.graphs.stablehlo.lowering.shapes import transposed
-from tpu2gpu.graphs.stablehlo.program import Operation
+from tpu2gpu.graphs.stablehlo.program import Block, Operation
 from tpu2gpu.graphs.stablehlo.values import Value, of_tensor
 
 
@@ -24,9 +24,6 @@ def largest(low: Lowering, value: Value, count: int) -> list[Value]:
 @lowers("sort")
 def _sort(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     axis = attribute(operation, "dimension", default=-1) % operands[0].rank
-    inner = operation.regions[0].operations
-    compares = [it for it in inner if it.name == "stablehlo.compare"]
-    sides = operation.regions[0].arguments
     key, size = operands[0], operands[0].sizes[axis]
     if not isinstance(size, int):
         raise NotLoweredError("sort: along an axis whose length depends on the batch")
@@ -36,16 +33,47 @@ def _sort(low: Lowering, operation: Operation, operands: list[Value]) -> list[Va
         last = attrs.evolve(operation, attributes={**operation.attributes, "dimension": key.rank - 1})
         back = [order.index(each) for each in range(key.rank)]
         return [transposed(low, it, back) for it in _sort(low, last, turned)]
-    used = {name for it in inner if not it.name.endswith("return") for name in it.operands}
-    if not compares or used & set(sides[2:]):
-        raise NotLoweredError("sort: not by the first tensor")
-    is_falling = compares[-1].words[0] in ("GT", "GE")
-    graph = low.graph
-    keys = key if is_falling else of_tensor(graph.emit("Neg", graph.whole(key)), key.dtype, key.sizes)
-    values, places = largest(low, keys, size)
-    if not is_falling:
-        values = of_tensor(graph.emit("Neg", graph.whole(values)), key.dtype, key.sizes)
-    return [values, *(_rearranged(low, it, places) for it in operands[1:])]
+    count, is_falling = _order_of(operation.regions[0])
+    places: Value | None = None
+    for each in reversed(operands[:count]):  # the largest elements come in their order: each key keeps that of the next
+        turned_key = each if places is None else _rearranged(low, each, places)
+        found = largest(low, _rising(low, turned_key, is_falling=is_falling), size)[1]
+        places = found if places is None else _rearranged(low, places, found)
+    assert places is not None
+    return [_rearranged(low, it, places) for it in operands]
+
+
+def _order_of(block: Block) -> tuple[int, bool]:
+    """Return by how many of the first tensors a comparator sorts, and whether the largest comes first.
+
+    Raises:
+        NotLoweredError: It sorts in another way.
+    """
+    inner = [it for it in block.operations if not it.name.endswith("return")]
+    directions = {it.words[0] for it in inner if it.name == "stablehlo.compare"} - {"EQ", "NE"}
+    used = {name for it in inner for name in it.operands}
+    pairs = [place for place, side in enumerate(block.arguments) if side in used]
+    keys = sorted({place // 2 for place in pairs})
+    if len(directions) != 1 or keys != list(range(len(keys))):
+        raise NotLoweredError("sort: by a comparator that does not go through the first tensors in their order")
+    return len(keys), directions <= {"GT", "GE"}
+
+
+def _rising(low: Lowering, key: Value, *, is_falling: bool) -> Value:
+    """Return what is largest where a key comes first; what is not a number comes last."""
+    graph, dtype = low.graph, key.dtype
+    if dtype == np.bool_:
+        dtype = np.dtype(np.int32)
+        key = of_tensor(graph.cast(graph.whole(key), dtype), dtype, key.sizes)
+    if is_falling:
+        return key
+    ref = graph.whole(key)
+    if dtype.kind in "iu":  # unlike the negative, this is there for every number
+        ones = np.array(-1 if dtype.kind == "i" else np.iinfo(dtype).max, dtype)
+        return of_tensor(graph.emit("Sub", graph.constant(ones), ref), dtype, key.sizes)
+    last = graph.constant(np.array(-np.inf, dtype))
+    ref = graph.emit("SelectV2", graph.emit("IsNan", ref), last, graph.emit("Neg", ref))
+    return of_tensor(ref, dtype, key.sizes)
 
 
 def _rearranged(low: Lowering, value: Value, places: Value) -> Value:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 
+from tpu2gpu.graphs.stablehlo.lowering.elementwise import OPS, apply
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
 from tpu2gpu.graphs.stablehlo.lowering.reductions import combiner, is_neutral, reduced
 from tpu2gpu.graphs.stablehlo.lowering.registry import attribute, lowers
 from tpu2gpu.graphs.stablehlo.lowering.shapes import broadcast, transposed
-from tpu2gpu.graphs.stablehlo.lowering.slices import padded
+from tpu2gpu.graphs.stablehlo.lowering.slices import padded, sliced, spread_apart
 from tpu2gpu.graphs.stablehlo.program import Operation
+from tpu2gpu.graphs.stablehlo.sizes import fixed
 from tpu2gpu.graphs.stablehlo.values import Value, known, of_tensor
 
+_MOST_SLICES = 128
 _RUNNING = {"add": "Cumsum", "multiply": "Cumprod"}
 
 
@@ -28,18 +33,23 @@ def _reduce_window(low: Lowering, operation: Operation, operands: list[Value]) -
     sizes = _numbers(operation, "window_dimensions", [1] * rank)
     strides = _numbers(operation, "window_strides", [1] * rank)
     padding = [(int(a), int(b)) for a, b in np.asarray(attribute(operation, "padding", default=[[0, 0]] * rank))]
-    if any(it != 1 for name in ("base_dilations", "window_dilations") for it in _numbers(operation, name, [1])):
-        raise NotLoweredError("reduce_window: with dilations")
+    apart = _numbers(operation, "base_dilations", [1] * rank)
+    dilations = _numbers(operation, "window_dilations", [1] * rank)
     if not is_neutral(combine, start):
         raise NotLoweredError(f"reduce_window: by {combine} from another start than its neutral one")
     if all(it == 1 for it in (*sizes, *strides)) and not any(any(it) for it in padding):
         return [value]
-    if combine in _RUNNING and (axis := _running_axis(value, sizes, strides, padding)) is not None:
-        is_reverse = padding[axis][0] == 0
+    running = _running_axis(value, sizes, strides, padding) if combine in _RUNNING else None
+    outside = any(max(amounts) >= extent for amounts, extent in zip(padding, sizes, strict=True) if any(amounts))
+    is_plain = all(it == 1 for it in (*apart, *dilations))
+    if not is_plain or (running is None and (outside or value.dtype.kind in "iub")):
+        return [_by_slices(low, value, start, combine, _Windows(sizes, strides, padding, apart, dilations))]
+    if running is not None:
+        is_reverse = padding[running][0] == 0
         ref = low.graph.emit(
             _RUNNING[combine],
             low.graph.whole(value),
-            low.graph.constant(np.int32(axis)),
+            low.graph.constant(np.int32(running)),
             reverse=is_reverse,
             exclusive=False,
         )
@@ -48,7 +58,55 @@ def _reduce_window(low: Lowering, operation: Operation, operands: list[Value]) -
         gone = reduced(low, value, combine, axes)
         kept = [axis for axis in range(rank) if axis not in axes]
         return [broadcast(low, gone, kept, tuple(1 if axis in axes else size for axis, size in enumerate(value.sizes)))]
-    return [_pooled(low, operation, value, combine, sizes, strides, padding)]
+    try:
+        return [_pooled(low, operation, value, combine, sizes, strides, padding)]
+    except NotLoweredError:
+        return [_by_slices(low, value, start, combine, _Windows(sizes, strides, padding, apart, dilations))]
+
+
+@attrs.frozen
+class _Windows:
+    """How windows lie, for each axis."""
+
+    sizes: Sequence[int]
+    strides: Sequence[int]
+    padding: Sequence[tuple[int, int]]
+    apart: Sequence[int]
+    dilations: Sequence[int]
+
+
+def _by_slices(low: Lowering, value: Value, start: Value, combine: str, windows: _Windows) -> Value:
+    """Combine what stands at each place of the windows, an axis after the other.
+
+    Raises:
+        NotLoweredError: The windows are large, or there is no op that combines so.
+    """
+    if sum(windows.sizes) > _MOST_SLICES or combine not in OPS:
+        raise NotLoweredError(f"reduce_window: by {combine}, over windows of {'x'.join(map(str, windows.sizes))}")
+    for axis, count in enumerate(windows.apart):
+        if count != 1:
+            value = spread_apart(low, value, start, axis, count - 1)
+    value = padded(low, value, start, windows.padding)
+    for axis, (extent, step, dilation) in enumerate(
+        zip(windows.sizes, windows.strides, windows.dilations, strict=True)
+    ):
+        if extent == 1 and step == 1:
+            continue
+        length = fixed(value.sizes[axis])
+        last = length - (extent - 1) * dilation
+        parts = [
+            sliced(
+                low,
+                value,
+                [
+                    (place * dilation, place * dilation + last, step) if each == axis else (0, size, 1)  # type: ignore[misc]
+                    for each, size in enumerate(value.sizes)
+                ],
+            )
+            for place in range(extent)
+        ]
+        value = functools.reduce(lambda left, right: apply(low, combine, [left, right]), parts)
+    return value
 
 
 def _numbers(operation: Operation, name: str, default: list[int]) -> list[int]:
