@@ -109,3 +109,58 @@ def test_a_sort_by_another_than_the_first_tensor_is_refused() -> None:
             "}) : (tensor<2x6xf32>, tensor<2x6xf32>) -> (tensor<2x6xf32>, tensor<2x6xf32>)",
             "return %0#0 : tensor<2x6xf32>",
         )
+
+
+def test_integers_divided_by_zero_are_what_xla_gives() -> None:
+    found = run(
+        X,
+        "%i = stablehlo.convert %x : (tensor<2x6xf32>) -> tensor<2x6xi32>",
+        "%z = stablehlo.constant dense<[[0, 1, 2, 0, -3, 2], [5, 0, 1, 2, 3, -4]]> : tensor<2x6xi32>",
+        "%o = stablehlo.multiply %z, %i : tensor<2x6xi32>",
+        "%d = stablehlo.divide %i, %o : tensor<2x6xi32>",
+        "%r = stablehlo.remainder %i, %o : tensor<2x6xi32>",
+        "%0 = stablehlo.concatenate %d, %r, dim = 0 : (tensor<2x6xi32>, tensor<2x6xi32>) -> tensor<4x6xi32>",
+        "return %0 : tensor<4x6xi32>",
+    )
+    value = X.astype(np.int32)
+    divisor = value * np.array([[0, 1, 2, 0, -3, 2], [5, 0, 1, 2, 3, -4]], np.int32)
+    safe = np.where(divisor == 0, 1, divisor)
+    quotient = np.where(divisor == 0, -1, np.trunc(value / safe)).astype(np.int32)
+    rest = np.where(divisor == 0, value, value - quotient * safe)
+    np.testing.assert_array_equal(found, np.concatenate([quotient, rest]))
+
+
+@pytest.mark.parametrize(("element", "dtype"), [("i8", np.int8), ("ui8", np.uint8), ("i32", np.int32)])
+def test_what_is_too_large_for_an_integer_is_the_largest(element: str, dtype: type) -> None:
+    x = np.array([[300, -300, 1, 0, 1e12, -1e12]] * 2, np.float32)
+    found = run(
+        x,
+        f"%0 = stablehlo.convert %x : (tensor<2x6xf32>) -> tensor<2x6x{element}>",
+        f"return %0 : tensor<2x6x{element}>",
+    )
+    limits = np.iinfo(dtype)
+    wanted = np.clip(x.astype(np.float64), limits.min, limits.max)
+    np.testing.assert_allclose(found.astype(np.float64), wanted, rtol=1e-6)
+
+
+def test_what_is_not_a_number_is_sorted_behind_the_numbers() -> None:
+    x = np.array([[3, np.nan, -1, np.inf, -np.inf, 0], [np.nan, 2, np.nan, 1, 0, -2]], np.float32)
+    found = run(
+        x,
+        '%0 = "stablehlo.sort"(%x) <{dimension = 1 : i64, is_stable = true}> ({',
+        "^bb0(%a: tensor<f32>, %b: tensor<f32>):",
+        "  %1 = stablehlo.compare  LT, %a, %b,  TOTALORDER : (tensor<f32>, tensor<f32>) -> tensor<i1>",
+        "  stablehlo.return %1 : tensor<i1>",
+        "}) : (tensor<2x6xf32>) -> tensor<2x6xf32>",
+        "return %0 : tensor<2x6xf32>",
+    )
+    np.testing.assert_array_equal(found, np.sort(x, axis=1))
+
+
+def test_an_op_that_tensorflow_lacks_for_a_type_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="TensorFlow has none for uint32"):
+        lowered(
+            "%i = stablehlo.convert %x : (tensor<2x6xf32>) -> tensor<2x6xui32>",
+            "%0 = stablehlo.negate %i : tensor<2x6xui32>",
+            "return %0 : tensor<2x6xui32>",
+        )

@@ -97,6 +97,12 @@ def scatter(random: Random) -> Case:
         update_window_dims=[1], inserted_window_dims=[0], scatter_dims_to_operand_dims=indexed, index_vector_dim=1
     )
     count = len(indexed)
+    if not random.integers(3):  # a single row, whose place stands alone
+        numbers = xla_data_pb2.ScatterDimensionNumbers(
+            update_window_dims=[0], inserted_window_dims=[0], scatter_dims_to_operand_dims=[0], index_vector_dim=0
+        )
+        place = random.integers(-1, 7, 1).astype(np.int32)
+        return lambda x, i, u: xla.scatter(x, i, u, combine, numbers), [floats(random, 6, 5), place, floats(random, 5)]
     places = np.stack([random.permutation(9)[:4] - 2 for _ in range(count)], -1).astype(np.int32)
     updates = floats(random, 4, width)
     return lambda x, i, u: xla.scatter(x, i, u, combine, numbers), [floats(random, 6, 5), places, updates]

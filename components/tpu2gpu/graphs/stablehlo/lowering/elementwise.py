@@ -223,6 +223,11 @@ lowers(*OPS)(_lower_op)
 def _compare(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     op, function = _COMPARISONS[operation.words[0]]
     operands = list(alike(low, operands))
+    if operands[0].dtype == np.bool_ and op not in ("Equal", "NotEqual"):
+        number = np.dtype(np.int32)
+        operands = [
+            of_tensor(low.graph.cast(low.graph.tensor(it), number), number, it.sizes, it.held) for it in operands
+        ]
     truth = np.dtype(np.bool_)
     folded = fold(function, operands, truth)
     if folded is not None:
@@ -243,14 +248,24 @@ def _convert(low: Lowering, operation: Operation, operands: list[Value]) -> list
         return [of_sizes(value.elements, dtype, scalar=value.rank == 0)]
     if (folded := fold(lambda array: array, operands, dtype)) is not None:
         return [folded]
-    if value.dtype.kind not in "iub" and dtype.kind in "iu" and dtype.itemsize <= 2:
+    if value.dtype.kind not in "iub" and dtype.kind in "iu":
         value = _saturated(low, value, dtype)
     return [of_tensor(low.graph.cast(low.graph.tensor(value), dtype), dtype, value.sizes, value.held)]
 
 
 def _saturated(low: Lowering, value: Value, dtype: np.dtype[Any]) -> Value:
-    """Keep a value in the range of small integers, as XLA's conversion does; TensorFlow's drops the upper bits."""
-    for name, bound in (("maximum", np.iinfo(dtype).min), ("minimum", np.iinfo(dtype).max)):
+    """Keep a value in the range of integers, as XLA's conversion does.
+
+    TensorFlow's drops the upper bits of small ones; of large ones, what is above the range becomes the smallest one.
+    """
+    limits = np.iinfo(dtype)
+    bounds: list[tuple[str, float]] = [("maximum", limits.min)] if dtype.itemsize <= 2 else []
+    largest = float(np.array(limits.max, value.dtype))
+    if largest > limits.max:
+        largest = float(np.nextafter(np.array(largest, value.dtype), np.array(0, value.dtype)))
+    if np.isfinite(largest):
+        bounds.append(("minimum", largest))
+    for name, bound in bounds:
         value = apply(low, name, [value, known(np.full((1,) * value.rank, bound, value.dtype), value.sizes)])
     return value
 

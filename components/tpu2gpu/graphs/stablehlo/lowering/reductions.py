@@ -50,7 +50,10 @@ def reduced(low: Lowering, value: Value, combine: str, axes: Sequence[int]) -> V
     sizes: Sizes = tuple(size for axis, size in enumerate(value.sizes) if axis not in axes)
     if not axes:
         return value
-    ref = graph.reduce(Reduction(table[combine], graph.whole(value), tuple(axes), value.sizes, keeps=False))
+    ref = graph.whole(value)
+    if combine == "add" and (node := graph.nodes.get(ref)) and node.op == "Mul" and node.input[0] == node.input[1]:
+        ref = graph.emit("Square", node.input[0])  # the form in which casts and converters know norms
+    ref = graph.reduce(Reduction(table[combine], ref, tuple(axes), value.sizes, keeps=False))
     return of_tensor(ref, value.dtype, sizes)
 
 

@@ -55,6 +55,10 @@ def _scatter(low: Lowering, operation: Operation, operands: list[Value]) -> list
         indices = reshaped(low, indices, (*indices.sizes, 1))
     indices = transposed(low, indices, [axis for axis in range(indices.rank) if axis != vector] + [vector])
     window = dict(zip(_window_axes(value, numbers), numbers.get("update_window_dims", []), strict=True))
+    if indices.rank == 1:  # a single place
+        indices = reshaped(low, indices, (1, *indices.sizes))
+        updates = reshaped(low, updates, (1, *updates.sizes))
+        window = {axis: at + 1 for axis, at in window.items()}
     columns = _columns(low, numbers, value, indices, {axis: updates.sizes[at] for axis, at in window.items()})
     points = [it.axis for it in columns]
     wide = [axis for axis in points if axis in window]

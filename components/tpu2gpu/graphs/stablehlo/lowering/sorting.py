@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+import ml_dtypes
 import numpy as np
 
 from tpu2gpu.graphs.stablehlo.graph_builder import output
@@ -72,7 +73,9 @@ def _rising(low: Lowering, key: Value, *, is_falling: bool) -> Value:
         ones = np.array(-1 if dtype.kind == "i" else np.iinfo(dtype).max, dtype)
         return of_tensor(graph.emit("Sub", graph.constant(ones), ref), dtype, key.sizes)
     last = graph.constant(np.array(-np.inf, dtype))
-    ref = graph.emit("SelectV2", graph.emit("IsNan", ref), last, graph.emit("Neg", ref))
+    least = graph.constant(np.array(ml_dtypes.finfo(dtype).min, dtype))
+    finite = graph.emit("Maximum", graph.emit("Neg", ref), least)
+    ref = graph.emit("SelectV2", graph.emit("IsNan", ref), last, finite)
     return of_tensor(ref, dtype, key.sizes)
 
 
