@@ -45,6 +45,19 @@ def test_batch_norms_of_jax_are_folded_into_convolutions(built: Built, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["transformer_jax04", "transformer_xlaops_jax04", "vit_jax04"])
+def test_what_jax_takes_apart_is_one_op_in_the_file_of_the_engine(name: str, built: Built, tmp_path: Path) -> None:
+    import onnx
+
+    import_model(built(unpack, name), tmp_path / "imported")
+    convert_model(tmp_path / "imported", tmp_path / "serving", ConvertOptions(backend="onnx", layout="plain"))
+    (file,) = (tmp_path / "serving").rglob("*.onnx")
+    ops = {node.op_type for node in onnx.load(file, load_external_data=False).graph.node}
+    assert {"Softmax", "MatMul", "Erf" if "vit" in name else "Tanh"} <= ops
+    assert not ops & {"Exp", "Expand", "ReduceMax", "ReduceSum", "Loop"} - ({"Expand"} if "vit" in name else set())
+
+
+@pytest.mark.slow
 @pytest.mark.engine
 @pytest.mark.parametrize("name", ["cnn_jax04", "lstm_jax04", "transformer_jax04", "vit_jax04"])
 def test_an_engine_is_built_of_it(name: str, built: Built, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from tests.models.jax_exports import unpack
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
+from tpu2gpu.graphs.passes.base import Sequential
 from tpu2gpu.graphs.passes.inline_stablehlo import InlineStableHlo
+from tpu2gpu.graphs.passes.lower_xla_ops import LowerXlaOps
 from tpu2gpu.graphs.stablehlo.lowering import control_flow
 
 Built = Callable[..., Path]
@@ -19,7 +21,8 @@ Built = Callable[..., Path]
     ("name", "there", "gone"),
     [
         ("cnn_jax04", ["Softmax", "Mean", "Relu", "Relu6", "AvgPool", "DepthwiseConv2dNative"], ["Exp", "BroadcastTo"]),
-        ("transformer_jax04", ["Softmax", "Mean", "GatherV2"], ["Exp", "Max", "BroadcastTo", "Shape"]),
+        ("transformer_jax04", ["Softmax", "Mean", "Square", "GatherV2"], ["Exp", "Max", "BroadcastTo", "Shape"]),
+        ("transformer_xlaops_jax04", ["Softmax", "Mean", "Square", "GatherV2"], ["Exp", "Max", "BroadcastTo", "Range"]),
         ("embedding_jax04", ["LogSoftmax", "GatherV2"], ["Exp", "Log", "BroadcastTo", "Shape"]),
         ("keras_on_jax_jax04", ["Softmax", "MaxPool", "AvgPool"], ["Exp"]),
     ],
@@ -29,15 +32,16 @@ def test_ops_are_known_by_name(name: str, there: list[str], gone: list[str], bui
     from tpu2gpu.checkpoint_importer.options import ImportOptions
 
     model = find_source(built(unpack, name)).read(ImportOptions()).model
-    InlineStableHlo().run(model)
+    Sequential([InlineStableHlo(), LowerXlaOps()]).run(model)
     ops = model.op_counts()
     assert not set(there) - ops.keys()
     assert not ops.keys() & set(gone)
 
 
-def test_a_short_scan_is_rolled_out(built: Built) -> None:
-    model = read_saved_model(built(unpack, "lstm_batch4_jax04"))
-    InlineStableHlo().run(model)
+@pytest.mark.parametrize("name", ["lstm_batch4_jax04", "lstm_xlaops_jax04"])
+def test_a_short_scan_is_rolled_out(name: str, built: Built) -> None:
+    model = read_saved_model(built(unpack, name))
+    Sequential([InlineStableHlo(), LowerXlaOps()]).run(model)
     ops = model.op_counts()
     assert "StatelessWhile" not in ops
     assert (ops["Tanh"], ops["Sigmoid"]) == (14, 21)

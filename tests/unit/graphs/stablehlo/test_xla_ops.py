@@ -151,6 +151,20 @@ def reduce_window(random: Random) -> Case:
     return run, [floats(random, 5, 7, 6, 5)]
 
 
+def running_sums_of_powers(random: Random) -> Case:
+    def combine(a: Any, b: Any) -> Any:
+        largest, difference = tf.maximum(a, b), a - b
+        return tf.where(tf.math.is_nan(difference), a + b, largest + tf.math.log1p(tf.exp(-tf.abs(difference))))
+
+    reducer = computation(combine)
+    padding = draw(random, [[0, 0], [4, 0]], [[0, 0], [0, 4]])
+
+    def run(x: Any) -> Any:
+        return xla.reduce_window(x, tf.constant(-np.inf), reducer, [1, 5], [1, 1], [1, 1], [1, 1], padding)
+
+    return run, [floats(random, 3, 5)]
+
+
 def pad(random: Random) -> Case:
     before, after = ([int(it) for it in random.integers(-2, 3, 2)] for _ in range(2))
     between = [int(it) for it in random.integers(0, 3, 2)]
@@ -215,8 +229,8 @@ def idle(random: Random) -> Case:
 
 
 CASES = [
-    convolution, dot, quantised_dot, gather, scatter, reduce, largest_and_place, reduce_window, pad, dynamic_slices,
-    dynamic_update_slices, sorts, broadcast_helper, einsum, idle,
+    convolution, dot, quantised_dot, gather, scatter, reduce, largest_and_place, reduce_window, running_sums_of_powers,
+    pad, dynamic_slices, dynamic_update_slices, sorts, broadcast_helper, einsum, idle,
 ]  # fmt: skip
 
 

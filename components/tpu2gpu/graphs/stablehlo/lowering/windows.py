@@ -15,11 +15,12 @@ from tpu2gpu.graphs.stablehlo.lowering.reductions import combiner, is_neutral, r
 from tpu2gpu.graphs.stablehlo.lowering.registry import attribute, lowers
 from tpu2gpu.graphs.stablehlo.lowering.shapes import broadcast, transposed
 from tpu2gpu.graphs.stablehlo.lowering.slices import padded, sliced, spread_apart
-from tpu2gpu.graphs.stablehlo.program import Operation
+from tpu2gpu.graphs.stablehlo.program import Block, Operation
 from tpu2gpu.graphs.stablehlo.sizes import fixed
 from tpu2gpu.graphs.stablehlo.values import Value, known, of_tensor
 
 _MOST_SLICES = 128
+_MOST_ROUNDS = 64
 _RUNNING = {"add": "Cumsum", "multiply": "Cumprod"}
 
 
@@ -28,13 +29,17 @@ def _reduce_window(low: Lowering, operation: Operation, operands: list[Value]) -
     if len(operands) != 2:
         raise NotLoweredError("reduce_window: of several tensors at once")
     value, start = operands
-    combine = combiner(operation.regions[0])
     rank = value.rank
     sizes = _numbers(operation, "window_dimensions", [1] * rank)
     strides = _numbers(operation, "window_strides", [1] * rank)
     padding = [(int(a), int(b)) for a, b in np.asarray(attribute(operation, "padding", default=[[0, 0]] * rank))]
     apart = _numbers(operation, "base_dilations", [1] * rank)
     dilations = _numbers(operation, "window_dilations", [1] * rank)
+    windows = _Windows(sizes, strides, padding, apart, dilations)
+    try:
+        combine = combiner(operation.regions[0])
+    except NotLoweredError:
+        return [_by_region(low, operation.regions[0], value, start, windows)]
     if not is_neutral(combine, start):
         raise NotLoweredError(f"reduce_window: by {combine} from another start than its neutral one")
     if all(it == 1 for it in (*sizes, *strides)) and not any(any(it) for it in padding):
@@ -43,7 +48,7 @@ def _reduce_window(low: Lowering, operation: Operation, operands: list[Value]) -
     outside = any(max(amounts) >= extent for amounts, extent in zip(padding, sizes, strict=True) if any(amounts))
     is_plain = all(it == 1 for it in (*apart, *dilations))
     if not is_plain or (running is None and (outside or value.dtype.kind in "iub")):
-        return [_by_slices(low, value, start, combine, _Windows(sizes, strides, padding, apart, dilations))]
+        return [_by_slices(low, value, start, combine, windows)]
     if running is not None:
         is_reverse = padding[running][0] == 0
         ref = low.graph.emit(
@@ -61,7 +66,7 @@ def _reduce_window(low: Lowering, operation: Operation, operands: list[Value]) -
     try:
         return [_pooled(low, operation, value, combine, sizes, strides, padding)]
     except NotLoweredError:
-        return [_by_slices(low, value, start, combine, _Windows(sizes, strides, padding, apart, dilations))]
+        return [_by_slices(low, value, start, combine, windows)]
 
 
 @attrs.frozen
@@ -83,30 +88,54 @@ def _by_slices(low: Lowering, value: Value, start: Value, combine: str, windows:
     """
     if sum(windows.sizes) > _MOST_SLICES or combine not in OPS:
         raise NotLoweredError(f"reduce_window: by {combine}, over windows of {'x'.join(map(str, windows.sizes))}")
+    value = _padded(low, value, start, windows)
+    for axis in range(value.rank):
+        if windows.sizes[axis] != 1 or windows.strides[axis] != 1:
+            parts = _parts(low, value, axis, windows)
+            value = functools.reduce(lambda left, right: apply(low, combine, [left, right]), parts)
+    return value
+
+
+def _by_region(low: Lowering, region: Block, value: Value, start: Value, windows: _Windows) -> Value:
+    """Combine what stands at each place of windows along one axis by whatever a region computes.
+
+    Raises:
+        NotLoweredError: The windows are large, or go along several axes.
+    """
+    axes = [axis for axis, extent in enumerate(windows.sizes) if extent != 1]
+    if len(axes) > 1 or sum(windows.sizes) > _MOST_ROUNDS or any(it != 1 for it in windows.strides):
+        raise NotLoweredError("reduce_window: by several operations, over large windows or along several axes")
+    value = _padded(low, value, start, windows)
+    for axis in axes:
+        parts = _parts(low, value, axis, windows)
+        first = start.array
+        value = (
+            known(first.reshape(()), parts[0].sizes)
+            if first is not None
+            else Value(start.dtype, parts[0].sizes, (), ref=low.graph.tensor(start))
+        )
+        for part in parts:
+            (value,) = low.run(region, [value, part])
+    return value
+
+
+def _padded(low: Lowering, value: Value, start: Value, windows: _Windows) -> Value:
     for axis, count in enumerate(windows.apart):
         if count != 1:
             value = spread_apart(low, value, start, axis, count - 1)
-    value = padded(low, value, start, windows.padding)
-    for axis, (extent, step, dilation) in enumerate(
-        zip(windows.sizes, windows.strides, windows.dilations, strict=True)
-    ):
-        if extent == 1 and step == 1:
-            continue
-        length = fixed(value.sizes[axis])
-        last = length - (extent - 1) * dilation
-        parts = [
-            sliced(
-                low,
-                value,
-                [
-                    (place * dilation, place * dilation + last, step) if each == axis else (0, size, 1)  # type: ignore[misc]
-                    for each, size in enumerate(value.sizes)
-                ],
-            )
-            for place in range(extent)
-        ]
-        value = functools.reduce(lambda left, right: apply(low, combine, [left, right]), parts)
-    return value
+    return padded(low, value, start, windows.padding)
+
+
+def _parts(low: Lowering, value: Value, axis: int, windows: _Windows) -> list[Value]:
+    """Return for each place of a window along an axis what stands there in all windows."""
+    extent, dilation = windows.sizes[axis], windows.dilations[axis]
+    last = fixed(value.sizes[axis]) - (extent - 1) * dilation
+
+    def ranges(first: int) -> list[Any]:
+        there = (first, first + last, windows.strides[axis])
+        return [there if each == axis else (0, size, 1) for each, size in enumerate(value.sizes)]
+
+    return [sliced(low, value, ranges(place * dilation)) for place in range(extent)]
 
 
 def _numbers(operation: Operation, name: str, default: list[int]) -> list[int]:
