@@ -52,6 +52,12 @@ def import_bindings(library: Library) -> ModuleType:
         ) from error
 
 
+def load_plugins(trt: ModuleType, logger: Any) -> None:
+    """Load the plugins that NVIDIA ships beside TensorRT: engines with EfficientNMS_TRT need them."""
+    if load := getattr(trt, "init_libnvinfer_plugins", None):
+        load(logger, "")
+
+
 def listening_logger(trt: ModuleType) -> Any:
     """Make a logger for the bindings that keeps warnings and errors.
 

@@ -151,6 +151,25 @@ class BoundaryTensor(_Entry):
 
 
 @attrs.frozen(kw_only=True)
+class Suppression(_Entry):
+    """The non-max suppression of a detector.
+
+    Attributes:
+        ops: How many of the source's operations of each kind do it.
+        part: The part that does it.
+        because: Why that part.
+    """
+
+    ops: dict[str, int]
+    part: str
+    because: str
+
+    def __str__(self) -> str:
+        place = "in the core" if self.part == CORE else f"beside the core, in the part {self.part}"
+        return f"Non-max suppression ({', '.join(self.ops)}) runs {place}: {self.because}."
+
+
+@attrs.frozen(kw_only=True)
 class Plan(_Entry):
     """The plan of a serving folder: what a loader must know, and how far it was verified.
 
@@ -164,6 +183,7 @@ class Plan(_Entry):
         verified_level: `onnx_cpu`, `engine_built` or `engine_executed`.
         parts: In the order in which they run.
         boundary_tensors: What flows between them.
+        suppression: Where non-max suppression runs; None where the model has none.
         engine_coverage: Share of the model's operations that an engine runs, 0 to 1.
         tolerance: The largest relative error that was allowed.
         relative_error: The largest difference from the source, relative to the largest value.
@@ -180,6 +200,7 @@ class Plan(_Entry):
     verified_level: str
     parts: tuple[Part, ...]
     boundary_tensors: tuple[BoundaryTensor, ...] = ()
+    suppression: Suppression | None = None
     engine_coverage: float
     tolerance: float
     relative_error: float

@@ -58,6 +58,12 @@ class ConvertOptions(ExampleOptions):
         "float32", "what tf_trt's engines compute in, unless --int8 is given", choices=("float32", "float16")
     )
     minimum_segment_size: int = option(3, "how few operations make an engine of tf_trt", minimum=1)
+    nms: str = option(
+        "auto",
+        "where non-max suppression runs: `beside` the core, or in the `engine` (or ONNX file) that is the core; `auto` "
+        "keeps it in an ONNX file and out of engines",
+        choices=("auto", "beside", "engine"),
+    )
     layout: str = option("triton", "what to put around the files", choices=("triton", "tf_serving", "plain"))
     triton_backend: str = option(
         "onnxruntime", "what runs the model in Triton", choices=("onnxruntime", "tensorrt", "python")

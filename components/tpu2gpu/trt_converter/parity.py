@@ -11,6 +11,7 @@ import numpy as np
 
 from tpu2gpu.errors import ConversionError, ExamplesError, ParityRefusedError, first_line
 from tpu2gpu.running.arrays import Array, is_float
+from tpu2gpu.running.comparison.detections import find_detections, match_boxes, read_detections
 from tpu2gpu.running.comparison.parity import OutputParity, compare
 from tpu2gpu.running.runner import Runner
 from tpu2gpu.trt_converter.feeds import Feeds, run_reference, save_reference, saved_feeds, saved_outputs
@@ -111,11 +112,21 @@ def _finite_count(array: Array) -> int:
     return int(np.count_nonzero(np.isfinite(array.astype(np.float64))))
 
 
-def compare_saved(candidate: Runner, names: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, Any]:
-    """Compare a model with the reference outputs that `compare_models` left."""
+def compare_saved(
+    candidate: Runner, names: Mapping[str, Mapping[str, str]], folder: Path, *, suppresses: bool = False
+) -> dict[str, Any]:
+    """Compare a model with the reference outputs that `compare_models` left.
+
+    Args:
+        candidate: The model.
+        names: Its names of inputs and outputs.
+        folder: Where the reference's outputs lie.
+        suppresses: Whether it suppresses boxes in a way of its own, so that boxes are to be matched.
+    """
     results = []
+    compared = compare_detections if suppresses else compare_outputs
     for position, batch in enumerate(saved_feeds(folder).batches):
-        results.append(_compare_batch(saved_outputs(folder, position), candidate, names, batch))
+        results.append(_compare_batch(saved_outputs(folder, position), candidate, names, batch, compared=compared))
     return {"parity": worst_of(results)}
 
 
@@ -125,6 +136,7 @@ def _compare_batch(
     names: Mapping[str, Mapping[str, str]],
     batch: Mapping[str, Array],
     kind: str = "",
+    compared: Callable[[Mapping[str, Array], Mapping[str, Array]], dict[str, dict[str, Any]]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run a candidate on one batch and compare it with the reference's outputs."""
     given = {names["inputs"][name]: array for name, array in batch.items()}
@@ -136,7 +148,24 @@ def _compare_batch(
             f"the converted model does not run where the source does, on {kind or 'a'} batch ({shapes})",
             details=[first_line(error)],
         ) from error
-    return compare_outputs(wanted, {name: found[names["outputs"][name]] for name in wanted})
+    return (compared or compare_outputs)(wanted, {name: found[names["outputs"][name]] for name in wanted})
+
+
+def compare_detections(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
+    """Compare outputs with the reference's, those that hold boxes by matching the boxes, whatever their order.
+
+    Returns:
+        What `compare_outputs` says; the `error` of a detector's outputs is what the matched boxes lack of their mean
+        IoU, or the largest difference of their scores, whichever is more.
+    """
+    figures = compare_outputs(wanted, found)
+    detections = find_detections(wanted, {})
+    if detections is None:
+        return figures
+    matched = match_boxes(read_detections(wanted, detections), read_detections(found, detections), -np.inf)
+    error = max(1 - matched.mean_iou, matched.max_score_error)
+    of_boxes = {"error": error, "mean_iou": matched.mean_iou, "max_score_error": matched.max_score_error}
+    return {name: {**each, **(of_boxes if name in detections.names else {})} for name, each in figures.items()}
 
 
 def compare_outputs(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Non-max suppression: equal scores, no boxes, thresholds met exactly, corners in the other order, padding."""
+"""Non-max suppression: equal scores, no boxes, thresholds met exactly, corners in the other order, NaN, padding."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import numpy as np
 
 from tests.conformance.case import Array, Case, Const, combinations
 
+
+def at_random(count: int) -> tuple[list[list[float]], list[float]]:
+    """Return boxes in a crowd, some with corners in the other order, and scores of which many are equal."""
+    random = np.random.default_rng(7)
+    first = random.random((count, 2))
+    boxes = np.concatenate([first, first + random.normal(0.3, 0.25, (count, 2))], 1)
+    return boxes.round(2).tolist(), random.random(count).round(1).tolist()
+
+
 SCORED: Mapping[str, tuple[list[list[float]], list[float]]] = {
     "different": ([[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 2, 1, 3], [0, 2.5, 1, 3.5]], [0.9, 0.75, 0.6, 0.95]),
     "equal scores": ([[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 2, 1, 3], [0, 2.1, 1, 3.1]], [0.5, 0.5, 0.5, 0.5]),
@@ -16,6 +25,8 @@ SCORED: Mapping[str, tuple[list[list[float]], list[float]]] = {
     "other corners": ([[1, 1, 0, 0], [0, 0.1, 1, 1.1], [1, 2, 0, 3], [0, 3.1, 1, 2.1]], [0.9, 0.75, 0.6, 0.95]),
     "no area": ([[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 1, 1]], [0.9, 0.8, 0.7, 0.6]),
     "negative scores": ([[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5], [6, 6, 7, 7]], [-1.0, 0.0, -0.5, 2.0]),
+    "not a number": ([[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 2, 1, 3], [0, 4, 1, 5]], [np.nan, 0.75, -np.inf, np.inf]),
+    "at random": at_random(12),
     "one": ([[0, 0, 1, 1]], [0.9]),
     "none": ([], []),
 }
@@ -88,4 +99,9 @@ def combined() -> Iterator[Case]:
             f"{label}, shared": {"boxes": some[:, :, None], "scores": both, **limits},
             f"{label}, by class": {"boxes": np.stack([some, some + 0.25], 2), "scores": both, **limits},
         }
-        yield from combinations("CombinedNonMaxSuppression", inputs, pad_per_class=[False, True], clip_boxes=[True])
+        flags = {"pad_per_class": [False, True], "clip_boxes": [True]}
+        yield from combinations("CombinedNonMaxSuppression", inputs, **flags)
+        fed = {"max_total_size": np.array(4, np.int32), "score_threshold": np.array(0.25, np.float32)}
+        several = {f"{name}, fed": {**given, **fed} for name, given in inputs.items()}
+        flags = {"pad_per_class": [False], "clip_boxes": [False]}
+        yield from combinations("CombinedNonMaxSuppression", several, **flags, dynamic=(True,))

@@ -11,7 +11,7 @@ import numpy as np
 
 from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, UnsupportedError
 from tpu2gpu.hardware.cuda import Buffer, Driver, Stream
-from tpu2gpu.hardware.tensorrt import RTX, Library, import_bindings, listening_logger
+from tpu2gpu.hardware.tensorrt import DATA_CENTER, RTX, Library, import_bindings, listening_logger, load_plugins
 from tpu2gpu.running.arrays import Array, numpy_dtype
 from tpu2gpu.running.local.gpu_breakdown import GpuBreakdown
 from tpu2gpu.running.runner import Feeds, TensorSpec, check_feeds
@@ -56,6 +56,8 @@ class EngineRunner:
         self._gpu = self._driver.gpu(gpu)
         self._driver.use(gpu)
         self._logger = listening_logger(self._trt)
+        if library == DATA_CENTER:
+            load_plugins(self._trt, self._logger)
         self._runtime = self._trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
         if self._engine is None:

@@ -20,7 +20,7 @@ from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.local.engine_runner import EngineRunner
 from tpu2gpu.running.runner import Runner
-from tpu2gpu.running.serving_plan import Plan
+from tpu2gpu.running.serving_plan import CORE, Plan
 from tpu2gpu.storage.publishing import Staging
 from tpu2gpu.trt_converter.backends.base import STEPS, Availability
 from tpu2gpu.trt_converter.backends.engine_crash import find_crash
@@ -91,6 +91,13 @@ class EngineBackEnd(Onnx):
             SourceError: The timing cache is not one of this library and GPU.
         """
 
+    def start(self, trt: ModuleType, logger: Any) -> None:
+        """Prepare the library for a build; nothing by default."""
+
+    def network_file(self, onnx_path: Path) -> Path:
+        """Return the file that the builder parses: the ONNX file itself, or what stands beside it for the build."""
+        return onnx_path
+
     def keep(self, config: Any, plan: BuildPlan) -> None:
         """Keep what a build measured; nothing by default."""
 
@@ -148,7 +155,7 @@ class EngineBackEnd(Onnx):
         except ConversionError as error:
             staging.report["engine_refused"] = error.to_json()
             raise EngineRefusedError.of(error, converted["refused"]) from error
-        executed = self._execute(request, engine, converted["onnx_names"], staging.folder, references)
+        executed = self._execute(request, engine, converted, staging.folder, references)
         if executed is not None:
             engine["executed"] = executed
         staging.report["engine"] = engine
@@ -197,7 +204,7 @@ class EngineBackEnd(Onnx):
         return False
 
     def _execute(
-        self, request: Request, engine: Mapping[str, Any], names: Mapping[str, Any], folder: Path, references: Path
+        self, request: Request, engine: Mapping[str, Any], converted: Mapping[str, Any], folder: Path, references: Path
     ) -> dict[str, Any] | None:
         """Run the engine and compare it with the source; None where no GPU of this machine can."""
         gpus = find_gpus()
@@ -209,8 +216,9 @@ class EngineBackEnd(Onnx):
             self.environment,
             backend=self.name,
             engine_path=str(folder / self.engine_file),
-            names=names,
+            names=converted["onnx_names"],
             reference_folder=str(references),
+            suppresses=(converted.get("suppression") or {}).get("part") == CORE,
         )
         return dict(executed)
 

@@ -57,9 +57,15 @@ def build_engine(
     trt = import_bindings(library)
     logger = listening_logger(trt)
     started = time.perf_counter()
+    builds.start(trt, logger)
     builder = _builder(trt, logger, library)
     network = builder.create_network(_strongly_typed(trt))
-    _parse(trt, network, logger, onnx_path, library)
+    parsed = builds.network_file(Path(onnx_path))
+    try:
+        _parse(trt, network, logger, str(parsed), library)
+    finally:
+        if parsed != Path(onnx_path):
+            parsed.unlink()
     config = builds.configure(trt, builder, network, plan)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
@@ -91,7 +97,12 @@ def build_engine(
 
 
 def run_engine(
-    *, backend: str, engine_path: str, names: Mapping[str, Mapping[str, str]], reference_folder: str
+    *,
+    backend: str,
+    engine_path: str,
+    names: Mapping[str, Mapping[str, str]],
+    reference_folder: str,
+    suppresses: bool = False,
 ) -> dict[str, Any]:
     """Run an engine on this machine's GPU and compare it with TensorFlow's outputs.
 
@@ -104,7 +115,10 @@ def run_engine(
     """
     runner = back_end(backend).runner(Path(engine_path))
     try:
-        return {**compare_saved(runner, names, Path(reference_folder)), "ran_on": runner.describe()}
+        return {
+            **compare_saved(runner, names, Path(reference_folder), suppresses=suppresses),
+            "ran_on": runner.describe(),
+        }
     finally:
         runner.close()
 

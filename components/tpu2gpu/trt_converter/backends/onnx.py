@@ -41,7 +41,7 @@ class Onnx(BackEnd):
     name, title = "onnx", "ONNX Runtime"
     heeds = frozenset(
         [
-            *("profile", "tolerance", "examples", *EXAMPLE_FIELDS, "opset", "max_onnx_bytes", "triton_backend"),
+            *("profile", "tolerance", "examples", *EXAMPLE_FIELDS, "opset", "max_onnx_bytes", "triton_backend", "nms"),
             *("int8", "int8_examples", "int8_per_channel", "int8_exclude", "int8_method"),
         ]
     )
@@ -180,6 +180,7 @@ class Onnx(BackEnd):
             for_engine=self.builds_engine,
             engine_is_optional=request.engine_is_optional,
             refused=refused,
+            nms=options.nms,
             limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
             limit_bytes=options.max_onnx_bytes,
             trust=list(options.trust),

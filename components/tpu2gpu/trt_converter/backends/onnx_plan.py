@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.running.runner import TensorSpec
-from tpu2gpu.running.serving_plan import CORE, BoundaryTensor, Engine, OnnxNames, Part, Plan
+from tpu2gpu.running.serving_plan import CORE, BoundaryTensor, Engine, OnnxNames, Part, Plan, Suppression
 
 ONNX_FILE = "model.onnx"
 
@@ -36,6 +36,7 @@ def make_plan(converted: Mapping[str, Any], engine: Mapping[str, Any] | None, to
         dtype=converted["dtype"],
         verified_level="onnx_cpu" if engine is None else built,
         parts=_parts(converted, engine),
+        suppression=Suppression.from_json(found) if (found := converted.get("suppression")) else None,
         boundary_tensors=tuple(BoundaryTensor.from_json(each) for each in whole.get("boundary_tensors", ())),
         engine_coverage=0.0 if engine is None else float(whole.get("core_share", 1.0)),
         tolerance=tolerance,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpu2gpu.errors import EnvironmentLacksError, SourceError
 from tpu2gpu.hardware.cuda import find_gpus
-from tpu2gpu.hardware.tensorrt import DATA_CENTER
+from tpu2gpu.hardware.tensorrt import DATA_CENTER, load_plugins
+from tpu2gpu.trt_converter.backends.efficient_nms import with_efficient_nms
 from tpu2gpu.trt_converter.backends.engine import BuildPlan, EngineBackEnd, polygraphy_profiles
 
 if TYPE_CHECKING:
@@ -78,6 +79,14 @@ class TensorRt(EngineBackEnd):
         if plan.timing_cache and Path(plan.timing_cache).exists():
             load_timing_cache(config, Path(plan.timing_cache))
         return config
+
+    def start(self, trt: ModuleType, logger: Any) -> None:
+        """Load NVIDIA's plugins."""
+        load_plugins(trt, logger)
+
+    def network_file(self, onnx_path: Path) -> Path:
+        """Let the plugin EfficientNMS_TRT suppress, in the place of ONNX's operations that do."""
+        return with_efficient_nms(onnx_path)
 
     def keep(self, config: Any, plan: BuildPlan) -> None:
         """Write the times that a build measured, whole or not at all."""

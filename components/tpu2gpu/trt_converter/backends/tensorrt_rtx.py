@@ -36,10 +36,12 @@ class TensorRtRtx(EngineBackEnd):
         return 3 if gpu is None or gpu.compute_capability in (*COMPUTE_CAPABILITIES, ALONE) else 1
 
     def contradictions(self, options: ConvertOptions) -> list[str]:
-        """Refuse 7.5 among other compute capabilities, too."""
+        """Refuse 7.5 among other compute capabilities, and non-max suppression in the engine, too."""
         several = ALONE in options.compute_capability and len(options.compute_capability) > 1
         alone = f"--compute-capability {ALONE} beside others: it takes an engine of its own"
-        return [*super().contradictions(options), *[alone] * several]
+        suppresses = "--nms engine: TensorRT-RTX has no kernel of non-max suppression, and no plugin EfficientNMS_TRT; "
+        suppresses += "leave it beside the engine (--nms beside), or choose --backend onnx or tensorrt"
+        return [*super().contradictions(options), *[alone] * several, *[suppresses] * (options.nms == "engine")]
 
     def targets(self, options: ConvertOptions) -> tuple[tuple[str, ...], str]:
         """Return the compute capabilities that are asked for, all but 7.5 where none is."""

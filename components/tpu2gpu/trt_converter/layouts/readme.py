@@ -47,6 +47,8 @@ def summary(plan: Plan, verification: str, why_no_engine: str) -> list[str]:
         lines.append(f"The engine is for {_gpus(plan.core.engine)}; others run {plan.core.onnx}.")
     elif why_no_engine:
         lines.append(f"No engine: {why_no_engine}.")
+    if plan.suppression:
+        lines.append(str(plan.suppression))
     return lines
 
 

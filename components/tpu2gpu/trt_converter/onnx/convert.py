@@ -35,6 +35,7 @@ from tpu2gpu.trt_converter.onnx.external_data import (
 )
 from tpu2gpu.trt_converter.onnx.freeze import FrozenGraph, check_types, frozen_graph
 from tpu2gpu.trt_converter.onnx.handlers.emulated_quantization import FATES
+from tpu2gpu.trt_converter.onnx.handlers.suppression import SUPPRESSIONS, write_suppressions
 from tpu2gpu.trt_converter.onnx.idle_int8 import drop_idle_int8
 from tpu2gpu.trt_converter.onnx.names import output_names
 from tpu2gpu.trt_converter.onnx.op_handlers import register_handlers
@@ -195,7 +196,8 @@ def _converted(frozen: FrozenGraph, ends: Mapping[str, Any], complaints: _Compla
     import tf2onnx
 
     fates: dict[str, str] = {}
-    token = FATES.set(fates)
+    suppressions: dict[str, dict[str, Any]] = {}
+    token, collecting = FATES.set(fates), SUPPRESSIONS.set(suppressions)
     try:
         with foreign_errors(ConversionError, "tf2onnx cannot convert the model", details=complaints.texts):
             if frozen.values:
@@ -204,6 +206,8 @@ def _converted(frozen: FrozenGraph, ends: Mapping[str, Any], complaints: _Compla
                 model = OnnxModel(tf2onnx.convert.from_graph_def(frozen.graph_def, name="model", **ends)[0])
     finally:
         FATES.reset(token)
+        SUPPRESSIONS.reset(collecting)
+    write_suppressions(model.proto, suppressions)
     idle = drop_idle_int8(model.proto.graph)
     fates |= dict.fromkeys(idle & fates.keys(), "what these weights are multiplied with stays in floating point")
     return attrs.evolve(model, quantised=fates)

@@ -41,7 +41,12 @@ class NothingToAccelerateError(ConversionError):
 
 
 def assign(
-    model: ServingModel, costs: Costs, *, for_engine: bool, refused: Mapping[str, str] | None = None
+    model: ServingModel,
+    costs: Costs,
+    *,
+    for_engine: bool,
+    refused: Mapping[str, str] | None = None,
+    nms: str = "auto",
 ) -> Assignment | None:
     """Decide for every node where it runs; None where all of the model can run in one piece.
 
@@ -54,6 +59,7 @@ def assign(
         costs: What its nodes cost.
         for_engine: Whether an engine shall run the core, or ONNX Runtime.
         refused: Nodes that a conversion was refused for, and why.
+        nms: Where non-max suppression shall run, as `--nms` says.
 
     Returns:
         Where each node runs. Where nothing that computes is left for ONNX Runtime, TensorFlow runs all of it, and the
@@ -63,7 +69,7 @@ def assign(
         NothingToAccelerateError: Nothing that computes would be left for the engine, or the outputs that the core would
             hand on are strings.
     """
-    unsupported = {**unsupported_nodes(model, for_engine=for_engine), **(refused or {})}
+    unsupported = {**unsupported_nodes(model, for_engine=for_engine, nms=nms), **(refused or {})}
     movable = _movable(model, unsupported)
     unsupported = {name: why for name, why in unsupported.items() if name in movable}
     if not unsupported:

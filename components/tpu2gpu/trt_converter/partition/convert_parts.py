@@ -42,6 +42,7 @@ from tpu2gpu.trt_converter.partition.build_parts import name_outputs, partition_
 from tpu2gpu.trt_converter.partition.costs import costs_of
 from tpu2gpu.trt_converter.partition.part import ModelPart, Partition
 from tpu2gpu.trt_converter.partition.refused_nodes import Refusal, refused_nodes
+from tpu2gpu.trt_converter.partition.suppression import SuppressionBesideError, suppression_of
 from tpu2gpu.trt_converter.profiles import Profile, check_names, fit_profiles, for_part
 
 PARTS_FOLDER = "parts"
@@ -58,6 +59,7 @@ def convert(
     for_engine: bool,
     engine_is_optional: bool = False,
     refused: Refusal | None = None,
+    nms: str = "auto",
     **more: Any,
 ) -> dict[str, Any]:
     """Convert a model, in parts where it must be; the arguments and the result are plain data.
@@ -73,12 +75,13 @@ def convert(
         for_engine: Whether an engine shall run it, which takes less than ONNX Runtime does.
         engine_is_optional: Whether ONNX Runtime may run it where an engine cannot.
         refused: What an engine builder refused of the file of a former conversion.
+        nms: Where non-max suppression shall run, as `--nms` says.
         more: What `onnx.convert` takes beside.
 
     Returns:
         What `onnx.convert` finds for the whole model, or for its core; `partition`: None, or what is known of the
-        parts; `refused`: the nodes that were refused on the way, with the reasons; and `no_engine_because`: why it is
-        not for an engine although that was wished.
+        parts; `suppression`: None, or where non-max suppression runs, and why; `refused`: the nodes that were refused
+        on the way, with the reasons; and `no_engine_because`: why it is not for an engine although that was wished.
 
     Raises:
         Tpu2GpuError: See `onnx.convert`, `assign` and `check_names`.
@@ -93,9 +96,11 @@ def convert(
             _learn(nodes, model, ConversionError(refusal["message"], details=refusal["details"]))
         while True:
             try:
-                found = _convert_once(source, model, why_whole, nodes, profiles, arguments, for_engine=for_engine)
+                found = _convert_once(
+                    source, model, why_whole, nodes, profiles, arguments, for_engine=for_engine, nms=nms
+                )
                 return {**found, "refused": nodes, "no_engine_because": ""}
-            except NothingToAccelerateError:
+            except (NothingToAccelerateError, SuppressionBesideError):
                 raise
             except ConversionError as error:
                 _learn(nodes, model, error)
@@ -135,11 +140,13 @@ def _convert_once(
     arguments: dict[str, Any],
     *,
     for_engine: bool,
+    nms: str,
 ) -> dict[str, Any]:
-    partition = None
+    partition = suppression = None
     if model is not None:
         costs = costs_of(model)
-        assignment = assign(model, costs, for_engine=for_engine, refused=refused)
+        assignment = assign(model, costs, for_engine=for_engine, refused=refused, nms=nms)
+        suppression = suppression_of(model, assignment, for_engine=for_engine, nms=nms)
         why_whole = "every operation is taken"
         if assignment is not None:
             partition = partition_model(model, arguments["signature"], assignment, costs)
@@ -150,15 +157,15 @@ def _convert_once(
     if for_engine and partition is None and (inputs := _inputs_of(source, arguments["signature"])):
         fit_profiles(inputs, profiles)
     if model is not None and partition is not None and partition.certain:
-        return _Conversion(source, arguments, model, partition).run()
+        return {**_Conversion(source, arguments, model, partition).run(), "suppression": suppression}
     try:
         certain = partition is None and (for_engine or profiles)  # the inputs are those that the engine will have
         whole = onnx.convert(source=source, profiles=profiles if certain else None, **arguments)
-        return {**whole, "partition": None, "whole_because": why_whole}
+        return {**whole, "partition": None, "whole_because": why_whole, "suppression": suppression}
     except ConversionError:
         if model is None or partition is None:
             raise
-    return _Conversion(source, arguments, model, partition).run()
+    return {**_Conversion(source, arguments, model, partition).run(), "suppression": suppression}
 
 
 def _read_model(source: str, signature: str) -> tuple[ServingModel | None, str]:

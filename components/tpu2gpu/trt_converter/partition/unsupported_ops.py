@@ -16,8 +16,8 @@ from tpu2gpu.trt_converter.onnx.deviations import deviation
 UNKNOWN = "tf2onnx does not know it"
 """The reason that is a guess: tf2onnx's optimisers may take such an operation out of the graph."""
 
-_SUPPRESSION = frozenset([*(f"NonMaxSuppressionV{n}" for n in (2, 3, 4, 5)), "NonMaxSuppressionWithOverlaps"])
-_SUPPRESSION |= {"NonMaxSuppression", "CombinedNonMaxSuppression"}
+SUPPRESSION = frozenset([*(f"NonMaxSuppressionV{n}" for n in (2, 3, 4, 5)), "NonMaxSuppressionWithOverlaps"])
+SUPPRESSION |= {"NonMaxSuppression", "CombinedNonMaxSuppression"}
 _COUNTED_OUTPUTS = frozenset(["Where", "Unique", "UniqueV2", "BooleanMask", "DynamicPartition", "RaggedRange"])
 # tf2onnx's rewriters know these, though its table of operations does not hold them; the rest computes nothing.
 _REWRITTEN = {"Enter", "Switch", "Merge", "Exit", "LoopCond", "NextIteration"}
@@ -28,20 +28,36 @@ _SHAPES = frozenset(["Shape", "ShapeN", "Size", "Rank", "TensorListLength"])
 _IMAGE_DECODERS = frozenset(["DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg", "DecodeGif"])
 
 
-def unsupported_nodes(model: ServingModel, *, for_engine: bool) -> dict[str, str]:
+def why_beside(*, for_engine: bool, nms: str) -> str:
+    """Return why non-max suppression stays out of the core; empty where it may be in it.
+
+    Args:
+        for_engine: Whether an engine shall run the core, or ONNX Runtime.
+        nms: What `--nms` says.
+    """
+    if nms == "beside":
+        return "non-max suppression, which --nms beside keeps out of the core"
+    return "non-max suppression, which engines do not build" * (for_engine and nms == "auto")
+
+
+def unsupported_nodes(model: ServingModel, *, for_engine: bool, nms: str = "auto") -> dict[str, str]:
     """Return the nodes that ONNX, or an engine, does not take, and why.
 
     Args:
         model: A flat model.
         for_engine: Count also what ONNX Runtime takes and engines do not: non-max suppression, outputs whose size
             depends on values, control flow that depends on them.
+        nms: Where non-max suppression shall run, as `--nms` says.
     """
     known = _known_operations()
     judged: dict[str, str] = {}
     unsupported = {}
     depends = _depends_on_values(model) if for_engine else set()
+    refused = dict.fromkeys(_COUNTED_OUTPUTS, "the size of its output depends on values") if for_engine else {}
+    if beside := why_beside(for_engine=for_engine, nms=nms):
+        refused.update(dict.fromkeys(SUPPRESSION, beside))
     for name, node in model.nodes.items():
-        why = _why(node, model, known, judged, for_engine=for_engine)
+        why = _why(node, model, known, judged, refused)
         if not why and for_engine and node.op in (*IFS, *CASES) and producer(node.input[0]) in depends:
             why = "which branch is taken depends on the input's values"
         if not why and for_engine and node.op in LOOPS and _counts_by_values(node, model, depends):
@@ -78,9 +94,11 @@ def _known_operations() -> frozenset[str]:
     return frozenset(_REWRITTEN).union(*(table for tables in tf_op.get_opsets().values() for table in tables))
 
 
-def _why(node: Any, model: ServingModel, known: frozenset[str], judged: dict[str, str], *, for_engine: bool) -> str:
+def _why(
+    node: Any, model: ServingModel, known: frozenset[str], judged: dict[str, str], refused: Mapping[str, str]
+) -> str:
     """Return why an operation is not taken, wherever it stands; empty where it is."""
-    why = _why_of_op(node.op, known, for_engine=for_engine)
+    why = _why_of_op(node.op, known, refused)
     if not why and node.op not in ("Const", "Placeholder", "PlaceholderWithDefault", "Assert", "NoOp"):
         why = _why_of_types(node, model.ops) or deviation(node)
     if why:
@@ -89,30 +107,28 @@ def _why(node: Any, model: ServingModel, known: frozenset[str], judged: dict[str
         if name in model.functions:
             if name not in judged:
                 judged[name] = ""  # a function that calls itself
-                judged[name] = _why_of_body(model.functions[name], model, known, judged, for_engine=for_engine)
+                judged[name] = _why_of_body(model.functions[name], model, known, judged, refused)
             if judged[name]:
                 return judged[name]
     return ""
 
 
 def _why_of_body(
-    function: Any, model: ServingModel, known: frozenset[str], judged: dict[str, str], *, for_engine: bool
+    function: Any, model: ServingModel, known: frozenset[str], judged: dict[str, str], refused: Mapping[str, str]
 ) -> str:
     for inner in function.node_def:
-        if why := _why(inner, model, known, judged, for_engine=for_engine):
+        if why := _why(inner, model, known, judged, refused):
             return f"inside it: {inner.op}: {why}"
     return ""
 
 
-def _why_of_op(op: str, known: frozenset[str], *, for_engine: bool) -> str:
+def _why_of_op(op: str, known: frozenset[str], refused: Mapping[str, str]) -> str:
     if op in _IMAGE_DECODERS:
         return "decodes image files"
     if "HashTable" in op or op.startswith("LookupTable"):
         return "a table of keys and values"
-    if for_engine and op in _SUPPRESSION:
-        return "non-max suppression, which engines do not build"
-    if for_engine and op in _COUNTED_OUTPUTS:
-        return "the size of its output depends on values"
+    if op in refused:
+        return refused[op]
     if op == XLA_CALL_MODULE:
         return "a StableHLO module, which `tpu2gpu import` turns into nodes"
     return "" if op in known else UNKNOWN

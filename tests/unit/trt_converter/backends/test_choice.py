@@ -22,6 +22,7 @@ from tpu2gpu.trt_converter.options import ConvertOptions
             {"triton_backend": "tensorrt", "backend": "onnx"},
             "loads engines of data-center TensorRT, and ONNX Runtime builds none",
         ),
+        ({"nms": "engine"}, "TensorRT-RTX has no kernel of non-max suppression.*--backend onnx or tensorrt"),
         (
             {"timing_cache": "times"},
             "--timing-cache: it means nothing for the back end tensorrt_rtx, only for tensorrt",
