@@ -99,6 +99,8 @@ def _run(command: Command, options: type | None, terminal: Terminal, given: dict
     call = Call(given, given_options(options, given) if options else None, terminal.progress)
     if options is not None and not terminal.as_json:
         terminal.say(_begun(command, given))
+    elif options is None:
+        terminal.activity_if_slow(_begun(command, given))
     with terminal.quiet():
         reply = command.run(call)
     for note in reply.notes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any, TextIO
 from tpu2gpu.storage.publishing import plain
 
 _PLAIN_EVERY_S = 10.0
+_MOMENT_S = 0.5
 _MANY, _MINUTE_S = 10, 60
 
 
@@ -38,6 +40,8 @@ class Terminal:
         self._bar: Any = None
         self._told = ("", 0.0)
         self._begun = ("", 0, 0.0)
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Terminal:
         return self
@@ -76,6 +80,18 @@ class Terminal:
         if self._err.isatty():
             self._show_bar(what, 0, 0)
 
+    def activity_if_slow(self, what: str) -> None:
+        """Show on a terminal what is being done, once it has taken a moment."""
+        if self._err.isatty():
+            self._timer = threading.Timer(_MOMENT_S, self._show_if_going_on, [what])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _show_if_going_on(self, what: str) -> None:
+        with self._lock:
+            if self._timer is not None and self._bar is None:
+                self._show_bar(what, 0, 0)
+
     def _show_bar(self, what: str, done: int, total: int) -> None:
         if self._bar is None:
             from rich.console import Console
@@ -88,7 +104,9 @@ class Terminal:
                 TextColumn("{task.fields[pace]}"),
                 TimeElapsedColumn(),
             )
-            self._bar = Progress(*columns, console=Console(file=self._err), transient=True)
+            # Rich would show what libraries write to sys.stderr, which `quiet` keeps from the user.
+            redirected = {"redirect_stdout": False, "redirect_stderr": False}
+            self._bar = Progress(*columns, console=Console(file=self._err), transient=True, **redirected)
             self._bar.add_task(what, pace="")
             self._bar.start()
         if what != self._begun[0]:
@@ -97,9 +115,13 @@ class Terminal:
         self._bar.update(self._bar.task_ids[0], description=what, completed=done, total=total or None, pace=pace)
 
     def _stop_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            self._timer = None
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
 
     @contextmanager
     def quiet(self, log: Path | None = None) -> Iterator[None]:

@@ -376,3 +376,20 @@ def test_the_version_and_a_command_s_help_come_by_the_words_that_people_try(run:
     assert run("-V") == run("--version")
     assert run("help", "cast") == run("cast", "--help")
     assert run("help") == run("--help")
+
+
+def test_on_a_terminal_a_wait_says_what_goes_on_and_libraries_stay_unheard(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, warnings; from tpu2gpu.cli.terminal import Terminal\n"
+        "with Terminal() as terminal:\n"
+        "    terminal.activity_if_slow('tpu2gpu inspect big')\n"
+        "    with terminal.quiet():\n"
+        "        for _ in range(30): time.sleep(0.1); print('a library speaks', file=sys.stderr, flush=True)\n"
+        "    terminal.result({}, ['the result'])\n"
+    )
+    (tmp_path / "wait.py").write_text(code)
+    words = ["script", "-qec", f"{sys.executable} {tmp_path / 'wait.py'}", "/dev/null"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
+    assert "tpu2gpu inspect big" in shown
+    assert "the result" in shown
+    assert "a library speaks" not in shown
