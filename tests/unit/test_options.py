@@ -76,3 +76,12 @@ def test_flags_and_types_follow_from_the_fields() -> None:
         "count": (int, False),
         "loud": (bool, False),
     }
+
+
+def test_options_that_there_are_not_are_told_all_at_once_with_the_nearest() -> None:
+    from tpu2gpu.unfreezer.options import UnfreezeOptions
+
+    with pytest.raises(UsageError) as caught:
+        UnfreezeOptions(ont="x", inclde="y")  # type: ignore[call-arg]
+    assert str(caught.value).startswith("UnfreezeOptions: unknown options")
+    assert list(caught.value.details) == ["ont: did you mean 'onto'?", "inclde: did you mean 'include'?"]

@@ -105,8 +105,10 @@ class Terminal:
                 TimeElapsedColumn(),
             )
             # Rich would show what libraries write to sys.stderr, which `quiet` keeps from the user.
-            redirected = {"redirect_stdout": False, "redirect_stderr": False}
-            self._bar = Progress(*columns, console=Console(file=self._err), transient=True, **redirected)
+            console = Console(file=self._err)
+            self._bar = Progress(
+                *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
             self._bar.add_task(what, pace="")
             self._bar.start()
         if what != self._begun[0]:
