@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tpu2gpu.tensorbundle import format
+from tpu2gpu.tensorbundle import format, kernels
 from tpu2gpu.tensorbundle.statistics import CastStatistics
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 Array = np.ndarray[Any, Any]
 
-_BLOCK = 1 << 18  # elements that are worked on at once: few calls, and still in the processor's cache
+_BLOCK = 1 << 17  # elements that are worked on at once: few calls, and still in the processor's cache
 _EXACT = {
     ("float16", "float32"),
     ("float16", "float64"),
@@ -27,8 +27,6 @@ _EXACT = {
     ("float32", "float64"),
 }
 _BITS = {"float16": np.uint16, "bfloat16": np.uint16, "float32": np.uint32, "float64": np.uint64}
-# From the bits of a short number's magnitude to a float32: how far they move, and what they are then too small by.
-_WIDENED = {"float16": (13, 2.0**112), "bfloat16": (16, 1.0)}
 _QUIET_NAN = {"float16": 0x7E00, "bfloat16": 0x7FC0, "float32": 0x7FC00000, "float64": 0x7FF8 << 48}
 
 
@@ -105,7 +103,7 @@ def cast_values(
     """
     scratch = scratch or Scratch()
     with np.errstate(all="ignore"):
-        wide = before if before.dtype == np.float64 else convert(before, np.dtype(np.float32))
+        wide = before if before.dtype == np.float64 else _widen(before, scratch)
         statistics = CastStatistics.of_values(wide, thorough=thorough)
         limit = largest(target)
         fits = statistics.is_finite and statistics.absmax <= limit
@@ -121,8 +119,7 @@ def cast_values(
             for start in range(0, len(after), _BLOCK):
                 block = slice(start, start + _BLOCK)
                 if lossy:
-                    magnitudes = np.abs(wide[block], out=scratch.array("before", len(wide[block]), wide.dtype))
-                    statistics.count_errors(magnitudes, _magnitudes(after[block], wide.dtype, scratch, finite=fits))
+                    statistics.count_errors(*_comparable(wide[block], after[block], scratch, finite=fits))
                 bits = scratch.array("bits", len(after[block]), _BITS[target.name])
                 statistics.count_subnormals(after[block], bits, smallest_normal(target))
         if clamp and overflow is not None:
@@ -146,15 +143,23 @@ def convert(values: Array, target: np.dtype[Any]) -> Array:
     return values.astype(target)
 
 
+def _widen(short: Array, scratch: Scratch) -> Array:
+    """Cast to float32; the result may lie in scratch."""
+    wide = scratch.array("wide", len(short), np.float32)
+    return wide if kernels.cast_into(short, wide) else convert(short, wide.dtype)
+
+
 def _narrow(wide: Array, target: np.dtype[Any], scratch: Scratch, *, fits: bool) -> Array:
-    """Cast float32 or float64 values; to float16 faster than numpy, where all are finite and fit."""
+    """Cast float32 or float64 values by a kernel; without one, to float16 faster than numpy where all fit."""
+    after = scratch.array("after", len(wide), target)
+    if kernels.cast_into(wide, after):
+        return after
     if not fits or (wide.dtype.name, target.name) != ("float32", "float16"):
         return convert(wide, target)
-    after = scratch.array("after", len(wide), np.uint16)
     for start in range(0, len(wide), _BLOCK):
         block = slice(start, start + _BLOCK)
-        _round_to_half(wide[block].view(np.uint32), after[block], scratch)
-    return after.view(target)
+        _round_to_half(wide[block].view(np.uint32), after[block].view(np.uint16), scratch)
+    return after
 
 
 def _round_to_half(bits: Array, after: Array, scratch: Scratch) -> None:
@@ -179,19 +184,26 @@ def _round_to_half(bits: Array, after: Array, scratch: Scratch) -> None:
     np.copyto(after, total, casting="unsafe")
 
 
-def _magnitudes(values: Array, wide: np.dtype[Any], scratch: Scratch, *, finite: bool) -> Array:
-    """Return magnitudes `[n]` in a wide type; the bits of finite short numbers need only be moved for that."""
-    if not finite or values.dtype.name not in _WIDENED or wide != np.float32:
-        return np.abs(convert(values, wide))
-    places, scale = _WIDENED[values.dtype.name]
-    bits = scratch.array("bits", len(values), np.uint16)
-    np.bitwise_and(values.view(np.uint16), np.uint16(0x7FFF), out=bits)
-    moved = scratch.array("magnitudes", len(values), np.uint32)
-    np.left_shift(bits, np.uint32(places), out=moved, dtype=np.uint32)
-    magnitudes: Array = moved.view(np.float32)
-    if scale != 1:
-        magnitudes *= np.float32(scale)
-    return magnitudes
+def _comparable(wide: Array, after: Array, scratch: Scratch, *, finite: bool) -> tuple[Array, Array]:
+    """Return values `[n]` before and after a cast in one wide type; magnitudes where those are to be had sooner.
+
+    The memory of the latter is the caller's.
+    """
+    if wide.dtype == np.float32:
+        moved = scratch.array("comparable", len(after), np.uint32)
+        widened: Array = moved.view(np.float32)
+        if after.dtype.name == "bfloat16":
+            np.left_shift(after.view(np.uint16), np.uint32(16), out=moved, dtype=np.uint32)
+            return wide, widened
+        if kernels.cast_into(after, widened):
+            return wide, widened
+        if finite:  # the bits of finite numbers need only be moved
+            bits = scratch.array("bits", len(after), np.uint16)
+            np.bitwise_and(after.view(np.uint16), np.uint16(0x7FFF), out=bits)
+            np.left_shift(bits, np.uint32(13), out=moved, dtype=np.uint32)
+            widened *= np.float32(2.0**112)
+            return np.abs(wide, out=scratch.array("before", len(wide), wide.dtype)), widened
+    return wide, convert(after, wide.dtype)
 
 
 def _to_odd_float32(values: Array) -> Array:

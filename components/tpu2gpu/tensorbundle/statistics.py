@@ -97,7 +97,7 @@ class CastStatistics:
         """Take relative errors into account.
 
         Args:
-            before: Magnitudes of values, [n].
+            before: Values or their magnitudes, [n].
             after: The same after the cast, in the type that they had before; their memory is used up.
         """
         errors = np.subtract(after, before, out=after)
@@ -105,10 +105,12 @@ class CastStatistics:
         low, high = float(errors.min()), float(errors.max())
         count = errors.size
         if not (low > -1 and high < math.inf):  # zeros, infinities and NaNs, or values flushed to zero
-            left_out = np.flatnonzero(~((errors > -1) & (errors < math.inf)))
-            self.flushed_to_zero_count += int(np.count_nonzero(errors[left_out] == -1))
-            errors[left_out] = 0
-            count -= left_out.size
+            self.flushed_to_zero_count += int(np.count_nonzero(errors == -1))
+            left_out = errors > -1
+            left_out &= errors < math.inf
+            np.logical_not(left_out, out=left_out)
+            np.copyto(errors, 0, where=left_out)
+            count -= int(np.count_nonzero(left_out))
             low, high = float(errors.min()), float(errors.max())
         self.max_relative_error = max(self.max_relative_error, -low, high)
         self.error_count += count

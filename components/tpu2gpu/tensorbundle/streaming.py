@@ -31,7 +31,7 @@ from tpu2gpu.tensorbundle.slices import Box
 from tpu2gpu.tensorbundle.statistics import CastStatistics
 
 SHARD_BYTES = 256 << 20
-PIECE_BYTES = 2 << 20  # read, cast, checked and written at once: little enough to stay in the cache on the way
+PIECE_BYTES = 512 << 10  # read, cast, checked and written at once: little enough to stay in the cache on the way
 
 
 @attrs.frozen
