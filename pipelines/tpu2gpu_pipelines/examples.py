@@ -11,7 +11,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from tpu2gpu.errors import ExamplesError
-from tpu2gpu.running.examples.forms.tfrecords import compression_of
+from tpu2gpu.running.examples.forms.record_stream import compression_of
 from tpu2gpu.tfx.component_base import StepComponent
 from tpu2gpu.tfx.step import Step
 from tpu2gpu_pipelines.datasets import DIGIT_EXAMPLES, SPLITS, DigitsOptions, write_digits

@@ -56,6 +56,7 @@ def import_model(
     from tpu2gpu.checkpoint_importer.formats.registry import find_source
     from tpu2gpu.checkpoint_importer.reading import read_source
     from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
+    from tpu2gpu.graphs.light_protos import load_protos
     from tpu2gpu.graphs.ops import DT_BFLOAT16
     from tpu2gpu.graphs.passes.base import Sequential
     from tpu2gpu.graphs.passes.dynamic_batch import MakeBatchDynamic
@@ -73,6 +74,7 @@ def import_model(
     from tpu2gpu.graphs.passes.to_inference import with_extra
     from tpu2gpu.graphs.stablehlo.artifact import describe_modules
 
+    load_protos()
     options = options or ImportOptions()
     progress = progress or silent
     if options.checkpoint_name:

@@ -53,7 +53,9 @@ def freeze_model(
     from tpu2gpu.graphs.formats.graph_def import write_graph_def
     from tpu2gpu.graphs.formats.graph_size import check_graph_size, too_large
     from tpu2gpu.graphs.formats.saved_model import write_saved_model
+    from tpu2gpu.graphs.light_protos import load_protos
 
+    load_protos()
     options = options or FreezeOptions()
     progress = progress or silent
     with publish_step("freeze", describe_source(source), target, options, force=force, run_name=run_name) as staging:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _PROTOS = (
+    "tensorflow.core.example.example_pb2",
     "tensorflow.core.framework.graph_pb2",
     "tensorflow.core.framework.op_def_pb2",
     "tensorflow.core.framework.tensor_pb2",

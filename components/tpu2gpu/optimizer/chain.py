@@ -21,9 +21,9 @@ from tpu2gpu.optimizer.options import OptimizeOptions
 from tpu2gpu.optimizer.results import StepDone
 from tpu2gpu.options import recorded
 from tpu2gpu.precision_caster.casting import cast_model
+from tpu2gpu.process.judging import JUDGE_ENVIRONMENT, JUDGE_PRELOAD
 from tpu2gpu.process.worker import prepare_children
 from tpu2gpu.progress import Progress
-from tpu2gpu.running.local.reference_runner import JUDGE_ENVIRONMENT, JUDGE_PRELOAD
 from tpu2gpu.running.servers.addresses import is_address
 from tpu2gpu.running.servers.server_file import is_server_file
 from tpu2gpu.storage.paths import place

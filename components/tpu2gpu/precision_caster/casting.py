@@ -63,7 +63,9 @@ def cast_model(
         OutputExistsError: The target is there already.
     """
     from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
+    from tpu2gpu.graphs.light_protos import load_protos
 
+    load_protos()
     options = options or CastOptions()
     progress = progress or silent
     if options.precision == "float64":

@@ -9,9 +9,9 @@ from typing import Any
 from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.options import to_json
 from tpu2gpu.precision_caster.options import CastOptions
+from tpu2gpu.process.judging import JUDGE_ENVIRONMENT
 from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.progress import Progress
-from tpu2gpu.running.local.reference_runner import JUDGE_ENVIRONMENT
 
 
 def measure_cast(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tpu2gpu.graphs.edit import new_node
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import join_tensor
+from tpu2gpu.process.judging import JUDGE_ENVIRONMENT, JUDGE_PRELOAD
+from tpu2gpu.process.worker import run_in_child
+from tpu2gpu.storage.unfinished import scratch
 
 # The sizes of a tensor, None for an unknown one.
 StaticShape = tuple["int | None", ...]
@@ -90,14 +95,34 @@ def summed_counts(model: ServingModel, ops: Collection[str]) -> dict[str, int]:
     Returns:
         The number by node; nodes whose shapes are not known are missing.
     """
-    import tensorflow as tf
-
     names = [name for name, node in model.nodes.items() if node.op in ops]
     if not names:
         return {}
     graph_def = model.graph_def()
     del graph_def.node[:]
     graph_def.node.extend(_small(node, model) for node in model.nodes.values())
+    if "tensorflow" in sys.modules:
+        return _counts(graph_def, names)
+    with scratch() as folder:  # a child that finds TensorFlow loaded is there sooner than TensorFlow is here
+        path = folder / "graph.pb"
+        path.write_bytes(graph_def.SerializeToString())
+        function, arguments = f"{__name__}:counts_of_file", {"path": str(path), "names": names}
+        found, _ = run_in_child(
+            function, arguments, name="the shapes' process", environment=JUDGE_ENVIRONMENT, preload=JUDGE_PRELOAD[:1]
+        )
+        return dict(found)
+
+
+def counts_of_file(path: str, names: Sequence[str]) -> dict[str, int]:
+    """Return what `summed_counts` does of some nodes, for the GraphDef in a file."""
+    from tensorflow.core.framework import graph_pb2
+
+    return _counts(graph_pb2.GraphDef.FromString(Path(path).read_bytes()), names)
+
+
+def _counts(graph_def: Any, names: Sequence[str]) -> dict[str, int]:
+    import tensorflow as tf
+
     try:
         graph = _imported(graph_def)
     except (ValueError, tf.errors.OpError):  # an op that this TensorFlow does not know

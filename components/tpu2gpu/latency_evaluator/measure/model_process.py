@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError
+from tpu2gpu.process.judging import REFERENCE_ENVIRONMENT
 from tpu2gpu.process.worker import Worker
 from tpu2gpu.running.arrays import Array, load_arrays
 from tpu2gpu.running.local.external_data import check_external_data
-from tpu2gpu.running.local.reference_runner import REFERENCE_ENVIRONMENT
 from tpu2gpu.running.opening import slow_imports_of
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.servers.addresses import is_address, name_of_model, parse_address

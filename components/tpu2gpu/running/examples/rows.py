@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from tpu2gpu.graphs.light_protos import load_protos
 from tpu2gpu.running.arrays import Array
 
 _IMAGES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
@@ -40,7 +41,8 @@ def serialize_values(values: Mapping[str, Array | None], numbers: Mapping[str, t
         values: An array for each feature.
         numbers: What the text of a feature stands for, `int` or `float`; strings where nothing is said.
     """
-    import tensorflow as tf
+    load_protos()
+    from tensorflow.core.example import example_pb2, feature_pb2
 
     features = {}
     for name, array in values.items():
@@ -49,13 +51,13 @@ def serialize_values(values: Mapping[str, Array | None], numbers: Mapping[str, t
         kind = (numbers or {}).get(name)
         flat = np.asarray(parse_numbers(array) if kind else array).ravel()
         if kind is float or flat.dtype.kind == "f" or "float" in flat.dtype.name:
-            feature = tf.train.Feature(float_list=tf.train.FloatList(value=flat.astype(np.float32)))
+            feature = feature_pb2.Feature(float_list=feature_pb2.FloatList(value=flat.astype(np.float32)))
         elif flat.dtype.kind in "iub":
-            feature = tf.train.Feature(int64_list=tf.train.Int64List(value=flat.astype(np.int64)))
+            feature = feature_pb2.Feature(int64_list=feature_pb2.Int64List(value=flat.astype(np.int64)))
         else:
-            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=as_bytes(flat)))
+            feature = feature_pb2.Feature(bytes_list=feature_pb2.BytesList(value=as_bytes(flat)))
         features[name] = feature
-    example = tf.train.Example(features=tf.train.Features(feature=features))
+    example = example_pb2.Example(features=feature_pb2.Features(feature=features))
     return bytes(example.SerializeToString())
 
 

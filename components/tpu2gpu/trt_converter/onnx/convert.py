@@ -17,10 +17,11 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import ConversionError, SignatureError, UsageError, first_line, foreign_errors
+from tpu2gpu.process.judging import JUDGE_ENVIRONMENT, JUDGE_PRELOAD
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
-from tpu2gpu.running.local.reference_runner import JUDGE_ENVIRONMENT, JUDGE_PRELOAD, ReferenceRunner
+from tpu2gpu.running.local.reference_runner import ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES, feeds_for, saved_feeds

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from tpu2gpu.errors import ExamplesError, first_line
+from tpu2gpu.graphs.light_protos import load_protos
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.examples.forms.base import ExampleForm, first_bytes
+from tpu2gpu.running.examples.forms.base import ExampleForm
+from tpu2gpu.running.examples.forms.record_stream import DamagedRecordError, read_records
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.examples.rows import ExampleRow, text_array
 
@@ -26,38 +28,23 @@ class TFRecords(ExampleForm):
 
     def rows(self, path: Path, reading: Reading, skip: int = 0) -> Iterator[ExampleRow]:
         """Read the records."""
-        import tensorflow as tf
+        load_protos()
         from google.protobuf.message import DecodeError
+        from tensorflow.core.example import example_pb2
 
         number = skip
         try:
-            for record in (
-                tf.data.TFRecordDataset(str(path), compression_of(first_bytes(path))).skip(skip).as_numpy_iterator()
-            ):
-                example = tf.train.Example.FromString(record)
+            for record in read_records(path, skip):
+                example = example_pb2.Example.FromString(record)
                 yield ExampleRow(
                     f"{path}, record {number}", _Features(example.features.feature), example.SerializeToString
                 )
                 number += 1
-        except (tf.errors.OpError, DecodeError) as error:
-            if isinstance(error, DecodeError):
-                what = "no tf.Example"
-            elif isinstance(error, tf.errors.DataLossError):
-                what = "damaged, or no TFRecord file"
-            else:  # the file may be sound
-                raise ExamplesError(f"{path}, record {number}: cannot be read ({first_line(error)})") from error
+        except OSError as error:  # the file may be sound
+            raise ExamplesError(f"{path}, record {number}: cannot be read ({first_line(error)})") from error
+        except (DamagedRecordError, DecodeError) as error:
+            what = "no tf.Example" if isinstance(error, DecodeError) else "damaged, or no TFRecord file"
             raise ExamplesError(f"{path}, record {number}: {what}", hint="write it again, or leave it out") from error
-
-
-def compression_of(start: bytes) -> str:
-    """Tell by a file's first bytes how it is compressed: `GZIP`, `ZLIB`, or not.
-
-    A record begins with its length, of which the upper half is 0.
-    """
-    if start.startswith(b"\x1f\x8b\x08"):
-        return "GZIP"
-    zlib = len(start) > 7 and start[0] == 0x78 and int.from_bytes(start[:2], "big") % 31 == 0 and any(start[4:8])
-    return "ZLIB" if zlib else ""
 
 
 class _Features(Mapping[str, "Array | None"]):
