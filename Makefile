@@ -12,6 +12,7 @@ IMAGE ?= tpu2gpu:$(TARGET)
 SECONDS ?= 60
 ONLY ?=
 FUZZ_FLAGS ?=
+BENCH_FLAGS ?=
 # Over all cores, a file's tests on one, in the order of the folders: the longest files come first.
 SPREAD = --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
@@ -63,8 +64,8 @@ image:  ## build a container image: TARGET=cpu, gpu or tpu, on BASE, as IMAGE
 		--build-arg BASE=$(BASE) --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
 		--build-arg REVISION=$$(git describe --always --abbrev=40 --dirty --exclude '*') $(DOCKER_FLAGS) .
 
-bench: env  ## the benchmarks
-	$(VENV)/bin/python -m tests.benchmarks
+bench: env  ## measure against peers, into docs/benchmarks.md: ONLY=cast, BENCH_FLAGS=--large (or --reduced)
+	$(VENV)/bin/python -m tests.benchmarks $(addprefix --only ,$(ONLY)) $(BENCH_FLAGS)
 
 clean:  ## remove what the targets made, but for .venv and .tools
 	rm -rf build demo *.egg-info components/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

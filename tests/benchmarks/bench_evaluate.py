@@ -1,115 +1,50 @@
-"""What the evaluator's harness adds to a model's latency: a model of about 1 ms, against a bare timing loop.
-
-The same ONNX file answers in a child of the evaluator and in a process that does nothing but call ONNX Runtime between
-two readings of the clock. Both take turns, block by block.
-
-    python -m tests.benchmarks evaluate [--reduced]
-"""
+"""How much the evaluator's harness adds to a model's latency: a model of about 1 ms, against a bare timing loop."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-import time
-from pathlib import Path
+import json
+import subprocess
+import sys
+from shutil import which
+from typing import Any
 
-import numpy as np
+from tests.benchmarks.measuring import Figures, NotRun, Setting, function
 
-from tpu2gpu.process.worker import Worker
-from tpu2gpu.running.arrays import load_arrays, save_arrays
-
-GOAL = 0.03  # of the bare loop's p50
-MODEL_MS, BLOCK, ROUNDS = 1.0, 50, 40
-_ELEMENTS = 64
+_GOAL = 0.03  # of the bare loop's p50
+_ROUNDS = 40
 
 
-def make_model(path: Path, trips: int) -> None:
-    """Writes a model that does nothing useful for a while: `x` [?, 64] -> `y`, through a loop of so many trips."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+def latencies(folder: str, rounds: str) -> None:
+    """Print p50 in milliseconds of both, and the number of requests."""
+    from pathlib import Path
 
-    def info(name: str, kind: int, shape: list[int | None]) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, kind, shape)
+    import numpy as np
 
-    rows: list[int | None] = [None, _ELEMENTS]
-    goes_on = info("goes_on", TensorProto.BOOL, [])
-    body = helper.make_graph(
-        [helper.make_node("Tanh", ["value"], ["next"]), helper.make_node("Identity", ["goes_on"], ["on"])],
-        "body",
-        [info("trip", TensorProto.INT64, []), goes_on, info("value", TensorProto.FLOAT, rows)],
-        [info("on", TensorProto.BOOL, []), info("next", TensorProto.FLOAT, rows)],
+    from tests.benchmarks.bare_loop import measure as measure_both
+
+    bare, harness = measure_both(Path(folder), int(rounds))
+    print(json.dumps({"bare": np.median(bare) / 1e6, "ours": np.median(harness) / 1e6, "requests": bare.size}))
+
+
+def measure(setting: Setting) -> list[Figures | NotRun]:
+    """Measure both block by block in turns; and tell of Triton's `perf_analyzer`."""
+    command = function("bench_evaluate:latencies", setting.folder, str(4 if setting.reduced else _ROUNDS))
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=sys.path[0] or None)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    more = found["ours"] / found["bare"] - 1
+    rows = (
+        ("bare timing loop", f"{found['bare']:.4f}", ""),
+        ("tpu2gpu's evaluator", f"{found['ours']:.4f}", f"{more:+.2%}"),
     )
-    graph = helper.make_graph(
-        [helper.make_node("Loop", ["trips", "yes", "x"], ["y"], body=body)],
-        "model",
-        [info("x", TensorProto.FLOAT, rows)],
-        [info("y", TensorProto.FLOAT, rows)],
-        [numpy_helper.from_array(np.asarray(trips, np.int64), "trips"), numpy_helper.from_array(np.bool_(True), "yes")],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    head = ("way", "p50 ms", "more")
+    reached = {f"the harness adds at most {_GOAL:.0%} to p50": more <= _GOAL}
+    work = f"latency of an ONNX model, {found['requests']} requests each"
+    return [Figures(work, head, rows, reached), *_against_perf_analyzer(setting)]
 
 
-class BareLoop:
-    """ONNX Runtime between two readings of the clock, and nothing else."""
+def _against_perf_analyzer(setting: Setting) -> list[Figures | NotRun]:
+    if which("perf_analyzer") is None:
+        return [NotRun("the evaluator against Triton's perf_analyzer", "no perf_analyzer on the path")]
+    from tests.benchmarks.perf_analyzer import measure_both
 
-    def __init__(self, path: str, feeds: str, core: int) -> None:
-        os.sched_setaffinity(0, [core])
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._feeds = {name: array[:1] for name, array in load_arrays(feeds).items()}
-
-    def time_requests(self, count: int) -> list[int]:
-        """So many calls, and what each took in nanoseconds."""
-        latencies_ns = []
-        for _ in range(count):
-            begin = time.perf_counter_ns()
-            self._session.run(None, self._feeds)
-            latencies_ns.append(time.perf_counter_ns() - begin)
-        return latencies_ns
-
-
-def measure(folder: Path, rounds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Latencies in nanoseconds of the bare loop and of the harness, `[rounds, block]` each."""
-    feeds, path = folder / "feeds.npz", folder / "model.onnx"
-    save_arrays(feeds, {"x": np.ones((8, _ELEMENTS), np.float32)})
-    core, trips = min(os.sched_getaffinity(0)), 200
-    of_bare = {"path": str(path), "feeds": str(feeds), "core": core}
-    for _ in range(3):  # as many trips as take a millisecond here
-        make_model(path, trips)
-        with Worker("tests.benchmarks.bench_evaluate:BareLoop", of_bare) as bare:
-            took_ms = float(np.median(bare.call("time_requests", count=BLOCK))) / 1e6
-        trips = max(int(trips * MODEL_MS / took_ms), 1)
-    make_model(path, trips)
-    arguments = {"path": str(path), "signature": "", "threads": 1, "cpus": [core], "timeout_s": 60.0}
-    with (
-        Worker("tests.benchmarks.bench_evaluate:BareLoop", of_bare) as bare,
-        Worker("tpu2gpu.latency_evaluator.measure.model_under_test:ModelUnderTest", arguments) as harness,
-    ):
-        harness.call("take_examples", path=str(feeds))
-        found: tuple[list[list[int]], list[list[int]]] = ([], [])
-        for number in range(rounds):
-            ways = [
-                lambda: found[0].append(bare.call("time_requests", count=BLOCK)),
-                lambda: found[1].append(harness.call("time_requests", start=0, count=BLOCK, batch_size=1)),
-            ]
-            for way in ways if number % 2 else reversed(ways):
-                way()
-    return np.asarray(found[0]), np.asarray(found[1])
-
-
-def main(*, reduced: bool = False) -> None:
-    """Measures and prints p50 of both; reduced: a tenth of the rounds."""
-    with tempfile.TemporaryDirectory() as folder:
-        bare, harness = measure(Path(folder), ROUNDS // 10 if reduced else ROUNDS)
-    more = float(np.median(harness) / np.median(bare)) - 1
-    for name, latencies_ns in (("bare loop", bare), ("harness", harness)):
-        print(f"{name:10s} p50 {np.median(latencies_ns) / 1e6:.4f} ms, {latencies_ns.size} requests")
-    print(f"{'reached' if more <= GOAL else 'MISSED '}  the harness adds at most {GOAL:.0%} to p50: {more:+.2%}")
-
-
-if __name__ == "__main__":
-    main()
+    return measure_both(setting)

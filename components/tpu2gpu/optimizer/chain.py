@@ -26,6 +26,7 @@ from tpu2gpu.process.worker import prepare_children
 from tpu2gpu.progress import Progress
 from tpu2gpu.running.servers.addresses import is_address
 from tpu2gpu.running.servers.server_file import is_server_file
+from tpu2gpu.sources.digest import named_modules
 from tpu2gpu.storage.paths import place
 from tpu2gpu.storage.publishing import name_of, read_manifest
 from tpu2gpu.trt_converter.backends.base import back_end
@@ -58,6 +59,7 @@ class Chain:
         self._source, self._examples, self._incumbent = source, tuple(examples), incumbent
         self._options, self._cache, self._progress = options, cache, progress
         self._examples_digest = digest_of_examples(examples, options.labels) if examples else ""
+        self._code: dict[tuple[str, ...], str] = {}
         self.steps: list[StepDone] = []
         self.outputs: dict[str, Path] = {}
 
@@ -151,7 +153,7 @@ class Chain:
         told = {name: value for name, value in recorded(options).items() if name not in by_content}
         key = {
             **made_of,
-            "code": digest_of_code(_MODULES[step], options),
+            "code": self._digest_of_code(step, options),
             "options": told,
             "versions": installed_versions(),
             "made_of": None if step == "import" else read_manifest(source)["digest"],
@@ -168,6 +170,13 @@ class Chain:
         self.steps.append(StepDone(step, name, output.cached))
         self.outputs[name] = output.path
         return output.path
+
+    def _digest_of_code(self, step: str, options: Any) -> str:
+        """Return the digest of a step's code, which this process has loaded and does not load again."""
+        key = step, *named_modules(options)
+        if key not in self._code:
+            self._code[key] = digest_of_code(_MODULES[step], options)
+        return self._code[key]
 
     def _told(self, name: str) -> Progress:
         return lambda what, done, total: self._progress(f"{name}: {what}", done, total)

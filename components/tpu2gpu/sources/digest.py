@@ -7,6 +7,7 @@ versions; whatever else is installed, or comes with Python, does not.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import sys
@@ -25,7 +26,7 @@ from tpu2gpu.storage.paths import Place
 
 _OURS = ("tpu2gpu", "tpu2gpu_pipelines")
 _COUNTED = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly", "keras", "keras-nightly", "tf-keras")
-_INSTALLED = ("site-packages", "dist-packages")
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 _CHUNK = 1 << 20
 _CODE = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_][\w.]*")
 
@@ -163,9 +164,13 @@ def _lies_outside(top: str) -> bool:
 
 
 def _is_installed(path: Path) -> bool:
-    if set(_INSTALLED) & set(path.parts):
-        return True
-    return any(path.is_relative_to(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return not _INSTALLED.isdisjoint(path.parts) or any(map(path.is_relative_to, _installation()))
+
+
+@functools.cache
+def _installation() -> tuple[str, ...]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return tuple({sysconfig.get_path(name): None for name in names})
 
 
 def _spec_of(top: str) -> ModuleSpec | None:

@@ -58,10 +58,14 @@ def names_in(source: bytes, package: str, *, by_string: bool = True) -> tuple[Na
 
 
 def _names(tree: ast.AST, package: str) -> Iterator[Named]:
-    for node in ast.iter_child_nodes(tree):
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
         match node:
+            case ast.Name():  # most of all nodes, and there is nothing below it
+                continue
             case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
-                yield from _names(ast.Module(body=node.orelse, type_ignores=[]), package)
+                waiting += node.orelse
             case ast.Import():
                 yield from (Named(alias.name) for alias in node.names)
             case ast.ImportFrom():
@@ -72,7 +76,7 @@ def _names(tree: ast.AST, package: str) -> Iterator[Named]:
                 elif found := _DOTTED.fullmatch(text):
                     yield Named(found[1], guessed=True)
             case _:
-                yield from _names(node, package)
+                waiting += ast.iter_child_nodes(node)
 
 
 def _imported_from(node: ast.ImportFrom, package: str) -> Iterator[Named]:
