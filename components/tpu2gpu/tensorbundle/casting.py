@@ -7,6 +7,7 @@ depend on which library or processor cast them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,11 @@ class Scratch:
 
     def array(self, name: str, count: int, dtype: Any) -> Array:
         """Return an array `[count]` with any content, which is the caller's until the same name is asked for again."""
-        size = count * np.dtype(dtype).itemsize
-        if name not in self._buffers or self._buffers[name].size < size:
-            self._buffers[name] = np.empty(size, np.uint8)
-        found: Array = self._buffers[name][:size].view(dtype)
+        kind = np.dtype(dtype)
+        size, buffer = count * kind.itemsize, self._buffers.get(name)
+        if buffer is None or buffer.size < size:
+            buffer = self._buffers[name] = np.empty(size, np.uint8)
+        found: Array = buffer[:size].view(kind)
         return found
 
 
@@ -115,12 +117,12 @@ def cast_values(
             overflow = np.isinf(after) & np.isfinite(wide)
             statistics.overflow_count = int(np.count_nonzero(overflow))
         if thorough:
-            lossy = (before.dtype.name, target.name) not in _EXACT and before.dtype != target
+            lossy = (format.name_of(before.dtype), format.name_of(target)) not in _EXACT and before.dtype != target
             for start in range(0, len(after), _BLOCK):
                 block = slice(start, start + _BLOCK)
                 if lossy:
                     statistics.count_errors(*_comparable(wide[block], after[block], scratch, finite=fits))
-                bits = scratch.array("bits", len(after[block]), _BITS[target.name])
+                bits = scratch.array("bits", len(after[block]), _BITS[format.name_of(target)])
                 statistics.count_subnormals(after[block], bits, smallest_normal(target))
         if clamp and overflow is not None:
             after = after.copy()
@@ -133,12 +135,12 @@ def convert(values: Array, target: np.dtype[Any]) -> Array:
 
     NaN payloads are the library's.
     """
-    source = values.dtype.name
-    if source == target.name:
+    source = format.name_of(values.dtype)
+    if source == format.name_of(target):
         return values
-    if source == "float64" and target.name == "bfloat16":
+    if source == "float64" and format.name_of(target) == "bfloat16":
         return _to_odd_float32(values).astype(target)  # ml_dtypes would round twice
-    if {source, target.name} == {"float16", "bfloat16"}:
+    if {source, format.name_of(target)} == {"float16", "bfloat16"}:
         return values.astype(np.float32).astype(target)
     return values.astype(target)
 
@@ -154,7 +156,7 @@ def _narrow(wide: Array, target: np.dtype[Any], scratch: Scratch, *, fits: bool)
     after = scratch.array("after", len(wide), target)
     if kernels.cast_into(wide, after):
         return after
-    if not fits or (wide.dtype.name, target.name) != ("float32", "float16"):
+    if not fits or (format.name_of(wide.dtype), format.name_of(target)) != ("float32", "float16"):
         return convert(wide, target)
     for start in range(0, len(wide), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -192,7 +194,7 @@ def _comparable(wide: Array, after: Array, scratch: Scratch, *, finite: bool) ->
     if wide.dtype == np.float32:
         moved = scratch.array("comparable", len(after), np.uint32)
         widened: Array = moved.view(np.float32)
-        if after.dtype.name == "bfloat16":
+        if format.name_of(after.dtype) == "bfloat16":
             np.left_shift(after.view(np.uint16), np.uint32(16), out=moved, dtype=np.uint32)
             return wide, widened
         if kernels.cast_into(after, widened):
@@ -222,14 +224,15 @@ def _to_odd_float32(values: Array) -> Array:
 
 
 def _with_quiet_nans(after: Array, wide: Array) -> Array:
-    unsigned = _BITS[after.dtype.name]
+    unsigned = _BITS[format.name_of(after.dtype)]
     nan = np.isnan(wide)
     after = after.copy()
     sign = np.signbit(wide[nan]).astype(unsigned) << unsigned(8 * after.itemsize - 1)
-    after.view(unsigned)[nan] = sign | unsigned(_QUIET_NAN[after.dtype.name])
+    after.view(unsigned)[nan] = sign | unsigned(_QUIET_NAN[format.name_of(after.dtype)])
     return after
 
 
+@lru_cache(maxsize=16)
 def largest(dtype: np.dtype[Any]) -> float:
     """Return the largest finite value of a floating type."""
     import ml_dtypes
@@ -237,6 +240,7 @@ def largest(dtype: np.dtype[Any]) -> float:
     return float(ml_dtypes.finfo(dtype).max)
 
 
+@lru_cache(maxsize=16)
 def smallest_normal(dtype: np.dtype[Any]) -> float:
     """Return the smallest positive value of a floating type that still has all its digits."""
     import ml_dtypes

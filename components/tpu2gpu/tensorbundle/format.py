@@ -12,7 +12,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import attrs
 import google_crc32c
@@ -50,6 +52,12 @@ DTYPE_NAMES = {
 }
 DTYPE_ENUMS = {name: enum for enum, name in DTYPE_NAMES.items()}
 DT_STRING = DTYPE_ENUMS["string"]
+
+
+@lru_cache(maxsize=64)
+def name_of(dtype: np.dtype[Any]) -> str:
+    """Return a NumPy type's name, which NumPy itself puts together each time that it is asked."""
+    return dtype.name
 
 
 def numpy_dtype(enum: int) -> np.dtype[np.generic]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tpu2gpu.tensorbundle.format import DTYPE_ENUMS, name_of, numpy_dtype
 from tpu2gpu.wire import VARINT, bytes_field, tag, varint
 
 Array = np.ndarray[Any, Any]
@@ -41,8 +42,8 @@ def cast_into(values: Array, out: Array) -> bool:
     Returns:
         True; False where there is no kernel for that, and nothing was done.
     """
-    pair = values.dtype.name, out.dtype.name
-    if len(values) < LEAST or pair not in PAIRS or not values.flags.c_contiguous:
+    pair = name_of(values.dtype), name_of(out.dtype)
+    if len(values) < LEAST or pair not in PAIRS or not (values.flags.c_contiguous and values.dtype.isnative):
         return False
     session = _sessions().get(pair)
     if session is None:
@@ -63,7 +64,7 @@ class _Bindings(threading.local):
             if len(self._bound) >= _MOST_BOUND:
                 self._bound.clear()
             binding = self._bound[key] = session.io_binding()
-            kinds = (_ONNX_TYPES[array.dtype.name] for array in (values, out))
+            kinds = (_ONNX_TYPES[name_of(array.dtype)] for array in (values, out))
             binding.bind_input("x", "cpu", 0, next(kinds), values.shape, values.ctypes.data)
             binding.bind_output("y", "cpu", 0, next(kinds), out.shape, out.ctypes.data)
         return self._bound[key]
@@ -97,8 +98,6 @@ def _sessions() -> dict[tuple[str, str], Any]:
 
 
 def _is_right(session: Any, source: str, target: str) -> bool:
-    from tpu2gpu.tensorbundle.format import DTYPE_ENUMS, numpy_dtype
-
     before, after = numpy_dtype(DTYPE_ENUMS[source]), numpy_dtype(DTYPE_ENUMS[target])
     with np.errstate(all="ignore"):
         once = np.array([*_EDGES, *_SMALL], np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -65,7 +66,7 @@ class CastStatistics:
         found = cls()
         if not values.size:
             return found
-        low, high = float(values.min()), float(values.max())
+        low, high = _extremes(values)
         if math.isfinite(low) and math.isfinite(high):
             found.minimum, found.maximum, found.absmax = low, high, max(abs(low), abs(high))
             return found
@@ -87,11 +88,10 @@ class CastStatistics:
             bits: Memory to work in, unsigned integers of the same size, [n].
             smallest_normal: The smallest positive number of the values' type that is no subnormal.
         """
-        unsigned = bits.dtype.type
-        normal: Array = np.array(smallest_normal, after.dtype).view(unsigned)
-        np.bitwise_and(after.view(unsigned), unsigned(np.iinfo(unsigned).max >> 1), out=bits)
-        bits -= unsigned(1)  # zero becomes the largest of all
-        self.subnormal_count += int(np.count_nonzero(bits < normal - unsigned(1)))
+        magnitude, one, normal = _bit_patterns(after.dtype, smallest_normal)
+        np.bitwise_and(after.view(bits.dtype), magnitude, out=bits)
+        np.subtract(bits, one, out=bits)  # zero becomes the largest of all
+        self.subnormal_count += int(np.count_nonzero(bits < normal))
 
     def count_errors(self, before: Array, after: Array) -> None:
         """Take relative errors into account.
@@ -102,7 +102,7 @@ class CastStatistics:
         """
         errors = np.subtract(after, before, out=after)
         np.divide(errors, before, out=errors)
-        low, high = float(errors.min()), float(errors.max())
+        low, high = _extremes(errors)
         count = errors.size
         if not (low > -1 and high < math.inf):  # zeros, infinities and NaNs, or values flushed to zero
             self.flushed_to_zero_count += int(np.count_nonzero(errors == -1))
@@ -111,7 +111,7 @@ class CastStatistics:
             np.logical_not(left_out, out=left_out)
             np.copyto(errors, 0, where=left_out)
             count -= int(np.count_nonzero(left_out))
-            low, high = float(errors.min()), float(errors.max())
+            low, high = _extremes(errors)
         self.max_relative_error = max(self.max_relative_error, -low, high)
         self.error_count += count
         self.squared_error_sum += float(np.einsum("i,i->", errors, errors))  # np.dot would start threads of its own
@@ -139,6 +139,19 @@ class CastStatistics:
                 "rms_relative_error": self.rms_relative_error,
             }
         return figures
+
+
+def _extremes(values: Array) -> tuple[float, float]:
+    """Return the smallest and the largest value, NaN where there is one; without the detour of the arrays' methods."""
+    return float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
+
+
+@lru_cache(maxsize=16)
+def _bit_patterns(dtype: np.dtype[Any], smallest_normal: float) -> tuple[Any, Any, Any]:
+    """Return a type's mask of a magnitude, a one, and the smallest normal number less one, as unsigned integers."""
+    unsigned = np.dtype(f"u{dtype.itemsize}").type
+    normal: Array = np.array(smallest_normal, dtype).view(unsigned)
+    return unsigned(np.iinfo(unsigned).max >> 1), unsigned(1), normal - unsigned(1)
 
 
 def _plain(value: float, *, empty: bool) -> float | str | None:
