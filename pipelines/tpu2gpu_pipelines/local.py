@@ -29,6 +29,7 @@ from tpu2gpu.storage.paths import is_remote
 from tpu2gpu_pipelines.files_state import files_state
 from tpu2gpu_pipelines.former_verdict import may_take_former
 from tpu2gpu_pipelines.log_capture import logging_to
+from tpu2gpu_pipelines.metadata_check import check_metadata
 from tpu2gpu_pipelines.metadata_store import CACHED, fail_running, read_run
 from tpu2gpu_pipelines.run_result import RunResult, StepTime, gather_result, write_newest_page
 from tpu2gpu_pipelines.settings import Settings
@@ -60,7 +61,9 @@ def run_pipeline(
         verbose: Log to standard error too.
 
     Raises:
-        UsageError: Another run is going on in the same folder.
+        UsageError: Another run is going on in the same folder, or something else locks its metadata database.
+        SourceError: The metadata database is damaged.
+        EnvironmentLacksError: Another version of ML Metadata wrote it.
         Tpu2GpuError: A step failed.
     """
     run_name = run_name or new_run_name()
@@ -69,6 +72,7 @@ def run_pipeline(
     log = log_path(root, run_name)
     steps = _Steps(root / METADATA, run_name, step_done, step_progress)
     with _locked(root), logging_to(log, steps.tell, verbose=verbose):
+        check_metadata(root / METADATA)
         try:
             plan = _plan(settings, create or find_pipeline(DEFAULT_PIPELINE), run_name)
             started = time.monotonic()
@@ -81,6 +85,7 @@ def run_pipeline(
             _write_failure(root, run_name, str(told))
             raise told from error
         except Exception as error:
+            check_metadata(root / METADATA)  # which may have been why
             where = steps.current or "the pipeline"
             logging.getLogger("tpu2gpu").exception("%s failed", where)
             said = " ".join(str(error).split())[:_LONGEST]
