@@ -25,6 +25,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError, UsageError
+from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.paths import is_remote
 from tpu2gpu_pipelines.files_state import files_state
 from tpu2gpu_pipelines.former_verdict import may_take_former
@@ -63,7 +64,7 @@ def run_pipeline(
     Raises:
         UsageError: Another run is going on in the same folder, or something else locks its metadata database.
         SourceError: The metadata database is damaged.
-        EnvironmentLacksError: Another version of ML Metadata wrote it.
+        EnvironmentLacksError: Another version of ML Metadata wrote it, or there is no room for the outputs.
         Tpu2GpuError: A step failed.
     """
     run_name = run_name or new_run_name()
@@ -85,8 +86,10 @@ def run_pipeline(
             _write_failure(root, run_name, str(told))
             raise told from error
         except Exception as error:
-            check_metadata(root / METADATA)  # which may have been why
             where = steps.current or "the pipeline"
+            if full := why_full(error, root / METADATA):
+                raise type(full)(f"{where}: {full.message}", hint="make room, or choose another root") from error
+            check_metadata(root / METADATA)  # which may have been why
             logging.getLogger("tpu2gpu").exception("%s failed", where)
             said = " ".join(str(error).split())[:_LONGEST]
             said = f"{where}: {type(error).__name__}: {said}"

@@ -32,6 +32,7 @@ from tpu2gpu.storage.publishing import verify_model
 
 STEPS = ("import", "cast", "freeze", "convert", "evaluate", "promote")
 _IMPORTS = ("tensorflow", "tf2onnx", "onnx", "tpu2gpu.trt_converter.converting", "tpu2gpu.latency_evaluator.evaluating")
+_QUICK = ("cast", "promote")  # which do without them
 _CHECK_EACH = 10  # kills
 _LOOK_EACH_S = 0.002
 
@@ -49,7 +50,7 @@ class Drill:
         self.temporary = home / "tmp"
         for folder in (self.target.parent, self.temporary):
             folder.mkdir()
-        sources, self._arguments = _SOURCES[step]
+        sources, self._arguments = SOURCES[step]
         if self._ended(self._fork(lambda: sources(home))) != 0:  # TensorFlow makes threads when it makes a model
             raise AssertionError((home / "log").read_text())
         self._fine = (0, 1) if step == "evaluate" else (0,)  # a refused model is a result too
@@ -218,7 +219,7 @@ def _promote(home: Path, target: Path, value: int) -> list[str]:
     return [str(home / f"serving-{value}"), str(target), "--evaluation", evaluation, "--grace-s", "0"]
 
 
-_SOURCES: dict[str, tuple[Callable[[Path], None], Callable[[Path, Path, int], list[str]]]] = {
+SOURCES: dict[str, tuple[Callable[[Path], None], Callable[[Path, Path, int], list[str]]]] = {
     "import": (_saved_model, _of_saved_model()),
     "cast": (_checkpoint, _cast),
     "freeze": (_saved_model, _of_saved_model()),
@@ -237,9 +238,9 @@ def main(given: Sequence[str]) -> None:
             [sys.executable, "-m", "tests.drills.kills", *given],
             {**os.environ, **SINGLE_THREAD, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
-    for module in _IMPORTS:
-        importlib.import_module(module)
     step, kills, seed = (*given, *("cast", "200", "0")[len(given) :])
+    for module in () if step in _QUICK else _IMPORTS:
+        importlib.import_module(module)
     with tempfile.TemporaryDirectory(prefix="drill-") as home:
         print(step, drill(step, int(kills), int(seed), Path(home)), flush=True)
 

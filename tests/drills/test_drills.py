@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -15,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.drills.kills import STEPS
+from tests.drills.kills import SOURCES, STEPS
 from tests.models.evaluation_models import saved_model
 from tpu2gpu import CastOptions, cast_checkpoint
+from tpu2gpu.cli.main import main
 from tpu2gpu.errors import (
     CheckpointError,
     EnvironmentLacksError,
@@ -83,6 +85,36 @@ def test_a_full_disk_is_told_with_what_it_would_take(small_disk: Path, tmp_path:
     ):
         cast(checkpoint(tmp_path), small_disk / "out")
     assert list(small_disk.iterdir()) == []
+
+
+_QUICK = ("import", "freeze", "unfreeze", "promote")
+
+
+@pytest.mark.parametrize(
+    "step", [*_QUICK, *(pytest.param(it, marks=pytest.mark.slow) for it in ("convert", "evaluate", "optimize"))]
+)
+def test_every_step_tells_of_a_full_disk(
+    step: str, small_disk: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["mount", "-o", "remount,size=8k", small_disk], check=True)
+    assert main([step, *words_of(step, tmp_path, small_disk / "out")]) == 4
+    assert re.search(
+        r"out: cannot be written .No space left .*: it needs more than [\d,]+ bytes", capfd.readouterr().err
+    )
+    assert [path.name for path in small_disk.rglob("*") if path.is_file()] in ([], [".promotion.lock"])
+
+
+def words_of(step: str, home: Path, target: Path) -> list[str]:
+    """Make the sources of a command, and return its words."""
+    if step in ("cast", "evaluate", "promote"):
+        sources, words = SOURCES[step]
+        sources(home)
+        return words(home, target, 1)
+    saved_model(home / "source")
+    if step == "unfreeze":
+        assert main(["freeze", str(home / "source"), str(home / "frozen")]) == 0
+        return [str(home / "frozen"), str(target)]
+    return [str(home / "source"), str(target), *(["--synthetic", "8"] if step == "optimize" else [])]
 
 
 def test_a_limit_on_the_size_of_files_is_told_too(tmp_path: Path) -> None:

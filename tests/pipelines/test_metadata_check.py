@@ -104,3 +104,13 @@ def test_a_database_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
     check_metadata(tmp_path / METADATA)
     (tmp_path / METADATA).touch()
     check_metadata(tmp_path / METADATA)
+
+
+def test_a_full_disk_is_told_with_the_room_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> None:
+        raise RuntimeError("Error when executing query: database or disk is full query: COMMIT;")
+
+    monkeypatch.setattr("tpu2gpu_pipelines.local._plan", fill)
+    says = r"metadata.sqlite: cannot be written .No space left .* there is room"
+    with pytest.raises(EnvironmentLacksError, match=says):
+        run_pipeline(Settings(root=str(tmp_path)), faulty.examples_only)

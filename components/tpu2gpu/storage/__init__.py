@@ -2,6 +2,7 @@
 
 - paths: files wherever they lie
 - confinement: files that a model names, which must be its own
+- full_disks: disks without room for them
 - publishing: output folders that appear whole or not at all, and their manifests
 - unfinished: folders in the making, and what killed processes leave of them
 - promotion: the room of promoted models

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import glob
 import hashlib
 import json
@@ -21,7 +20,6 @@ import attrs
 
 from tpu2gpu._version import __version__
 from tpu2gpu.errors import (
-    EnvironmentLacksError,
     InputError,
     ManifestError,
     OutputExistsError,
@@ -32,6 +30,7 @@ from tpu2gpu.errors import (
 from tpu2gpu.options import recorded
 from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.confinement import open_regular, strange_entries
+from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.paths import Place, files_below, place
 from tpu2gpu.storage.unfinished import moved_aside, remove_left_behind, unfinished
 
@@ -39,8 +38,6 @@ MANIFEST = "manifest.json"
 REPORT = "report.json"
 SIGNATURE = "model.sig"
 _FORMAT = 1
-_BLOCK_BYTES = 512
-_FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 _CHUNK_BYTES = 256 << 10  # what is read stays in the processor's cache until it is hashed
 _WHOLE_BYTES = 64 << 20
 _ARTIFACT = "Format-Serving"  # where a TFX artifact holds its model
@@ -96,27 +93,13 @@ def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[
             _move(folder, target, force=force)
             refusal.unlink(missing_ok=True)
         except BaseException as error:
-            full = _why_full(error, target, folder)
+            full = why_full(error, target, folder)
             shutil.rmtree(folder, ignore_errors=True)
             if full is not None:
                 raise full from error
             if staging.report and isinstance(error, Tpu2GpuError):
                 write_json(refusal, {**staging.report, "refused": error.to_json()})
             raise
-
-
-def _why_full(error: BaseException, target: Path, folder: Path) -> EnvironmentLacksError | None:
-    """Return the error that tells how much was missing, where there was no room for a file; None for other errors."""
-    if not isinstance(error, OSError) or error.errno not in _FULL:
-        return None
-    files = [(folder / path).stat() for path in files_below(folder)]
-    room = shutil.disk_usage(target.parent).free + sum(file.st_blocks for file in files) * _BLOCK_BYTES
-    need = sum(file.st_size for file in files)
-    return EnvironmentLacksError(
-        f"{target}: cannot be written ({error.strerror}): it needs more than {need:,} bytes, and there is room for "
-        f"{room:,}",
-        hint="make room, or choose another TARGET",
-    )
 
 
 def publish_step(

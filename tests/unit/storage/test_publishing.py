@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
 
 from tpu2gpu.errors import ManifestError, OutputExistsError, RefusedError, SourceError, UsageError
+from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.publishing import describe_source, name_of, publish, title_of, verify_model
 
 
@@ -236,3 +238,11 @@ def test_a_pipe_in_place_of_a_manifest_is_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "out" / "manifest.json")
     with pytest.raises(SourceError, match=r"no manifest\.json there"):
         verify_model(tmp_path / "out")
+
+
+def test_a_copy_that_fills_the_disk_is_told_as_such(tmp_path: Path) -> None:
+    copied = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")])
+    full = why_full(copied, tmp_path / "out")
+    assert full is not None
+    assert "out: cannot be written (No space left on device)" in full.message
+    assert why_full(shutil.Error([("a", "b", "[Errno 13] Permission denied: 'a'")]), tmp_path / "out") is None

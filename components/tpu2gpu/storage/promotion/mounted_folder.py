@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from tpu2gpu.errors import EnvironmentLacksError, PromotionRefusedError
+from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.storage.promotion.copying import copy_files, flush
 from tpu2gpu.storage.unfinished import scratch
@@ -44,6 +45,8 @@ class MountedFolder:
             finally:
                 os.close(descriptor)
         except OSError as error:
+            if full := why_full(error, self.root):
+                raise full from error
             where = error.filename or self.root
             raise EnvironmentLacksError(
                 f"{where}: cannot be written ({error.strerror})", hint="let this user write there, or promote elsewhere"
@@ -91,13 +94,16 @@ class MountedFolder:
         flush(folder)
 
     def append(self, path: Place, lines: str) -> None:
-        """Append in one write, after a last line that was cut off has been taken away."""
+        """Append after a last line that was cut off has been taken away."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             size = os.fstat(descriptor).st_size
             whole = os.pread(descriptor, size, 0).rfind(b"\n") + 1
             os.ftruncate(descriptor, whole)
-            os.pwrite(descriptor, lines.encode(), whole)
+            data = lines.encode()
+            while data:  # a disk that runs full takes a part, and says so only when asked for the rest
+                written = os.pwrite(descriptor, data, whole)
+                data, whole = data[written:], whole + written
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
