@@ -56,9 +56,12 @@ class Tpu2GpuError(Exception):
         return "\n".join([head, *(f"  - {detail}" for detail in self.details)])
 
     def to_json(self) -> dict[str, Any]:
-        """Return the error as plain data, to cross a process boundary or stand in a report."""
+        """Return the error as plain data, to cross a process boundary or stand in a report.
+
+        A kind of its own of some room is named by the kind of this tree that it derives from.
+        """
         return {
-            "error": type(self).__name__,
+            "error": next(kind.__name__ for kind in type(self).__mro__ if kind.__module__ == __name__),
             "message": self.message,
             "details": list(self.details),
             "hint": self.hint,

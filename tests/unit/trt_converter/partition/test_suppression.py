@@ -12,6 +12,7 @@ import pytest
 from tests.models import conversion_models as models
 from tests.models import tpu_training
 from tpu2gpu.checkpoint_importer.importing import import_model
+from tpu2gpu.errors import ConversionError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.running.loading import load
@@ -156,7 +157,7 @@ def test_a_soft_suppression_is_refused_where_it_must_stay_in_the_core(tmp_path: 
         return {"places": found[0], "scores": found[1]}
 
     tf.saved_model.save(tf.Module(), str(tmp_path / "source"), signatures=serve)
-    with pytest.raises(SuppressionBesideError, match="does not stay in the core") as caught:
+    with pytest.raises(ConversionError, match="does not stay in the core") as caught:
         convert_model(tmp_path / "source", tmp_path / "serving", ConvertOptions(backend="onnx", nms="engine"))
     assert "no soft suppression" in caught.value.details[0]
     assert "leave --nms engine out" in str(caught.value)
