@@ -7,10 +7,14 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import attrs
+
 from tpu2gpu.reporting.report import Report, to_markdown
 from tpu2gpu.storage.publishing import plain
+from tpu2gpu_pipelines.cli import describe_run
 from tpu2gpu_pipelines.metadata_store import OutputRecord, StepRecord
 from tpu2gpu_pipelines.run_page import make_run_page, write_run_page
+from tpu2gpu_pipelines.run_result import RunResult
 
 
 def records(root: Path) -> list[StepRecord]:
@@ -52,3 +56,13 @@ def test_a_failed_run_says_of_what(tmp_path: Path) -> None:
     page = make_run_page(done, tmp_path, run="today", error="ModelPusher: the disk is full")
     assert (page.verdict, page.reasons) == ("FAILED", ["ModelPusher: the disk is full"])
     assert "| ModelPusher | failed | 1.00 s | – | – |" in to_markdown(page)
+
+
+def test_a_refused_run_tells_what_is_still_served(tmp_path: Path) -> None:
+    result = RunResult(
+        run="today", root=tmp_path, log=tmp_path / "log", steps=(), seconds=1.0, training={}, blessed=False,
+        reasons=("too slow",), promoted=None, served=(tmp_path / "promoted" / "digits" / "3",),
+        report=tmp_path / "index.html", summary={},
+    )  # fmt: skip
+    assert f"promoted model: none by this run; served is {tmp_path}/promoted/digits/3" in describe_run(result)
+    assert "promoted model: none" in describe_run(attrs.evolve(result, served=()))
