@@ -179,6 +179,7 @@ def test_a_graph_is_told_by_its_content(name: str, built: Built, tmp_path: Path)
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / name).write_bytes(graph)
     assert find_source(tmp_path / "files" / name).kind == "graph_def"
+    assert find_source(tmp_path / "frozen").path.name == "frozen_graph.pb"
     meta = built(tpu_training.genuine, "plain") / "model.ckpt-2.meta"
     (tmp_path / "files" / "graph").write_bytes(meta.read_bytes())
     assert find_source(tmp_path / "files" / "graph").kind == "meta_graph"

@@ -11,7 +11,7 @@ from tpu2gpu.checkpoint_importer.formats.meta_graph import serve_training_graph
 from tpu2gpu.checkpoint_importer.options import ImportOptions, parse_fixed, parse_inputs, parse_outputs
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.formats.detection import GRAPH_DEF, graph_kind
-from tpu2gpu.graphs.formats.graph_def import SIGNATURE_FILE, read_graph_def
+from tpu2gpu.graphs.formats.graph_def import FROZEN_GRAPH_FILE, SIGNATURE_FILE, read_graph_def
 from tpu2gpu.graphs.formats.meta_graph import parse_graph_file
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel
 from tpu2gpu.graphs.passes.freezing.find_weights import WeightFinder
@@ -24,13 +24,15 @@ from tpu2gpu.storage.paths import Place
 
 @attrs.frozen
 class GraphDef(SourceFormat):
-    """A GraphDef, in a file."""
+    """A GraphDef, in a file or in the folder that `freeze` wrote."""
 
     kind = GRAPH_DEF
 
     @classmethod
     def detect(cls, path: Place, step: int | None = None) -> GraphDef | None:
-        """Find a GraphDef by its name or content."""
+        """Find a GraphDef by its name or content, or the one in the folder that `freeze` wrote."""
+        if (path / FROZEN_GRAPH_FILE).is_file():
+            return cls(path / FROZEN_GRAPH_FILE)
         return cls(path) if graph_kind(path) == GRAPH_DEF else None
 
     def read(self, options: ImportOptions) -> ImportedModel:
