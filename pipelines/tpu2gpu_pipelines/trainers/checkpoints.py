@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tpu2gpu.errors import UsageError
@@ -81,6 +81,15 @@ class TrainingCheckpoints:
         import tensorflow as tf
 
         tf.io.gfile.rmtree(self._folder)
+
+
+def remaining_epochs(done: int, steps: int, length: int) -> Iterator[tuple[int, range, int]]:
+    """Return what is left to do: the first step, the epochs' numbers and their length; the last may be shorter."""
+    whole = steps // length
+    if done // length < whole:
+        yield done, range(done // length, whole), length
+    if done < steps and steps % length:
+        yield whole * length, range(whole, whole + 1), steps % length
 
 
 def training_digest(config: Mapping[str, Any], steps: int, files: Sequence[str]) -> str:

@@ -7,14 +7,14 @@ TFX's stock Trainer calls `run_fn`. What it found stands in `training.json` besi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tpu2gpu.storage.publishing import write_json
 from tpu2gpu_pipelines.datasets import CLASSES, IMAGE_SHAPE
-from tpu2gpu_pipelines.trainers.checkpoints import TrainingCheckpoints, training_digest
+from tpu2gpu_pipelines.trainers.checkpoints import TrainingCheckpoints, remaining_epochs, training_digest
+from tpu2gpu_pipelines.trainers.policies import dtype_policy
 from tpu2gpu_pipelines.trainers.strategies import choose_strategy, compiles_better
 
 SUMMARY = "training.json"
@@ -37,7 +37,7 @@ def run_fn(fn_args: Any) -> None:
     keras.utils.set_random_seed(config["seed"])
     strategy = choose_strategy()
     started = time.monotonic()
-    with _policy(_POLICY):
+    with dtype_policy(_POLICY):
         with strategy.scope():
             model = build_model()
             _compile(model, steps, config["learning_rate"], jit_compile=compiles_better(strategy))
@@ -52,7 +52,7 @@ def run_fn(fn_args: Any) -> None:
         callbacks = [keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False)]
         if checkpoints:
             callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: checkpoints.save()))
-        for first, epochs, length in _epochs(done, steps, config["checkpoint_steps"]):
+        for first, epochs, length in remaining_epochs(done, steps, config["checkpoint_steps"]):
             model.fit(
                 read_images(fn_args.train_files, config["batch_size"], shuffle_seed=config["seed"], skip=first),
                 steps_per_epoch=length,
@@ -79,15 +79,6 @@ def run_fn(fn_args: Any) -> None:
     write_json(Path(fn_args.model_run_dir) / SUMMARY, summary)
     if checkpoints:
         checkpoints.remove()
-
-
-def _epochs(done: int, steps: int, length: int) -> Iterator[tuple[int, range, int]]:
-    """Return what is left to do: the first step, the epochs' numbers and their length; the last may be shorter."""
-    whole = steps // length
-    if done // length < whole:
-        yield done, range(done // length, whole), length
-    if done < steps and steps % length:
-        yield whole * length, range(whole, whole + 1), steps % length
 
 
 def build_model() -> Any:
@@ -196,16 +187,3 @@ def _export(model: Any, folder: str) -> None:
         input_signature=[tf.TensorSpec((None, *IMAGE_SHAPE), tf.float32, name="image")],
     )
     archive.write_out(folder, verbose=False)
-
-
-@contextmanager
-def _policy(name: str) -> Iterator[None]:
-    """Set Keras's global dtype policy, and put the former one back: the next step may run in this process too."""
-    import keras
-
-    former = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(former)
