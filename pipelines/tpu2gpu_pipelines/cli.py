@@ -34,7 +34,9 @@ def run_command(summary: str) -> click.Command:
         [
             *pipeline_flags(),
             click.Option(
-                ["--root"], metavar="DIR", help="folder of everything that runs leave behind  [default: demo]"
+                ["--root"],
+                metavar="DIR",
+                help="folder of everything that runs leave behind  [default: the settings']",
             ),
             click.Option(
                 ["--verbose"], is_flag=True, help="show what the libraries print, which else goes to a log file"
@@ -153,9 +155,10 @@ def describe_run(result: RunResult) -> list[str]:
     """Tell a reader what a run came to."""
     executed = sum(not step.cached for step in result.steps)
     lines = [f"{len(result.steps)} steps, {executed} executed, in {result.seconds:.1f} s"]
-    if (accuracy := result.training.get("held_out_accuracy")) is not None:
-        parameters = result.training.get("parameters", 0)
-        lines += [f"training: held-out accuracy {accuracy:.2%}, {parameters:,} parameters"]
+    for figure in ("accuracy", "mean_average_precision"):
+        if (value := result.training.get(f"held_out_{figure}")) is not None:
+            parameters = result.training.get("parameters", 0)
+            lines += [f"training: held-out {figure.replace('_', ' ')} {value:.2%}, {parameters:,} parameters"]
     lines += ["", *result.summary.get("lines", [])] if result.summary else []
     if rows := result.summary.get("rows"):
         lines += ["", *columns(rows)]

@@ -1,4 +1,4 @@
-"""The component that brings the examples: a plain one, because Kubeflow cannot run an ExampleGen's driver."""
+"""The components that bring the examples: plain ones, because Kubeflow cannot run an ExampleGen's driver."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tpu2gpu.running.examples.forms.record_stream import compression_of
 from tpu2gpu.tfx.component_base import StepComponent
 from tpu2gpu.tfx.step import Step
 from tpu2gpu_pipelines.datasets import DIGIT_EXAMPLES, SPLITS, DigitsOptions, write_digits
+from tpu2gpu_pipelines.scenes import SCENE_EXAMPLES, SceneOptions, write_scenes
 
 
 def copy_splits(source: str, target: str) -> dict[str, int]:
@@ -80,19 +81,16 @@ def _copy(source: str, target: Path) -> int:
     return count
 
 
-class DigitExamples(StepComponent):
-    """Scikit-learn's handwritten digits as an Examples artifact with the splits `train` and `eval`.
+class _MadeExamples(StepComponent):
+    """An Examples artifact with the splits `train` and `eval`, made here or copied.
 
     Args:
-        options: How to divide them.
+        options: How to make them.
         data_uri: Folder of another Examples artifact, which is taken instead; see `copy_splits`.
         state: What tells those examples from others: another state is another result.
     """
 
-    FUNCTION = write_digits
-    INTERFACE = DIGIT_EXAMPLES
-
-    def __init__(self, options: DigitsOptions | None = None, data_uri: str = "", state: str = "") -> None:
+    def __init__(self, options: object = None, data_uri: str = "", state: str = "") -> None:
         super().__init__(options, data_uri=data_uri)
         if state:
             told = self.exec_properties
@@ -109,9 +107,41 @@ class DigitExamples(StepComponent):
         if folder := step.properties["data_uri"]:
             counts = copy_splits(folder, examples.uri)
         else:
-            counts = write_digits(examples.uri, cls.options(step))
+            counts = cls.FUNCTION(examples.uri, cls.options(step))
         examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
         examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         for split, count in counts.items():
             examples.set_int_custom_property(f"{split}_examples", count)
+
+
+class DigitExamples(_MadeExamples):
+    """Scikit-learn's handwritten digits as an Examples artifact with the splits `train` and `eval`.
+
+    Args:
+        options: How to divide them.
+        data_uri: Folder of another Examples artifact, which is taken instead; see `copy_splits`.
+        state: What tells those examples from others: another state is another result.
+    """
+
+    FUNCTION = write_digits
+    INTERFACE = DIGIT_EXAMPLES
+
+    def __init__(self, options: DigitsOptions | None = None, data_uri: str = "", state: str = "") -> None:
+        super().__init__(options, data_uri, state)
+
+
+class SceneExamples(_MadeExamples):
+    """Scenes of cut-out photographs as an Examples artifact with the splits `train` and `eval`.
+
+    Args:
+        options: How many scenes.
+        data_uri: Folder of another Examples artifact, which is taken instead; see `copy_splits`.
+        state: What tells those examples from others: another state is another result.
+    """
+
+    FUNCTION = write_scenes
+    INTERFACE = SCENE_EXAMPLES
+
+    def __init__(self, options: SceneOptions | None = None, data_uri: str = "", state: str = "") -> None:
+        super().__init__(options, data_uri, state)

@@ -22,6 +22,7 @@ from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
 from tpu2gpu_pipelines.kubeflow_options import KubeflowOptions
+from tpu2gpu_pipelines.scenes import SceneOptions
 from tpu2gpu_pipelines.structuring import structure
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -78,7 +79,8 @@ class Settings:
         hardware: What measures, for the cache; a local run fills it in.
         data_uri: Folder of an Examples artifact to take instead of the digits.
         data_state: What tells those examples from others, for the cache; a local run fills it in.
-        data: Section of `DigitsOptions`.
+        data: Section of `DigitsOptions`, for the pipeline `digits`.
+        scenes: Section of `SceneOptions`, for the pipeline `detector`.
         training: Section of `TrainingOptions`.
         import_: Section `import` of `ImportOptions`.
         cast: Section of `CastOptions`.
@@ -98,6 +100,7 @@ class Settings:
     data_uri: str = option("", "folder of examples, `Split-train` and `Split-eval`, instead of the digits")
     data_state: str = option("", "what tells those examples from others; a local run fills it in")
     data: DigitsOptions = attrs.field(factory=DigitsOptions)
+    scenes: SceneOptions = attrs.field(factory=SceneOptions)
     training: TrainingOptions = attrs.field(factory=TrainingOptions)
     import_: ImportOptions = attrs.field(factory=ImportOptions)
     cast: CastOptions = attrs.field(factory=CastOptions)
@@ -143,12 +146,15 @@ def _not_json(value: Any, where: str) -> Iterator[str]:
         yield f"{where}: must be a number, text, true, false, null, a list or a mapping, not {type(value).__name__}"
 
 
-def load_settings(path: str | os.PathLike[str], check: Check | None = None) -> Settings:
+def load_settings(
+    path: str | os.PathLike[str], check: Check | None = None, default: Settings | None = None
+) -> Settings:
     """Read a settings file.
 
     Args:
         path: The file.
         check: Looks for mistakes in what was read; they are told with those of the form.
+        default: What the file changes; the classes' own settings when not given.
 
     Raises:
         SourceError: The file is missing, or not YAML.
@@ -164,7 +170,7 @@ def load_settings(path: str | os.PathLike[str], check: Check | None = None) -> S
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, *_NOT_YAML) as error:
         raise SourceError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    return make_settings(values or {}, str(path), check)
+    return make_settings(values or {}, str(path), check, default)
 
 
 def as_settings(given: Settings | Mapping[str, Any] | str | os.PathLike[str]) -> Settings:
@@ -179,19 +185,20 @@ def as_settings(given: Settings | Mapping[str, Any] | str | os.PathLike[str]) ->
     return make_settings(given, "settings") if isinstance(given, Mapping) else load_settings(given)
 
 
-def make_settings(values: Any, where: str, check: Check | None = None) -> Settings:
+def make_settings(values: Any, where: str, check: Check | None = None, default: Settings | None = None) -> Settings:
     """Make settings of plain data.
 
     Args:
         values: Keys and values, sections as mappings.
         where: What they came from, for messages.
         check: Looks for mistakes in what was made of them, whatever has the wrong form left out.
+        default: What the values change; the classes' own settings when not given.
 
     Raises:
         UsageError: There are unknown keys or values that are not allowed; all are listed with their path.
     """
     wrong: list[str] = []
-    settings: Settings = structure(Settings(), values, "", wrong)
+    settings: Settings = structure(default or Settings(), values, "", wrong)
     if check:
         wrong += check(settings)
     if wrong:

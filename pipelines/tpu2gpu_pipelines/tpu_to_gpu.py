@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 from tfx.components import Trainer
+from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
@@ -33,7 +34,19 @@ def create_pipeline(settings: Settings) -> Pipeline:
     Raises:
         SourceError: There is no such training function.
     """
-    examples = DigitExamples(settings.data, settings.data_uri, settings.data_state)
+    return join_steps(settings, DigitExamples(settings.data, settings.data_uri, settings.data_state))
+
+
+def join_steps(settings: Settings, examples: BaseComponent) -> Pipeline:
+    """Join what brings the examples with the steps from training, or from a checkpoint, to promotion.
+
+    Args:
+        settings: What the steps are told.
+        examples: A component whose output is `examples`.
+
+    Raises:
+        SourceError: There is no such training function.
+    """
     if settings.checkpoint:
         trained = make_checkpoint(settings.checkpoint)
         _, name = split_checkpoint(settings.checkpoint)

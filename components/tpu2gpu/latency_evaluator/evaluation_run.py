@@ -295,7 +295,7 @@ class EvaluationRun:
             inputs,
             reading=self._options.reading(),
             label=self._options.label,
-            boxes=box_features(self._options.label_boxes, self._options.label_classes),
+            boxes=box_features(self._options.label_boxes, self._options.label_classes, self._options.label_box_units),
             limit=self._options.max_examples or (_TIMED_EXAMPLES if self._options.runner else None),
         )
 

@@ -8,6 +8,7 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
 from tpu2gpu.options import KnownNames, as_mapping, did_you_mean, flag, option
+from tpu2gpu.running.examples.box_labels import UNITS
 from tpu2gpu.running.examples.reading import ExampleOptions
 
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh")
@@ -35,6 +36,12 @@ class OutputOptions(KnownNames):
         None,
         "the feature with the classes of the ground-truth boxes (default: image/object/class/label)",
         metavar="FEATURE",
+    )
+    label_box_units: str = option(
+        "same",
+        "what ground-truth boxes count in: the same as the detector's, or fractions of the image's size where the "
+        "detector's are in pixels of it; features image/height and image/width tell the size",
+        choices=UNITS,
     )
     detections: tuple[str, ...] = option(
         (),

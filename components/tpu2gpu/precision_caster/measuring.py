@@ -15,6 +15,8 @@ from tpu2gpu.errors import ExamplesError, foreign_errors
 from tpu2gpu.options import from_json
 from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.precision_caster.smallest_set import find_smallest, rank
+from tpu2gpu.running.comparison.aligned_detections import align_detections
+from tpu2gpu.running.comparison.detections import find_detections
 from tpu2gpu.running.comparison.error_sketch import ErrorSketch, sketch_errors
 from tpu2gpu.running.comparison.parity import OutputParity
 from tpu2gpu.running.comparison.tolerances import TOLERANCES
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _MOST_EXAMPLES, _BATCH = 64, 8
 _UNKNOWN_SIZES = (32, 512, 4096, 16384)  # of made-up inputs: what crops its input gives nothing for small ones
 _MOST_ELEMENTS = 1 << 20  # of an input of one example
+_BOX_SCORE = 0.3  # boxes of smaller scores do not count, as in an evaluation
 _TRIES = 16.0  # a budget is made no smaller than by this; then all that contributes stays
 
 
@@ -280,6 +283,7 @@ class _Judge:
             except ExamplesError:
                 if required:
                     raise
+        self._detections = find_detections(self._wanted[0], {}) if self._wanted else None
         self._scales = {name: it.max_abs_reference for name, it in self._sum(self._sketches(())).items()}
 
     @property
@@ -315,6 +319,8 @@ class _Judge:
     def _sketch(self, number: int, narrow: Collection[int]) -> dict[str, ErrorSketch]:
         wanted = self._wanted[number]
         found = self._simulation.run(self.feeds[number], narrow) if narrow else wanted
+        if self._detections is not None and found is not wanted:
+            found = align_detections(wanted, found, self._detections, _BOX_SCORE)
         return {name: sketch_errors(it, found[name]) for name, it in wanted.items()}
 
     @staticmethod

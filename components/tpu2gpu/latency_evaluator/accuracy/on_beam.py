@@ -200,7 +200,7 @@ class _Models:
         """Compare the outputs to a chunk, the reference's own with the labels only."""
         reading = self._options.reading()
         rows = itertools.islice(ExampleFile.of(Path(chunk.file)).rows(reading, chunk.first), chunk.count)
-        boxes = box_features(self._options.label_boxes, self._options.label_classes)
+        boxes = box_features(self._options.label_boxes, self._options.label_classes, self._options.label_box_units)
         examples = parse_examples(rows, self._reference.inputs, reading=reading, label=self._options.label, boxes=boxes)
         feeds = self._scratch / "feeds.npz"
         save_arrays(feeds, examples.feeds)

@@ -187,24 +187,39 @@ def match_boxes(
     return parity
 
 
-def _match_one(wanted: Detections, found: Detections, threshold: float, example: int) -> BoxParity:
+def pair_boxes(wanted: Detections, found: Detections, threshold: float) -> tuple[Array, Array, Array]:
+    """Pair the boxes of two models on one example: of the same class, so that they overlap most in all.
+
+    Args:
+        wanted: Those held to be right.
+        found: Those in question.
+        threshold: The smallest score of a box that counts; one of a pair must have it.
+
+    Returns:
+        Row of each pair in `wanted`, row in `found`, and their IoU; each `[pairs]`.
+    """
     from pycocotools import mask
     from scipy.optimize import linear_sum_assignment
 
-    counts = (wanted.scores >= threshold, found.scores >= threshold)
-    if not (np.any(counts[0]) or np.any(counts[1])):
-        return BoxParity()
     if not (len(wanted.boxes) and len(found.boxes)):
-        boxes = int(np.sum(counts[0]) + np.sum(counts[1]))
-        return BoxParity(boxes=boxes, worst_iou=0.0, worst_example=example)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    counts = (wanted.scores >= threshold, found.scores >= threshold)
     sides = (np.ascontiguousarray(to_xywh(np.nan_to_num(it.boxes))) for it in (wanted, found))
     ious = np.nan_to_num(mask.iou(*sides, np.zeros(len(found.boxes), np.uint8)))  # boxes without area overlap nothing
     ious = ious * (wanted.classes[:, None] == found.classes) * (counts[0][:, None] | counts[1])
     rows, columns = linear_sum_assignment(ious, maximize=True)
     pairs = ious[rows, columns] > 0
     rows, columns = rows[pairs], columns[pairs]
+    return rows, columns, ious[rows, columns]
+
+
+def _match_one(wanted: Detections, found: Detections, threshold: float, example: int) -> BoxParity:
+    counts = (wanted.scores >= threshold, found.scores >= threshold)
+    if not (np.any(counts[0]) or np.any(counts[1])):
+        return BoxParity()
+    rows, columns, ious = pair_boxes(wanted, found, threshold)
     single = np.sum(np.delete(counts[0], rows)) + np.sum(np.delete(counts[1], columns))
-    boxes, sum_iou = int(len(rows) + single), float(np.sum(ious[rows, columns]))
+    boxes, sum_iou = int(len(rows) + single), float(np.sum(ious))
     return BoxParity(
         boxes=boxes,
         matched=len(rows),

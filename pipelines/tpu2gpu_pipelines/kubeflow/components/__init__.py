@@ -35,6 +35,7 @@ __all__ = [  # noqa: PLE0604 - strings all
 ]
 
 write_digits: StepContainer
+write_scenes: StepContainer
 import_model: StepContainer
 import_checkpoint: StepContainer
 cast_model: StepContainer

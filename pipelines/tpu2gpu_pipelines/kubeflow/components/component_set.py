@@ -13,6 +13,7 @@ from tpu2gpu.trt_converter.interface import TRT_CONVERTER
 from tpu2gpu.unfreezer.interface import UNFREEZER
 from tpu2gpu_pipelines.datasets import DIGIT_EXAMPLES
 from tpu2gpu_pipelines.kubeflow.components.step_component import StepContainer
+from tpu2gpu_pipelines.scenes import SCENE_EXAMPLES
 
 
 class ComponentSet:
@@ -29,6 +30,11 @@ class ComponentSet:
     def write_digits(self) -> StepContainer:
         """The demo's data: to `examples`."""
         return StepContainer(DIGIT_EXAMPLES, "write_digits", self.image)
+
+    @cached_property
+    def write_scenes(self) -> StepContainer:
+        """The detector's data: to `examples`."""
+        return StepContainer(SCENE_EXAMPLES, "write_scenes", self.image)
 
     @cached_property
     def import_model(self) -> StepContainer:

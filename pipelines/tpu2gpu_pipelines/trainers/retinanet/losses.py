@@ -38,7 +38,8 @@ class FocalLoss(keras.losses.Loss):
 class BoxLoss(keras.losses.Loss):
     """Smooth L1 of the deltas of anchors with a box.
 
-    `y_true` `[batch, anchors, 5]` holds four deltas, and 1 where there is a box, else 0; `y_pred` `[batch, anchors, 4]`.
+    `y_true` `[batch, anchors, 5]` holds four deltas, and 1 where there is a box, else 0; `y_pred` `[batch, anchors,
+    4]` deltas.
 
     Source: R. Girshick: Fast R-CNN, ICCV 2015.
     """
