@@ -46,7 +46,7 @@ class SceneOptions:
         seed: Decides what lies where.
     """
 
-    train_scenes: int = option(800, "scenes to train on", minimum=1)
+    train_scenes: int = option(2000, "scenes to train on", minimum=1)
     eval_scenes: int = option(120, "held-out scenes, from another photograph", minimum=1)
     seed: int = option(7, "decides what lies where", minimum=0)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from tpu2gpu.latency_evaluator.accuracy.detection_samples import DetectionSample
 from tpu2gpu.latency_evaluator.measure.load import Load
 from tpu2gpu.latency_evaluator.results import CandidateResult, ModelFigures
 from tpu2gpu.running.arrays import Array
@@ -36,6 +37,7 @@ class Evaluation:
         others_busy_cores: Cores that other processes kept busy during it.
         non_finite_reference: NaN and Inf in the reference's own outputs.
         remarks: What else a reader should bear in mind.
+        detection_samples: Some examples with what a detector finds on them.
     """
 
     reference: ModelFigures
@@ -57,3 +59,4 @@ class Evaluation:
     others_busy_cores: float
     non_finite_reference: int
     remarks: tuple[str, ...]
+    detection_samples: tuple[DetectionSample, ...] = attrs.field(default=(), eq=False, repr=False)

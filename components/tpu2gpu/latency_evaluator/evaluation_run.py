@@ -11,6 +11,7 @@ from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.hardware.cuda import gpu_memory_bytes
 from tpu2gpu.hardware.host import CpuWatch, choose_cpus, momentary_state, stable_hardware
 from tpu2gpu.latency_evaluator.accuracy.agreement import Agreement, ReferenceOutputs
+from tpu2gpu.latency_evaluator.accuracy.detection_samples import DetectionSample, DetectionSampler
 from tpu2gpu.latency_evaluator.budgets.degenerate import weak_outputs
 from tpu2gpu.latency_evaluator.budgets.judge import judge, judged_speed, passed
 from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
@@ -95,6 +96,7 @@ class EvaluationRun:
         self._differences: dict[str, list[str]] = {model.label: [] for model in models}
         self._figures: dict[str, dict[str, Any]] = {model.label: {} for model in models}
         self._agreements: dict[str, Agreement] = {}
+        self._samples: tuple[DetectionSample, ...] = ()
         self._judged = False  # whether outputs are compared with the reference's in float32
 
     def open_models(self) -> None:
@@ -120,6 +122,7 @@ class EvaluationRun:
     def predict(self) -> None:
         """Time the first call, then compute all outputs and compare the candidates' with the reference's."""
         reference: ReferenceOutputs | None = None
+        sampler = DetectionSampler(self._examples.feeds, self._examples.boxes, self._options)
         for number, model in enumerate(asked := self._asked()):
             self._progress(f"comparing the {model.label}", number, len(asked))
             self._figures[model.label]["first_call_ms"] = first_call_ms(model, self._load)
@@ -134,12 +137,15 @@ class EvaluationRun:
                     outputs, labels, self._options, self._examples.feeds, ground_truth_boxes=boxes
                 )
                 self._note(model, reference.own())
+                sampler.note(model.label, outputs)
             else:
                 agreement = reference.compare(outputs)
                 if not self._judged and self._is_off(model, agreement) and (judged := self._predict_in_float32()):
                     reference, self._judged = judged, True
                     agreement = reference.compare(outputs)
                 self._note(model, agreement)
+                sampler.note(model.label, outputs, agreement.boxes.worst_example if agreement.boxes else None)
+        self._samples = sampler.samples()
 
     def _is_off(self, model: ModelProcess, agreement: Agreement) -> bool:
         """Tell whether a candidate's outputs are beyond what its type allows, or what `--max-relative-error` does."""
@@ -226,6 +232,7 @@ class EvaluationRun:
             others_busy_cores=others_busy_cores,
             non_finite_reference=self._agreements[REFERENCE].non_finite,
             remarks=tuple(self._remarks()),
+            detection_samples=self._samples,
         )
 
     @property
@@ -323,6 +330,7 @@ class EvaluationRun:
             gpu_memory_bytes=gpu_memory_bytes(model.ask("telling its processes", "processes") or ()),
             model_bytes=model.model_bytes(),
             folder_bytes=model.folder_bytes(),
+            partition=model.partition(),
             **self._figures[model.label],
             **timed,
         )

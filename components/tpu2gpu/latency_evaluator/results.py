@@ -11,6 +11,7 @@ import attrs
 from tpu2gpu.reporting.numbers import NONE, significant
 
 if TYPE_CHECKING:
+    from tpu2gpu.latency_evaluator.partition import PartitionFigures
     from tpu2gpu.latency_evaluator.statistics.intervals import Estimate
     from tpu2gpu.running.comparison.detections import BoxParity
     from tpu2gpu.running.comparison.parity import OutputParity
@@ -173,6 +174,7 @@ class ModelFigures:
         gpu_memory_bytes: GPU memory of its process after the last request.
         model_bytes: Size of the files that were run.
         folder_bytes: Size of all its files.
+        partition: The parts of a serving folder's model; None where it is in one.
     """
 
     label: str
@@ -196,6 +198,7 @@ class ModelFigures:
     gpu_memory_bytes: int | None = None
     model_bytes: int | None = None
     folder_bytes: int | None = None
+    partition: PartitionFigures | None = None
 
     @property
     def called(self) -> str:

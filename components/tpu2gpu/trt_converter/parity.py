@@ -11,10 +11,13 @@ import numpy as np
 
 from tpu2gpu.errors import ConversionError, ExamplesError, ParityRefusedError, first_line
 from tpu2gpu.running.arrays import Array, is_float
+from tpu2gpu.running.comparison.aligned_detections import align_detections
 from tpu2gpu.running.comparison.detections import find_detections, match_boxes, read_detections
-from tpu2gpu.running.comparison.parity import OutputParity, compare
+from tpu2gpu.running.comparison.parity import OutputParity, compare, differing_forms
 from tpu2gpu.running.runner import Runner
 from tpu2gpu.trt_converter.feeds import Feeds, run_reference, save_reference, saved_feeds, saved_outputs
+
+_LEAST_SCORE = 1e-9  # rows behind the last detection have none
 
 Settle = Callable[[str, Mapping[str, Array], Mapping[str, Array], dict[str, dict[str, Any]]], dict[str, dict[str, Any]]]
 """What may settle a batch: its kind, the feeds, the reference's outputs, the figures -> the figures that count."""
@@ -171,9 +174,17 @@ def compare_detections(wanted: Mapping[str, Array], found: Mapping[str, Array]) 
 def compare_outputs(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
     """Compare outputs with the reference's.
 
+    Detections are compared box by box, since boxes of nearly the same score may stand in either order; their scores
+    are compared row by row all the same, so that another order of the scores is seen.
+
     Returns:
         For each output what `compare` says, its `error`, and for outputs of no floating-point type `unequal_share`.
     """
+    names = find_detections(wanted, {})
+    if names is not None and names.scores is not None and not differing_forms(wanted, found):
+        aligned = align_detections(wanted, found, names, _LEAST_SCORE)
+        found = {**found, names.boxes: aligned[names.boxes]}
+        found |= {names.classes: aligned[names.classes]} if names.classes else {}
     return {name: _figures(parity, wanted[name], found[name]) for name, parity in compare(wanted, found).items()}
 
 

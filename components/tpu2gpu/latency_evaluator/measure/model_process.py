@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError
+from tpu2gpu.latency_evaluator.partition import PartitionFigures, partition_of
 from tpu2gpu.process.judging import REFERENCE_ENVIRONMENT
 from tpu2gpu.process.worker import Worker
 from tpu2gpu.running.arrays import Array, load_arrays
@@ -211,6 +212,13 @@ class ModelProcess:
         runs_engine = self.description.get("runner", {}).get("runs") == "engine"
         ran = (part.saved_model or (part.engine.file if runs_engine else None) or part.onnx for part in self._parts)
         return sum(_size(files / name) for name in ran if name)
+
+    def partition(self) -> PartitionFigures | None:
+        """Return the parts of a serving folder's model; None where it is in one, and for other kinds."""
+        try:
+            return partition_of(read_plan(self._files)) if self._files and (self._files / PLAN).is_file() else None
+        except Tpu2GpuError:
+            return None
 
     @property
     def _parts(self) -> tuple[Part, ...]:

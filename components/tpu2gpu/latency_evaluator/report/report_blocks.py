@@ -9,6 +9,9 @@ from tpu2gpu.latency_evaluator.budgets.latency_budgets import gated_percentile
 from tpu2gpu.latency_evaluator.evaluation import Evaluation
 from tpu2gpu.latency_evaluator.measure.model_under_test import REWARM_REQUESTS
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
+from tpu2gpu.latency_evaluator.report.detection_drawings import detection_figures
+from tpu2gpu.latency_evaluator.report.partition_blocks import partition_tables
+from tpu2gpu.latency_evaluator.report.recipe_block import recipe_table
 from tpu2gpu.latency_evaluator.report.scenario_blocks import scenario_blocks
 from tpu2gpu.latency_evaluator.results import CandidateResult, Check, EvaluateResult, ModelFigures, run_by
 from tpu2gpu.latency_evaluator.statistics.intervals import PERCENTILES, Estimate
@@ -36,6 +39,12 @@ def blocks(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOpti
             made.append(_parity_table(candidate, f"Outputs{named}"))
         if candidate.boxes is not None:
             made.append(_box_facts(candidate, f"Boxes{named}", options))
+        if candidate.figures.partition is not None:
+            made += partition_tables(candidate.figures.partition, named)
+    if detections := detection_figures(evaluation.detection_samples, options.box_score):
+        made.append(detections)
+    if recipe := recipe_table(result, evaluation.latency_ns):
+        made.append(recipe)
     return [*made, _measured(result, evaluation), _machine(result, evaluation)]
 
 

@@ -99,6 +99,7 @@ def _write_latencies(evaluation: Evaluation, folder: Path) -> None:
 def metrics(result: EvaluateResult) -> dict[str, float]:
     """Return the figures of the chosen candidate and of what it was held against: flat, unit in the key, no gaps."""
     chosen = result.candidate
+    partition = chosen.figures.partition
     flat: dict[str, float | None] = {
         "blessed": int(result.blessed),
         "infra_blessed": int(result.infra_blessed),
@@ -109,6 +110,7 @@ def metrics(result: EvaluateResult) -> dict[str, float]:
         "relative_error_max": chosen.relative_error,
         "top1_agreement": chosen.top1_agreement,
         "box_iou": chosen.boxes.mean_iou if chosen.boxes else None,
+        "core_share_of_flops": partition.core_share if partition else None,
         **{f"speedup_{name}": ratio.value for name, ratio in chosen.speedup.items()},
         **{f"speedup_{name}_lower": ratio.lower for name, ratio in chosen.speedup.items()},
         "latency_regression": chosen.regression.value if chosen.regression else None,

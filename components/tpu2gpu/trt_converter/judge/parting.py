@@ -116,7 +116,7 @@ def find_parting(session: GraphSession, steps: Steps, tolerance: float) -> Parti
             outputs, found = ({name: side[end] for name, end in session.outputs.items()} for side in sides)
             return Parting(crossings=tuple(crossings), outputs=outputs, found=found)
         again = steps.recompute(tensor, given)
-        decisive = next((node for node in again.nodes if _decides(session, node)), None)
+        decisive = next((node for node in again.nodes if decides(node, session.functions)), None)
         named = decisive or next((node for node in again.nodes if node.op not in PASSTHROUGH), again.nodes[0])
         if again.found is None or again.error > tolerance:
             behind = steps.after(tensor)
@@ -151,9 +151,14 @@ def first_difference(steps: Steps, order: Sequence[str], given: Mapping[str, Arr
     return None
 
 
-def _decides(session: GraphSession, node: Any) -> bool:
-    """Tell whether a node's outputs jump where its inputs hardly change; a loop's, where a node of its body does."""
-    bodies = [session.functions[name] for name in function_names(node) if name in session.functions]
+def decides(node: Any, functions: Mapping[str, Any]) -> bool:
+    """Tell whether a node's outputs jump where its inputs hardly change; a loop's, where a node of its body does.
+
+    Args:
+        node: The node.
+        functions: The graph's functions by name.
+    """
+    bodies = [functions[name] for name in function_names(node) if name in functions]
     return _jumps(node) or any(_jumps(inner) for body in bodies for inner in body.node_def)
 
 

@@ -82,8 +82,8 @@ def match_anchors(boxes: Any, classes: Any, anchors: Any) -> tuple[Any, Any]:
     import tensorflow as tf
 
     count = tf.shape(anchors)[0]
-    # One box that nothing overlaps, so that there is a best one for each anchor in empty images too.
-    boxes = tf.concat([boxes, [[-2.0, -2.0, -1.0, -1.0]]], axis=0)
+    # One box far from all anchors, some of which reach beyond the image: empty images have a nearest one too.
+    boxes = tf.concat([boxes, [[-2e4, -2e4, -1e4, -1e4]]], axis=0)
     classes = tf.concat([tf.cast(classes, tf.int32), [BACKGROUND]], axis=0)
     ious = overlap(anchors, boxes)  # [anchors, boxes]
     best_of_box = tf.reduce_max(ious, axis=0)

@@ -29,7 +29,7 @@ def read_batches(
         files: Patterns.
         batch_size: Images per batch, over all replicas.
         config: Of the network.
-        shuffle_seed: For training: endless, shuffled, half of the images mirrored and all of them lighter or darker,
+        shuffle_seed: For training: endless, shuffled, half of the images mirrored and all of them in another light,
             whole batches only (a TPU wants one shape). Without it each image comes once, in order.
         skip: Batches to leave out at the beginning; those that follow are what they are without it.
 
@@ -107,12 +107,13 @@ def _classes(parsed: Any) -> Any:
 
 
 def _vary(image: Any, boxes: Any, size: int, seed: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Mirror half of the squares, and change contrast and brightness of all."""
+    """Mirror half of the squares, and change colours, contrast and brightness of all."""
     import tensorflow as tf
 
-    drawn = tf.random.stateless_uniform([3], seed=seed)
+    drawn = tf.random.stateless_uniform([6], seed=seed)
     ymin, xmin, ymax, xmax = tf.unstack(boxes, axis=-1)
     mirrored = tf.stack([ymin, size - xmax, ymax, size - xmin], axis=-1)
     image = tf.where(drawn[0] < 0.5, tf.reverse(image, axis=[1]), image)
-    image = tf.clip_by_value(image * (0.7 + 0.6 * drawn[1]) + 60 * (drawn[2] - 0.5), 0, 255)
+    image = tf.gather(image, tf.argsort(drawn[3:]), axis=-1)
+    image = tf.clip_by_value(image * (0.6 + 0.8 * drawn[1]) + 80 * (drawn[2] - 0.5), 0, 255)
     return image, tf.where(drawn[0] < 0.5, mirrored, boxes)
