@@ -67,6 +67,7 @@ def cast_model(
 
     load_protos()
     options = options or CastOptions()
+    options.check_examples()
     progress = progress or silent
     if options.precision == "float64":
         raise UsageError("--to float64: a graph computes in float32 at most", hint="give a checkpoint instead")
@@ -123,6 +124,7 @@ def cast_checkpoint(
     from tpu2gpu.tensorbundle.reader import Bundle
 
     options = options or CastOptions()
+    options.check_examples()
     progress = progress or silent
     if options.examples or options.max_relative_error is not None:
         raise UsageError(

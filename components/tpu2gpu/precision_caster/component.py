@@ -8,6 +8,7 @@ from tfx.types.channel import BaseChannel
 from tpu2gpu.precision_caster.casting import cast_model
 from tpu2gpu.precision_caster.interface import PRECISION_CASTER
 from tpu2gpu.precision_caster.options import CastOptions
+from tpu2gpu.running.examples.reading import ExampleOptions
 from tpu2gpu.tfx.artifacts import examples_folder
 from tpu2gpu.tfx.component_base import BeamStepComponent
 from tpu2gpu.tfx.step import Step
@@ -43,6 +44,8 @@ class PrecisionCaster(BeamStepComponent):
     def options(cls, step: Step) -> CastOptions:
         """Return the options with the examples that are connected."""
         options, examples = step.options(CastOptions), step.input("examples")
-        if examples is None or not options.measure or options.precision == "float32":
+        if examples is None:
             return options
+        if not options.measure or options.precision == "float32":
+            return attrs.evolve(options, **attrs.asdict(ExampleOptions()))  # nothing is measured
         return attrs.evolve(options, examples=(str(examples_folder(examples, step.properties["split"])),))

@@ -86,6 +86,13 @@ class CastOptions(ExampleOptions):
             raise UsageError("--beam without --runner", hint="name the Beam runner too")
         if not self.measure and (self.examples or self.max_relative_error is not None):
             raise UsageError("--no-measure with --examples or --max-relative-error", hint="leave one of them out")
+
+    def check_examples(self) -> None:
+        """Refuse options for reading examples without any; a pipeline's component connects them after the options.
+
+        Raises:
+            UsageError: There are such options.
+        """
         default = ExampleOptions()
         idle = [field.name for field in attrs.fields(ExampleOptions)]
         idle = [name for name in idle if getattr(self, name) != getattr(default, name)]

@@ -25,6 +25,8 @@ from tpu2gpu_pipelines.datasets import DigitsOptions
 from tpu2gpu_pipelines.kubeflow.compiler.compiling import CompiledPipeline, compile_pipeline
 from tpu2gpu_pipelines.kubeflow.compiler.specification import Spec, kebab_case, steps_of
 from tpu2gpu_pipelines.local import DEFAULT_PIPELINE, find_pipeline
+from tpu2gpu_pipelines.named_pipelines import path_of, settings_of
+from tpu2gpu_pipelines.scenes import SceneOptions
 from tpu2gpu_pipelines.settings import Settings, TrainingOptions, load_settings, make_settings
 
 LOCAL: dict[str, Any] = {
@@ -33,6 +35,7 @@ LOCAL: dict[str, Any] = {
 }
 _OPTIONS = {  # step: the parameter that holds its options, and their class
     "digit-examples": ("options", DigitsOptions),
+    "scene-examples": ("options", SceneOptions),
     "trainer": ("custom_config", TrainingOptions),
     "checkpoint-importer": ("options", ImportOptions),
     "precision-caster": ("options", CastOptions),
@@ -48,12 +51,21 @@ def compiled_with(create: Any = None, /, **kubeflow: Any) -> CompiledPipeline:
     return compile_pipeline(make_settings(values, "the test"), create or find_pipeline(DEFAULT_PIPELINE))
 
 
+def compiled_by_name(name: str) -> CompiledPipeline:
+    settings = make_settings(LOCAL, "the test", default=settings_of(name))
+    return compile_pipeline(settings, find_pipeline(path_of(name)))
+
+
 @pytest.fixture(scope="module")
 def compiled() -> dict[str, CompiledPipeline]:
     """Every example, and a pipeline of a user's own."""
     create = find_pipeline(DEFAULT_PIPELINE)
     examples = {name: compile_pipeline(load_settings(EXAMPLES / f"{name}.yaml"), create) for name in NAMES}
-    return {**examples, "importing": compiled_with(pipelines_to_compile.importing_pipeline)}
+    return {
+        **examples,
+        "importing": compiled_with(pipelines_to_compile.importing_pipeline),
+        "detector": compiled_by_name("detector"),
+    }
 
 
 def golden_text(compiled: CompiledPipeline) -> str:
@@ -70,7 +82,7 @@ def golden_text(compiled: CompiledPipeline) -> str:
     return re.sub(r"[0-9a-f]{64}", "SHA256", text)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "importing"])
+@pytest.mark.parametrize("name", [*NAMES, "importing", "detector"])
 def test_the_compiled_text_is_the_golden_one(name: str, compiled: dict[str, CompiledPipeline]) -> None:
     path = GOLDEN / f"{name}.yaml"
     assert golden_text(compiled[name]) == path.read_text(), f"if this is meant, write {path.name} anew"
@@ -80,7 +92,7 @@ def test_there_is_an_example_for_each_place() -> None:
     assert {"gke", "plain", "vertex"} <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "importing"])
+@pytest.mark.parametrize("name", [*NAMES, "importing", "detector"])
 def test_kfp_loads_it_and_keeps_the_kubernetes_document(
     name: str, compiled: dict[str, CompiledPipeline], tmp_path: Path
 ) -> None:
@@ -93,7 +105,7 @@ def test_kfp_loads_it_and_keeps_the_kubernetes_document(
     json_format.ParseDict(spec, proto.PipelineSpec())
     loaded = components.load_component_from_file(str(path))
     assert set(loaded.pipeline_spec.root.dag.tasks) == set(spec["root"]["dag"]["tasks"])
-    assert bool(loaded.platform_spec.platforms) == bool(platform) == (name not in ("vertex", "importing"))
+    assert bool(loaded.platform_spec.platforms) == bool(platform) == (name not in ("vertex", "importing", "detector"))
 
 
 @pytest.mark.parametrize("name", ["gke", "gke_h100", "plain"])

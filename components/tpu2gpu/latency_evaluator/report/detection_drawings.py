@@ -66,7 +66,8 @@ def _data_uri(image: bytes) -> str:
     out = io.BytesIO()
     with Image.open(io.BytesIO(image), formats=["JPEG", "PNG"]) as opened:
         opened.thumbnail((_LONGEST_PIXELS, _LONGEST_PIXELS))
-        opened.convert("RGB").save(out, "JPEG", quality=80)
+        pixels = opened.convert("RGB")
+    Image.frombytes("RGB", pixels.size, pixels.tobytes()).save(out, "JPEG", quality=80)  # without comments and EXIF
     return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 

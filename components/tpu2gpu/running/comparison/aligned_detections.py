@@ -19,9 +19,9 @@ def align_detections(
 ) -> dict[str, Array]:
     """Return a model's outputs with its detections in the rows of those that they match in the reference's.
 
-    A row of the reference that counts and that nothing matches gets zeros, so that its whole score is the difference;
-    what was found beside the reference's, and counts, takes the rows of boxes that do not. All else is as in the
-    reference: boxes of smaller scores are no errors.
+    A box of the reference that nothing matches, and one that was found beside the reference's, cost as much as their
+    score would have to change: all of it, or in a list that is full what it is above the last one's. All else is as in
+    the reference: boxes of smaller scores than the threshold are no errors.
 
     Args:
         wanted: The reference's outputs, all of them.
@@ -36,12 +36,18 @@ def align_detections(
     pairs = zip(read_detections(wanted, names), read_detections(found, names), strict=True)
     for example, (ours, theirs) in enumerate(pairs):
         rows, columns, _ = pair_boxes(ours, theirs, threshold)
-        counted = np.flatnonzero(ours.scores >= threshold)
-        lost = np.setdiff1d(counted, rows)
-        extra = np.setdiff1d(np.flatnonzero(theirs.scores >= threshold), columns)
-        free = np.setdiff1d(np.arange(wanted[names.scores].shape[1]), [*rows, *counted])[: len(extra)]
         for name in parts:
-            aligned[name][example, lost] = 0
             aligned[name][example, rows] = found[name][example, columns]
-            aligned[name][example, free] = found[name][example, extra[: len(free)]]
+        scores, before = aligned[names.scores][example], wanted[names.scores][example]
+        lowest = [_lowest(it.scores, len(scores)) for it in (ours, theirs)]
+        for row in np.setdiff1d(np.flatnonzero(ours.scores >= threshold), rows):
+            scores[row] = min(before[row], lowest[1])
+        for column in np.setdiff1d(np.flatnonzero(theirs.scores >= threshold), columns):
+            row = int(np.argmin(np.abs(scores - before)))  # a box too many has no row of its own
+            scores[row] = before[row] + max(theirs.scores[column] - lowest[0], 0)
     return aligned
+
+
+def _lowest(scores: Array, rows: int) -> float:
+    """Return the score that a box must have to be in a list: the last one's where the list is full."""
+    return float(scores.min()) if len(scores) == rows else 0.0

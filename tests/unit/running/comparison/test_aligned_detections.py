@@ -47,3 +47,14 @@ def test_a_box_too_many_costs_its_score():
 
 def test_another_class_is_both():
     assert _differences(_outputs([(A, 0.9, 1)]), _outputs([(A, 0.8, 2)]))["scores"] == 0.9
+
+
+def test_in_a_full_list_a_box_costs_what_it_is_above_the_last_one():
+    wanted = _outputs([(A, 0.9, 1), (B, 0.5, 2)], size=2)
+    differences = _differences(wanted, _outputs([(A, 0.9, 1), (C, 0.52, 1)], size=2))
+    assert abs(differences["scores"] - 0.02) < 1e-9
+    assert differences["boxes"] == differences["classes"] == 0
+
+
+def test_a_box_elsewhere_with_the_same_score_is_seen():
+    assert _differences(_outputs([(A, 0.9, 1)]), _outputs([(C, 0.9, 1)]))["scores"] == 0.9
