@@ -12,12 +12,7 @@ import numpy as np
 from tpu2gpu.errors import ConversionError, ExamplesError, ParityRefusedError, first_line
 from tpu2gpu.running.arrays import Array, is_float
 from tpu2gpu.running.comparison.aligned_detections import align_detections
-from tpu2gpu.running.comparison.detections import (
-    DetectionOutputs,
-    find_detections,
-    match_boxes,
-    read_detections,
-)
+from tpu2gpu.running.comparison.detections import find_detections, match_boxes, read_detections
 from tpu2gpu.running.comparison.parity import OutputParity, compare, differing_forms
 from tpu2gpu.running.runner import Runner
 from tpu2gpu.trt_converter.feeds import Feeds, run_reference, save_reference, saved_feeds, saved_outputs
@@ -179,26 +174,29 @@ def compare_detections(wanted: Mapping[str, Array], found: Mapping[str, Array]) 
 def compare_outputs(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
     """Compare outputs with the reference's.
 
-    Detections are compared box by box, since boxes of nearly the same score may stand in either order; their scores
-    are compared row by row as well, so that scores in another order are seen.
-
     Returns:
         For each output what `compare` says, its `error`, and for outputs of no floating-point type `unequal_share`.
     """
-    names = find_detections(wanted, {})
-    if names is not None and names.scores is not None and not differing_forms(wanted, found):
-        found = _by_box(wanted, found, names, names.scores)
     return {name: _figures(parity, wanted[name], found[name]) for name, parity in compare(wanted, found).items()}
 
 
-def _by_box(
-    wanted: Mapping[str, Array], found: Mapping[str, Array], names: DetectionOutputs, scores: str
-) -> dict[str, Array]:
-    """Put boxes and classes in the order of the reference's; of each score keep what differs more."""
+def compare_box_by_box(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
+    """Compare outputs with the reference's, detections in the reference's order.
+
+    Boxes of nearly the same score may stand in either order; their scores are compared row by row as well, so that
+    scores in another order are seen.
+
+    Returns:
+        What `compare_outputs` says of them.
+    """
+    names = find_detections(wanted, {})
+    if names is None or names.scores is None or differing_forms(wanted, found):
+        return compare_outputs(wanted, found)
     aligned = align_detections(wanted, found, names, _LEAST_SCORE)
+    scores = names.scores
     errors = [np.abs(it[scores] - wanted[scores]) for it in (aligned, found)]
     aligned[scores] = np.where(errors[0] > errors[1], aligned[scores], found[scores])
-    return {**aligned, **({names.count: found[names.count]} if names.count else {})}
+    return compare_outputs(wanted, {**aligned, **({names.count: found[names.count]} if names.count else {})})
 
 
 def worst_of(results: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:

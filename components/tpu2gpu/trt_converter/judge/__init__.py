@@ -4,4 +4,5 @@
 - steps: the tensors of the source's graph that the ONNX file has too, compared
 - parting: `Parting`, the first of them at which the two part
 - verdict: `Verdicts`, what follows for the comparison
+- chain: the same for a model in parts
 """

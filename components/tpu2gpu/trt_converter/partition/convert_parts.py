@@ -34,11 +34,10 @@ from tpu2gpu.running.local.reference_runner import ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.trt_converter.feeds import feeds_for, run_reference, save_reference
+from tpu2gpu.trt_converter.judge.chain import decided_otherwise
 from tpu2gpu.trt_converter.judge.coverage import not_exercised
-from tpu2gpu.trt_converter.judge.parting import decides
-from tpu2gpu.trt_converter.judge.verdict import is_off
 from tpu2gpu.trt_converter.onnx import convert as onnx
-from tpu2gpu.trt_converter.parity import always_empty, check_finite, check_parity, compare_outputs, worst_of
+from tpu2gpu.trt_converter.parity import always_empty, check_finite, check_parity, compare_box_by_box, worst_of
 from tpu2gpu.trt_converter.partition.assignment import NothingToAccelerateError, assign
 from tpu2gpu.trt_converter.partition.build_parts import name_outputs, partition_model
 from tpu2gpu.trt_converter.partition.costs import costs_of
@@ -255,7 +254,10 @@ class _Conversion:
                 for batch in again:
                     batch.update(runners[part.name].run({name: batch[name] for name in part.takes}))
         parity = self._compare(outputs, again)
-        if core["findings"] or self._post_decides_otherwise(parity, core):
+        asked = self._arguments["tolerance"]
+        tolerance = conversion_tolerance(core["weights_dtype"]) if asked is None else asked
+        post = next((part.model for part in self._partition.parts if part.name == "post"), None)
+        if core["findings"] or decided_otherwise(parity, core["parity"], tolerance, post):
             parity = self._compare_given(core["parity"], again, in_tensorflow)
         batched = self._batched(tensors)
         shutil.rmtree(self._folder / "core")
@@ -345,25 +347,7 @@ class _Conversion:
     ) -> dict[str, Any]:
         names = self._partition.output_tensors
         pairs = zip(outputs, tensors, strict=True)
-        return worst_of([compare_outputs(a, {name: found[names[name]] for name in a}) for a, found in pairs])
-
-    def _post_decides_otherwise(self, parity: Mapping[str, Any], core: Mapping[str, Any]) -> bool:
-        """Tell whether outputs are off that the core's are not, behind decisions of the last part.
-
-        Of two boxes of nearly the same score, rounding in the core says which one suppression keeps.
-        """
-        asked = self._arguments["tolerance"]
-        tolerance = conversion_tolerance(core["weights_dtype"]) if asked is None else asked
-        is_core_off, is_off_at_all = (
-            any(is_off(it, tolerance) for it in each.values()) for each in (core["parity"], parity)
-        )
-        post = next((part.model for part in self._partition.parts if part.name == "post"), None)
-        return (
-            is_off_at_all
-            and not is_core_off
-            and post is not None
-            and any(decides(node, post.functions) for node in post.nodes.values())
-        )
+        return worst_of([compare_box_by_box(a, {name: found[names[name]] for name in a}) for a, found in pairs])
 
     def _compare_given(
         self, core: Mapping[str, Any], again: Sequence[Mapping[str, Array]], in_tensorflow: Mapping[str, Runner]

@@ -2,6 +2,7 @@ import numpy as np
 
 from tpu2gpu.running.comparison.aligned_detections import align_detections
 from tpu2gpu.running.comparison.detections import find_detections
+from tpu2gpu.trt_converter.parity import compare_box_by_box
 
 
 def _outputs(rows: list[tuple[list[float], float, int]], size: int = 5) -> dict[str, np.ndarray]:
@@ -58,3 +59,11 @@ def test_in_a_full_list_a_box_costs_what_it_is_above_the_last_one():
 
 def test_a_box_elsewhere_with_the_same_score_is_seen():
     assert _differences(_outputs([(A, 0.9, 1)]), _outputs([(C, 0.9, 1)]))["scores"] == 0.9
+
+
+def test_a_converted_detector_is_compared_box_by_box_and_its_scores_row_by_row_too():
+    wanted = _outputs([(A, 0.9, 1), (B, 0.8995, 2), (C, 0.5, 1)])
+    swapped = compare_box_by_box(wanted, _outputs([(B, 0.8998, 2), (A, 0.8996, 1), (C, 0.5, 1)]))
+    assert max(each["error"] for each in swapped.values()) < 1e-3
+    for wrong in ([(C, 0.5, 1), (A, 0.9, 1), (B, 0.8995, 2)], [(A, 0.9, 1), (A, 0.8995, 2), (C, 0.5, 1)]):
+        assert compare_box_by_box(wanted, _outputs(wrong))["scores"]["error"] > 0.3
