@@ -76,7 +76,7 @@ def measure(folder: Path, rounds: int) -> tuple[np.ndarray, np.ndarray]:
             took_ms = float(np.median(bare.call("time_requests", count=BLOCK))) / 1e6
         trips = max(int(trips * MODEL_MS / took_ms), 1)
     make_model(path, trips)
-    arguments = {"path": str(path), "signature": "", "threads": 1, "cpus": [core], "timeout_s": 60.0}
+    arguments = {"path": str(path), "signature": "", "threads": 1, "cpus": [core], "timeout_s": 60.0, "trust": []}
     with (
         Worker("tests.benchmarks.bare_loop:BareLoop", of_bare) as bare,
         Worker("tpu2gpu.latency_evaluator.measure.model_under_test:ModelUnderTest", arguments) as harness,
