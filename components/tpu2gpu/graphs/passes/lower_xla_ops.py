@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.graphs.edit import restate
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE
 from tpu2gpu.graphs.stablehlo.graph_lowering import GraphLowering
+
+_PLACEMENTS = frozenset({"XlaSharding", "XlaSpmdFullToShardShape", "XlaSpmdShardToFullShape"})
+"""Ops that tell the cores of a TPU apart, and compute nothing where there is one device."""
 
 
 class LowerXlaOps(Pass):
@@ -28,6 +33,11 @@ class LowerXlaOps(Pass):
         before = count_xla_ops(model)
         if not before:
             return {}
+        for node in _all_nodes(model):
+            if node.op in _PLACEMENTS:
+                restate(node, "Identity", T=node.attr["T"].type)
+        if not count_xla_ops(model):
+            return {"xla_ops": before}
         lowering = GraphLowering(model)
         lowering.run()
         model.prune()
@@ -36,7 +46,8 @@ class LowerXlaOps(Pass):
             raise UnsupportedError(
                 "Xla ops that have no counterpart",
                 details=refused,
-                hint="export with jax2tf's default, native_serialization=True, or without what is named",
+                hint="export with jax2tf's default, native_serialization=True, or without what is named; "
+                "--keep-stablehlo leaves the ops, for TensorFlow alone",
             )
         return {"xla_ops": before}
 
@@ -44,7 +55,12 @@ class LowerXlaOps(Pass):
 def count_xla_ops(model: ServingModel) -> dict[str, int]:
     """Count the `Xla*` ops of a model, in its flat graph and in the functions that it calls."""
     found: dict[str, int] = {}
-    for node in [*model.nodes.values(), *(it for function in model.functions.values() for it in function.node_def)]:
+    for node in _all_nodes(model):
         if node.op.startswith("Xla") and node.op != XLA_CALL_MODULE:
             found[node.op] = found.get(node.op, 0) + 1
     return dict(sorted(found.items()))
+
+
+def _all_nodes(model: ServingModel) -> Iterable[Any]:
+    inner = (node for function in model.functions.values() for node in function.node_def)
+    return [*model.nodes.values(), *inner]

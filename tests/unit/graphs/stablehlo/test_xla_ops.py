@@ -299,3 +299,13 @@ def test_what_has_no_counterpart_is_named() -> None:
     with pytest.raises(UnsupportedError, match="Xla ops that have no counterpart") as refused:
         lowered(run, [np.eye(3, dtype=np.float32)])
     assert any("XlaSelfAdjointEig" in it for it in refused.value.details)
+
+
+def test_a_graph_that_only_places_data_keeps_its_nodes() -> None:
+    def run(x: Any) -> Any:
+        return tf.tanh(raw.xla_sharding(tf.square(x, name="the_square")), name="the_tangent")
+
+    x = np.ones((2, 3), np.float32)
+    model, (found,) = lowered(run, [x])
+    assert {"the_square", "the_tangent"} <= model.nodes.keys()
+    np.testing.assert_allclose(found, np.tanh(x))
