@@ -102,6 +102,8 @@ def combined() -> Iterator[Case]:
         flags = {"pad_per_class": [False, True], "clip_boxes": [True]}
         yield from combinations("CombinedNonMaxSuppression", inputs, **flags)
         fed = {"max_total_size": np.array(4, np.int32), "score_threshold": np.array(0.25, np.float32)}
+        if label == "threshold met":  # which of equal scores of a class comes first is left to a heap in TensorFlow
+            continue
         several = {f"{name}, fed": {**given, **fed} for name, given in inputs.items()}
         flags = {"pad_per_class": [False], "clip_boxes": [False]}
         yield from combinations("CombinedNonMaxSuppression", several, **flags, dynamic=(True,))
