@@ -180,6 +180,7 @@ _NODE = re.compile(r"\{\{node ([^}]+)\}\}|Detected at node '?([^\s']+)")
 _ONNX_RUNTIME = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _ONNX_NODE = re.compile(r"Non-zero status code returned while running (\S+) node\. Name:'([^']*)' Status Message: ")
 _FUNCTION = re.compile(r"\s*\[Op:\w+\]( name:.*)?$|^\(\d+\) [A-Z_]+:\s*")
+_MOST_TEXT, _MOST_LINE = 20_000, 2_000  # characters
 _FOREIGN_FLAG = re.compile(r"[^.;]*(?<![\w-])--[a-z][\w-]*[^.;]*[.;]?\s*")
 
 
@@ -188,14 +189,17 @@ def first_line(error: BaseException) -> str:
 
     What other tools' flags would do is left out: they are none of ours.
     """
-    text = str(error).strip()
+    try:
+        text = str(error).strip()[:_MOST_TEXT]  # which may quote a whole file
+    except Exception:  # of code that is not ours
+        text = ""
     if isinstance(error, Tpu2GpuError) or not text:
         return (text or type(error).__name__).splitlines()[0]
     lines = text.splitlines()
     if _FRAME.match(lines[0]):  # what is indented is code, but for the list of several errors
         lines = [line for line in lines if not line.startswith("  ") or line.lstrip().startswith("(")]
     reasons = [line.strip() for line in lines if line.strip() and not _FRAME.match(line.strip())]
-    reason = _ONNX_NODE.sub(r"\1 \2: ", _ONNX_RUNTIME.sub("", (reasons or lines)[0]))
+    reason = _ONNX_NODE.sub(r"\1 \2: ", _ONNX_RUNTIME.sub("", (reasons or lines)[0][:_MOST_LINE]))
     reason = _FUNCTION.sub("", reason).strip()
     reason = _FOREIGN_FLAG.sub("", reason).strip() or reason
     node = _NODE.search(text)

@@ -14,6 +14,7 @@ import attrs
 
 from tpu2gpu.errors import UsageError
 
+_PACKED = 100  # times: numbers and texts of models and examples pack by less
 VARIABLE = "TPU2GPU_LIMITS"
 """The environment variable that sets them, `nodes=5000000,nesting=200`; child processes heed it too."""
 
@@ -30,7 +31,8 @@ class Limits:
         outputs: Tensors that one node gives. The most that an op is known to give, a split, is some thousands.
         constant_mib: MiB of a constant that the file holds as one repeated value. Those of models are masks and
             zeros, of some MiB; values that the file holds one by one are not limited.
-        json_depth: Lists and mappings within each other in a JSON or YAML file. Ours and Keras' have about twenty.
+        json_depth: Lists and mappings within each other in a JSON or YAML file, and groups in an HDF5 file. Ours and
+            Keras' have about twenty.
     """
 
     nodes: int = 2_000_000
@@ -39,6 +41,14 @@ class Limits:
     outputs: int = 65_536
     constant_mib: int = 256
     json_depth: int = 200
+
+    @property
+    def examples_mib(self) -> float:
+        """MiB of examples that a packed file of less than a hundredth of it may hold: each takes a hundred times more.
+
+        It goes with `constant_mib`.
+        """
+        return self.constant_mib / 64
 
 
 def limits() -> Limits:
@@ -68,6 +78,17 @@ def changed_limits(texts: Iterable[str]) -> Iterator[None]:
         yield
     finally:
         os.environ[VARIABLE] = former
+
+
+def is_bomb(unpacked_bytes: int, packed_bytes: int, most_mib: float) -> bool:
+    """Tell whether something small becomes so large that it is nobody's file: more than a limit, and 100 times itself.
+
+    Args:
+        unpacked_bytes: What comes out, so far as is known.
+        packed_bytes: What the file holds.
+        most_mib: What is taken of any file.
+    """
+    return unpacked_bytes > most_mib * (1 << 20) and unpacked_bytes > _PACKED * packed_bytes
 
 
 def names() -> list[str]:

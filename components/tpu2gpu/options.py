@@ -50,7 +50,7 @@ def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
         UsageError: One is not.
     """
     known = list(known)
-    if unknown := [name for name in given if name not in known]:
+    if unknown := [str(name) for name in given if name not in known]:
         raise UsageError(
             f"{where}: unknown option{'s' if len(unknown) > 1 else ''}",
             details=[
@@ -97,10 +97,15 @@ def option(
             if minimum is not None and item < minimum:
                 raise UsageError(f"{flag(attribute.name)} {item}: must be at least {minimum:g}")
 
-    converter = tuple if isinstance(default, tuple) else None
+    converter = _as_tuple if isinstance(default, tuple) else None
     known = tuple(choices) if isinstance(choices, Iterable) else choices
     metadata = {"help": help, "choices": known, "metavar": metavar, "recorded": recorded, **(more or {})}
     return attrs.field(default=default, converter=converter, validator=[_check_type, check], metadata=metadata)
+
+
+def _as_tuple(values: Any) -> tuple[Any, ...]:
+    """Make a tuple of several values, or of one; whether their types are right is checked later."""
+    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes) else (values,)
 
 
 def option_of(cls: type, name: str) -> Any:
@@ -216,6 +221,8 @@ _types_of_class: Callable[[type], dict[str, tuple[type, bool]]] = functools.cach
 
 def _check_type(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     expected, optional = _types_of_class(type(instance))[attribute.name]
+    if isinstance(value, tuple) and not isinstance(attribute.default, tuple):
+        raise UsageError(f"{flag(attribute.name)} {list(value)}: must be {expected.__name__}, not a list")
     for item in value if isinstance(value, tuple) else (value,):
         fits = isinstance(item, expected) or (expected is float and isinstance(item, int))
         wrong = isinstance(item, bool) and expected is not bool

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from tpu2gpu.limits import limits
 
 _MOST_ITEMS = 1_000_000
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+# What PyYAML lets out of its constructors: of dates that there are not, keys of no hash, merges of no mapping, depth.
+_NOT_YAML = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)
+# A string that does not end reaches to the end of the text, lest the search begin again at each quote in it.
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -30,6 +33,39 @@ def parse_json(text: str | bytes) -> Any:
         if depth > limits().json_depth:
             raise ValueError(f"nested deeper than {limits().json_depth}; --limit json_depth=NUMBER takes more")
     return json.loads(text)
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """Read YAML of plain data, in which no key stands twice.
+
+    Raises:
+        ValueError: It is none, or lists and mappings hold themselves or are nested deeper than the limit.
+    """
+    import yaml
+
+    try:
+        tree = yaml.load(text.decode() if isinstance(text, bytes) else text, _make_loader())  # noqa: S506 - a SafeLoader
+        check_tree(tree)
+    except (yaml.YAMLError, *_NOT_YAML) as error:
+        raise ValueError(str(error)) from error
+    return tree
+
+
+def _make_loader() -> Any:
+    """Make a SafeLoader that does not let the second of two equal keys win in silence."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+            seen = set()
+            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+                name = self.construct_object(key, deep=True)
+                if name in seen:
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key '{name}' stands there twice")
+                seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def check_tree(tree: Any) -> None:

@@ -33,5 +33,5 @@ def load_named(flag: str, spec: str, form: str) -> Any:
     find_in_current_folder()
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:  # the module is run, and may raise anything
+    except (Exception, SystemExit) as error:  # the module is run, and may raise anything
         raise UsageError(f"{flag}: {first_line(error)}", hint=f"give {form} that can be imported") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import click
 from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import EnvironmentLacksError, OutputExistsError, UsageError
+from tpu2gpu.storage.unfinished import scratch
 
 _SKELETON = Path(__file__).parent / "skeleton"
 _WRITER, _DATA = "make_examples.py", "data"
@@ -52,8 +52,7 @@ def write_project(folder: Path, *, force: bool = False) -> list[Path]:
         raise OutputExistsError(
             f"{folder}: files of a project are there", details=there, hint="choose another folder or give --force"
         )
-    with tempfile.TemporaryDirectory(prefix="tpu2gpu-init-") as scratch:
-        made = Path(scratch)
+    with scratch() as made:
         for file in _SKELETON.iterdir():
             if file.is_file():
                 shutil.copyfile(file, made / file.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tpu2gpu.freezer.options import FreezeOptions
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.model_pusher.options import PushOptions
 from tpu2gpu.options import option
-from tpu2gpu.plain_json import check_tree
+from tpu2gpu.plain_json import parse_yaml
 from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
@@ -127,8 +127,6 @@ class Settings:
 
 
 Check = Callable[[Settings], list[str]]
-# What PyYAML lets out of its constructors: of dates that there are not, keys of no hash, merges of no mapping, depth.
-_NOT_YAML = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def _not_json(value: Any, where: str) -> Iterator[str]:
@@ -160,15 +158,11 @@ def load_settings(
         SourceError: The file is missing, or not YAML.
         UsageError: It holds unknown keys or values that are not allowed; all are listed with their path.
     """
-    import yaml
-
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            values = yaml.load(file, _make_loader())  # noqa: S506 - a SafeLoader
-        check_tree(values)
+        values = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, *_NOT_YAML) as error:
+    except ValueError as error:
         raise SourceError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     return make_settings(values or {}, str(path), check, default)
 
@@ -204,17 +198,3 @@ def make_settings(values: Any, where: str, check: Check | None = None, default: 
     if wrong:
         raise UsageError(f"{where}: cannot be used as settings", details=wrong)
     return settings
-
-
-def _make_loader() -> Any:
-    """Make a SafeLoader that does not let the second of two equal keys win in silence."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            if twice := next((key for key in keys if keys.count(key) > 1), None):
-                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: the key '{twice}' stands there twice")
-            return super().construct_mapping(node, deep)
-
-    return Loader

@@ -37,6 +37,8 @@ def test_options_travel_as_canonical_json() -> None:
         ({"count": True}, "--count True: must be int, not bool"),
         ({"names": (1,)}, "--names 1: must be str, not int"),
         ({"count": None}, "--count None: must be int, not NoneType"),
+        ({"names": 7}, "--names 7: must be str, not int"),
+        ({"names": None}, "--names None: must be str, not NoneType"),
     ],
 )
 def test_values_are_checked_at_construction(values: dict[str, object], message: str) -> None:
@@ -85,3 +87,18 @@ def test_options_that_there_are_not_are_told_all_at_once_with_the_nearest() -> N
         UnfreezeOptions(ont="x", inclde="y")  # type: ignore[call-arg]
     assert str(caught.value).startswith("UnfreezeOptions: unknown options")
     assert list(caught.value.details) == ["ont: did you mean 'onto'?", "inclde: did you mean 'include'?"]
+
+
+def test_one_text_for_an_option_that_may_be_repeated_is_one_value() -> None:
+    assert Example(names="ab").names == ("ab",)
+
+
+@pytest.mark.parametrize("values", [{"count": [1]}, {"share": [None]}, {"color": ["red"]}])
+def test_a_list_is_no_value_of_an_option_that_takes_one(values: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=r"must be .*, not a list"):
+        from_mapping(Example, values)
+
+
+def test_keys_that_are_no_text_are_unknown() -> None:
+    with pytest.raises(UsageError, match="unknown option"):
+        from_mapping(Example, {1: 2})

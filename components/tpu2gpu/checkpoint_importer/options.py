@@ -140,8 +140,13 @@ def parse_inputs(texts: Iterable[str]) -> list[Input]:
 
 
 def _shape(text: str) -> tuple[int | None, ...]:
+    from tpu2gpu.tensorbundle.format import wrong_sizes
+
     sizes = [size for size in re.split("[x,]", text.strip("[]")) if size]
-    return tuple(None if size in ("?", "-1", "None") else int(size) for size in sizes)
+    parsed = tuple(None if size in ("?", "-1", "None") else int(size) for size in sizes)
+    if wrong := wrong_sizes([1 if size is None else size for size in parsed]):
+        raise ValueError(wrong)
+    return parsed
 
 
 def parse_outputs(texts: Iterable[str]) -> dict[str, str]:

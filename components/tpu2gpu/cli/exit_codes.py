@@ -14,10 +14,11 @@ from typing import Any
 
 import click
 
-from tpu2gpu.errors import EnvironmentLacksError, Tpu2GpuError, UsageError
+from tpu2gpu.errors import EnvironmentLacksError, InputError, Tpu2GpuError, UsageError
 from tpu2gpu.options import did_you_mean
 
 BUG, INTERRUPTED, TERMINATED = 70, 130, 143
+_NO_NAMES = (errno.ELOOP, errno.ENAMETOOLONG)
 _REFUSED_BY_THE_SYSTEM = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
@@ -50,6 +51,8 @@ def run_commands(commands: click.Group, arguments: Sequence[str] | None) -> int:
         if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_SYSTEM:
             where = f"{error.filename}: " if error.filename else ""
             return _fail(EnvironmentLacksError(f"{where}{error.strerror}"), words)
+        if isinstance(error, OSError) and error.errno in _NO_NAMES:
+            return _fail(InputError(f"{error.filename}: {error.strerror}", hint="check the path"), words)
         if "--debug" in words:
             traceback.print_exc()
         hint = "" if "--debug" in words else "; --debug shows where"

@@ -35,8 +35,9 @@ class Terminal:
         sys.stdout.flush()
         sys.stderr.flush()
         self.as_json, self.debug = as_json, debug
-        self._out: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
-        self._err: TextIO = os.fdopen(os.dup(2), "w", buffering=1)
+        # Names of files may be no text; as an escape they are sound JSON too.
+        self._out: TextIO = os.fdopen(os.dup(1), "w", buffering=1, errors="backslashreplace")
+        self._err: TextIO = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
         self._bar: Any = None
         self._told = ("", 0.0)
         self._begun = ("", 0, 0.0)

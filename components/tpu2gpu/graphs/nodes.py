@@ -10,6 +10,8 @@ import attrs
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.light_protos import registered_op
 
+_DIGITS = 9  # of the number of an output
+
 
 @attrs.frozen
 class TypeSlot:
@@ -123,7 +125,7 @@ def _slots(definitions: Iterable[Any], node: Any) -> Iterator[TypeSlot]:
 def split_tensor(tensor: str) -> tuple[str, int]:
     """Split a tensor's name: `node:1` -> (`node`, 1), `node` -> (`node`, 0)."""
     name, _, index = tensor.rpartition(":")
-    return (name, int(index)) if name and index.isdigit() else (tensor, 0)
+    return (name, int(index)) if name and index.isdecimal() and len(index) <= _DIGITS else (tensor, 0)
 
 
 def join_tensor(node: str, index: int) -> str:

@@ -46,7 +46,9 @@ def tensor_value(tensor: Any) -> np.ndarray[Any, Any]:
         parts: Any = np.asarray(listed, np.float32 if dtype.name == "complex64" else np.float64)
         values = (parts[::2] + 1j * parts[1::2]).astype(dtype)
     elif _FIELDS[dtype.name] == "half_val":
-        values = np.asarray(listed, np.uint16).view(dtype)
+        values = np.asarray(listed, np.int64).astype(np.uint16).view(dtype)
+    elif dtype.kind in "iu" and dtype.itemsize < 4:  # which stand as integers of 32 bits, and are cut as C++ cuts them
+        values = np.asarray(listed, np.int64).astype(dtype)
     else:
         values = np.asarray(listed, dtype)
     return _filled(values, shape, 0)

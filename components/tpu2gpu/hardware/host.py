@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -31,6 +32,7 @@ _LIBRARIES = (
 )
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _CGROUP = Path("/sys/fs/cgroup")
+_CORES = re.compile(r"\s*(\d{1,5})\s*(?:-\s*(\d{1,5})\s*)?", re.ASCII)
 _STABLE_GPU = ("name", "memory.total", "driver_version")
 _MOMENTARY_GPU = ("uuid", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu", "utilization.gpu", "pstate")
 
@@ -97,10 +99,10 @@ def choose_cpus(cores: str | None) -> list[int]:
         return there
     chosen: set[int] = set()
     for part in cores.split(","):
-        first, _, last = part.partition("-")
-        if not first.strip().isdigit() or not (last or first).strip().isdigit():
+        found = _CORES.fullmatch(part)
+        if found is None:
             raise UsageError(f"--cpus {cores}: not a list of cores", hint="give one such as 0-3,8")
-        chosen.update(range(int(first), int(last or first) + 1))
+        chosen.update(range(int(found[1]), int(found[2] or found[1]) + 1))
     if missing := sorted(chosen - set(there)):
         raise UsageError(
             f"--cpus {cores}: no core {', '.join(map(str, missing))} for this process, it may use "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 from tfx.types.channel import BaseChannel
@@ -12,6 +11,7 @@ from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.interface import LATENCY_EVALUATOR
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
 from tpu2gpu.storage.promotion.promoting import fetched_incumbent, model_name
+from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.tfx.artifacts import bless, examples_folder, model_source, write_metrics, write_report
 from tpu2gpu.tfx.component_base import BeamStepComponent
 from tpu2gpu.tfx.step import Step, log_progress
@@ -71,14 +71,14 @@ class LatencyEvaluator(BeamStepComponent):
         # Beam's workers leave their results beside the evaluation: where they see the step's outputs.
         shared = Path(step.output("report").uri).parent if options.runner else None
         with (
-            tempfile.TemporaryDirectory(prefix="tpu2gpu-evaluation-", dir=shared) as scratch,
+            scratch(shared) as temporary,
             fetched_incumbent(step.properties["promotion_uri"], model_name(source)) as incumbent,
         ):
             result = evaluate_model(
                 model_source(step.input("reference")),
                 [source],
                 [str(examples_folder(step.input("examples"), step.properties["split"]))],
-                Path(scratch) / "evaluation",
+                temporary / "evaluation",
                 options,
                 incumbent=incumbent,
                 name=step.pipeline_name,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from tpu2gpu.progress import Progress, silent
 from tpu2gpu.reporting.report import to_html, to_markdown
 from tpu2gpu.running.examples.python_examples import ExamplesLike, as_files, is_nothing
 from tpu2gpu.storage.publishing import REPORT, check_free, describe_source, name_of, plain, publish_step
+from tpu2gpu.storage.unfinished import scratch
 
 SERVING = "serving"
 _OF_ALL = (EnvironmentLacksError, SignatureError, UsageError)
@@ -202,5 +202,5 @@ def _cache(folder: str | os.PathLike[str] | None, *, use_cache: bool) -> Iterato
     if use_cache:
         yield user_cache() if folder is None else Path(folder).absolute()
         return
-    with tempfile.TemporaryDirectory(prefix="tpu2gpu-optimize-") as made:
-        yield Path(made)
+    with scratch() as made:
+        yield made

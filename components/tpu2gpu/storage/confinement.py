@@ -11,6 +11,7 @@ from typing import BinaryIO
 from tpu2gpu.errors import SourceError
 from tpu2gpu.storage.paths import Place
 
+_NAME_BYTES, _PATH_BYTES = 255, 3000  # that Linux takes; the folder's own path comes before
 _KINDS = {
     stat.S_IFLNK: "a link",
     stat.S_IFIFO: "a pipe",
@@ -20,11 +21,19 @@ _KINDS = {
 }
 
 
+def _is_surrogate(character: str) -> bool:
+    """Tell whether a character stands neither for text nor, as Python has it, for a byte of a name that is no text."""
+    return "\ud800" <= character <= "\udfff" and not "\udc80" <= character <= "\udcff"
+
+
 def why_outside(folder: Place, name: str) -> str:
     """Return why a name is not that of something in a folder, be it there or not; nothing where it is."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or "://" in name:
         return "not a path inside the model's folder"
+    encoded = name.encode(errors="surrogatepass")
+    if max(map(len, encoded.split(b"/"))) > _NAME_BYTES or len(encoded) > _PATH_BYTES or any(map(_is_surrogate, name)):
+        return "not a name that a file may have"
     path = folder
     for part in parts:
         path = path / part

@@ -9,7 +9,6 @@ Source: https://github.com/sigstore/model-transparency, which tells of the bundl
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,8 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from tpu2gpu.errors import EnvironmentLacksError, ProofError, SourceError, UsageError
+from tpu2gpu.errors import EnvironmentLacksError, ProofError, SourceError, UsageError, foreign_errors
+from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import fetched, place
 from tpu2gpu.storage.publishing import SIGNATURE
 from tpu2gpu.storage.unfinished import scratch
@@ -55,7 +55,9 @@ def sign_folder(folder: Path, key: str | os.PathLike[str]) -> Path:
         raise UsageError(f"{key}: holds {len(private) or 'no'} private keys in PEM form, not one")
     if _ENCRYPTED in private[0]:
         raise UsageError(f"{key}: the key is encrypted", hint="give one without a password, for instance of a secret")
-    _check_dates([_parse_pem(text) for text in certificates], str(key))
+    with foreign_errors(UsageError, f"{key}: a certificate is damaged"):
+        own_chain = [_parse_pem(text) for text in certificates]
+    _check_dates(own_chain, str(key))
     signature = folder / SIGNATURE
     with scratch() as folder_of_keys:  # only this user may read it
         key_file = _write(Path(folder_of_keys, "key.pem"), private)
@@ -127,7 +129,7 @@ def _parse_pem(text: str) -> bytes:
 def _certificates_of(signature: Path, of: str) -> list[bytes]:
     """Return the certificates of a signature's bundle, in DER form; none where a key alone signed."""
     try:
-        material = json.loads(signature.read_text(encoding="utf-8"))["verificationMaterial"]
+        material = parse_json(signature.read_text(encoding="utf-8"))["verificationMaterial"]
         chain = material.get("x509CertificateChain", {"certificates": []})["certificates"]
         return [base64.b64decode(one["rawBytes"]) for one in chain]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -142,7 +144,8 @@ def _check_dates(certificates: Sequence[bytes], of: str) -> None:
 
     now = datetime.now(timezone.utc)
     for der in certificates:
-        certificate = x509.load_der_x509_certificate(der)
+        with foreign_errors(ProofError, f"{of} has a damaged certificate", hint="sign it again"):
+            certificate = x509.load_der_x509_certificate(der)
         name = certificate.subject.rfc4514_string()
         if certificate.not_valid_after_utc < now:
             raise ProofError(

@@ -9,6 +9,7 @@ Source: tensorflow/core/util/tensor_bundle/tensor_bundle.h and tensorflow/core/p
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ FOOTER_BYTES = 48
 TRAILER_BYTES = 5
 _MAGIC = 0xDB4775248B80FB57
 _BLOCK_BYTES = 64 << 10
+_MOST_DIMENSIONS = 32  # of an array in NumPy 1; TensorFlow's kernels take 8
+_LARGEST_ITEM = 16  # bytes, of complex128
 _SNAPPY = 1  # how TensorFlow 1.0 and builds inside Google compress blocks
 _MOST_EXPANSION = 22  # Snappy's longest copy, of 64 bytes, takes 3
 
@@ -74,6 +77,17 @@ def numpy_dtype(enum: int) -> np.dtype[np.generic]:
         return np.dtype(object)
     name = DTYPE_NAMES[enum]
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+
+
+def wrong_sizes(sizes: Sequence[int]) -> str:
+    """Return why no array has such a shape, even one without elements by a size of 0; nothing where one may."""
+    if min(sizes, default=0) < 0:
+        return f"a dimension of size {min(sizes)}"
+    if len(sizes) > _MOST_DIMENSIONS:
+        return f"{len(sizes)} dimensions, at most {_MOST_DIMENSIONS} are taken"
+    if math.prod(filter(None, sizes)) * _LARGEST_ITEM >= 1 << 63:
+        return "more elements than an array can have"
+    return ""
 
 
 @attrs.frozen

@@ -186,8 +186,8 @@ class Bundle(Checkpoint):
     def _check_place(self, entry: format.Entry) -> str:
         if not 0 <= entry.shard < self.shards:
             return f"in shard {entry.shard} of {self.shards}"
-        if min(entry.shape, default=0) < 0:
-            return f"its shape is {list(entry.shape)}"
+        if wrong := format.wrong_sizes(entry.shape):
+            return f"its shape is {list(entry.shape)}: {wrong}"
         file = self._file(entry.shard)
         if file is None:
             return f"its file {self.shard_name(entry.shard)} is missing"

@@ -135,10 +135,13 @@ def check_parts(shape: Sequence[int], boxes: Sequence[Box]) -> str:
     missing = math.prod(shape) - sum(box.count for box in boxes)
     if missing:
         return f"its {len(boxes)} slices leave {missing} elements" if missing > 0 else "its slices overlap"
-    ordered = sorted((box for box in boxes if box.count), key=lambda box: box.starts)
+    held = [box for box in boxes if box.count]
+    # Along the axis that tells most of them apart, each is held against those alone that begin before it ends.
+    axis = max(range(len(shape)), key=lambda axis: len({box.starts[axis] for box in held}), default=None)
+    ordered = held if axis is None else sorted(held, key=lambda box: box.starts[axis])
     for position, box in enumerate(ordered):
-        for other in ordered[position + 1 :]:
-            if other.starts and other.starts[0] >= box.starts[0] + box.sizes[0]:
+        for other in (ordered[place] for place in range(position + 1, len(ordered))):
+            if axis is not None and other.starts[axis] >= box.starts[axis] + box.sizes[axis]:
                 break
             if box.overlap(other) is not None:
                 return "its slices overlap"

@@ -49,12 +49,12 @@ def read_version1(path: str | os.PathLike[str]) -> Arrays:
         held = parts.get(key, [])
         if wrong := check_parts(shape, [box for box, _ in held]):
             raise CheckpointError(f"{path}: tensor {key!r} is damaged ({wrong})")
-        array: Array = np.empty(shape, format.numpy_dtype(dtype))
-        for box, values in held:
-            try:
-                piece = _values(values, format.DTYPE_NAMES[dtype], box.count)
-            except ValueError as error:
-                raise CheckpointError(f"{path}: tensor {key!r} is damaged ({error})") from error
+        try:
+            pieces = [(box, _values(values, format.DTYPE_NAMES[dtype], box.count)) for box, values in held]
+        except (ValueError, OverflowError) as error:
+            raise CheckpointError(f"{path}: tensor {key!r} is damaged ({error})") from error
+        array: Array = np.empty(shape, format.numpy_dtype(dtype))  # no larger than what the file holds
+        for box, piece in pieces:
             array[box.within(whole(shape))] = piece.reshape(box.sizes)
         return array
 
@@ -102,8 +102,9 @@ def _read_meta(data: bytes) -> tuple[str, int, tuple[int, ...]]:
         if number == 2 and isinstance(dim, bytes):
             numbers = {field: value for field, value in wire.fields(dim) if isinstance(value, int)}
             sizes.append(wire.signed(numbers.get(1, 0)))
-    if dtype not in format.DTYPE_NAMES or min(sizes, default=0) < 0:
-        raise ValueError(f"{name.decode()!r} is DataType {dtype} {sizes}")
+    wrong = format.wrong_sizes(sizes)
+    if dtype not in format.DTYPE_NAMES or wrong:
+        raise ValueError(f"{name.decode()!r} is DataType {dtype} {sizes}{wrong and f': {wrong}'}")
     return name.decode(), dtype, tuple(sizes)
 
 

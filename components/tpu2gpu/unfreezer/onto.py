@@ -118,7 +118,8 @@ def _onto_checkpoint(onto: str, model: ServingModel, candidates: list[Candidate]
 
 def _numbers_as_numbers(key: str) -> list[tuple[int, str]]:
     """Sort layer 2 before layer 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]
+    parts = enumerate(re.split(r"(\d+)", key))
+    return [(len(digits := part.lstrip("0")), digits) if place % 2 else (-1, part) for place, part in parts]
 
 
 def describe_reading(report: dict[str, Any], prefix: Path) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import struct
+import zlib
 from pathlib import Path
 
 import google_crc32c
@@ -46,6 +48,10 @@ def _mutate(case: Case, rng: random.Random) -> None:
         return
     records = _records(case[_FILE])
     place = rng.randrange(len(records))
+    if rng.random() < 0.1:  # a length that is a lie, with its checksum
+        size = struct.pack("<Q", rng.choice((0, 1, 15, 1 << 31, 1 << 40, 1 << 63, (1 << 64) - 4, (1 << 64) - 1)))
+        case[_FILE] = b"".join(map(_framed, records[:place])) + size + _checksum(size) + records[place]
+        return
     if rng.random() < 0.2:
         records[place] = mutate_bytes(records[place], rng)
     else:
@@ -53,6 +59,10 @@ def _mutate(case: Case, rng: random.Random) -> None:
         mutate_message(example, rng)
         records[place] = example.SerializeToString()
     case[_FILE] = b"".join(_framed(record) for record in records)
+    if rng.random() < 0.2:
+        pack = rng.choice((gzip.compress, zlib.compress))
+        packed = pack(case[_FILE]) if rng.random() < 0.9 else pack(case[_FILE] * 30_000)
+        case[_FILE] = packed if rng.random() < 0.5 else mutate_bytes(packed, rng)
 
 
 def _records(data: bytes) -> list[bytes]:

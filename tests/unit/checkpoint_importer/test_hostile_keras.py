@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tpu2gpu import import_model
 from tpu2gpu.checkpoint_importer.formats.keras_files import read_weights
-from tpu2gpu.errors import Tpu2GpuError
+from tpu2gpu.errors import SourceError, Tpu2GpuError
 
 
 def archive(path: Path, change: Callable[[dict[str, Any]], None] = lambda config: None) -> Path:
@@ -209,3 +210,17 @@ def test_layers_of_keras_2_call_what_computes_only(function: str, arguments: dic
     with pytest.raises(Tpu2GpuError, match=f"TFOpLambda: the function {function} of TensorFlow"):
         import_model(path, tmp_path / "out")
     assert not touched.exists()
+
+
+def test_groups_without_end_within_each_other_are_refused_in_little_time(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "deep.weights.h5", "w") as file:
+        group = file
+        for _ in range(3000):
+            group = group.create_group("a")
+        group["kernel"] = [1.0]
+    begin = time.process_time()
+    with pytest.raises(SourceError, match="groups deeper than 200 within each other"):
+        read_weights(tmp_path / "deep.weights.h5")
+    assert time.process_time() - begin < 10

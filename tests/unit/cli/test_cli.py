@@ -393,3 +393,23 @@ def test_on_a_terminal_a_wait_says_what_goes_on_and_libraries_stay_unheard(tmp_p
     assert "tpu2gpu inspect big" in shown
     assert "the result" in shown
     assert "a library speaks" not in shown
+
+
+def test_names_that_are_no_text_are_printed_and_are_sound_json(run: Run, place: Path) -> None:
+    bare = Path(os.fsdecode(b"no\xfftext"))
+    for words in (["inspect", bare], ["verify", bare, "--json"], ["clean", bare]):
+        code, out, err = run(*words)
+        assert (code, "text: " in err) == (3, True)
+        if "--json" in words:
+            assert str(bare) in json.loads(out)["message"]
+    bare.mkdir()
+    (bare / ".x.partial-1").mkdir()
+    code, out, _ = run("clean", bare, "--json")
+    assert (code, str(bare) in out.encode().decode("unicode_escape", errors="replace")) == (0, True)
+    assert json.loads(out)
+
+
+@pytest.mark.parametrize("words", [["inspect", "x" * 300], ["verify", "x" * 300], ["freeze", "model", "x" * 300]])
+def test_a_name_that_is_too_long_is_told_as_one(words: list[str], run: Run, place: Path) -> None:
+    code, _, err = run(*words)
+    assert (code, "File name too long; check the path" in err) == (3, True)

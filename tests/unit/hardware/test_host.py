@@ -80,6 +80,12 @@ def test_the_cores_that_models_may_use_are_chosen_as_taskset_does():
     assert hardware.choose_cpus(f"{there[0]}-{there[0]},{there[-1]}") == sorted({there[0], there[-1]})
     with pytest.raises(UsageError, match="no core 4095 for this process"):
         hardware.choose_cpus("4095")
+
+
+@pytest.mark.parametrize("cores", ["0-99999999999", "\u00b2", "", "1-2-3", "-1", "x"])
+def test_what_names_no_cores_is_refused_at_once(cores):
+    with pytest.raises(UsageError, match="not a list of cores"):
+        hardware.choose_cpus(cores)
     with pytest.raises(UsageError, match="not a list of cores"):
         hardware.choose_cpus("all")
 

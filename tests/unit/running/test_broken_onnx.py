@@ -57,3 +57,18 @@ def test_weights_of_no_type_in_another_file_are_named(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
     with pytest.raises(SourceError, match=r"tensor w: model\.data: its data type is \d+, which there is not"):
         load(path)
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+@pytest.mark.parametrize("part", ["dimension", "tensor"])
+def test_names_that_are_no_text_are_refused(side: str, part: str, tmp_path: Path) -> None:
+    model = _model()
+    value = getattr(model.graph, side)[0]
+    if part == "dimension":
+        value.type.tensor_type.shape.dim[0].dim_param = "a name"
+    else:
+        model = type(model).FromString(model.SerializeToString().replace(b"\x01" + value.name.encode(), b"\x01\x7f"))
+    spoilt = model.SerializeToString().replace(b"a name", b"\xff name").replace(b"\x01\x7f", b"\x01\xff")
+    (tmp_path / "model.onnx").write_bytes(spoilt)
+    with pytest.raises(SourceError, match=r"model\.onnx"):
+        load(tmp_path / "model.onnx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from tpu2gpu.errors import CheckpointError
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.reader import Bundle
-from tpu2gpu.tensorbundle.slices import Box, whole
+from tpu2gpu.tensorbundle.slices import Box, check_parts, whole
 
 judged = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
@@ -99,3 +100,14 @@ def test_keys_of_large_slices_are_tensorflows(tmp_path: Path, size: int) -> None
     )
     with pytest.raises(CheckpointError, match=rf"its 1 slices leave {2 * size} elements"):
         Bundle(tmp_path / "tf")
+
+
+@pytest.mark.parametrize("along", [0, 1, 2])
+def test_many_slices_along_any_axis_are_checked_in_little_time(along: int) -> None:
+    count = 20_000
+    shape = tuple(count if axis == along else 1 for axis in range(3))
+    boxes = [Box(tuple(place if axis == along else 0 for axis in range(3)), (1, 1, 1)) for place in range(count)]
+    begin = time.process_time()
+    assert check_parts(shape, boxes) == ""
+    assert check_parts(shape, [*boxes[:-1], boxes[0]]) == "its slices overlap"
+    assert time.process_time() - begin < 10

@@ -170,6 +170,32 @@ def test_an_absurd_size_in_the_first_format_is_refused_without_memory_for_it(fir
         first_format.write_bytes(before)
 
 
+@pytest.mark.parametrize("sizes", [[0, (1 << 63) - 1], [0, 1 << 31, 1 << 31], [1] * 70], ids=str)
+def test_a_shape_that_no_array_has_is_refused_in_both_formats(sizes: list[int], tmp_path: Path) -> None:
+    entry = format.Entry(1, tuple(sizes), 0, 0, 0)
+    (tmp_path / "model.index").write_bytes(
+        format.encode_table([(b"", format.encode_header(1)), (b"a", format.encode_entry(entry))])
+    )
+    format.shard_path(tmp_path / "model", 0, 1).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"its shape is \[.*\]: (more elements than an array|70 dimensions)"):
+        read_bundle(tmp_path / "model")
+    shape = b"".join(wire.bytes_field(2, wire.varint_field(1, size)) for size in sizes)
+    described = wire.bytes_field(1, b"a") + wire.bytes_field(2, shape) + wire.varint_field(3, 1)
+    (tmp_path / "first").write_bytes(format.encode_table([(b"", wire.bytes_field(1, wire.bytes_field(1, described)))]))
+    with pytest.raises(CheckpointError, match=r"'a' is DataType 1 .*: (more elements than an array|70 dimensions)"):
+        read_first_format(tmp_path / "first")
+
+
+def test_numbers_too_large_for_their_type_are_refused_in_the_first_format(tmp_path: Path) -> None:
+    size = wire.bytes_field(2, wire.varint_field(1, 1))
+    described = wire.bytes_field(1, b"a") + wire.bytes_field(2, size) + wire.varint_field(3, 3)
+    values = wire.bytes_field(1, b"a") + wire.bytes_field(3, wire.varint_field(7, 1 << 40))
+    table = [(b"", wire.bytes_field(1, wire.bytes_field(1, described))), (b"a", wire.bytes_field(2, values))]
+    (tmp_path / "first").write_bytes(format.encode_table(table))
+    with pytest.raises(CheckpointError):
+        read_first_format(tmp_path / "first")
+
+
 def test_files_that_cannot_be_read_are_named(bundle: Path, tmp_path: Path) -> None:
     for path in bundle.parent.iterdir():
         shutil.copy(path, tmp_path)

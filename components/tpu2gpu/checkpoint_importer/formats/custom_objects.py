@@ -52,7 +52,7 @@ def digest_modules(modules: Sequence[str]) -> dict[str, str]:
         The SHA-256 of each one's source, so that results of other code under the same name are told apart.
 
     Raises:
-        UsageError: Some are not; all are listed.
+        UsageError: Some are not, all are listed; or the package around one fails.
     """
     find_in_current_folder()
     digests, missing = {}, []
@@ -61,6 +61,8 @@ def digest_modules(modules: Sequence[str]) -> dict[str, str]:
             found = util.find_spec(name)
         except (ImportError, ValueError):
             found = None
+        except (Exception, SystemExit) as error:  # the packages around it are run, and may raise anything
+            raise UsageError(f"--custom-objects {name}: {type(error).__name__}: {first_line(error)}") from error
         if found is None:
             missing.append(name)
         else:
@@ -85,7 +87,7 @@ def load_custom_objects(modules: Sequence[str]) -> dict[str, Any]:
     for name in modules:
         try:
             module = importlib.import_module(name)
-        except Exception as error:  # the module is run, and may raise anything
+        except (Exception, SystemExit) as error:  # the module is run, and may raise anything
             raise UsageError(f"--custom-objects {name}: {type(error).__name__}: {first_line(error)}") from error
         found |= {key: value for key, value in vars(module).items() if _is_own(value)}
     return found

@@ -15,7 +15,7 @@ from typing import Any
 
 from tpu2gpu.checkpoint_importer.formats.keras_calls import foreign_calls
 from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
-from tpu2gpu.graphs.formats.stored_values import check_stored, read_member
+from tpu2gpu.graphs.formats.stored_values import check_depth, check_stored, read_member
 from tpu2gpu.storage.confinement import why_outside
 from tpu2gpu.storage.paths import Place
 
@@ -85,6 +85,7 @@ def _check_hdf5(path: Place, stored: Any) -> None:
         seen = set()
         while waiting:
             group = waiting.pop()
+            check_depth(str(path), group.name)
             for name in group:
                 link = group.get(name, getlink=True)
                 where = f"{path}: {group.name.rstrip('/')}/{name}"

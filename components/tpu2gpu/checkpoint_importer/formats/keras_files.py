@@ -16,13 +16,14 @@ from typing import Any
 
 from tpu2gpu.checkpoint_importer.formats.keras_confinement import check_files
 from tpu2gpu.errors import GraphError, SourceError, UnsupportedError, foreign_errors
-from tpu2gpu.graphs.formats.stored_values import read_member
+from tpu2gpu.graphs.formats.stored_values import read_member, walk_hdf5
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.arrays import Arrays
 
+_DIGITS = 9  # of a weight's number in its layer
 # The order in which Keras' layers make their variables.
 _ORDER = """gamma beta moving_mean moving_variance embeddings depthwise_kernel pointwise_kernel kernel recurrent_kernel
     bias""".split()
@@ -58,9 +59,7 @@ def _read_weights(path: Place) -> KerasArrays:
     found: dict[str, Any] = {}
     numbered = "layers" in root or "_layer_checkpoint_dependencies" in root
 
-    def visit(name: str, item: Any) -> None:
-        if not isinstance(item, h5py.Dataset):
-            return
+    for name, item in walk_hdf5(str(path), root):
         if numbered:
             parts = name.split("/")
             if len(parts) >= 2 and parts[-2] == "vars" and parts[0] != "optimizer":
@@ -69,8 +68,6 @@ def _read_weights(path: Place) -> KerasArrays:
                 found[f"{layer}/vars/{parts[-1]}"] = item
         elif not name.startswith("optimizer_weights"):
             found[_variable_name(name)] = item
-
-    root.visititems(visit)
     if not found:
         raise SourceError(f"{path}: holds no weights")
     entries = {name: (_dtype(item), tuple(item.shape)) for name, item in found.items()}
@@ -107,7 +104,7 @@ class KerasArrays(Arrays):
         names: dict[str, str] = {}
         wrong = []
         for layer, variables in layers.items():
-            keys = sorted(given.get(layer, ()), key=lambda key: int(key.rpartition("/")[2]))
+            keys = sorted(given.get(layer, ()), key=_place_of)
             unknown = [name for name in variables if name.rpartition("/")[2] not in _ORDER]
             if unknown and len(variables) > 1:
                 raise UnsupportedError(
@@ -125,6 +122,12 @@ class KerasArrays(Arrays):
             raise GraphError(f"{self.prefix}: does not fit the graph", details=wrong)
         entries = {name: (self.entry(key).dtype, self.entry(key).shape) for name, key in names.items()}
         return Arrays(self.prefix, entries, lambda name: self.read(names[name]))
+
+
+def _place_of(key: str) -> tuple[int, str]:
+    """Return what weights of a layer are ordered by: their number; names, which a layer of one's own gives, follow."""
+    number = key.rpartition("/")[2]
+    return (int(number), "") if number.isdecimal() and len(number) <= _DIGITS else (1 << 62, number)
 
 
 def _layer_names(description: Any) -> dict[str, str]:

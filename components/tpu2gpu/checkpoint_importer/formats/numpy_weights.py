@@ -12,6 +12,7 @@ from tpu2gpu.checkpoint_importer.formats.contents import describe_weights
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.formats.archives import is_numpy_archive
+from tpu2gpu.graphs.formats.numpy_headers import check_arrays
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.tensorbundle import format
 from tpu2gpu.tensorbundle.arrays import Arrays
@@ -43,6 +44,7 @@ class NumpyWeights(WeightsFormat):
         file = self.path.open("rb")
         damaged = f"{self.path}: damaged, or holds Python objects"
         with foreign_errors(SourceError, damaged, hint="write it with numpy.savez, of arrays of numbers"):
+            check_arrays(str(self.path), file)
             archive = np.load(file, allow_pickle=False)
             keys = {re.sub(r":\d+$", "", key): key for key in archive.files}
             entries = {name: (_dtype(self.path, key, archive[key]), archive[key].shape) for name, key in keys.items()}

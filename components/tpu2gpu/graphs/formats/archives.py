@@ -65,7 +65,7 @@ def hdf5_attribute(path: Place, name: str) -> str:
     damaged = foreign_errors(SourceError, f"{path}: damaged", hint="fetch it again")
     with damaged, path.open("rb") as stored, h5py.File(stored, "r") as file:
         text = file.attrs.get(name, "")
-    return text.decode() if isinstance(text, bytes) else str(text)
+        return text.decode() if isinstance(text, bytes) else str(text)
 
 
 def describe_archive(path: Place) -> str:

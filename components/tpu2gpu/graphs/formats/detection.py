@@ -161,7 +161,7 @@ def _single(prefix: Place, step: int | None, *, is_bundle: bool) -> FoundCheckpo
 def _newest(folder: Place, step: int | None) -> FoundCheckpoint | None:
     """Find the checkpoint of a training folder: the one of a step, or the newest; None where there is none at all."""
     checkpoints = {path.name.removesuffix(".index"): True for path in folder.glob("*.index")}  # True: a bundle
-    listed = [CUnescape(name).decode() for _, name in _STATE_LINE.findall(_read_state(folder))]
+    listed = [CUnescape(name).decode(errors="backslashreplace") for _, name in _STATE_LINE.findall(_read_state(folder))]
     for name in listed:
         path = folder / Path(name).name
         if path.name not in checkpoints and _first_shard(path).is_file():

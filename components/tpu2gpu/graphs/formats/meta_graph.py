@@ -105,7 +105,7 @@ def parse_graph_file(path: Place) -> Any:
                     text_format.Parse(data.decode(), proto)
                 else:
                     proto.ParseFromString(data)
-            except (DecodeError, UnicodeDecodeError, text_format.ParseError):
+            except (DecodeError, UnicodeDecodeError, text_format.ParseError, RecursionError):
                 continue
             meta = proto if kind is meta_graph_pb2.MetaGraphDef else meta_graph_pb2.MetaGraphDef(graph_def=proto)
             if meta.graph_def.node:

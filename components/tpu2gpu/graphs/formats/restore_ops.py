@@ -45,7 +45,7 @@ def restored_variables(meta: Any, ops: OpDefs) -> dict[str, Restored]:
         name = split_tensor(reference)[0]
         if name not in listed:
             listed[name] = const_value(nodes[name]).reshape(-1)
-        return str(listed[name][index].decode())
+        return str(listed[name][index].decode(errors="backslashreplace"))
 
     found = {}
     for variable, restore, index in _restores(nodes, nodes.values()):

@@ -55,7 +55,7 @@ def add_restore_op(graph: Any) -> str:
     variables = [node for node in graph.node if node.op in (*REF_VARIABLES, "VarHandleOp")]
     if not variables:
         return ""
-    keys = [node.attr["shared_name"].s.decode() or node.name for node in variables]
+    keys = [node.attr["shared_name"].s.decode(errors="backslashreplace") or node.name for node in variables]
     names, slices = f"{OURS}/names", f"{OURS}/slices"
     graph.node.append(const_node(names, keys))
     graph.node.append(const_node(slices, [""] * len(keys)))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 from tpu2gpu.errors import SourceError
-from tpu2gpu.limits import limits
+from tpu2gpu.limits import is_bomb, limits
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -17,14 +18,51 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         KeyError: There is no such member.
     """
     member = archive.getinfo(name)
-    most = limits().constant_mib << 20
-    if member.file_size > most and member.file_size > 100 * member.compress_size:
+    if is_bomb(member.file_size, member.compress_size, limits().constant_mib):
         raise SourceError(
             f"{archive.filename or 'the archive'}: {name} has {member.file_size >> 20} MiB packed into "
             f"{member.compress_size} bytes, at most {limits().constant_mib} MiB are taken",
             hint="--limit constant_mib=NUMBER takes more",
         )
     return archive.read(member)
+
+
+def walk_hdf5(where: str, root: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the data sets of an HDF5 file or group, each once, with their paths in it; links by name are not followed.
+
+    The library's own walk takes a time and a stack that grow with how deep groups lie within each other.
+
+    Raises:
+        SourceError: They lie deeper than the limit.
+    """
+    import h5py
+
+    seen: set[Any] = set()
+    waiting = [("", root)]
+    while waiting:
+        path, item = waiting.pop()
+        if item.id in seen:
+            continue
+        seen.add(item.id)
+        if isinstance(item, h5py.Dataset):
+            yield path, item
+        elif isinstance(item, h5py.Group):
+            check_depth(where, path)
+            hard = (name for name in item if isinstance(item.get(name, getlink=True), h5py.HardLink))
+            waiting += [(f"{path}/{name}".lstrip("/"), item[name]) for name in sorted(hard, reverse=True)]
+
+
+def check_depth(where: str, path: str) -> None:
+    """Check how deep a group of an HDF5 file lies within others.
+
+    Raises:
+        SourceError: It lies deeper than the limit.
+    """
+    if path.count("/") > limits().json_depth:
+        raise SourceError(
+            f"{where}: groups deeper than {limits().json_depth} within each other",
+            hint="--limit json_depth=NUMBER takes more",
+        )
 
 
 def check_stored(where: str, item: Any) -> None:
@@ -34,7 +72,7 @@ def check_stored(where: str, item: Any) -> None:
         SourceError: The most of them stand nowhere.
     """
     unheld = int(item.size or 0) * item.dtype.itemsize - item.id.get_storage_size()
-    if unheld > limits().constant_mib << 20 and unheld > 100 * item.id.get_storage_size():
+    if is_bomb(unheld, item.id.get_storage_size(), limits().constant_mib):
         raise SourceError(
             f"{where}: {list(item.shape)} has {unheld >> 20} MiB that the file does not hold, at most "
             f"{limits().constant_mib} are taken",

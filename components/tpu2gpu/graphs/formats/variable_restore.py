@@ -219,7 +219,7 @@ def _source(
     for known in (restored.get(plain), restored.get(name)):
         if known is not None and known.key in bundle and known.key not in dropped:
             return known
-    names = [node.attr["shared_name"].s.decode(), plain]
+    names = [node.attr["shared_name"].s.decode(errors="backslashreplace"), plain]
     for key in names:
         if key in bundle and key not in dropped:
             return Restored(key)

@@ -10,7 +10,6 @@ from typing import Any
 from tpu2gpu.limits import limits
 from tpu2gpu.tensorbundle import format
 
-_MOST_DIMENSIONS = 32  # of an array in NumPy 1; TensorFlow's kernels take 8
 _VALUES = {
     **dict.fromkeys(["float16", "bfloat16"], "half_val"),
     **dict.fromkeys(["int32", "int16", "uint16", "int8", "uint8"], "int_val"),
@@ -53,8 +52,8 @@ def wrong_tensor(tensor: Any, *, elsewhere: bool = False) -> str:
         return f"a value of DataType {tensor.dtype}, which there is not"
     if tensor.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
         return f"a value whose shape is {'unknown' if tensor.tensor_shape.unknown_rank else sizes}"
-    if len(sizes) > _MOST_DIMENSIONS:
-        return f"a value with {len(sizes)} dimensions, at most {_MOST_DIMENSIONS} are taken"
+    if wrong := format.wrong_sizes(sizes):
+        return f"a value whose shape is {sizes}: {wrong}"
     name = format.DTYPE_NAMES.get(tensor.dtype)
     if elsewhere or name is None:
         return ""

@@ -66,6 +66,6 @@ def read_head(node: Any) -> ModuleHead:
         node=node.name,
         version=node.attr["version"].i,
         stablehlo_version=found[1].decode() if found else "",
-        platforms=tuple(it.decode() for it in node.attr["platforms"].list.s),
+        platforms=tuple(it.decode(errors="backslashreplace") for it in node.attr["platforms"].list.s),
         size_bytes=len(module),
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tpu2gpu.errors import EnvironmentLacksError, UnsupportedError, WorkerDiedError, foreign_errors
 from tpu2gpu.graphs.stablehlo.artifact import ModuleHead
 from tpu2gpu.process.worker import run_in_child
+from tpu2gpu.storage.unfinished import scratch
 
 _TIMEOUT_S = 600.0
 
@@ -24,13 +24,13 @@ def deserialize(modules: Sequence[bytes], heads: Sequence[ModuleHead]) -> list[s
         UnsupportedError: This TensorFlow does not read one, most often as it is older than what wrote it.
         EnvironmentLacksError: TensorFlow has no reader, or its process hung.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for place, module in enumerate(modules):
-            (Path(folder) / f"{place}.mlir.bc").write_bytes(module)
+            (folder / f"{place}.mlir.bc").write_bytes(module)
         try:
             run_in_child(
                 "tpu2gpu.graphs.stablehlo.deserializing:write_texts",
-                {"folder": folder, "names": [str(head) for head in heads]},
+                {"folder": str(folder), "names": [str(head) for head in heads]},
                 name="reading StableHLO",
                 environment={"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
                 preload=("tensorflow",),
@@ -40,7 +40,7 @@ def deserialize(modules: Sequence[bytes], heads: Sequence[ModuleHead]) -> list[s
             raise UnsupportedError(
                 "TensorFlow died of reading the StableHLO modules", details=[*map(str, heads), *error.details]
             ) from error
-        return [(Path(folder) / f"{place}.mlir").read_text(encoding="utf-8") for place in range(len(modules))]
+        return [(folder / f"{place}.mlir").read_text(encoding="utf-8") for place in range(len(modules))]
 
 
 def write_texts(folder: str, names: Sequence[str]) -> None:

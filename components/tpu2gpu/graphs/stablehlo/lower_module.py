@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,7 +83,7 @@ def _arguments(graph: GraphBuilder, node: Any, main: Function, head: ModuleHead,
     """Return the values of the module's arguments: the platform's index, sizes, and what the op takes."""
     inputs = data_inputs(node)
     given = list(inputs)
-    sizes = [spec.decode() for spec in node.attr["dim_args_spec"].list.s]
+    sizes = [_axis(spec, inputs, head) for spec in node.attr["dim_args_spec"].list.s]
     dtypes = [format.numpy_dtype(it) for it in node.attr["Tin"].list.type]
     extra = len(main.types) - len(given)
     found: list[Value] = []
@@ -91,10 +92,10 @@ def _arguments(graph: GraphBuilder, node: Any, main: Function, head: ModuleHead,
         if place < extra and (is_platform or (len(head.platforms) > 1 and place == 0 and not type_.sizes)):
             found.append(known(np.array(head.platforms.index(platform), type_.dtype)))
         elif place < extra and sizes:
-            axis = sizes.pop(0).split(".")
-            ref = inputs[int(axis[0])]
-            graph.dtypes[ref] = dtypes[int(axis[0])]
-            found.append(_size(graph, ref, int(axis[1]), type_))
+            source, axis = sizes.pop(0)
+            ref = inputs[source]
+            graph.dtypes[ref] = dtypes[source]
+            found.append(_size(graph, ref, axis, type_))
         elif given:
             ref = given.pop(0)
             dtype = dtypes[len(inputs) - len(given) - 1]
@@ -105,6 +106,14 @@ def _arguments(graph: GraphBuilder, node: Any, main: Function, head: ModuleHead,
     if given or len(found) != len(main.types):
         raise GraphError(f"{head}: takes {len(main.types)} values, and is given {len(inputs)}")
     return found
+
+
+def _axis(spec: bytes, inputs: Sequence[str], head: ModuleHead) -> tuple[int, int]:
+    """Read `INPUT.AXIS`, of which a size comes."""
+    match = re.fullmatch(rb"(\d{1,9})\.(\d{1,9})", spec)
+    if match is None or int(match[1]) >= len(inputs):
+        raise GraphError(f"{head}: takes a size of {spec!r}, and has {len(inputs)} inputs")
+    return int(match[1]), int(match[2])
 
 
 def _size(graph: GraphBuilder, ref: str, axis: int, type_: TensorType) -> Value:

@@ -73,6 +73,8 @@ class _Parser:
         return GraphError(f"the StableHLO module cannot be read: line {line}: unexpected {found!r}")
 
     def _take(self) -> str:
+        if self._next is _END:
+            raise self._error("end")
         token = self._next[1]
         self._next = self._read()
         return token

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tpu2gpu.errors import ExamplesError, first_line
+from tpu2gpu.errors import ExamplesError, first_line, foreign_errors
+from tpu2gpu.graphs.soundness.tensors import wrong_tensor
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.examples.reading import IMAGE, TENSOR, Reading
 
@@ -32,11 +33,11 @@ def decode(content: bytes, kind: str, shape: Sequence[int | None], reading: Read
     if kind == TENSOR:
         import tensorflow as tf
 
-        try:
-            proto = tf.make_ndarray(_tensor_proto(content))
-        except Exception as error:  # protobuf's and TensorFlow's
-            raise ExamplesError(f"no serialized tensor ({first_line(error)})") from error
-        return np.asarray(proto)
+        with foreign_errors(ExamplesError, "no serialized tensor"):  # protobuf's and TensorFlow's
+            tensor = _tensor_proto(content)
+            if wrong := wrong_tensor(tensor):
+                raise ExamplesError(f"no sound tensor: {wrong}")
+            return np.asarray(tf.make_ndarray(tensor))
     item = np.dtype(kind).itemsize
     if len(content) % item:
         raise ExamplesError(f"{len(content)} bytes are no whole number of {kind}")
@@ -79,13 +80,15 @@ def _resize(pixels: Array, size: tuple[int, int], method: str) -> Array:
     height, width = int(pixels.shape[0]), int(pixels.shape[1])
     if not method:
         raise ExamplesError(f"the image is {height}x{width}, the input takes {size[0]}x{size[1]}")
-    if method == "pad":
-        return np.asarray(tf.image.resize_with_pad(pixels, *size))
-    if method == "crop":  # to the aspect ratio, around the middle
-        tall, wide = min(height, width * size[0] // size[1]), min(width, height * size[1] // size[0])
-        top, left = (height - tall) // 2, (width - wide) // 2
-        pixels = pixels[top : top + tall, left : left + wide]
-    return np.asarray(tf.image.resize(pixels, size))
+    with foreign_errors(ExamplesError, f"an image of {height}x{width} cannot be resized to {size[0]}x{size[1]}"):
+        if method == "pad":
+            return np.asarray(tf.image.resize_with_pad(pixels, *size))
+        if method == "crop":  # to the aspect ratio, around the middle
+            tall = min(height, max(1, width * size[0] // size[1]))
+            wide = min(width, max(1, height * size[1] // size[0]))
+            top, left = (height - tall) // 2, (width - wide) // 2
+            pixels = pixels[top : top + tall, left : left + wide]
+        return np.asarray(tf.image.resize(pixels, size))
 
 
 def _scale(pixels: Array, scale: str) -> Array:

@@ -24,6 +24,7 @@ from tpu2gpu.running.runner import TensorSpec
 Array = npt.NDArray[Any]
 
 DEFAULT_LABEL = "label"
+_LARGEST = int(np.iinfo(np.int64).max)
 
 
 @attrs.frozen
@@ -192,7 +193,10 @@ def _label(value: Array | None, name: str) -> int:
     if value is None or value.size != 1 or value.dtype.kind not in "iub":
         names = "; classes that are names must be numbered" if value is not None and is_bytes(value) else ""
         raise ExamplesError(f"label {name}: {amount(value)}, one integer is needed{names}")
-    return int(value.ravel()[0])
+    number = int(value.ravel()[0])
+    if number > _LARGEST:
+        raise ExamplesError(f"label {name}: {number}, an integer of 64 bits is needed")
+    return number
 
 
 def _labels(labels: list[int], count: int, label: str | None) -> Array | None:

@@ -164,7 +164,8 @@ class InputRow:
             value = self._decoded(value, name, kind)
         elif is_bytes(value):
             value = self._numbers(value, name)
-        if (value.dtype.kind in "f" and not is_float(self.dtype)) or value.dtype.kind not in "fiubV":
+        wrong = value.dtype.kind not in "fiubV" or value.dtype.type is np.void
+        if wrong or (value.dtype.kind in "f" and not is_float(self.dtype)):
             raise ExamplesError(
                 f"input {self.input}: feature {name} holds {amount(value)}, {self.dtype.name} needs integers"
             )

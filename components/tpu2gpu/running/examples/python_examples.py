@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpu2gpu.errors import ExamplesError
+from tpu2gpu.storage.unfinished import scratch
 
 if TYPE_CHECKING:
     from tpu2gpu.running.arrays import Array
@@ -52,8 +51,8 @@ def as_files(examples: ExamplesLike, limit: int | None = None) -> Iterator[tuple
     from tpu2gpu.running.arrays import save_arrays
 
     arrays = _columns(examples) if isinstance(examples, Mapping) else _gathered(examples, limit or MOST)
-    with tempfile.TemporaryDirectory(prefix="tpu2gpu-examples-") as folder:
-        path = Path(folder, "examples.npz")
+    with scratch() as folder:
+        path = folder / "examples.npz"
         save_arrays(path, arrays)
         yield (str(path),)
 

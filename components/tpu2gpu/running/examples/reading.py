@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from tpu2gpu.options import KnownNames, as_mapping, did_you_mean, option
 RESIZES = ("stretch", "crop", "pad")
 SCALES = ("none", "unit", "signed", "imagenet")
 IMAGE, TENSOR = "image", "tensor"
+_SIZE = re.compile(r"([1-9]\d{0,4}(x[1-9]\d{0,4})?)?", re.ASCII)
 _RAW = ("uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
 
 
@@ -111,7 +113,7 @@ class ExampleOptions(KnownNames):
                     f"--decode {name}={kind}: not one of {', '.join(known)}", hint=did_you_mean(kind, known)
                 )
         how, _, size = self.resize.partition(":")
-        if self.resize and (how not in RESIZES or not all(part.isdigit() for part in size.split("x") if size)):
+        if self.resize and (how not in RESIZES or not _SIZE.fullmatch(size)):
             raise UsageError(
                 f"--resize {self.resize}: must be {', '.join(RESIZES)}, and perhaps :HEIGHTxWIDTH",
                 hint=did_you_mean(how, RESIZES) or "for example crop, or crop:224x224",

@@ -76,7 +76,7 @@ def parse_numbers(array: Array) -> Array:
     parts = words.replace(",", " ").replace(";", " ").split()
     try:
         return np.asarray([int(part) for part in parts], np.int64)
-    except ValueError:
+    except (ValueError, OverflowError):  # no integers, or larger than those of 64 bits
         return np.asarray([float(part) for part in parts], np.float64)
 
 

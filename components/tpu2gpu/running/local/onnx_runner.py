@@ -76,8 +76,9 @@ class OnnxRunner:
         there = ort.get_available_providers()
         with foreign_errors(SourceError, f"{path}: ONNX Runtime does not take it"):
             self._session = ort.InferenceSession(str(path), options, providers=[p for p in wanted if p in there])
-        self.inputs = _specs(self._session.get_inputs())
-        self.outputs = _specs(self._session.get_outputs())
+        with foreign_errors(SourceError, f"{path}: its inputs and outputs cannot be told"):  # names may be no text
+            self.inputs = _specs(self._session.get_inputs())
+            self.outputs = _specs(self._session.get_outputs())
 
     @staticmethod
     def detect(path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,11 @@ class SavedModelRunner(TensorFlowRunner):
 
         with foreign_errors(SourceError, f"{path}: TensorFlow cannot load it", hint="export the model again"):
             self._loaded = tf.saved_model.load(str(path), tags=sorted(meta.meta_info_def.tags))
-        # Where the root object is none of tf.Module's making, TensorFlow finds no signatures.
-        function = choose_signature(getattr(self._loaded, "signatures", {}), signature, path)
-        self._take(function, function.structured_input_signature[1], function.structured_outputs)
+        # Where the root object is none of tf.Module's making, TensorFlow finds none, or something of that name.
+        signatures = getattr(self._loaded, "signatures", None)
+        function = choose_signature(signatures if isinstance(signatures, Mapping) else {}, signature, path)
+        with foreign_errors(SourceError, f"{path}: '{signature}' is no signature", hint="export the model again"):
+            self._take(function, function.structured_input_signature[1], function.structured_outputs)
         records = self._record_inputs(path, signature, meta)
         defaults = _defaults(meta, signature)
         self.inputs = tuple(

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import attrs
 
-from tpu2gpu.errors import SourceError, UsageError
+from tpu2gpu.errors import SourceError, UsageError, foreign_errors
 from tpu2gpu.options import from_mapping, option
+from tpu2gpu.plain_json import parse_yaml
 from tpu2gpu.running.servers.addresses import address_forms, is_address, parse_address
 
 SUFFIXES = (".yaml", ".yml")
@@ -61,15 +62,16 @@ def read_server_file(path: str | os.PathLike[str]) -> ServerFile:
         SourceError: It is no YAML mapping, or the model that it names is not there.
         UsageError: A key is unknown or missing, or the address has another form.
     """
-    import yaml
-
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse_yaml(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
         raise SourceError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise SourceError(f"{path}: not a server file", hint="it needs the keys address and command")
-    values |= {key: shlex.split(values[key]) for key in ("command", "stop") if isinstance(values.get(key), str)}
+    with foreign_errors(UsageError, f"{path}: command and stop must be words as a shell splits them"):
+        values |= {key: shlex.split(values[key]) for key in ("command", "stop") if isinstance(values.get(key), str)}
     found = from_mapping(ServerFile, values, str(path))
     if missing := [key for key in ("address", "command") if not getattr(found, key)]:
         raise UsageError(f"{path}: without {' and '.join(missing)}", hint="a server file needs address and command")

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from tpu2gpu.errors import EnvironmentLacksError, PromotionRefusedError, Tpu2GpuError
+from tpu2gpu.errors import EnvironmentLacksError, ManifestError, PromotionRefusedError, Tpu2GpuError
+from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import RemotePath
 
 LEASE_S = 60.0
@@ -46,6 +47,7 @@ class Lease:
 
         Raises:
             PromotionRefusedError: Another process holds it.
+            ManifestError: What the store holds in its place is no lease.
             EnvironmentLacksError: The folder cannot be written.
         """
         self._take()
@@ -75,8 +77,8 @@ class Lease:
         newest = self._newest()
         if newest:
             told = self._read(newest)
-            if not told.get("released") and _now() < datetime.fromisoformat(str(told["until"])):
-                raise self._refusal(f"{told['holder']}, until {told['until']}")
+            if not told.get("released") and _now() < told["until"]:
+                raise self._refusal(f"{told['holder']}, until {told['until'].isoformat()}")
         self._number = newest + 1
         self._until = _now() + timedelta(seconds=self._seconds)
         try:
@@ -129,16 +131,22 @@ class Lease:
 
     def _newest(self) -> int:
         try:
-            names = [path.name for path in self._folder.glob(f"{_PREFIX}*")]
+            names = [path.name.removeprefix(_PREFIX) for path in self._folder.glob(f"{_PREFIX}*")]
         except FileNotFoundError:
             names = []
-        return max((int(name.removeprefix(_PREFIX)) for name in names), default=0)
+        return max((int(name) for name in names if name.isdecimal() and len(name) == _DIGITS), default=0)
 
     def _read(self, number: int) -> dict[str, Any]:
         try:
-            return dict(json.loads(self._path(number).read_text()))
+            told = dict(parse_json(self._path(number).read_bytes()))
+            told["until"] = datetime.fromisoformat(str(told["until"])).astimezone(timezone.utc)
+            return {"holder": "unknown"} | told
         except FileNotFoundError:  # its holder's successor took it away meanwhile
             raise self._refusal("by a process that was faster") from None
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise ManifestError(
+                f"{self._path(number)}: not a lease ({error!r})", hint="remove it where no promotion is under way"
+            ) from error
 
     def _path(self, number: int) -> RemotePath:
         return self._folder / f"{_PREFIX}{number:0{_DIGITS}d}"

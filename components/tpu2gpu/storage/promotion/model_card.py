@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tpu2gpu.errors import ManifestError, foreign_errors
+from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.promotion.ledger import Promotion
 
 CARD = "MODEL_CARD.md"
@@ -21,9 +22,14 @@ def write_model_card(path: Path, promotion: Promotion, manifest: Mapping[str, An
         promotion: The version's record.
         manifest: The serving folder's manifest.
         source: The serving folder.
+
+    Raises:
+        ManifestError: The serving folder's plan is damaged.
     """
-    plan = json.loads((source / _PLAN).read_text(encoding="utf-8")) if (source / _PLAN).is_file() else {}
-    path.write_text("\n".join(_lines(promotion, manifest, plan)) + "\n", encoding="utf-8")
+    with foreign_errors(ManifestError, f"{source / _PLAN}: not the plan of a serving folder", hint="convert it again"):
+        plan = parse_json((source / _PLAN).read_text(encoding="utf-8")) if (source / _PLAN).is_file() else {}
+        lines = list(_lines(promotion, manifest, plan))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _lines(promotion: Promotion, manifest: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:

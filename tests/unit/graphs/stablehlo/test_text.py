@@ -77,3 +77,9 @@ def test_loops_reductions_and_several_results_are_read() -> None:
 def test_what_is_no_module_is_refused_with_its_line() -> None:
     with pytest.raises(GraphError, match=r"line 3: unexpected"):
         operations("&")
+
+
+@pytest.mark.parametrize("text", ["module {", "module @a attributes {a = [", "module { func.func @main(%a"])
+def test_a_text_that_ends_too_soon_is_refused(text: str) -> None:
+    with pytest.raises(GraphError, match=r"unexpected '(end)?'"):
+        parse_module(text)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tpu2gpu.errors import ExamplesError, UsageError
+from tpu2gpu.errors import ExamplesError, InputError, UsageError
 from tpu2gpu.running.examples.feeds import read_examples
 from tpu2gpu.running.examples.python_examples import as_files
 from tpu2gpu.running.examples.reading import ExampleOptions, Reading
@@ -135,7 +135,7 @@ def test_arrays_of_different_lengths_and_python_objects_are_refused(tmp_path: Pa
     with pytest.raises(ExamplesError, match="different numbers of examples"):
         read_examples([str(tmp_path / "a.npz")], [POINT])
     np.save(tmp_path / "b.npy", np.array([{}], object))
-    with pytest.raises(ExamplesError, match="holds Python objects"):
+    with pytest.raises(InputError, match="holds Python objects"):
         read_examples([str(tmp_path / "b.npy")], [POINT])
 
 

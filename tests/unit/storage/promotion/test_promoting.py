@@ -28,7 +28,7 @@ from tpu2gpu.storage.promotion.promoting import (
     roll_back,
 )
 from tpu2gpu.storage.promotion.verdicts import EvaluationVerdict, read_verdict
-from tpu2gpu.storage.publishing import publish_step, read_manifest, verify_model
+from tpu2gpu.storage.publishing import publish, publish_step, read_manifest, verify_model
 
 
 def blessed(source: Path) -> EvaluationVerdict:
@@ -361,3 +361,13 @@ def test_a_damaged_ledger_is_told_by_its_line(folder: Path) -> None:
     (folder / "promotions.jsonl").write_text('{"version": 1}\n')
     with pytest.raises(ManifestError, match="line 1 is damaged"):
         list_promoted(folder)
+
+
+@pytest.mark.parametrize("plan", ["[]", "{", '{"inputs": 7}', '{"dtype": "float32"}', '{"inputs": [{}]}', "[" * 9999])
+def test_a_plan_that_is_none_promotes_nothing(plan: str, folder: Path, tmp_path: Path) -> None:
+    with publish(tmp_path / "model", about={"step": "convert", "options": {"name": "adder"}}) as staging:
+        (staging.folder / "saved_model.pb").write_text("a model")
+        (staging.folder / "plan.json").write_text(plan)
+    with pytest.raises(ManifestError, match=r"plan\.json: not the plan of a serving folder"):
+        promote_model(tmp_path / "model", folder, blessed(tmp_path / "model"))
+    assert list_promoted(folder) == []

@@ -37,12 +37,16 @@ def feature_names(nodes: Iterable[Any], functions: Mapping[str, Any], feed: Any)
     return list(told.pop()) if len(told) == 1 else []
 
 
+def _texts(keys: Iterable[bytes]) -> list[str]:
+    return [key.decode(errors="backslashreplace") for key in keys]
+
+
 def _features(parser: Any, nodes: Mapping[str, Any]) -> dict[str, _Kind]:
     """Return the dense features that a parser gives, nothing for one with others."""
-    keys = [key.decode() for key in parser.attr["dense_keys"].list.s]
+    keys = _texts(parser.attr["dense_keys"].list.s)
     if parser.op == "ParseExampleV2":  # its keys are constants
         source = nodes.get(data_inputs(parser)[3].partition(":")[0])
-        keys = [key.decode() for key in const_value(source).reshape(-1)] if source and source.op == "Const" else []
+        keys = _texts(const_value(source).reshape(-1)) if source and source.op == "Const" else []
     sparse = any(parser.attr[name].list.type for name in ("sparse_types", "ragged_value_types"))
     types, shapes = parser.attr["Tdense"].list.type, parser.attr["dense_shapes"].list.shape
     if sparse or not keys or not len(keys) == len(types) == len(shapes):

@@ -37,7 +37,7 @@ def frames_of(needed: Mapping[str, Any]) -> dict[str, Frame]:
         node = needed[name]
         frame = outer
         if node.op in ENTERS:
-            frame = (*outer, node.attr["frame_name"].s.decode())
+            frame = (*outer, node.attr["frame_name"].s.decode(errors="backslashreplace"))
         if len(frames.get(name, ())) >= len(frame):
             continue
         frames[name] = frame

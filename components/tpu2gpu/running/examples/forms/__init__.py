@@ -7,4 +7,5 @@
 - numpy_files: `.npz` and `.npy`
 - images: image files, in folders by class or with a table of labels
 - csv_tables, parquet_tables: tables with a column for each feature
+- tables: the lines of a table of text
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +10,8 @@ import numpy as np
 
 from tpu2gpu.errors import ExamplesError
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.examples.forms.base import ExampleForm, first_bytes
+from tpu2gpu.running.examples.forms.base import ExampleForm
+from tpu2gpu.running.examples.forms.tables import read_table
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.examples.rows import ExampleRow, parse_numbers, serialize_values
 
@@ -43,12 +42,7 @@ class CsvTable(ExampleForm):
 
 def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     separator = _SEPARATORS[Path(path.name.removesuffix(".gz")).suffix]
-    opening = gzip.open if first_bytes(path).startswith(b"\x1f\x8b") else open
-    try:
-        with opening(path, "rt", newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in csv.reader(file, delimiter=separator) if line]
-    except (csv.Error, UnicodeDecodeError, OSError, EOFError) as error:
-        raise ExamplesError(f"{path}: no table of text ({error})") from error
+    lines = read_table(path, separator)
     if not lines:
         return [], []
     names = [name.strip() for name in lines[0]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from tpu2gpu.errors import ExamplesError
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.examples.forms.base import ExampleForm
+from tpu2gpu.running.examples.forms.tables import read_table
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.examples.rows import ExampleRow, serialize_values, text_array
 
@@ -21,6 +21,7 @@ FEATURE, LABEL = "image", "label"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
 _BESIDE = (".csv", ".txt", ".json", ".md")  # what may lie beside images and tells about them
 _LABELS_FILE = "labels.csv"
+_DIGITS = 18  # of an integer of 64 bits
 
 
 @attrs.frozen
@@ -88,8 +89,7 @@ def _from_table(table: Path, folder: Path, images: list[Path]) -> _Labels:
     known: dict[str, Path] = {}
     for image in images:
         known |= {image.relative_to(folder).as_posix(): image, image.name: image, image.stem: image}
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        lines = [line for line in csv.reader(file) if len(line) > 1]
+    lines = [line for line in read_table(table) if len(line) > 1]
     found = {known[line[0].strip()]: line[1].strip() for line in lines if line[0].strip() in known}
     missing = [image.name for image in images if image not in found]
     if missing:
@@ -103,7 +103,7 @@ def _from_table(table: Path, folder: Path, images: list[Path]) -> _Labels:
 def _numbered(names: dict[Path, str]) -> _Labels:
     """Make class ids of names: the numbers that they are, or else their places in the order of the alphabet."""
     distinct = sorted(set(names.values()))
-    if all(name.isdigit() for name in distinct):
+    if all(name.isdecimal() and len(name) <= _DIGITS for name in distinct):
         return _Labels({path: int(name) for path, name in names.items()})
     numbers: dict[Any, int] = {name: number for number, name in enumerate(distinct)}
     return _Labels({path: numbers[name] for path, name in names.items()}, tuple(distinct))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tpu2gpu.errors import ExamplesError, foreign_errors
+from tpu2gpu.graphs.formats.numpy_headers import check_arrays
 from tpu2gpu.running.arrays import Array, is_saved, load_arrays
 from tpu2gpu.running.examples.forms.base import ExampleForm, first_bytes
 from tpu2gpu.running.examples.reading import Reading
@@ -41,13 +42,16 @@ class NumpyFile(ExampleForm):
         inputs = [name for name in arrays if name not in _LABELS]
         sole = inputs[0] if len(inputs) == 1 else ""
         for number in range(skip, next(iter(lengths.values()), 0) or 0):
-            values = {name: _row(array, number) for name, array in arrays.items()}
+            with foreign_errors(ExamplesError, f"{path}, row {number}: its text is none"):  # but numbers of any size
+                values = {name: _row(array, number) for name, array in arrays.items()}
             yield ExampleRow(f"{path}, row {number}", values, partial(serialize_values, values), sole)
 
 
 def _load(path: Path) -> Mapping[str, Array]:
     hint = "write it with numpy.savez, of arrays of numbers and strings"
     with foreign_errors(ExamplesError, f"{path}: damaged, or holds Python objects", hint=hint):
+        with path.open("rb") as file:
+            check_arrays(str(path), file)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {path.stem: loaded}

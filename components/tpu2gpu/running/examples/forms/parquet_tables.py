@@ -11,7 +11,7 @@ import numpy as np
 
 from tpu2gpu.errors import EnvironmentLacksError, ExamplesError, foreign_errors
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.examples.forms.base import ExampleForm, first_bytes
+from tpu2gpu.running.examples.forms.base import ExampleForm, check_unpacked, first_bytes
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.examples.rows import ExampleRow, serialize_values, text_array
 
@@ -31,9 +31,11 @@ class ParquetTable(ExampleForm):
             from pyarrow import parquet
         except ImportError as error:
             raise EnvironmentLacksError(f"{path}: pyarrow is not installed", hint="pip install pyarrow") from error
-        number = 0
+        number, unpacked, packed = 0, 0, path.stat().st_size
         with foreign_errors(ExamplesError, f"{path}: no sound Parquet file"):
             for batch in parquet.ParquetFile(path).iter_batches():
+                unpacked += batch.nbytes
+                check_unpacked(path, unpacked, packed)
                 for row in batch.to_pylist():
                     if number >= skip:
                         values = {name: _array(value) for name, value in row.items()}

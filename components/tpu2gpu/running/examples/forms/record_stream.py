@@ -13,7 +13,7 @@ from pathlib import Path
 
 import google_crc32c
 
-from tpu2gpu.running.examples.forms.base import first_bytes
+from tpu2gpu.running.examples.forms.base import check_unpacked, first_bytes
 from tpu2gpu.tensorbundle.format import mask
 
 _CHUNK_BYTES = 1 << 20
@@ -33,6 +33,7 @@ def read_records(path: Path, skip: int = 0) -> Iterator[bytes]:
 
     Raises:
         DamagedRecordError: See there.
+        ExamplesError: It is packed so tightly that it is nobody's.
         OSError: The file cannot be read.
     """
     stream, number = _Stream(_chunks(path)), 0
@@ -90,13 +91,21 @@ def _chunks(path: Path) -> Iterator[bytes]:
     try:
         if compression == "GZIP":
             with gzip.open(path) as unzipped:
-                yield from iter(lambda: unzipped.read(_CHUNK_BYTES), b"")
+                yield from _bounded(path, iter(lambda: unzipped.read(_CHUNK_BYTES), b""))
             return
         with path.open("rb") as file:
             chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
-            yield from _inflated(chunks) if compression else chunks
+            yield from _bounded(path, _inflated(chunks)) if compression else chunks
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DamagedRecordError(str(error)) from error
+
+
+def _bounded(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    packed, unpacked = path.stat().st_size, 0
+    for chunk in chunks:
+        unpacked += len(chunk)
+        check_unpacked(path, unpacked, packed)
+        yield chunk
 
 
 def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -45,7 +45,7 @@ def _entries(following: Following, use: Use) -> Iterable[tuple[str, int, int, in
     ragged = list(node.attr["ragged_value_types"].list.type)
     if op == "ParseSingleExample":
         named = (node.attr["sparse_keys"].list.s, node.attr["dense_keys"].list.s)
-        sparse_keys, dense_keys = ([key.decode() for key in keys] for keys in named)
+        sparse_keys, dense_keys = ([key.decode(errors="backslashreplace") for key in keys] for keys in named)
         ragged_keys: list[str] = []
     elif op == "ParseExample":
         sparse_keys = [key for place in range(len(sparse)) for key in _keys(following, use, 2 + place)]
@@ -66,4 +66,4 @@ def _entries(following: Following, use: Use) -> Iterable[tuple[str, int, int, in
 
 def _keys(following: Following, use: Use, position: int) -> list[str]:
     found = following.constant(use.scope, use.node, position)
-    return [] if found is None else [bytes(key).decode() for key in found.ravel()]
+    return [] if found is None else [bytes(key).decode(errors="backslashreplace") for key in found.ravel()]

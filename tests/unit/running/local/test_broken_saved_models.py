@@ -1,0 +1,59 @@
+"""SavedModels whose objects contradict themselves end in an error of ours as they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tpu2gpu import load
+from tpu2gpu.errors import InputError
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    module = tf.Module()
+    module.w = tf.Variable(2.0)
+    module.f = tf.function(lambda x: {"y": x * module.w}, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures=module.f)
+    return tmp_path / "model"
+
+
+def child(objects: Any, parent: int, name: str) -> Any:
+    return next(it for it in objects.nodes[parent].children if it.local_name == name)
+
+
+def signatures(objects: Any) -> Any:
+    return objects.nodes[child(objects, 0, "signatures").node_id]
+
+
+def point_signature_at_the_variable(objects: Any) -> None:
+    child(objects, child(objects, 0, "signatures").node_id, "serving_default").node_id = child(objects, 0, "w").node_id
+
+
+BROKEN: dict[str, Callable[[Any], object]] = {
+    "signatures of another kind": lambda it: setattr(signatures(it).user_object, "identifier", "e"),
+    "signatures that are a list": lambda it: setattr(
+        signatures(it).user_object, "identifier", "trackable_list_wrapper"
+    ),
+    "signatures that are a variable": lambda it: setattr(
+        child(it, 0, "signatures"), "node_id", child(it, 0, "w").node_id
+    ),
+    "a signature that is a variable": point_signature_at_the_variable,
+    "signatures of another name": lambda it: setattr(child(it, 0, "signatures"), "local_name", "x"),
+    "a root of no kind": lambda it: it.nodes[0].ClearField("user_object"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_objects_that_contradict_themselves_are_refused(name: str, model: Path) -> None:
+    path = model / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    BROKEN[name](saved.meta_graphs[0].object_graph_def)
+    path.write_bytes(saved.SerializeToString())
+    with pytest.raises(InputError, match=str(model)):
+        load(model)
