@@ -28,6 +28,11 @@ SPOILT: dict[str, Callable[[Any], object]] = {
     "an op that there is not": lambda it: setattr(it.graph.node[0], "op_type", "MatMull"),
     "no version of the ops": lambda it: it.ClearField("opset_import"),
     "no graph": lambda it: it.ClearField("graph"),
+    "no version": lambda it: it.ClearField("ir_version"),
+    "a version that nobody knows, and weights that do not fill their shape": lambda it: (
+        setattr(it, "ir_version", 11),
+        it.graph.initializer[0].float_data.pop(),
+    ),
 }
 
 
@@ -40,6 +45,22 @@ def test_a_broken_file_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(SourceError, match=r"model\.onnx: .*\S.*"):
         load(tmp_path / "model.onnx")
+
+
+def test_weights_that_are_linked_excuse_nothing_else(tmp_path: Path) -> None:
+    import onnx
+
+    model, path = _model(), tmp_path / "model.onnx"
+    weights = onnx.numpy_helper.to_array(model.graph.initializer[0])
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w"))
+    onnx.save(model, path, save_as_external_data=True, location="model.data", size_threshold=0)
+    (tmp_path / "again.data").hardlink_to(tmp_path / "model.data")
+    load(path).close()
+    model = onnx.load(path, load_external_data=False)
+    model.graph.node[0].op_type = "MatMull"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(SourceError, match="MatMull"):
+        load(path)
 
 
 def test_weights_of_no_type_in_another_file_are_named(tmp_path: Path) -> None:
