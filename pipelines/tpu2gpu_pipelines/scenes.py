@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import numpy as np
 
 from tpu2gpu.interface import EXAMPLES, StepInterface, TextParameter
 from tpu2gpu.options import option
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 CLASS_NAMES = ("disc", "square", "triangle", "star")
@@ -133,12 +133,15 @@ def make_scenes(photographs: list[Image], count: int, seed: int) -> Iterator[Sce
         count: How many.
         seed: Decides everything.
     """
+    import numpy as np
+
     random = np.random.default_rng(seed)
     for _ in range(count):
         yield _make_scene(photographs, random)
 
 
 def _make_scene(photographs: list[Image], random: np.random.Generator) -> Scene:
+    import numpy as np
     from PIL import Image
 
     height, width = int(random.integers(*_SHORT_SIDE)), int(random.integers(*_LONG_SIDE))
@@ -191,12 +194,15 @@ def _cut(photographs: list[Image], random: np.random.Generator, height: int, wid
 
 def _recolour(piece: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Change a piece's brightness, and sometimes swap its colours: real texture, seen in another light."""
+    import numpy as np
+
     piece = piece[..., random.permutation(3)] if random.random() < 0.5 else piece
     return np.clip(piece * random.uniform(0.5, 1.6) + random.uniform(-60, 60), 0, 255)
 
 
 def _mask(class_id: int, side: int, random: np.random.Generator) -> np.ndarray:
     """Draw a shape's coverage from 0 to 1, `[height, width]`, trimmed to where it is not 0."""
+    import numpy as np
     from PIL import Image, ImageDraw
 
     size = side * _OVERSAMPLING
@@ -222,6 +228,7 @@ def _touch(box: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> 
 
 
 def _to_example(scene: Scene, source_id: str) -> Any:
+    import numpy as np
     import tensorflow as tf
 
     sides = (scene.boxes / [scene.height, scene.width, scene.height, scene.width]).astype(np.float32)

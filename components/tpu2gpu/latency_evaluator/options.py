@@ -8,9 +8,9 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.graphs.trust.trust_option import trust_option
 from tpu2gpu.latency_evaluator.budgets.budgets import Budgets
 from tpu2gpu.options import KnownNames, as_mapping, did_you_mean, flag, option
-from tpu2gpu.running.examples.box_labels import UNITS
 from tpu2gpu.running.examples.reading import ExampleOptions
 
+BOX_UNITS = ("same", "fractions")
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh")
 _PARTS = ("boxes", "scores", "classes", "count")
 
@@ -41,7 +41,7 @@ class OutputOptions(KnownNames):
         "same",
         "what ground-truth boxes count in: the same as the detector's, or fractions of the image's size where the "
         "detector's are in pixels of it; features image/height and image/width tell the size",
-        choices=UNITS,
+        choices=BOX_UNITS,
     )
     detections: tuple[str, ...] = option(
         (),

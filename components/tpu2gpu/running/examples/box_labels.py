@@ -19,7 +19,6 @@ Array = npt.NDArray[Any]
 DEFAULT_BOXES = tuple(f"image/object/bbox/{side}" for side in ("ymin", "xmin", "ymax", "xmax"))
 DEFAULT_CLASSES = "image/object/class/label"
 IMAGE_SIZE = ("image/height", "image/width")
-UNITS = ("same", "fractions")
 
 
 @attrs.frozen
@@ -95,7 +94,7 @@ def box_features(boxes: str | None, classes: str | None, units: str = "same") ->
     Args:
         boxes: The names for boxes; those of the Object Detection API when not given.
         classes: The name for classes; likewise.
-        units: One of `UNITS`.
+        units: `same`, or `fractions`.
 
     Raises:
         ExamplesError: There are neither one nor four.
