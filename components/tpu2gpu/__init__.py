@@ -44,9 +44,12 @@ tpu2gpu.errors.UsageError: CastOptions: unknown option
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from tpu2gpu._version import __version__
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it when it is imported, and tells nobody then
 
 if TYPE_CHECKING:
     from tpu2gpu.checkpoint_importer.component import CheckpointImporter as CheckpointImporter

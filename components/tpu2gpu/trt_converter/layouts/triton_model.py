@@ -7,6 +7,7 @@ has batched are computed in one go; where that fails, each alone, so that a bad 
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ class _Onnx:
     """An ONNX file in ONNX Runtime."""
 
     def __init__(self, path: Path, *, on_gpu: bool) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # which the import reads
         import onnxruntime as ort
 
         options = ort.SessionOptions()
