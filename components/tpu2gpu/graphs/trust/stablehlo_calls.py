@@ -21,8 +21,11 @@ def class_of_module(node: Any) -> tuple[OpClass, str]:
     One that cannot be read counts as unknown.
     """
     module = node.attr["module"].s
-    if module.startswith(MAGIC) and _CALLS not in module:  # MLIR's text may spell a name in other letters
-        return "pure", ""
+    if module.startswith(MAGIC):
+        if _CALLS not in module:
+            return "pure", ""
+    elif b"\\" in module:  # and a reader that drops what nothing needs would not show it
+        return "custom", "its text spells names by numbers"
     try:
         targets = _unknown_targets(node.SerializeToString(deterministic=True))
     except Tpu2GpuError as error:
