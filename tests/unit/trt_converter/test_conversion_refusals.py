@@ -101,6 +101,7 @@ def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **bindings: Any) -> N
     module.__dict__.update({**vars(fake_tensorrt), **bindings})
     monkeypatch.setattr(engine_build, "import_bindings", lambda library: module)
     monkeypatch.setattr(TensorRt, "configure", lambda *_: None)
+    monkeypatch.setattr(TensorRt, "network_file", lambda _, path: path)
     engine_build.build_engine(
         backend="tensorrt",
         onnx_path="m.onnx",
