@@ -41,7 +41,7 @@ def drill(step: str, kills: int) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     print(done.stdout)
-    assert "'killed'" in done.stdout
+    assert f"'killed': {kills}" in done.stdout
 
 
 @pytest.mark.slow
