@@ -114,6 +114,7 @@ def pod(tmp_path: Path) -> Iterator[Callable[[CompiledPipeline, str], Pod]]:
         each.process.wait()
 
 
+@pytest.mark.slow
 def test_a_trainer_whose_pod_was_deleted_goes_on_in_another_and_comes_to_the_same_model(
     tmp_path: Path, pod: Callable[[CompiledPipeline, str], Pod]
 ) -> None:

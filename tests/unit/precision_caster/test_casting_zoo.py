@@ -76,7 +76,11 @@ def check_classes(before: Any, after: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet50", "mobilenet_v3", "efficientnet_b0", "transformer", "lstm", "gru", "lstm_v1", "jpeg_classifier"]
+    "name",
+    [
+        *("resnet50", "mobilenet_v3", "transformer", "lstm", "gru", "lstm_v1", "jpeg_classifier"),
+        pytest.param("efficientnet_b0", marks=pytest.mark.slow),
+    ],
 )
 def test_a_cast_architecture_answers_as_before(name: str, built: Built, tmp_path: Path) -> None:
     source, given = built(getattr(zoo, name)), feeds(name, 64, {})

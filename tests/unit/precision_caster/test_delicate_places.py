@@ -66,7 +66,10 @@ def test_a_rule_casts_them_all_the_same_and_the_outputs_show_why_not(name: str, 
     assert not max(errors.values()) < 0.01, errors
 
 
-@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3", "efficientnet_b0", "lstm", "retinanet"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet50", "mobilenet_v3", "lstm", "retinanet", pytest.param("efficientnet_b0", marks=pytest.mark.slow)],
+)
 def test_networks_without_such_a_place_keep_no_matrix_product(name: str, built: Built, tmp_path: Path) -> None:
     result = cast_model(built(getattr(zoo, name)), tmp_path / "half", CastOptions(measure=False))
     model = read_saved_model(tmp_path / "half")
