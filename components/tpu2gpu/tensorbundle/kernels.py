@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 LEAST = 1 << 14
 """Values; fewer are cast sooner by numpy than a session is called."""
 PAIRS = (("float32", "float16"), ("float16", "float32"), ("float32", "bfloat16"))
-"""The casts that there are kernels for, each proven on every bit pattern by tests."""
+"""The casts that there are kernels for; a slow test tries every bit pattern."""
 
 _ONNX_TYPES = {"float32": 1, "float16": 10, "bfloat16": 16}  # TensorProto.DataType
 _MOST_BOUND = 64
