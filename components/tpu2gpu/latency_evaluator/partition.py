@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from tpu2gpu.running.runner import shape_text
 from tpu2gpu.running.serving_plan import CORE, Part, Plan
 
 
@@ -74,7 +75,7 @@ def partition_of(plan: Plan) -> PartitionFigures | None:
     """Return the parts of a serving folder's plan; None where the model is in one."""
     if len(plan.parts) < 2:
         return None
-    forms = {spec.name: f"{spec.dtype} {_shape(spec.shape)}" for part in plan.parts for spec in part.outputs}
+    forms = {spec.name: f"{spec.dtype} {shape_text(spec.shape)}" for part in plan.parts for spec in part.outputs}
     return PartitionFigures(
         parts=tuple(
             PartFigures(
@@ -103,7 +104,3 @@ def _runs(part: Part) -> str:
     if part.engine.file:
         return "a TensorRT engine where a GPU takes it, ONNX Runtime elsewhere"
     return "TensorFlow" if part.saved_model else "ONNX Runtime"
-
-
-def _shape(shape: tuple[int | None, ...]) -> str:
-    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"

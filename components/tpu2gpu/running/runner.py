@@ -60,8 +60,12 @@ class TensorSpec:
 
     def __str__(self) -> str:
         """Return `images: float32 [?, 8, 8, 1]`."""
-        dimensions = ", ".join("?" if size is None else str(size) for size in self.shape)
-        return f"{self.name}: {self.dtype} [{dimensions if self.ranked else '...'}]"
+        return f"{self.name}: {self.dtype} {shape_text(self.shape) if self.ranked else '[...]'}"
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """Return `[?, 8, 8]`."""
+    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
 
 
 def _as_tuples(value: Any) -> Any:

@@ -6,6 +6,7 @@ None of them is run for it, and none is loaded by what could run it: an engine i
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def _describe_folder(folder: Path, plan: Plan) -> Served:
         "signatures": {plan.signature: {"inputs": _tensors(plan.inputs), "outputs": _tensors(plan.outputs)}},
         "parts": [_part(folder, part) for part in plan.parts],
         "engines": [attrs.asdict(engine) for engine in engines],
-        "ops": _sum([part.ops for part in plan.parts]),
+        "ops": dict(sum((Counter(part.ops) for part in plan.parts), Counter[str]())),
         "compared_on": plan.compared_on,
         "versions": plan.versions,
         "next": f"tpu2gpu verify {folder} checks its files, tpu2gpu evaluate REFERENCE {folder} judges it",
@@ -127,16 +128,16 @@ def _describe_onnx(path: Path) -> Served:
         model = onnx.load(str(path), load_external_data=False)
         tensors = [_initializer(tensor) for tensor in model.graph.initializer]
         weights = {tensor["name"] for tensor in tensors}
-        sides = [[_value(value) for value in side if value.name not in weights] for side in _sides(model.graph)]
+        both = model.graph.input, model.graph.output
+        sides = [[_value(value) for value in side if value.name not in weights] for side in both]
     except Exception as error:  # protobuf's DecodeError, of which there are two
         raise SourceError(f"{path}: damaged ({first_line(error)})", hint="convert the model again") from error
     if not model.graph.node and not model.graph.output:
         raise SourceError(f"{path}: holds no graph", hint="convert the model again")
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    ops: dict[str, int] = {}
-    for node in model.graph.node:
-        name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-        ops[name] = ops.get(name, 0) + 1
+    ops = Counter(
+        node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}" for node in model.graph.node
+    )
     size_bytes = sum(tensor["size_bytes"] for tensor in tensors)
     report = {
         "name": path.name,
@@ -144,7 +145,7 @@ def _describe_onnx(path: Path) -> Served:
         "tensors": tensors,
         "size_bytes": size_bytes,
         "kinds": {"weights": {"tensors": len(tensors), "size_bytes": size_bytes}} if tensors else {},
-        "ops": ops,
+        "ops": dict(ops),
         "opsets": opsets,
         "ir_version": model.ir_version,
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
@@ -155,10 +156,6 @@ def _describe_onnx(path: Path) -> Served:
     versions = ", ".join(f"{domain} {version}" for domain, version in opsets.items())
     made = f", made by {model.producer_name}" if model.producer_name else ""
     return Served("ONNX", f"opset {versions}, IR version {model.ir_version}{made}{beside}", report)
-
-
-def _sides(graph: Any) -> tuple[Any, Any]:
-    return graph.input, graph.output
 
 
 def _value(value: Any) -> tuple[str, dict[str, Any]]:
@@ -197,11 +194,3 @@ def _size(path: Path) -> int:
     if path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return path.stat().st_size if path.is_file() else 0
-
-
-def _sum(counts: list[dict[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for each in counts:
-        for op, count in each.items():
-            total[op] = total.get(op, 0) + count
-    return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.running.runner import TensorSpec, shape_text
 
 
 def differing_specs(kind: str, wanted: Sequence[TensorSpec], found: Sequence[TensorSpec]) -> list[str]:
@@ -26,7 +26,9 @@ def differing_specs(kind: str, wanted: Sequence[TensorSpec], found: Sequence[Ten
         if other.dtype != spec.dtype:
             differences.append(f"{kind} {spec.name}: {other.dtype}, the reference has {spec.dtype}")
         if spec.ranked and other.ranked and not _shapes_fit(spec.shape, other.shape):
-            differences.append(f"{kind} {spec.name}: shape {_text(other.shape)}, the reference has {_text(spec.shape)}")
+            differences.append(
+                f"{kind} {spec.name}: shape {shape_text(other.shape)}, the reference has {shape_text(spec.shape)}"
+            )
     return differences
 
 
@@ -34,7 +36,3 @@ def _shapes_fit(left: tuple[int | None, ...], right: tuple[int | None, ...]) -> 
     return len(left) == len(right) and all(
         one is None or other is None or one == other for one, other in zip(left, right, strict=True)
     )
-
-
-def _text(shape: tuple[int | None, ...]) -> str:
-    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"

@@ -16,10 +16,10 @@ from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.arrays import numpy_dtype
 from tpu2gpu.running.examples.box_labels import BoxFeatures, BoxLabels
 from tpu2gpu.running.examples.forms.registry import find_examples
-from tpu2gpu.running.examples.input_rows import InputRow, shape_text
+from tpu2gpu.running.examples.input_rows import InputRow
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.examples.rows import ExampleRow, amount, is_bytes, parse_numbers
-from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.running.runner import TensorSpec, shape_text
 
 Array = npt.NDArray[Any]
 

@@ -16,7 +16,7 @@ from tpu2gpu.running.arrays import Array, is_float
 from tpu2gpu.running.examples.decoding import decode
 from tpu2gpu.running.examples.reading import IMAGE, Reading
 from tpu2gpu.running.examples.rows import ExampleRow, amount, as_bytes, is_bytes, parse_numbers, text_array
-from tpu2gpu.running.runner import TensorSpec
+from tpu2gpu.running.runner import TensorSpec, shape_text
 
 _NUMBERED = re.compile(r"(.*?\D)\d+")  # columns such as pixel0 to pixel63
 _MANY = 16
@@ -261,11 +261,6 @@ def _string(content: bytes) -> Array:
     array = np.empty((), object)
     array[()] = content
     return array
-
-
-def shape_text(shape: Sequence[int | None]) -> str:
-    """Return `[?, 8, 8]`."""
-    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
 
 
 def _complete(shape: tuple[int | None, ...], length: int) -> tuple[int, ...] | None:
