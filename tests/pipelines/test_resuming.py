@@ -92,8 +92,8 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-@pytest.mark.slow  # kubeflow/test_preemption.py does the same to the trainer's pod
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+# kubeflow/test_preemption.py, which is slow, does the same to the trainer's pod.
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_training_that_is_killed_goes_on_and_comes_to_the_same_model(
     data: Path, uninterrupted: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
