@@ -42,9 +42,10 @@ flock 9  # until the world stands, so that two runs make one
 
 if [[ $(cat "$root/.made" 2>/dev/null) != "$packages" ]]; then
   (($(df --output=avail -B1G "$worlds" | tail -1) >= 8)) || cannot "less than 8 GB free for $worlds"
-  rm -rf "$root" "$worlds/venv"
+  rm -rf --one-file-system "$root" "$worlds/venv"
   echo "making $root" >&2
-  debootstrap --variant=minbase --include=$packages trixie "$root" >"$worlds/debootstrap.log" 2>&1 ||
+  # in a namespace of its own: a debootstrap that fails leaves its /proc and /sys mounted
+  unshare --mount debootstrap --variant=minbase --include=$packages trixie "$root" >"$worlds/debootstrap.log" 2>&1 ||
     cannot "debootstrap failed: $(tail -1 "$worlds/debootstrap.log")"
   mkdir "$root/host"
   rm -rf "$root"/var/cache/apt/archives/*.deb
