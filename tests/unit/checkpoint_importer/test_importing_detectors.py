@@ -40,7 +40,7 @@ def test_heads_that_have_a_loss_each_are_named_to_choose_from(built: Built, tmp_
     assert [detail.partition(":")[0] for detail in caught.value.details] == ["concat", "concat_1"]
 
 
-@pytest.mark.parametrize("suppression", ["combined", "per_class"])
+@pytest.mark.parametrize("suppression", [pytest.param("combined", marks=pytest.mark.slow), "per_class"])
 def test_an_export_with_jpeg_strings_finds_the_same_boxes(suppression: str, built: Built, tmp_path: Path) -> None:
     source = built(tpu_training.genuine, "detector_exported")
     import_model(source / suppression, tmp_path / "model")

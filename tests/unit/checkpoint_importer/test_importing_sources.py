@@ -369,6 +369,7 @@ def test_inspect_names_ops_that_are_unknown(built: Built) -> None:
     assert "--input" in inspection.verdict
 
 
+@pytest.mark.slow
 def test_everything_that_keras_2_saves_in_tensorflow_2_is_imported(tmp_path: Path) -> None:
     model = builders.small_keras_2()
     model.compile("adam", "mse")

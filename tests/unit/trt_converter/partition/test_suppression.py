@@ -105,6 +105,7 @@ def converted(source: Path, suppression: str, folder: Path, **options: Any) -> P
     return folder / "serving"
 
 
+@pytest.mark.slow
 def test_a_detector_of_tensorflow_1_15_suppresses_in_its_onnx_file(built: Built, tmp_path: Path) -> None:
     source = built(tpu_training.genuine, "detector_exported")
     serving = converted(source, "combined", tmp_path, backend="onnx", nms="engine")
