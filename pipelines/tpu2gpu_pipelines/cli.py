@@ -12,6 +12,7 @@ from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import OutputExistsError, SourceError
 from tpu2gpu.options import did_you_mean
+from tpu2gpu.reporting.numbers import counted
 from tpu2gpu.reporting.result_lines import columns
 from tpu2gpu_pipelines.local import METADATA, find_pipeline, log_path, new_run_name, run_pipeline
 from tpu2gpu_pipelines.metadata_store import read_run, read_run_names
@@ -92,7 +93,7 @@ def _compile(terminal: Terminal, given: dict[str, Any]) -> None:
     steps = list(compiled.spec["root"]["dag"]["tasks"])
     terminal.result(
         {"pipeline": compiled.name, "file": path, "steps": steps, "sha256": sha256_of(path)},
-        [f"{path}: pipeline '{compiled.name}', {len(steps)} steps for '{settings.kubeflow.platform}'"],
+        [f"{path}: pipeline '{compiled.name}', {counted(len(steps), 'step')} for '{settings.kubeflow.platform}'"],
     )
 
 
@@ -115,7 +116,9 @@ def _report(terminal: Terminal, given: dict[str, Any]) -> None:
     if path.exists() and not given["force"] and given["out"]:
         raise OutputExistsError(f"{path}: is there already", hint="use --force to replace it")
     write_run_page(records, path, run=run)
-    terminal.result({"run": run, "file": path, "steps": records}, [f"{path}: {len(records)} steps of run {run}"])
+    terminal.result(
+        {"run": run, "file": path, "steps": records}, [f"{path}: {counted(len(records), 'step')} of run {run}"]
+    )
 
 
 def _run(terminal: Terminal, given: dict[str, Any]) -> int:
@@ -154,7 +157,7 @@ def describe_step(step: StepTime) -> str:
 def describe_run(result: RunResult) -> list[str]:
     """Tell a reader what a run came to."""
     executed = sum(not step.cached for step in result.steps)
-    lines = [f"{len(result.steps)} steps, {executed} executed, in {result.seconds:.1f} s"]
+    lines = [f"{counted(len(result.steps), 'step')}, {executed} executed, in {result.seconds:.1f} s"]
     for figure in ("accuracy", "mean_average_precision"):
         if (value := result.training.get(f"held_out_{figure}")) is not None:
             parameters = result.training.get("parameters", 0)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import attrs
 
 from tpu2gpu._version import __version__
-from tpu2gpu.reporting.numbers import NONE, seconds
+from tpu2gpu.reporting.numbers import NONE, counted, seconds
 from tpu2gpu.reporting.report import Facts, Figures, Link, Links, Report, Row, Table, Tone, from_json, to_html
 from tpu2gpu.reporting.result_lines import label_and_text
 from tpu2gpu.storage.paths import is_remote
@@ -82,7 +82,7 @@ def _evaluation(records: Sequence[StepRecord]) -> Report | None:
 def _counted(records: Sequence[StepRecord]) -> str:
     cached = sum(record.state == CACHED for record in records)
     took = seconds(sum(record.step_s or 0 for record in records))
-    return f"{len(records)} steps, {cached} of them from the cache, in {took}"
+    return f"{counted(len(records), 'step')}, {cached} of them from the cache, in {took}"
 
 
 def _pipeline(records: Sequence[StepRecord]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from tpu2gpu.errors import CheckpointError, Tpu2GpuError, UnsupportedError, UsageError, from_json
+from tpu2gpu.reporting.numbers import counted
 from tpu2gpu.storage.paths import Place, is_remote, place
 
 if TYPE_CHECKING:
@@ -125,12 +126,13 @@ def _model_report(found: ImportedModel) -> dict[str, Any]:
 
 
 def _plan(report: dict[str, Any]) -> str:
-    parts = [f"import keeps {len(report['signatures'])} signatures and {len(report['variables'])} variables"]
+    signatures, variables = (counted(len(report[f"{noun}s"]), noun) for noun in ("signature", "variable"))
+    parts = [f"import keeps {signatures} and {variables}"]
     parts += report["summary"]
     parts += [f"drops {len(names)} {kind}" for kind, names in report["dropped"].items()]
-    parts += [f"leaves {len(report['unused'])} tensors unused"] if report["unused"] else []
+    parts += [f"leaves {counted(len(report['unused']), 'tensor')} unused"] if report["unused"] else []
     unknown = report["serving_unknown_ops"]
     parts += [f"keeps {', '.join(unknown)}, which this TensorFlow does not know"] if unknown else []
     effects = len(report["dropped_side_effects"])
-    parts += [f"drops {effects} side effects"] if effects else []
+    parts += [f"drops {counted(effects, 'side effect')}"] if effects else []
     return ", ".join(parts)

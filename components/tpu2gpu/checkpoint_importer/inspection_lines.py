@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tpu2gpu.checkpoint_importer.inspecting import Inspection
-from tpu2gpu.reporting.numbers import size
+from tpu2gpu.reporting.numbers import counted, size
 from tpu2gpu.reporting.result_lines import columns
 
 _MOST = 12
@@ -26,12 +26,16 @@ def describe_inspection(found: Inspection) -> list[str]:
     for number, profile in enumerate(report.get("profiles", ()) or _profiles(report)):
         lines += [f"profile {number}: {_profile(profile)}"]
     if variables := report.get("variables"):
-        lines += ["", f"{len(variables)} variables, {size(report['variables_size_bytes'])}", *_tensors(variables)]
+        lines += [
+            "",
+            f"{counted(len(variables), 'variable')}, {size(report['variables_size_bytes'])}",
+            *_tensors(variables),
+        ]
     if tensors := report.get("tensors"):
         kinds = ", ".join(
             f"{it['tensors']} {kind} ({size(it['size_bytes'])})" for kind, it in report.get("kinds", {}).items()
         )
-        lines += ["", f"{len(tensors)} tensors, {size(report['size_bytes'])}: {kinds}", *_tensors(tensors)]
+        lines += ["", f"{counted(len(tensors), 'tensor')}, {size(report['size_bytes'])}: {kinds}", *_tensors(tensors)]
     if checkpoints := report.get("checkpoints"):
         lines += ["", "checkpoints", *(f"  {found.source / name}" for name in checkpoints)]
     if ops := report.get("ops"):

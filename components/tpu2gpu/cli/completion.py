@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem, FishComplete, add_completion_class, get_completion_class
 
 from tpu2gpu.command_line import Call, Command, Reply
 from tpu2gpu.errors import UsageError
@@ -41,6 +41,15 @@ class OneOf(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         """Complete the value, or the last of several."""
         before, comma, last = incomplete.rpartition(",") if self._by_comma else ("", "", incomplete)
         return [CompletionItem(f"{before}{comma}{value}") for value in self._values if value.startswith(last)]
+
+
+class _FishWithCommas(FishComplete):
+    """fish's script, in which a value ends at the end of its line and not at its first comma."""
+
+    source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
+
+
+add_completion_class(_FishWithCommas)
 
 
 def complete_files(parameters: Sequence[click.Parameter]) -> None:

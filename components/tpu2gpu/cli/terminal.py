@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from tpu2gpu.storage.publishing import plain
-
 _PLAIN_EVERY_S = 10.0
 _MOMENT_S = 0.5
 _MANY, _MINUTE_S = 10, 60
@@ -56,6 +54,8 @@ class Terminal:
 
     def result(self, data: Any, lines: Sequence[str] = ()) -> None:
         """Print a result: as JSON where that was asked for, else as lines."""
+        from tpu2gpu.storage.publishing import plain
+
         self._stop_bar()
         text = json.dumps(plain(data), ensure_ascii=False) if self.as_json else "\n".join(lines)
         self._out.write(f"{text}\n")

@@ -65,13 +65,14 @@ class StepCache:
 
     Args:
         folder: Where they are; made where it is not there.
+        lasts: Whether another run may find it, so that an output's code counts among what made it.
 
     Raises:
         UsageError: Nothing can be written there.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, lasts: bool = True) -> None:
+        self._folder, self.lasts = folder, lasts
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -143,7 +143,8 @@ class Chain:
             return self.outputs[name]
 
         def make(target: Path) -> None:
-            if step in ("cast", "convert"):
+            # A new model is cast and converted next, and its candidates measured: TensorFlow loads meanwhile.
+            if step != "evaluate":
                 prepare_children(JUDGE_ENVIRONMENT, JUDGE_PRELOAD)
             if step == "convert":
                 prepare_children(ENVIRONMENT, ("tensorflow",))
@@ -153,7 +154,7 @@ class Chain:
         told = {name: value for name, value in recorded(options).items() if name not in by_content}
         key = {
             **made_of,
-            "code": self._digest_of_code(step, options),
+            "code": self._digest_of_code(step, options) if self._cache.lasts else "",
             "options": told,
             "versions": installed_versions(),
             "made_of": None if step == "import" else read_manifest(source)["digest"],

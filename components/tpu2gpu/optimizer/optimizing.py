@@ -90,7 +90,7 @@ def optimize_model(
     with as_files(examples, options.max_examples) as files, _cache(cache, use_cache=use_cache) as folder:
         from tpu2gpu.optimizer.chain import EVALUATION, Chain
 
-        store = StepCache(folder)
+        store = StepCache(folder, lasts=use_cache)
         chain = Chain(source, files, incumbent, options, store, progress)
         imported = chain.import_()
         converted, failed = _convert_all(chain, imported, choice.candidates)

@@ -10,7 +10,7 @@ import attrs
 from tpu2gpu._version import __version__
 from tpu2gpu.latency_evaluator.report.write import PAGE
 from tpu2gpu.optimizer.results import CandidateOutcome, Figures, OptimizeResult
-from tpu2gpu.reporting.numbers import NONE, milliseconds, percent, ratio, significant, size
+from tpu2gpu.reporting.numbers import NONE, counted, milliseconds, percent, ratio, significant, size
 from tpu2gpu.reporting.report import Facts, Report, Row, Table, Tone, from_json
 from tpu2gpu.reporting.result_lines import columns
 
@@ -50,7 +50,7 @@ def steps_line(result: OptimizeResult) -> str:
     """Tell in one line what was done and what came from the cache."""
     done = [f"{step.step} {step.name}" for step in result.steps if not step.cached]
     cached = [f"{step.step} {step.name}" for step in result.steps if step.cached]
-    return f"{len(result.steps)} steps; from the cache: {_list(cached)}; done: {_list(done)}"
+    return f"{counted(len(result.steps), 'step')}; from the cache: {_list(cached)}; done: {_list(done)}"
 
 
 def make_page(result: OptimizeResult, title: str) -> Report:
@@ -97,7 +97,7 @@ def make_page(result: OptimizeResult, title: str) -> Report:
 
 def _headline(result: OptimizeResult) -> str:
     if not result.blessed:
-        return f"none of {len(result.candidates)} candidates is blessed"
+        return f"none of {counted(len(result.candidates), 'candidate')} is blessed"
     best = next(one for one in result.candidates if one.name == result.best)
     faster = f", {ratio(best.figures.speedup)} as fast as the imported model" if best.figures.speedup else ""
     return f"{best.name} is kept{faster}"

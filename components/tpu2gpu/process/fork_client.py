@@ -67,6 +67,7 @@ class _Server:
     """A fork server that this process started."""
 
     def __init__(self, environment: Mapping[str, str], preload: Sequence[str]) -> None:
+        self.asked = False  # whether it may have made a child
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - `close` closes it
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -81,6 +82,7 @@ class _Server:
             )
 
     def fork(self, descriptors: Sequence[int], timeout_s: float) -> ForkedProcess:
+        self.asked = True
         end, theirs = os.pipe()
         try:
             answer = self._ask_for_child([*descriptors, theirs], timeout_s)
@@ -209,7 +211,7 @@ def close_servers() -> None:
     for server in servers:
         server.close()
     for server in servers:
-        server.stop(_STOP_S)
+        server.stop(_STOP_S if server.asked else 0.0)  # one that was only prepared may still be importing
 
 
 def _forget_servers() -> None:

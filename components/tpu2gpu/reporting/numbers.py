@@ -23,6 +23,11 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{value:.{max(digits - 1 - size, 0)}f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 tensor`, `2 tensors`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def milliseconds(value: float | None) -> str:
     """`1.23 ms`."""
     return NONE if value is None else f"{significant(value)} ms"

@@ -85,6 +85,17 @@ def test_a_server_that_was_prepared_is_the_one_that_children_come_from(
     assert imports(tmp_path) == 1
 
 
+def test_a_server_that_was_only_prepared_is_not_waited_for(
+    library: Callable[..., Any], tmp_path: Path, children: Callable[[], list[psutil.Process]]
+) -> None:
+    (tmp_path / "endless_library.py").write_text("import time; time.sleep(600)")
+    prepare_children({}, ["endless_library"])
+    began = time.monotonic()
+    close_servers()
+    assert time.monotonic() - began < 5
+    assert children() == []
+
+
 def test_a_server_that_has_imported_more_is_taken_for_less(library: Callable[..., Any], tmp_path: Path) -> None:
     prepare_children({}, ["json", "slow_library"])
     assert library()["pid"]

@@ -73,7 +73,7 @@ def test_the_commands_take_a_new_format(linear: Path, tmp_path: Path, capfd: pyt
     assert main(["inspect", str(linear)]) == 0
     said = capfd.readouterr().out
     assert "model.linear: linear_json" in said
-    assert "import keeps 1 signatures and 1 variables" in said
+    assert "import keeps 1 signature and 1 variable" in said
     assert main(["import", str(linear), str(tmp_path / "model")]) == 0
     assert np.allclose(predict(tmp_path / "model", x=X)["y"], X @ np.array(WEIGHTS, np.float32), atol=1e-6)
     assert main(["import", str(linear), str(tmp_path / "other"), "--use-ema"]) == UsageError.exit_code
