@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tpu2gpu.user_code import load_named
 
 WEIGHTS_SUFFIX, MODEL_SUFFIX = ".weights.h5", ".keras"
 _LONGEST = 300
+_SHARED = "shared_object_id"
 
 
 class ModelCode:
@@ -124,6 +127,7 @@ class ModelCode:
         self._check_restored(again, given, "load_weights")
         try:  # Keras raises what it likes where a layer has no configuration
             self._made.save(f"{stem}{MODEL_SUFFIX}")
+            _make_reproducible(Path(f"{stem}{MODEL_SUFFIX}"))
         except Exception as error:
             Path(f"{stem}{MODEL_SUFFIX}").unlink(missing_ok=True)
             refused[MODEL_SUFFIX] = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST]}"
@@ -174,6 +178,25 @@ class ModelCode:
 
 
 _SAME_EACH_TIME = "the function must make the same variables each time it is called"
+
+
+def _make_reproducible(archive: Path) -> None:
+    """Write a `.keras` archive anew without times and memory addresses, so that the same model is the same bytes."""
+    numbers: dict[int, int] = {}
+
+    def renumber(part: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(address := part.get(_SHARED), int):  # only told from others, when the archive is loaded
+            part[_SHARED] = numbers.setdefault(address, len(numbers))
+        return part
+
+    with zipfile.ZipFile(archive) as written:
+        members = {name: written.read(name) for name in written.namelist()}
+    about = json.loads(members["metadata.json"])
+    members["metadata.json"] = json.dumps({**about, "date_saved": ""}).encode()
+    members["config.json"] = json.dumps(json.loads(members["config.json"], object_hook=renumber)).encode()
+    with zipfile.ZipFile(archive, "w") as anew:
+        for name, content in members.items():
+            anew.writestr(zipfile.ZipInfo(name), content)
 
 
 def _call(function: Any, graph: Any) -> Any:

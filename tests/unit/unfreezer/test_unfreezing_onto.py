@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,6 +107,21 @@ def test_keras_code_in_its_own_process_restores_the_checkpoint_with_nothing_left
     whole = keras.models.load_model(written / "model.keras")
     for one in (again, whole):
         assert np.array_equal(one(images(), training=False), model(images(), training=False))
+    with zipfile.ZipFile(written / "model.keras") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_the_same_model_is_the_same_bytes_at_another_time(built: Built, tmp_path: Path) -> None:
+    freeze_model(built(networks.convnet), tmp_path / "frozen")
+    written = []
+    for name in ("first", "second"):
+        unfreeze_model(tmp_path / "frozen", tmp_path / name, UnfreezeOptions(onto="model_code:keras_convnet"))
+        files = sorted((tmp_path / name / "checkpoint").iterdir())
+        written.append({file.name: file.read_bytes() for file in files})
+        time.sleep(2)  # an archive counts in steps of two seconds
+    assert {"model.keras", "model.weights.h5"} <= set(written[0])
+    assert written[0] == written[1]
 
 
 @pytest.mark.usefixtures("_at_once")
