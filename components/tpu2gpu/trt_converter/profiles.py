@@ -22,8 +22,6 @@ Bounds = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Profile = dict[str, Bounds]
 """The bounds of each input."""
 
-_IMAGE_SIZES, _LENGTHS = (160, 224, 512), (16, 64, 128)  # of examples in messages
-
 
 def parse_profiles(texts: Sequence[str]) -> list[Profile]:
     """Read `--profile` values.
@@ -97,26 +95,30 @@ def fit_profiles(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> l
         raise UsageError(
             "the engine's profile does not fit the model's inputs",
             details=list(dict.fromkeys(wrong)),
-            hint="give --profile INPUT=MIN:OPT:MAX with whole shapes, for these inputs for instance "
-            f"--profile {example_profile(inputs)}",
+            hint=f"give --profile INPUT=MIN:OPT:MAX with whole shapes, here --profile {profile_form(inputs)}",
         )
     return fitted
 
 
-def example_profile(inputs: Sequence[TensorSpec]) -> str:
-    """Return a profile that fits inputs, for messages: `ids=1x16:8x64:32x128,mask=1x16:8x64:32x128`.
+def profile_form(inputs: Sequence[TensorSpec]) -> str:
+    """Return the form of a profile of inputs, for messages: `ids=1xMIN:8xOPT:32xMAX, with numbers for MIN ...`.
 
     Args:
         inputs: The inputs; those whose batch alone is unknown need none, unless all are of that kind.
     """
-    open_ended = [spec for spec in inputs if None in spec.shape[1:]] or list(inputs)
-    return ",".join(f"{spec.name}={':'.join(_example_bound(spec, bound) for bound in range(3))}" for spec in open_ended)
+    open_ended = [spec for spec in inputs if None in spec.shape[1:]]
+    form = ",".join(
+        f"{spec.name}={':'.join(_form_of_bound(spec, bound) for bound in range(3))}" for spec in open_ended or inputs
+    )
+    return f"{form}, with the smallest, the usual and the largest size for MIN, OPT and MAX" if open_ended else form
 
 
-def _example_bound(spec: TensorSpec, bound: int) -> str:
-    """Return the smallest, the best or the largest shape of an example: images to 512, sequences to 128."""
-    free = (_IMAGE_SIZES if len(spec.shape) > 3 else _LENGTHS)[bound]
-    sizes = [size or (DEFAULT_BATCHES[bound] if place == 0 else free) for place, size in enumerate(spec.shape)]
+def _form_of_bound(spec: TensorSpec, bound: int) -> str:
+    """Return the smallest, the usual or the largest shape; sizes that nobody but the user knows are words."""
+    sizes = [
+        size or (DEFAULT_BATCHES[bound] if place == 0 else _BOUNDS[bound].upper())
+        for place, size in enumerate(spec.shape)
+    ]
     return "x".join(map(str, sizes))
 
 

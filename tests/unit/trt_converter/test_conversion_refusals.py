@@ -161,7 +161,8 @@ def test_whole_shapes_that_a_cut_model_lacks_are_told_before_anything_runs(built
     unknown, origin = caught.value.details
     assert unknown.startswith("cut_") and "[?, ?, ?, 3]: a dimension beside the batch is unknown" in unknown
     assert origin.endswith("what the part before the engine makes of files")
-    assert "for instance --profile cut_" in caught.value.hint
+    assert "here --profile cut_" in caught.value.hint
+    assert "=1xMINxMINx3:8xOPTxOPTx3:32xMAXxMAXx3, with the smallest" in caught.value.hint
     assert "onnx" not in json.loads((tmp_path / "serving.report.json").read_text())
 
 

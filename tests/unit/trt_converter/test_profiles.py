@@ -103,19 +103,23 @@ def test_each_profile_is_completed_and_the_misfits_of_all_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "example"),
+    ("inputs", "form"),
     [
-        ([IDS], "ids=1x16:8x64:32x128"),
+        ([IDS], "ids=1xMIN:8xOPT:32xMAX"),
         (
             [TensorSpec("ids", "int32", (None, None)), TensorSpec("mask", "int32", (None, None))],
-            "ids=1x16:8x64:32x128,mask=1x16:8x64:32x128",
+            "ids=1xMIN:8xOPT:32xMAX,mask=1xMIN:8xOPT:32xMAX",
         ),
-        ([IMAGES, TensorSpec("any", "float32", (None, None, None, 3))], "any=1x160x160x3:8x224x224x3:32x512x512x3"),
-        ([TensorSpec("frames", "float32", (4, None, 80))], "frames=4x16x80:4x64x80:4x128x80"),
+        ([IMAGES, TensorSpec("any", "float32", (None, None, None, 3))], "any=1xMINxMINx3:8xOPTxOPTx3:32xMAXxMAXx3"),
+        ([TensorSpec("frames", "float32", (4, None, 80))], "frames=4xMINx80:4xOPTx80:4xMAXx80"),
     ],
 )
-def test_a_missing_profile_is_told_with_a_line_that_fits(inputs: list[TensorSpec], example: str) -> None:
+def test_a_missing_profile_is_told_in_its_form_without_sizes_that_nobody_gave(
+    inputs: list[TensorSpec], form: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         fit_profiles(inputs, [])
-    assert caught.value.hint.endswith(f"for instance --profile {example}")
-    assert fit_profiles(inputs, parse_profiles([example]))
+    meaning = ", with the smallest, the usual and the largest size for MIN, OPT and MAX"
+    assert caught.value.hint.endswith(f"here --profile {form}{meaning}")
+    filled = form.replace("MIN", "16").replace("OPT", "64").replace("MAX", "128")
+    assert fit_profiles(inputs, parse_profiles([filled]))

@@ -16,6 +16,7 @@ from tpu2gpu.graphs.calls import body_names, called_function, needed_functions, 
 from tpu2gpu.graphs.edit import set_inputs, walk
 from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import REF_VARIABLES, V1_CONTROL_FLOW, WRITES
+from tpu2gpu.graphs.shapes.array_elements import keep_gathered_shape
 
 
 class SideEffectsError(GraphError):
@@ -153,6 +154,7 @@ class SignatureInliner:
             return
         node = copy.deepcopy(frame.nodes[name])
         node.name, node.device = flat, ""
+        keep_gathered_shape(node)
         for attribute in [attribute for attribute in node.attr if attribute.startswith("_")]:
             del node.attr[attribute]
         self._ops.complete(node)

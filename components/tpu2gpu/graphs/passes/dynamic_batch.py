@@ -105,7 +105,7 @@ def make_batch_dynamic(model: ServingModel, trained_with: int | None, wanted: in
         return BatchReport(batch, batch, held_by=propagation.unproved)
     if wanted != batch:
         _ConstantRewriter(model, batch, wanted).rewrite(as_batch)
-        _forget_element_shapes(model, batch)
+        _forget_element_shapes(model, batch, propagation)
     _set_inputs(model, batch, wanted)
     _set_output_shapes(model, propagation, wanted)
     return BatchReport(wanted, batch, tuple(sorted({name for name, _ in as_batch})))
@@ -244,13 +244,15 @@ def _with(value: Any, indices: list[int], elements: Any) -> Any:
     return changed.reshape(value.shape)
 
 
-def _forget_element_shapes(model: ServingModel, batch: int) -> None:
-    """Loosen what arrays in loops claim of their elements; it is a check, nothing depends on it."""
+def _forget_element_shapes(model: ServingModel, batch: int, propagation: BatchPropagation) -> None:
+    """Loosen what arrays in loops claim of their elements, where a size may be the batch."""
     for node in model.nodes.values():
+        element = propagation.shape(node.name) if node.op == "TensorArrayGatherV3" else None
+        proved = [size is not None and not size.batched for size in element[1:]] if element else []
         for attribute in ("element_shape", "element_shape_except0"):
             if node.op.startswith("TensorArray") and attribute in node.attr:
-                for dim in node.attr[attribute].shape.dim:
-                    if dim.size % batch == 0:
+                for place, dim in enumerate(node.attr[attribute].shape.dim):
+                    if dim.size % batch == 0 and not (place < len(proved) and proved[place]):
                         dim.size = -1
 
 

@@ -11,12 +11,11 @@ from typing import Any
 from tpu2gpu.graphs.edit import new_node
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import join_tensor
+from tpu2gpu.graphs.shapes.array_elements import StaticShape, note_element_shapes
 from tpu2gpu.process.judging import JUDGE_ENVIRONMENT, JUDGE_PRELOAD
 from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.storage.unfinished import scratch
 
-# The sizes of a tensor, None for an unknown one.
-StaticShape = tuple["int | None", ...]
 _LARGE_CONSTANT_BYTES = 64 << 10
 _BATCHES = (1, 7, 1031)  # sizes that are padded, cut or rounded to a number differ among these
 
@@ -25,7 +24,7 @@ def infer_tensors(graph_def: Any) -> tuple[dict[str, StaticShape | None], dict[s
     """Infer the shapes and types of all tensors of a graph.
 
     Args:
-        graph_def: The GraphDef.
+        graph_def: The GraphDef; notes about the elements of TensorArrays come into it.
 
     Returns:
         By `node` or `node:1`: the shapes, None for unknown rank; and the DataType numbers.
@@ -33,6 +32,13 @@ def infer_tensors(graph_def: Any) -> tuple[dict[str, StaticShape | None], dict[s
     Raises:
         ValueError: TensorFlow does not know an op of it.
     """
+    shapes, dtypes = _infer(graph_def)
+    while note_element_shapes(graph_def, shapes):  # what is gathered from one may be written into the next
+        shapes, dtypes = _infer(graph_def)
+    return shapes, dtypes
+
+
+def _infer(graph_def: Any) -> tuple[dict[str, StaticShape | None], dict[str, int]]:
     shapes, dtypes = {}, {}
     for operation in _imported(graph_def).get_operations():
         for index, tensor in enumerate(operation.outputs):

@@ -10,7 +10,8 @@ import numpy as np
 
 from tpu2gpu.graphs.edit import new_node, set_inputs
 from tpu2gpu.graphs.nodes import OpDefs
-from tpu2gpu.graphs.shapes.inference import StaticShape, static_shape
+from tpu2gpu.graphs.shapes.array_elements import StaticShape
+from tpu2gpu.graphs.shapes.inference import static_shape
 from tpu2gpu.graphs.shapes.symbolic import BATCH, MustBeBatchError, Origin, Shape, Size, UnprovedError, number
 
 _FACTOR = 3  # how much larger the second batch is
