@@ -43,6 +43,7 @@ def test_the_detector_s_sizes_are_told_apart():
         ({"sise": 1}, "no such key sise"),
         ({"classes": 0}, "must be a whole number above 0"),
         ({"classes": True}, "must be a whole number above 0"),
+        ({"estimator_export": "yes"}, "must be true or false"),
     ):
         with pytest.raises(UsageError, match=why):
             make_config(wrong)

@@ -10,10 +10,12 @@ import attrs
 from tpu2gpu.errors import UsageError
 from tpu2gpu.options import did_you_mean
 
+_KEYS = {"size", "classes", "estimator_export"}  # that a user may tell
+
 
 @attrs.frozen(kw_only=True)
 class RetinaNetConfig:
-    """Everything that decides the network's shape.
+    """Everything that decides the network's shape, and what is exported of it.
 
     Attributes:
         size: Name of the size.
@@ -31,6 +33,7 @@ class RetinaNetConfig:
         detections: Most boxes of an image.
         score_threshold: Boxes of a smaller score are no detections.
         iou_threshold: Of two boxes of a class that overlap more, the better one stays.
+        estimator_export: Whether an export in the form of TensorFlow 1's Estimator is written too.
     """
 
     size: str
@@ -48,6 +51,7 @@ class RetinaNetConfig:
     detections: int = 100
     score_threshold: float = 0.05
     iou_threshold: float = 0.5
+    estimator_export: bool = False
 
     @property
     def strides(self) -> list[int]:
@@ -78,17 +82,18 @@ SIZES: dict[str, RetinaNetConfig] = {
 
 
 def make_config(told: Mapping[str, Any] | None = None) -> RetinaNetConfig:
-    """Make a configuration of the keys `size` and `classes`.
+    """Make a configuration of the keys `size`, `classes` and `estimator_export`.
 
     Args:
         told: As in the settings' `training.config`; `tiny` with four classes when empty.
 
     Raises:
-        UsageError: There is no such key, size or number of classes.
+        UsageError: There is no such key, size or number of classes, or a key is neither true nor false.
     """
     told = {"size": "tiny", **(told or {})}
-    if unknown := sorted(set(told) - {"size", "classes"}):
-        raise UsageError(f"training.config: no such key {', '.join(unknown)}", hint="known are classes, size")
+    if unknown := sorted(set(told) - _KEYS):
+        known = ", ".join(sorted(_KEYS))
+        raise UsageError(f"training.config: no such key {', '.join(unknown)}", hint=f"known are {known}")
     if told["size"] not in SIZES:
         raise UsageError(
             f"training.config.size {told['size']}: must be one of {', '.join(SIZES)}",
@@ -98,4 +103,7 @@ def make_config(told: Mapping[str, Any] | None = None) -> RetinaNetConfig:
     classes = told.get("classes", config.classes)
     if type(classes) is not int or classes < 1:
         raise UsageError(f"training.config.classes {classes}: must be a whole number above 0")
-    return attrs.evolve(config, classes=classes)
+    estimator_export = told.get("estimator_export", False)
+    if type(estimator_export) is not bool:
+        raise UsageError(f"training.config.estimator_export {estimator_export}: must be true or false")
+    return attrs.evolve(config, classes=classes, estimator_export=estimator_export)

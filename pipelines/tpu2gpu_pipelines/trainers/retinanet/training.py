@@ -21,11 +21,13 @@ from tpu2gpu_pipelines.trainers.checkpoints import TrainingCheckpoints, remainin
 from tpu2gpu_pipelines.trainers.policies import dtype_policy
 from tpu2gpu_pipelines.trainers.retinanet.configuration import RetinaNetConfig, make_config
 from tpu2gpu_pipelines.trainers.retinanet.data import read_batches, read_labelled
+from tpu2gpu_pipelines.trainers.retinanet.estimator_export import export_like_estimator
 from tpu2gpu_pipelines.trainers.retinanet.network import BOXES, CLASSES, build_network
 from tpu2gpu_pipelines.trainers.retinanet.serving import detect, export_model
 from tpu2gpu_pipelines.trainers.strategies import choose_strategy, compiles_better
 
 SUMMARY = "training.json"
+ESTIMATOR_EXPORT = "Estimator"
 _POLICY = "mixed_bfloat16"
 _WARM_UP = 0.1  # of all steps; the focal loss of an untrained network has steep places
 _CLIP_NORM = 10.0
@@ -36,8 +38,9 @@ def run_fn(fn_args: Any) -> None:
 
     Args:
         fn_args: TFX's `FnArgs`: `train_files`, `eval_files` and `train_steps`, where to write, and in `custom_config`
-            the `batch_size`, `learning_rate`, `seed`, `checkpoint_root`, `checkpoint_steps`, and in `config` the `size`
-            and the number of `classes`.
+            the `batch_size`, `learning_rate`, `seed`, `checkpoint_root`, `checkpoint_steps`, and in `config` the
+            `size`, the number of `classes`, and `estimator_export`: whether to write a second export, in the form of
+            TensorFlow 1's Estimator, to `Estimator` beside the first.
     """
     import keras
 
@@ -68,6 +71,8 @@ def run_fn(fn_args: Any) -> None:
                 verbose=2,
             )
         export_model(model, config, fn_args.serving_model_dir)
+        if config.estimator_export:
+            export_like_estimator(model, config, str(Path(fn_args.serving_model_dir).with_name(ESTIMATOR_EXPORT)))
         precision = held_out_precision(model, config, fn_args.eval_files, told["batch_size"])
     summary = {
         "held_out_mean_average_precision": precision,
