@@ -85,6 +85,17 @@ class OpDefs:
             if attribute.name not in node.attr and default.WhichOneof("value") == "type":
                 node.attr[attribute.name].type = default.type
 
+    def attribute(self, node: Any, name: str) -> Any:
+        """Return an attribute of a node, its op's default where the node leaves it out; None where both do.
+
+        Asking the node itself would put an empty one into it.
+        """
+        if name in node.attr and node.attr[name].WhichOneof("value"):
+            return node.attr[name]
+        op = self.find(node.op)
+        defaults = [it.default_value for it in op.attr if it.name == name] if op is not None else []
+        return defaults[0] if defaults else None
+
     def output_index(self, node: Any, argument: str, position: int) -> int:
         """Return the flat index of one tensor of a named output argument.
 

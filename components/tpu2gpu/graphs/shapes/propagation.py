@@ -8,7 +8,7 @@ from typing import Any
 from tpu2gpu.graphs.edit import topological_order
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
-from tpu2gpu.graphs.shapes import size_rules  # noqa: F401 - registers its rules
+from tpu2gpu.graphs.shapes import network_rules, size_rules  # noqa: F401 - they register their rules
 from tpu2gpu.graphs.shapes.body_constants import may_hold_batch
 from tpu2gpu.graphs.shapes.rules import ARITHMETIC, RULES, Op, TensorFacts
 from tpu2gpu.graphs.shapes.shape_functions import ShapeFunctions
