@@ -8,6 +8,7 @@ from tests.models.detection_models import EXAMPLES, FAULTS, onnx_detector, write
 from tpu2gpu.latency_evaluator.accuracy import on_beam as beam
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
 from tpu2gpu.latency_evaluator.options import EvaluateOptions
+from tpu2gpu.latency_evaluator.report.summary import summary_lines, summary_rows
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,18 @@ def test_the_report_shows_the_boxes(result):
     assert "## Boxes, candidate 1" in text
     assert "| overlap of boxes (IoU) |" in text
     assert "| mean average precision |" in text
+
+
+def test_a_detector_is_summed_up_by_its_boxes(result):
+    rows = {row[0]: row[1:] for row in summary_rows(result)}
+    assert {"mean average precision", "overlap of boxes (IoU)"} < rows.keys()
+    assert not {"accuracy", "relative error"} & rows.keys()
+    assert rows["mean average precision"][0].startswith(f"{100 * result.reference.mean_average_precision:.2f}")
+    lines = "\n".join(summary_lines(result))
+    assert "mean average precision" in lines
+    assert "boxes overlap by" in lines
+    assert "no labels" not in lines
+    assert "relative error" not in lines
 
 
 def test_on_beam_mean_average_precision_is_the_same(result, tmp_path, monkeypatch):

@@ -28,7 +28,12 @@ def headline(result: EvaluateResult) -> list[str]:
         )
     if chosen.figures.accuracy is not None:
         parts.append(f"accuracy {percent(chosen.figures.accuracy)} against {percent(result.reference.accuracy)}")
-    if chosen.parity:
+    if chosen.figures.mean_average_precision is not None:
+        found, wanted = (model.mean_average_precision for model in (chosen.figures, result.reference))
+        parts.append(f"mean average precision {percent(found)} against {percent(wanted)}")
+    if chosen.boxes is not None:
+        parts.append(f"boxes overlap by {significant(chosen.boxes.mean_iou)}")
+    if chosen.parity and (chosen.boxes is None or chosen.relative_error is not None):
         parts.append(f"largest relative error {significant(chosen.relative_error, 2)}")
     return ["; ".join(parts) + "."] if parts else []
 
@@ -60,9 +65,18 @@ def summary_rows(result: EvaluateResult) -> list[tuple[str, ...]]:
     """Make rows of accuracy, parity, latency and size: the titles, then for each figure its name and each model's."""
     rows: list[tuple[str, ...]] = [("", *(model.label for model in result.models))]
     blanks = [NONE] * (len(result.models) - len(result.candidates))
+    if any(model.mean_average_precision is not None for model in result.models):
+        precisions = (percent(model.mean_average_precision) for model in result.models)
+        rows.append(("mean average precision", *precisions))
+    else:
+        rows.append(("accuracy", *(percent(model.accuracy) for model in result.models)))
+    if any(one.boxes is not None for one in result.candidates):
+        ious = (significant(one.boxes.mean_iou if one.boxes else None) for one in result.candidates)
+        rows.append(("overlap of boxes (IoU)", *blanks, *ious))
+    if all(one.boxes is None or one.relative_error is not None for one in result.candidates):
+        rows.append(("relative error", *blanks, *(significant(one.relative_error, 2) for one in result.candidates)))
     for name, figure in _MODEL_ROWS.items():
         rows.append((name, *(figure(model) for model in result.models)))
-    rows.insert(2, ("relative error", *blanks, *(significant(one.relative_error, 2) for one in result.candidates)))
     rows.append(("speed-up (p50)", *blanks, *(ratio(_speed(one)) for one in result.candidates)))
     if any(one.regression for one in result.candidates):
         values = (percent(one.regression.value if one.regression else None) for one in result.candidates)
@@ -99,7 +113,6 @@ _SPEED = {
     "undecided": "Speed was not judged: every budget of speed stayed undecided.",
 }
 _MODEL_ROWS: dict[str, Callable[[ModelFigures], str]] = {
-    "accuracy": lambda model: percent(model.accuracy),
     "p50": lambda model: milliseconds(_p(model, "p50")),
     "p99": lambda model: milliseconds(_p(model, "p99")),
     "size": lambda model: size(model.model_bytes),
