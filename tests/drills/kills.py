@@ -1,6 +1,7 @@
 """Kill a command at random moments, again and again: `python -m tests.drills.kills STEP [KILLS] [SEED]`.
 
-Libraries are imported once, and each command is forked: moments before a command begins its work would show nothing.
+Kills come after the command began to write: earlier ones would show nothing. Libraries are imported once, and each
+command is forked.
 After each kill the target is absent or whole. Every tenth time what the killed runs left is removed by the next run
 alone, or by `tpu2gpu clean` alone, in turns.
 """
@@ -18,7 +19,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,7 +36,9 @@ _IMPORTS = ("tensorflow", "tf2onnx", "onnx", "tpu2gpu.trt_converter.converting",
 _QUICK = ("cast", "promote")  # which do without them
 _CHECK_EACH = 10  # kills
 _SOONER = 0.9  # than before, where a run ended before its moment: other work had made the last whole run slow
-_LOOK_EACH_S = 0.002
+_LOOK_EACH_S = 0.001
+_SHORT_S = 0.02  # that a promotion writes
+_OF_TENSORFLOW = ("__autograph", "__pycache__")  # Python that it makes of functions, and what Python keeps of that
 
 
 class Drill:
@@ -56,11 +58,11 @@ class Drill:
         if self._ended(self._fork(lambda: sources(home))) != 0:  # TensorFlow makes threads when it makes a model
             raise AssertionError((home / "log").read_text())
         self._fine = (0, 1) if step == "evaluate" else (0,)  # a refused model is a result too
-        self._runs = 0
+        self._runs, self._wrote_at = 0, 0.0
         self.seen: Counter[str] = Counter()
 
     def run(self, seconds: float | None = None) -> int:
-        """Run the command, and kill it and all of its processes after some seconds; return its exit code."""
+        """Run the command, kill all of its processes so many seconds after it began to write; return its exit code."""
         self._runs += 1
         words = self._arguments(self.home, self.target, self._runs % 2 + 1)
         return self._ended(self._fork(lambda: tpu2gpu([self.step, *words])), seconds)
@@ -90,35 +92,36 @@ class Drill:
             sys.stderr.flush()
             os._exit(code)
 
-    @staticmethod
-    def _ended(pid: int, seconds: float | None = None) -> int:
-        """Wait for a process that leads its group, and kill the group after some seconds."""
-        end = time.monotonic() + (600 if seconds is None else seconds)
+    def _ended(self, pid: int, seconds: float | None = None) -> int:
+        """Wait for a process that leads its group; kill the group so many seconds after it began to write."""
+        before, end = self.left(), time.monotonic() + 600
+        self._wrote_at = 0.0
         while True:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 return os.waitstatus_to_exitcode(status)
+            if not self._wrote_at and self.left() != before:
+                self._wrote_at = time.monotonic()
+                end = end if seconds is None else self._wrote_at + seconds
             if time.monotonic() > end:
-                with suppress(ProcessLookupError):  # it does not lead its group yet
-                    os.killpg(pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
             time.sleep(_LOOK_EACH_S)
 
     def timed(self) -> float:
-        """Run the command to its end; return the seconds that it took."""
-        begun = time.monotonic()
+        """Run the command to its end; return the seconds that it wrote, 0 where nobody saw it write."""
         code = self.run()
+        ended = time.monotonic()
         if code not in self._fine:
             raise AssertionError(f"{self.step} ended with {code}: {(self.home / 'log').read_text()[-2000:]}")
         self.check_whole()
-        return time.monotonic() - begun
+        return ended - self._wrote_at if self._wrote_at else 0.0
 
     def kill(self, seconds: float) -> None:
-        """Run the command, kill it, and look at what it left."""
+        """Run the command, kill it so many seconds after it began to write, and look at what it left."""
         code = self.run(seconds)
         if code not in (*self._fine, -signal.SIGKILL):
             raise AssertionError(f"{self.step} ended with {code}: {(self.home / 'log').read_text()[-2000:]}")
         self.seen["killed" if code < 0 else "ended before"] += 1
-        self.seen["left something"] += bool(self.left())
         self.check_whole()
 
     def check_whole(self) -> None:
@@ -133,11 +136,11 @@ class Drill:
         """Name what lies beside the target and among temporary files, and ought not to."""
         beside = [path.name for path in self.target.parent.iterdir() if path.name != self.target.name]
         inside = [path.name for path in self.target.glob("*/.*")] if self.step == "promote" else []
-        temporary = [path.name for path in self.temporary.iterdir() if not path.name.startswith("__autograph")]
+        temporary = [path.name for path in self.temporary.iterdir() if not path.name.startswith(_OF_TENSORFLOW)]
         return sorted([*beside, *inside, *temporary])
 
     def clear(self, *, by_cleaning: bool) -> float:
-        """Have the left-overs removed, and fail where some stay; the next run is fine, and its seconds are returned."""
+        """Have the left-overs removed, and fail where some stay; return for how long the next run writes."""
         if by_cleaning:
             if self._ended(self._fork(lambda: tpu2gpu(["clean", str(self.target.parent)]))) != 0:
                 raise AssertionError((self.home / "log").read_text())
@@ -152,26 +155,27 @@ class Drill:
 
 
 def drill(step: str, kills: int, seed: int, home: Path) -> dict[str, float]:
-    """Kill a command so many times at random moments of its run; runs that end before their moment do not count.
+    """Kill a command so many times while it writes; runs that end before their moment do not count.
 
     Returns:
-        How often it was killed, had ended before, left something behind; seconds of a whole run.
+        How often it was killed, had ended before, and the target was there afterwards; for how long it writes.
     """
     random_moments = random.Random(seed)
     this = Drill(step, home)
     this.timed()
-    seconds = this.timed()
+    seconds = this.timed() or _SHORT_S
     for number in itertools.count(1):
         ended = this.seen["ended before"]
         this.kill(random_moments.uniform(0, seconds))
         if this.seen["ended before"] > ended:
             seconds *= _SOONER
         if number % _CHECK_EACH == 0 or this.seen["killed"] == kills:
-            seconds = this.clear(by_cleaning=number % (2 * _CHECK_EACH) == 0)  # other work slows it down and ends
+            lasted = this.clear(by_cleaning=number % (2 * _CHECK_EACH) == 0)  # other work slows it down and ends
+            seconds = lasted or seconds
             print(step, number, dict(this.seen), file=sys.stderr, flush=True)
         if this.seen["killed"] == kills:
             break
-    return {**this.seen, "seconds": round(seconds, 2)}
+    return {**this.seen, "seconds": round(seconds, 3)}
 
 
 def _versions(promoted: Path) -> list[Path]:
