@@ -29,9 +29,9 @@ def _change(file: Any, name: str, rng: random.Random) -> None:
     import h5py
     import numpy as np
 
-    if name not in file:
+    item, kind = file.get(name), rng.randrange(9)
+    if item is None:  # gone, or a link to nowhere
         return
-    item, kind = file[name], rng.randrange(9)
     if kind == 0 and name != "/":
         del file[name]
     elif kind == 1 and name != "/":

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,3 +227,52 @@ def test_groups_without_end_within_each_other_are_refused_in_little_time(tmp_pat
     with pytest.raises(SourceError, match="groups deeper than 200 within each other"):
         read_weights(tmp_path / "deep.weights.h5")
     assert time.process_time() - begin < 10
+
+
+def a_text_of_two_gibibytes(file: Path) -> None:
+    import h5py
+
+    with h5py.File(file, "r+") as stored:
+        stored.attrs["note"] = "x" * 12_345
+    file.write_bytes(file.read_bytes().replace((12_345).to_bytes(4, "little"), (2**31 - 9).to_bytes(4, "little")))
+
+
+def a_chunk_that_unpacks_to_a_gibibyte(file: Path) -> None:
+    import h5py
+
+    packing = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    packing.set_chunk((4,))
+    for _ in range(2):
+        packing.set_filter(h5py.h5z.FILTER_DEFLATE, 0, (9,))
+    packer = zlib.compressobj()
+    head = packer.compress(bytes(1)) + packer.flush(zlib.Z_FULL_FLUSH)
+    once = head + (packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)) * 64
+    with h5py.File(file, "r+") as stored:
+        space = h5py.h5s.create_simple((4,))
+        made = h5py.h5d.create(stored.id, b"packed", h5py.h5t.IEEE_F32LE, space, packing)
+        made.write_direct_chunk((0,), zlib.compress(once, 9))
+
+
+@pytest.mark.parametrize("spoil", [a_text_of_two_gibibytes, a_chunk_that_unpacks_to_a_gibibyte])
+def test_a_small_file_of_weights_takes_no_large_memory(spoil: Callable[[Path], None], tmp_path: Path) -> None:
+    import h5py
+
+    file = tmp_path / "small.weights.h5"
+    with h5py.File(file, "w") as stored:
+        stored["layers/dense/vars/0"] = [1.0, 2.0]
+    spoil(file)
+    assert file.stat().st_size < 100_000
+    script = f"""
+import resource
+from pathlib import Path
+from tpu2gpu.checkpoint_importer.formats.keras_files import read_weights
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_weights(Path({str(file)!r}))
+except Exception as error:
+    print(type(error).__name__, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    name, grown_mib = done.stdout.split()
+    assert name == "SourceError"
+    assert int(grown_mib) < 400

@@ -15,7 +15,13 @@ from typing import Any
 
 from tpu2gpu.checkpoint_importer.formats.keras_calls import foreign_calls
 from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
-from tpu2gpu.graphs.formats.stored_values import check_depth, check_stored, read_member
+from tpu2gpu.graphs.formats.stored_values import (
+    bounded_reading,
+    check_depth,
+    check_stored,
+    check_unpacked,
+    read_member,
+)
 from tpu2gpu.storage.confinement import why_outside
 from tpu2gpu.storage.paths import Place
 
@@ -81,21 +87,34 @@ def _check_hdf5(path: Place, stored: Any) -> None:
     import h5py
 
     with h5py.File(stored, "r") as file:
-        waiting = [file]
-        seen = set()
-        while waiting:
-            group = waiting.pop()
-            check_depth(str(path), group.name)
-            for name in group:
-                link = group.get(name, getlink=True)
-                where = f"{path}: {group.name.rstrip('/')}/{name}"
-                if isinstance(link, h5py.ExternalLink):
-                    raise SourceError(f"{where}: lies in another file, {link.filename}")
-                item = group.get(name)
-                if isinstance(item, h5py.Group) and item.id not in seen:
-                    seen.add(item.id)
-                    waiting.append(item)
-                elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-                    raise SourceError(f"{where}: lies in another file")
-                elif isinstance(item, h5py.Dataset):
-                    check_stored(where, item)
+        with bounded_reading(file):
+            found = list(_data_sets(path, file))
+        for item in found:
+            check_stored(f"{path}: {item.name}", item)
+            check_unpacked(item)
+
+
+def _data_sets(path: Place, file: Any) -> Iterator[Any]:
+    """Yield all data sets, and read all attributes."""
+    import h5py
+
+    waiting = [file]
+    seen = set()
+    while waiting:
+        group = waiting.pop()
+        check_depth(str(path), group.name)
+        list(group.attrs.values())
+        for name in group:
+            link = group.get(name, getlink=True)
+            where = f"{path}: {group.name.rstrip('/')}/{name}"
+            if isinstance(link, h5py.ExternalLink):
+                raise SourceError(f"{where}: lies in another file, {link.filename}")
+            item = group.get(name)
+            if isinstance(item, h5py.Group) and item.id not in seen:
+                seen.add(item.id)
+                waiting.append(item)
+            elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+                raise SourceError(f"{where}: lies in another file")
+            elif isinstance(item, h5py.Dataset):
+                list(item.attrs.values())
+                yield item

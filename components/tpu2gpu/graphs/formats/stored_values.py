@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tpu2gpu.errors import SourceError
 from tpu2gpu.limits import is_bomb, limits
+from tpu2gpu.process.memory import bounded_memory
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -50,6 +52,22 @@ def walk_hdf5(where: str, root: Any) -> Iterator[tuple[str, Any]]:
             check_depth(where, path)
             hard = (name for name in item if isinstance(item.get(name, getlink=True), h5py.HardLink))
             waiting += [(f"{path}/{name}".lstrip("/"), item[name]) for name in sorted(hard, reverse=True)]
+
+
+def bounded_reading(item: Any, more_bytes: int = 0) -> AbstractContextManager[None]:
+    """Bound what HDF5 may take while it reads an item: it takes the lengths that stand in a damaged file."""
+    return bounded_memory((limits().constant_mib << 20) + 4 * int(item.file.id.get_filesize()) + more_bytes)
+
+
+def check_unpacked(item: Any) -> None:
+    """Read a data set of texts or packed values, which may have any size whatever the file says of them.
+
+    Raises:
+        OSError: They are damaged, or have more than they should.
+    """
+    if item.dtype.hasobject or item.id.get_create_plist().get_nfilters():
+        with bounded_reading(item, item.nbytes):
+            item[()]
 
 
 def check_depth(where: str, path: str) -> None:
