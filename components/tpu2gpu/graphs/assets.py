@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import SourceError, TrustRefusedError
-from tpu2gpu.graphs.edit import add, ancestors, const_node, const_value, replace_all_uses
+from tpu2gpu.graphs.edit import add, ancestors, const_node, const_texts, replace_all_uses
 from tpu2gpu.graphs.model import Asset, ServingModel
 from tpu2gpu.graphs.nodes import producer, split_tensor
 from tpu2gpu.graphs.ops import DT_STRING
@@ -108,6 +108,7 @@ def take_named_files(meta: Any, model: ServingModel, folder: Place, trust: Seque
         trust: With `files` they may lie anywhere.
 
     Raises:
+        GraphError: One is named by something else than a text.
         SourceError: One is not there.
         TrustRefusedError: One lies elsewhere: a foreign graph could have any file of this machine copied.
     """
@@ -118,7 +119,7 @@ def take_named_files(meta: Any, model: ServingModel, folder: Place, trust: Seque
         node = model.nodes.get(split_tensor(name)[0])
         if node is None or node.op != "Const":
             continue
-        file = Path(os.fsdecode(const_value(node).item()))
+        file = Path(*map(os.fsdecode, const_texts(node)[:1]))
         if not file.is_file():
             raise SourceError(f"{file}: the graph reads this file, and it is missing")
         if "files" not in trust and not _lies_in(file, folder):

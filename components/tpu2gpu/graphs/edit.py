@@ -13,7 +13,7 @@ import numpy as np
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.nodes import data_inputs, is_control, producer, split_tensor
-from tpu2gpu.graphs.ops import NEXT_ITERATIONS, PASSTHROUGH
+from tpu2gpu.graphs.ops import DT_STRING, NEXT_ITERATIONS, PASSTHROUGH
 from tpu2gpu.graphs.tensor_protos import tensor_proto, tensor_value
 
 Nodes = MutableMapping[str, Any]
@@ -73,6 +73,17 @@ def const(nodes: Nodes, wanted: str, value: Any) -> str:
 def const_value(node: Any) -> np.ndarray[Any, Any]:
     """Return the value that a Const node holds."""
     return tensor_value(node.attr["value"].tensor)
+
+
+def const_texts(node: Any) -> list[bytes]:
+    """Return the texts that a Const node holds, one after the other.
+
+    Raises:
+        GraphError: It is no Const, or holds something else.
+    """
+    if node.op != "Const" or node.attr["value"].tensor.dtype != DT_STRING:
+        raise GraphError(f"{node.op} '{node.name}': no constant of texts", hint="export the model again")
+    return list(const_value(node).reshape(-1))
 
 
 def set_inputs(node: Any, inputs: Iterable[str]) -> None:

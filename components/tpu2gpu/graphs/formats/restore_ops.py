@@ -7,10 +7,9 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
-import numpy as np
 
 from tpu2gpu.errors import GraphError, Tpu2GpuError, foreign_errors
-from tpu2gpu.graphs.edit import ancestors, const_value, skip_passthrough
+from tpu2gpu.graphs.edit import ancestors, const_texts, skip_passthrough
 from tpu2gpu.graphs.functions.inlining import SignatureInliner
 from tpu2gpu.graphs.nodes import OpDefs, is_control, producer, split_tensor
 from tpu2gpu.graphs.ops import ASSIGNS, CALLS
@@ -39,13 +38,15 @@ def restored_variables(meta: Any, ops: OpDefs) -> dict[str, Restored]:
         GraphError: The graph contradicts itself.
     """
     nodes = _restoring_nodes(meta, ops)
-    listed: dict[str, np.ndarray[Any, Any]] = {}
+    listed: dict[str, list[bytes]] = {}
 
     def text(reference: str, index: int) -> str:
         name = split_tensor(reference)[0]
         if name not in listed:
-            listed[name] = const_value(nodes[name]).reshape(-1)
-        return str(listed[name][index].decode(errors="backslashreplace"))
+            listed[name] = const_texts(nodes[name])
+        if index >= len(listed[name]):
+            raise GraphError(f"{name}: {len(listed[name])} texts, and a saver wants one more of them")
+        return listed[name][index].decode(errors="backslashreplace")
 
     found = {}
     for variable, restore, index in _restores(nodes, nodes.values()):

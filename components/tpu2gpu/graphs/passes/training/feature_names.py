@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tpu2gpu.graphs.edit import const_value
+from tpu2gpu.graphs.edit import const_texts
 from tpu2gpu.graphs.nodes import data_inputs
 from tpu2gpu.graphs.ops import DT_INT32, DT_INT64
 
@@ -46,7 +46,7 @@ def _features(parser: Any, nodes: Mapping[str, Any]) -> dict[str, _Kind]:
     keys = _texts(parser.attr["dense_keys"].list.s)
     if parser.op == "ParseExampleV2":  # its keys are constants
         source = nodes.get(data_inputs(parser)[3].partition(":")[0])
-        keys = _texts(const_value(source).reshape(-1)) if source and source.op == "Const" else []
+        keys = _texts(const_texts(source)) if source and source.op == "Const" else []
     sparse = any(parser.attr[name].list.type for name in ("sparse_types", "ragged_value_types"))
     types, shapes = parser.attr["Tdense"].list.type, parser.attr["dense_shapes"].list.shape
     if sparse or not keys or not len(keys) == len(types) == len(shapes):
