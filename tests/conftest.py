@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,12 @@ def built(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
     cache = ModelCache(pytestconfig.rootpath / "build" / "models", tmp_path_factory.mktemp("models"))
     cache.remove_old()
     return cache.get
+
+
+@pytest.fixture
+def deep_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder for more folders within each other than Python or pytest could remove."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["rm", "-rf", folder], check=True)

@@ -14,6 +14,7 @@ from tpu2gpu.errors import OutputExistsError, SourceError
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.reporting.numbers import counted
 from tpu2gpu.reporting.result_lines import columns
+from tpu2gpu.storage.folders import make_folder
 from tpu2gpu_pipelines.local import METADATA, find_pipeline, log_path, new_run_name, run_pipeline
 from tpu2gpu_pipelines.metadata_store import read_run, read_run_names
 from tpu2gpu_pipelines.pipeline_flags import given_settings, pipeline_flags
@@ -128,7 +129,7 @@ def _run(terminal: Terminal, given: dict[str, Any]) -> int:
     log = log_path(Path(chosen.root), run_name)
     terminal.debug = terminal.debug or given["verbose"]
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
     except OSError as error:
         raise SourceError(
             f"{chosen.root}: cannot be written ({error.strerror})", hint="choose another --root"

@@ -25,6 +25,7 @@ from typing import Any
 import attrs
 
 from tpu2gpu.errors import SourceError, Tpu2GpuError, UsageError
+from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.paths import is_remote
 from tpu2gpu_pipelines.files_state import files_state
@@ -242,7 +243,7 @@ class _Steps:
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
     """Keep a second run out of the folder: two would write one metadata store."""
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     with (root / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,6 +13,7 @@ import click
 from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import EnvironmentLacksError, OutputExistsError, UsageError
+from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.unfinished import scratch
 
 _SKELETON = Path(__file__).parent / "skeleton"
@@ -58,7 +59,7 @@ def write_project(folder: Path, *, force: bool = False) -> list[Path]:
                 shutil.copyfile(file, made / file.name)
         _write_examples(made)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             for name in there:
                 _remove(folder / name)
             for name in names:

@@ -18,6 +18,7 @@ from tpu2gpu._version import __version__
 from tpu2gpu.reporting.numbers import NONE, counted, seconds
 from tpu2gpu.reporting.report import Facts, Figures, Link, Links, Report, Row, Table, Tone, from_json, to_html
 from tpu2gpu.reporting.result_lines import label_and_text
+from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.paths import is_remote
 from tpu2gpu_pipelines.metadata_store import CACHED, COMPLETE, OutputRecord, StepRecord
 
@@ -41,7 +42,7 @@ def write_run_page(records: Sequence[StepRecord], path: Path, *, run: str, error
     Returns:
         The file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     path.write_text(to_html(make_run_page(records, path.parent, run=run, error=error)), encoding="utf-8")
     return path
 

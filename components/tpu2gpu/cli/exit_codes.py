@@ -32,7 +32,7 @@ def run_commands(commands: click.Group, arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with _terminable():
+        with _stoppable():
             return commands.main(words, prog_name="tpu2gpu", standalone_mode=False) or 0
     except Tpu2GpuError as error:
         return _fail(error, words)
@@ -84,14 +84,17 @@ class _Terminated(BaseException):
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Make SIGTERM end the command as an exception does, so that half-made output is cleaned up."""
+def _stoppable() -> Iterator[None]:
+    """Make SIGTERM and SIGINT end the command as an exception does, so that half-made output is cleaned up."""
 
     def end(number: int, frame: Any) -> None:
         raise _Terminated
 
-    former = signal.signal(signal.SIGTERM, end)
+    former = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
+    if callable(signal.getsignal(signal.SIGINT)):  # not where it is ignored
+        former[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)

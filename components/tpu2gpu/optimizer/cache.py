@@ -26,6 +26,7 @@ from tpu2gpu.errors import (
     UsageError,
     from_json,
 )
+from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.publishing import verify_model, write_json
 
 _REFUSED = "refused.json"
@@ -74,7 +75,7 @@ class StepCache:
     def __init__(self, folder: Path, *, lasts: bool = True) -> None:
         self._folder, self.lasts = folder, lasts
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         except OSError as error:
             raise UsageError(
                 f"--cache {folder}: cannot be written ({error.strerror})", hint="choose another"

@@ -13,6 +13,7 @@ import attrs
 
 from tpu2gpu.running.examples.forms.registry import find_examples
 from tpu2gpu.sources.digest import named_modules, source_digest
+from tpu2gpu.storage.folders import below
 from tpu2gpu.storage.paths import Place, is_remote, place
 from tpu2gpu.storage.publishing import sha256_of
 from tpu2gpu.user_code import find_in_current_folder
@@ -31,7 +32,7 @@ def digest_of_source(source: Place) -> str | None:
     if not isinstance(source, Path):
         return None
     if source.is_dir():
-        return _digest(source, source.rglob("*"))
+        return _digest(source, below(source))
     prefix = _OF_CHECKPOINT.sub("", source.name)
     return _digest(source.parent, source.parent.glob(f"{glob.escape(prefix)}*"))
 
@@ -51,7 +52,7 @@ def digest_of_examples(patterns: Sequence[str], labels: str) -> str:
         ExamplesError: Nothing is there.
     """
     found = [it.path for it in find_examples(patterns)]
-    lines = [_digest(path, path.rglob("*")) if path.is_dir() else digest_of_files([path]) for path in found]
+    lines = [_digest(path, below(path)) if path.is_dir() else digest_of_files([path]) for path in found]
     tables = {Path(labels), *(path.parent / "labels.csv" for path in found)}
     lines += [digest_of_files([table]) for table in sorted(tables) if table.is_file()]  # readers tell of a missing one
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from tpu2gpu.errors import SourceError
+from tpu2gpu.storage.folders import below
 from tpu2gpu.storage.paths import Place
 
 _NAME_BYTES, _PATH_BYTES = 255, 3000  # that Linux takes; the folder's own path comes before
@@ -77,11 +78,9 @@ def strange_entries(folder: Place) -> dict[str, str]:
     if not isinstance(folder, Path):
         return {}
     found = {}
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(parent, name)
-            if kind := _strange_kind(path.lstat().st_mode):
-                found[path.relative_to(folder).as_posix()] = kind
+    for path in below(folder):
+        if kind := _strange_kind(path.lstat().st_mode):
+            found[path.relative_to(folder).as_posix()] = kind
     return dict(sorted(found.items()))
 
 

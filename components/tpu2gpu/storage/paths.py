@@ -12,6 +12,7 @@ from typing import Any
 
 from tpu2gpu.errors import EnvironmentLacksError, foreign_errors
 from tpu2gpu.storage.file_systems import file_system_of
+from tpu2gpu.storage.folders import below
 from tpu2gpu.storage.unfinished import scratch
 
 
@@ -173,7 +174,7 @@ def files_below(folder: Place) -> dict[str, int]:
         with _access(str(folder)):
             found = folder._files.sizes_bytes(str(folder))
         return {path: found[path] for path in sorted(found, key=lambda path: path.split("/"))}
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    paths = (path for path in sorted(below(folder)) if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 

@@ -30,6 +30,7 @@ from tpu2gpu.errors import (
 from tpu2gpu.options import recorded
 from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.confinement import open_regular, strange_entries
+from tpu2gpu.storage.folders import check_length, make_folder
 from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.paths import Place, files_below, place
 from tpu2gpu.storage.unfinished import moved_aside, remove_left_behind, unfinished
@@ -76,10 +77,12 @@ def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[
     Raises:
         OutputExistsError: `target` is there, is not empty, and `force` was not given or would replace a folder that
             is no output of ours.
+        InputError: Its path is too long.
         UsageError: Nothing can be written there.
         EnvironmentLacksError: There is no room for all of it.
     """
     target = Path(os.path.realpath(target))
+    check_length(target)
     remove_left_behind(target)
     check_free(target, force=force)
     refusal = target.with_name(target.name + ".report.json")
@@ -155,7 +158,7 @@ def _beside(target: Path) -> Iterator[Path]:
     """Make an empty folder in the same parent, so that it can be renamed to the target."""
     with ExitStack() as stack:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             folder = stack.enter_context(unfinished(target))
         except OSError as error:
             raise UsageError(f"{target}: cannot be written ({error.strerror})", hint="choose another TARGET") from error

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tpu2gpu.errors import SourceError
+from tpu2gpu.storage.folders import below
 
 _NAME = re.compile(r"\.(?P<target>.+)\.(?P<kind>making|partial|replaced)-[A-Za-z0-9_]+")
 _SCRATCH = "tpu2gpu"
@@ -96,15 +97,12 @@ def clean(folder: str | os.PathLike[str]) -> list[Path]:
         What went.
 
     Raises:
-        SourceError: There is no such folder.
+        SourceError: There is no such folder, or folders lie in each other deeper than anybody's.
     """
     root = Path(folder)
     if not root.is_dir():
         raise SourceError(f"{folder}: no such folder")
-    found = []
-    for parent, names, _ in os.walk(root):
-        found += [Path(parent, name) for name in names if _target_of(Path(parent, name))]
-        names[:] = [name for name in names if not _target_of(Path(parent, name))]
+    found = [path for path in below(root) if _target_of(path)]
     temporary = Path(tempfile.gettempdir())
     return _remove(found) + remove_left_behind(temporary / _SCRATCH) * (temporary.resolve() != root.resolve())
 

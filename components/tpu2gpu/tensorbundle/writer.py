@@ -13,6 +13,7 @@ import google_crc32c
 import numpy as np
 
 from tpu2gpu.errors import CheckpointError
+from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.tensorbundle import format
 
 SHARD_BYTES = 4 << 30
@@ -31,7 +32,7 @@ class BundleWriter:
 
     def __init__(self, prefix: str | os.PathLike[str], shard_bytes: int = SHARD_BYTES) -> None:
         self.prefix = os.fspath(prefix)
-        format.index_path(prefix).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(format.index_path(prefix)).parent)
         self._shard_bytes = shard_bytes
         self._entries: dict[str, format.Entry] = {}
         self._file: BinaryIO | None = None

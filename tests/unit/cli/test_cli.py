@@ -413,3 +413,50 @@ def test_names_that_are_no_text_are_printed_and_are_sound_json(run: Run, place: 
 def test_a_name_that_is_too_long_is_told_as_one(words: list[str], run: Run, place: Path) -> None:
     code, _, err = run(*words)
     assert (code, "File name too long; check the path" in err) == (3, True)
+
+
+@pytest.mark.parametrize("moment", ["click", "tpu2gpu.cli.main", "the end"])
+def test_an_interrupt_at_the_first_or_last_moment_shows_no_traceback(moment: str) -> None:
+    script = f"""
+import atexit, os, signal, sys, time
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {moment!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+if {moment!r} == "the end":
+    atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(1)))
+from tpu2gpu.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
+def test_who_ignores_interrupts_goes_on_ignoring_them() -> None:
+    script = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.kill(os.getpid(), signal.SIGINT)
+from tpu2gpu.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_target_may_lie_deep(tmp_path: Path, deep_folder: Path, run: Run) -> None:
+    source = tmp_path / "model.ckpt"
+    with BundleWriter(source) as writer:
+        writer.add_array("weights", np.ones(3, np.float32))
+    deep = deep_folder.joinpath(*["d"] * 1200)
+    assert run("cast", source, deep / "out", "--to", "float16")[0] == 0
+    assert (deep / "out" / "manifest.json").is_file()
+    code, _, err = run("cast", source, deep.joinpath(*["d"] * 700, "out"), "--to", "float16")
+    assert (code, "File name too long; check the path" in err) == (3, True)
+    code, _, err = run("cast", source, tmp_path / ("n" * 250), "--to", "float16")
+    assert (code, "File name too long; check the path" in err) == (3, True)
+    code, _, err = run("clean", tmp_path)
+    assert (code, "more than 200 folders lie in each other there" in err) == (3, True)

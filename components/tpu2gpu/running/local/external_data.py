@@ -17,6 +17,7 @@ from tpu2gpu import wire
 from tpu2gpu.errors import SourceError
 from tpu2gpu.running.serving_plan import PLAN
 from tpu2gpu.storage.confinement import why_not_inside
+from tpu2gpu.storage.folders import below
 from tpu2gpu.storage.snapshots import snapshot
 from tpu2gpu.storage.verifying import is_listed
 
@@ -97,8 +98,7 @@ def _is_linked_elsewhere(folder: Path, location: str) -> bool:
 
 
 def _stats_below(folder: Path) -> Iterator[os.stat_result]:
-    for parent, _, names in os.walk(folder):
-        yield from (Path(parent, name).lstat() for name in names)
+    yield from (path.lstat() for path in below(folder) if not path.is_dir())
 
 
 def _references(model: memoryview) -> Iterator[tuple[str, dict[str, str]]]:

@@ -15,6 +15,7 @@ from tpu2gpu.graphs.trust.op_classes import OpClass
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import Finding, review_meta_graph
 from tpu2gpu.running.local.external_data import check_external_data
+from tpu2gpu.storage.folders import below
 from tpu2gpu.storage.publishing import MANIFEST, read_manifest, verify_model
 from tpu2gpu.storage.verifying import check_listed
 
@@ -55,7 +56,7 @@ def review_served(model: Path, trust: Collection[str], *, unverified: bool) -> N
     home = _home_of(model)
     if home is not None and not unverified:
         verify_model(home)
-    paths = sorted(model.rglob("*")) if model.is_dir() else [model]
+    paths = sorted(below(model)) if model.is_dir() else [model]
     require_trust(list(_findings(model, paths, home, unverified=unverified)), trust, model)
 
 

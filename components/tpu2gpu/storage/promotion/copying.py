@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from tpu2gpu.storage.folders import below
+
 
 def copy_files(source: Path, target: Path, *, leave: Sequence[str] = (), link: bool = False) -> None:
     """Copy a folder's files, or link them where the file system can.
@@ -17,7 +19,7 @@ def copy_files(source: Path, target: Path, *, leave: Sequence[str] = (), link: b
         leave: Names of files and folders on top that stay behind.
         link: Link the files instead.
     """
-    for path in sorted(source.rglob("*")):
+    for path in sorted(below(source)):
         inner = path.relative_to(source)
         if path.is_dir() or inner.parts[0] in leave:
             continue

@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from tpu2gpu.errors import EnvironmentLacksError, PromotionRefusedError
+from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.storage.promotion.copying import copy_files, flush
@@ -37,7 +38,7 @@ class MountedFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder's lock, which ends with the process."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root)
             descriptor = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 self._lock(descriptor)
@@ -67,7 +68,7 @@ class MountedFolder:
     @contextmanager
     def staging(self, home: Place) -> Iterator[Path]:
         """Give a folder beside the versions: servers look at numbers alone."""
-        Path(home).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(home))
         with scratch(home) as aside:
             yield aside
 

@@ -14,6 +14,7 @@ import attrs
 from tpu2gpu.errors import UnsupportedError
 from tpu2gpu.running.local.external_data import DATA_SUFFIX
 from tpu2gpu.running.servers.triton import SIGNATURE
+from tpu2gpu.storage.folders import below
 
 if TYPE_CHECKING:
     from tpu2gpu.running.runner import TensorSpec
@@ -298,7 +299,7 @@ def _accelerator_options(model: TritonModel) -> dict[str, str]:
 
 def link_folder(source: Path, target: Path) -> None:
     """Put a folder's files in a second place, without a copy where the file system can."""
-    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+    for file in sorted(path for path in below(source) if path.is_file()):
         twin = target / file.relative_to(source)
         twin.parent.mkdir(parents=True, exist_ok=True)
         _link(file, twin)
