@@ -27,6 +27,8 @@ PARTS = ("boxes", "scores", "classes", "count")
 _WORDS = {"boxes": ("box",), "scores": ("score",), "classes": ("class", "label"), "count": ("num", "count", "valid")}
 _PACKED = 7  # image, four sides, score, class: as the TPU detection models give them
 
+_MARGIN = 1e-3  # around boxes without area, of the largest number in any box: more than rounding moves a side
+
 
 @attrs.frozen
 class DetectionOutputs:
@@ -198,19 +200,36 @@ def pair_boxes(wanted: Detections, found: Detections, threshold: float) -> tuple
     Returns:
         Row of each pair in `wanted`, row in `found`, and their IoU; each `[pairs]`.
     """
-    from pycocotools import mask
     from scipy.optimize import linear_sum_assignment
 
     if not (len(wanted.boxes) and len(found.boxes)):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     counts = (wanted.scores >= threshold, found.scores >= threshold)
-    sides = (np.ascontiguousarray(to_xywh(np.nan_to_num(it.boxes))) for it in (wanted, found))
-    ious = np.nan_to_num(mask.iou(*sides, np.zeros(len(found.boxes), np.uint8)))  # boxes without area overlap nothing
+    ious = _overlaps(wanted.boxes, found.boxes)
     ious = ious * (wanted.classes[:, None] == found.classes) * (counts[0][:, None] | counts[1])
     rows, columns = linear_sum_assignment(ious, maximize=True)
     pairs = ious[rows, columns] > 0
     rows, columns = rows[pairs], columns[pairs]
     return rows, columns, ious[rows, columns]
+
+
+def _overlaps(boxes: Array, others: Array) -> Array:
+    """Compute the IoU of each pair, `[boxes, others]`; zeros, as behind the last detection, and NaN overlap nothing.
+
+    Boxes that are cut off at the image's edge may have no area. Such a box is compared with a margin around it and the
+    other one, so that the same box overlaps itself by 1.
+    """
+    from pycocotools import mask
+
+    real = [np.isfinite(it).all(axis=-1) & it.any(axis=-1) for it in (boxes, others)]
+    first, second = (to_xywh(np.where(it[:, None], each, 0.0)) for it, each in zip(real, (boxes, others), strict=True))
+    no_crowd = np.zeros(len(second), np.uint8)
+    margin = _MARGIN * max(np.abs(first).max(), np.abs(second).max())
+    grown = [np.ascontiguousarray(it + margin * np.array([-1, -1, 2, 2])) for it in (first, second)]
+    thin = [(it[:, 2:] < margin).any(axis=-1) for it in (first, second)]
+    plain = np.nan_to_num(mask.iou(*map(np.ascontiguousarray, (first, second)), no_crowd))
+    ious = np.where(thin[0][:, None] | thin[1], np.nan_to_num(mask.iou(*grown, no_crowd)), plain)
+    return np.where(real[0][:, None] & real[1], ious, 0.0)
 
 
 def _match_one(wanted: Detections, found: Detections, threshold: float, example: int) -> BoxParity:

@@ -166,6 +166,19 @@ def test_boxes_without_area_overlap_nothing():
     assert parity.mean_iou == 0
 
 
+@pytest.mark.parametrize("units", [1.0, 640.0])
+def test_a_box_that_the_image_s_edge_cuts_to_a_line_overlaps_its_like(units):
+    line, corner, box = [1.0, 0.3, 1.0, 0.4], [1.0, 1.0, 1.0, 1.0], [0.2, 0.3, 0.8, 0.4]
+    wanted = detections(np.array([line, corner, box]) * units)
+    rounded = detections(np.array([[0.99999, 0.30001, 1.0, 0.4], corner, box]) * units)
+    parity = match_boxes([wanted], [rounded], 0.3)
+    assert parity.matched == 3
+    assert parity.mean_iou > 0.99
+    for elsewhere in ([1.0, 0.5, 1.0, 0.6], [0.5, 0.3, 0.5, 0.4]):
+        assert match_boxes([wanted], [detections(np.array([elsewhere, corner, box]) * units)], 0.3).matched == 2
+    assert match_boxes([detections([[np.nan] * 4])], [detections([[np.nan] * 4])], 0.3).matched == 0
+
+
 def test_the_matching_is_the_best_of_all():
     rng = np.random.default_rng(0)
     for _ in range(30):
