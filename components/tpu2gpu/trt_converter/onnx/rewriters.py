@@ -1,4 +1,4 @@
-"""tf2onnx's rewriters, which put one operation in the place of several: those that go wrong are held back."""
+"""The rewriters of tf2onnx, which put one operation in the place of several: some are held back, some replaced."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+from tpu2gpu.trt_converter.onnx.patterns.gelu import rewrite_gelus
+from tpu2gpu.trt_converter.onnx.patterns.layer_norm import rewrite_layer_norms
 
 
 def _never(_: Any, __: Any) -> bool:
@@ -37,6 +40,17 @@ GUARDS: dict[str, Callable[[Any, Any], bool]] = {
 }
 """By a rewriter's name, told the last node of a pattern: whether it may have it."""
 
+
+def rewrite_layer_normalization(graph: Any, _: Any) -> Any:
+    """Put named operations in the place of formulas; tf2onnx makes an instance norm of a layer norm."""
+    rewrite_layer_norms(graph)
+    rewrite_gelus(graph)
+    return graph.get_nodes()
+
+
+REPLACED: dict[str, Callable[[Any, Any], Any]] = {"rewrite_layer_normalization": rewrite_layer_normalization}
+"""By a rewriter's name: what works in its place."""
+
 _FAILED = re.compile(r"rewriter <function (\w+) at ")
 
 
@@ -47,10 +61,11 @@ def guarded_rewriters(left_out: Iterable[str] = ()) -> Iterator[None]:
     from tf2onnx.optimizer import back_to_back_optimizer
 
     guards = {**GUARDS, **dict.fromkeys(left_out, _never)}
-    originals = {name: getattr(tfonnx, name) for name in guards}
+    originals = {name: getattr(tfonnx, name) for name in {**guards, **REPLACED}}
     casts = back_to_back_optimizer._func_map[("Cast",)]
     for name, rewriter in originals.items():
-        setattr(tfonnx, name, _guarded(rewriter, guards[name]))
+        work = REPLACED.get(name, rewriter)
+        setattr(tfonnx, name, _guarded(work, guards[name]) if name in guards else work)
     back_to_back_optimizer._func_map[("Cast",)] = lambda graph, node, consumers: (
         casts(graph, node, consumers) if _keeps_all(graph, node) else []
     )
