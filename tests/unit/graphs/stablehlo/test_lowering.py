@@ -164,3 +164,92 @@ def test_an_op_that_tensorflow_lacks_for_a_type_is_refused() -> None:
             "%0 = stablehlo.negate %i : tensor<2x6xui32>",
             "return %0 : tensor<2x6xui32>",
         )
+
+
+@pytest.mark.parametrize(
+    ("element", "dtype"), [("i32", np.int32), ("i8", np.int8), ("ui8", np.uint8), ("ui32", np.uint32)]
+)
+def test_a_shift_by_more_bits_than_there_are_leaves_nothing(element: str, dtype: type) -> None:
+    bits = np.iinfo(dtype).bits
+    x = np.array([[100, 7, 100, 100, 1, 90], [0, 3, bits, bits + 1, bits - 1, 100]], np.float32)
+    if np.iinfo(dtype).min < 0:
+        x = np.array([[-100, 7, -100, 100, -1, -90], [0, 3, bits, bits + 1, bits - 1, -2]], np.float32)
+    kind, names = f"tensor<1x6x{element}>", ("shift_left", "shift_right_arithmetic", "shift_right_logical")
+    found = run(
+        x,
+        f"%m = stablehlo.convert %x : (tensor<2x6xf32>) -> tensor<2x6x{element}>",
+        f"%a = stablehlo.slice %m [0:1, 0:6] : (tensor<2x6x{element}>) -> {kind}",
+        f"%b = stablehlo.slice %m [1:2, 0:6] : (tensor<2x6x{element}>) -> {kind}",
+        *(f"%{name} = stablehlo.{name} %a, %b : {kind}" for name in names),
+        f"%0 = stablehlo.concatenate %{names[0]}, %{names[1]}, %{names[2]}, dim = 0 : ({kind}, {kind}, {kind}) -> "
+        f"tensor<3x6x{element}>",
+        f"return %0 : tensor<3x6x{element}>",
+    )
+    values, amounts = ([int(it) for it in row] for row in x)
+    fits = [0 <= amount < bits for amount in amounts]
+    wanted = [
+        [value << amount if fit else 0 for value, amount, fit in zip(values, amounts, fits, strict=True)],
+        [value >> (amount if fit else bits) for value, amount, fit in zip(values, amounts, fits, strict=True)],
+        [
+            value % 2**bits >> (amount if fit else bits)
+            for value, amount, fit in zip(values, amounts, fits, strict=True)
+        ],
+    ]
+    np.testing.assert_array_equal(found, (np.array(wanted) % 2**bits).astype(f"u{bits // 8}").view(dtype))
+
+
+DIRECTIONS = {
+    "EQ": np.equal, "NE": np.not_equal, "LT": np.less, "LE": np.less_equal, "GT": np.greater, "GE": np.greater_equal,
+}  # fmt: skip
+
+
+def compared(x: np.ndarray, element: str, kind: str) -> dict[str, np.ndarray]:
+    """Compare the first row of %x, converted to another type, with the second one, in each direction."""
+    side = f"tensor<1x6x{element}>"
+    lines = [f"%m = stablehlo.convert %x : (tensor<2x6xf32>) -> tensor<2x6x{element}>"]
+    for name, row in (("a", "0:1"), ("b", "1:2")):
+        lines.append(f"%{name} = stablehlo.slice %m [{row}, 0:6] : (tensor<2x6x{element}>) -> {side}")
+    lines += [
+        f"%{name} = stablehlo.compare  {name}, %a, %b,  {kind} : ({side}, {side}) -> tensor<1x6xi1>"
+        for name in DIRECTIONS
+    ]
+    all_of_them = ", ".join(f"%{name}" for name in DIRECTIONS)
+    lines.append(
+        f"%0 = stablehlo.concatenate {all_of_them}, dim = 0 : ({', '.join(['tensor<1x6xi1>'] * 6)}) -> tensor<6x6xi1>"
+    )
+    return dict(zip(DIRECTIONS, run(x, *lines, "return %0 : tensor<6x6xi1>"), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("element", "dtype"), [("i8", np.int8), ("ui8", np.uint8), ("ui16", np.uint16), ("i64", np.int64)]
+)
+def test_integers_compare_as_their_type_does(element: str, dtype: type) -> None:
+    x = np.array([[0, 3, 100, 7, 200, 5], [0, 100, 3, 200, 7, 5]], np.float32)
+    found = compared(x, element, "UNSIGNED" if element[0] == "u" else "SIGNED")
+    left, right = np.clip(x, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
+    for name, function in DIRECTIONS.items():
+        np.testing.assert_array_equal(found[name], function(left, right), name)
+
+
+def test_booleans_compare_false_before_true() -> None:
+    x = np.array([[0, 0, 1, 1, 0, 1], [0, 1, 0, 1, 1, 1]], np.float32)
+    found = compared(x, "i1", "UNSIGNED")
+    for name, function in DIRECTIONS.items():
+        np.testing.assert_array_equal(found[name], function(*(x != 0)), name)
+
+
+NOT_A_NUMBER = np.array([[0, np.nan, 1, np.nan, np.inf, 3], [1, 1, np.nan, np.nan, np.inf, 0]], np.float32)
+
+
+@pytest.mark.parametrize("element", ["f32", "f16", "f64"])
+def test_what_is_not_a_number_is_unequal_to_all_and_in_no_order(element: str) -> None:
+    found = compared(NOT_A_NUMBER, element, "FLOAT")
+    for name, function in DIRECTIONS.items():
+        np.testing.assert_array_equal(found[name], function(*NOT_A_NUMBER), name)
+
+
+def test_in_a_total_order_what_is_not_a_number_equals_itself_and_comes_last() -> None:
+    found = compared(NOT_A_NUMBER, "f32", "TOTALORDER")
+    bits = NOT_A_NUMBER.view(np.int32)  # of numbers that are not negative, these have their order
+    for name, function in DIRECTIONS.items():
+        np.testing.assert_array_equal(found[name], function(*bits), name)

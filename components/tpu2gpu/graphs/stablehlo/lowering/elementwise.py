@@ -216,7 +216,7 @@ def _divided(low: Lowering, name: str, operands: Sequence[Value]) -> Value:
     return result if zero is None else spread(graph, "SelectV2", [zero, otherwise, result], dtype)
 
 
-lowers(*OPS)(_lower_op)
+lowers(*(name for name in OPS if not name.startswith("shift")))(_lower_op)
 
 
 @lowers("compare")
@@ -233,10 +233,31 @@ def _compare(low: Lowering, operation: Operation, operands: list[Value]) -> list
     if folded is not None:
         return [folded]
     result = spread(low.graph, op, operands, truth)
+    if "TOTALORDER" in operation.words and kind_of(operands[0].dtype) == "f":
+        return [_in_total_order(low, operation.words[0], operands, result)]
     left, right = operands
     if op == "Equal" and left.rank == 0 and left.elements is not None and right.elements is not None:
         low.compared[result.ref] = (left.elements[0], right.elements[0])
     return [result]
+
+
+def _in_total_order(low: Lowering, direction: str, operands: Sequence[Value], result: Value) -> Value:
+    """Let what is not a number equal itself, and come last; unlike there, zeros of both signs are equal."""
+    truth = result.dtype
+
+    def both(op: str, *sides: Value) -> Value:
+        return spread(low.graph, op, list(sides), truth)
+
+    left, right = (spread(low.graph, "IsNan", [it], truth) for it in operands)
+    if direction in ("EQ", "NE"):
+        same = both("LogicalAnd", left, right)
+        if direction == "EQ":
+            return both("LogicalOr", result, same)
+        return both("LogicalAnd", result, both("LogicalNot", same))
+    first, last = (left, right) if direction in ("LT", "LE") else (right, left)
+    if direction in ("LT", "GT"):
+        last = both("LogicalAnd", last, both("LogicalNot", first))
+    return both("LogicalOr", result, last)
 
 
 @lowers("convert")
@@ -285,22 +306,6 @@ def _cbrt(low: Lowering, operation: Operation, operands: list[Value]) -> list[Va
     third = known(np.full((1,) * value.rank, 1 / 3, value.dtype), value.sizes)
     root = apply(low, "power", [apply(low, "abs", [value]), third])
     return [apply(low, "multiply", [apply(low, "sign", [value]), root])]
-
-
-@lowers("shift_right_logical")
-def _shift(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
-    """Shift as unsigned integers."""
-    dtype, graph = operands[0].dtype, low.graph
-    unsigned = np.dtype(f"u{dtype.name}") if dtype.kind == "i" else dtype
-
-    def bits(value: Value, wanted: np.dtype[Any]) -> Value:
-        if value.dtype == wanted:
-            return value
-        ref = graph.emit("Bitcast", graph.tensor(value), type=wanted)
-        return of_tensor(ref, wanted, value.sizes, value.held)
-
-    shifted = spread(graph, "RightShift", [bits(it, unsigned) for it in operands], unsigned)
-    return [bits(shifted, dtype)]
 
 
 @lowers("reduce_precision")

@@ -10,6 +10,7 @@ from typing import Any
 FAMILIES = (
     "elementwise",
     "choices",
+    "shifts",
     "shapes",
     "slices",
     "products",
