@@ -122,3 +122,13 @@ def test_an_onnx_file_of_sequences_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UnsupportedError, match=r"ONNX's type seq\(tensor\(float\)\)"):
         load(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["missing.onnx", "mode\x7f.onnx", "folder", "x" * 255])
+def test_a_plan_that_names_no_file_is_refused_also_unverified(name: str, folder: Path) -> None:
+    (folder / "folder").mkdir()
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["parts"][0]["onnx"] = name
+    (folder / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(SourceError, match="cannot be read"):
+        load(folder, unverified=True)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, UnsupportedError
+from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, UnsupportedError, foreign_errors
 from tpu2gpu.hardware.cuda import Buffer, Driver, Stream
 from tpu2gpu.hardware.tensorrt import DATA_CENTER, RTX, Library, import_bindings, listening_logger, load_plugins
 from tpu2gpu.running.arrays import Array, numpy_dtype
 from tpu2gpu.running.local.gpu_breakdown import GpuBreakdown
 from tpu2gpu.running.runner import Feeds, TensorSpec, check_feeds
+from tpu2gpu.storage.confinement import open_regular
 
 _DTYPES = {
     "FLOAT": "float32",
@@ -59,7 +60,12 @@ class EngineRunner:
         if library == DATA_CENTER:
             load_plugins(self._trt, self._logger)
         self._runtime = self._trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
+        unreadable = foreign_errors(
+            SourceError, f"{path}: cannot be read", hint="convert the model again", catch=OSError
+        )
+        with unreadable, open_regular(self._path) as file:
+            data = file.read()
+        self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise SourceError(
                 f"{path}: {library.title} {self._trt.__version__} cannot load it on a {self._gpu.name}",

@@ -42,14 +42,16 @@ def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
         The files, each once.
 
     Raises:
-        SourceError: A file lies elsewhere, is a link, is missing or too short, or the model is damaged; all tensors
-            that refer to such files are listed.
+        SourceError: A file lies elsewhere, is a link, is missing or too short, or the model is damaged or not there;
+            all tensors that refer to such files are listed.
     """
     path = Path(path)
     wrong: list[str] = []
     files: dict[Path, None] = {}
     try:
         references = list(_references(snapshot(path)))
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})", hint="convert the model again") from error
     except ValueError as error:
         raise SourceError(f"{path}: damaged ({error})", hint="convert the model again") from error
     for name, about in references:
