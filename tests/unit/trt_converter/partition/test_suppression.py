@@ -16,7 +16,7 @@ from tpu2gpu.errors import ConversionError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.running.loading import load
-from tpu2gpu.running.serving_plan import Suppression, read_plan
+from tpu2gpu.running.serving_plan import Plan, Suppression, read_plan
 from tpu2gpu.storage.publishing import verify_model
 from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.options import ConvertOptions
@@ -97,6 +97,16 @@ def check_detections(source: Path, suppression: str, serving: Path) -> None:
             assert np.abs(found[name] - wanted[name]).max() < 1e-6 * np.abs(wanted[name]).max(), (name, count)
 
 
+def check_flops(plan: Plan) -> None:
+    """The core is counted at the images' real size: its first convolution alone makes 6 maps of 32 x 32.
+
+    This network is so small that decoding and resizing weigh 3 % beside it.
+    """
+    core = plan.core.flops_per_example or 0
+    assert 2 * 32 * 32 * 6 * (3 * 3 * 3) < core < 2_000_000
+    assert core > 0.97 * sum(part.flops_per_example or 0 for part in plan.parts)
+
+
 def converted(source: Path, suppression: str, folder: Path, **options: Any) -> Path:
     """Import, freeze and convert the detector of TensorFlow 1.15."""
     import_model(source / suppression, folder / "imported")
@@ -113,7 +123,7 @@ def test_a_detector_of_tensorflow_1_15_suppresses_in_its_onnx_file(built: Built,
     assert [part.name for part in plan.parts] == ["pre", "core"]
     assert plan.core.ops["NonMaxSuppression"] == 1
     assert plan.suppression is not None and plan.suppression.part == "core"
-    assert (plan.core.flops_per_example or 0) > 0.99 * sum(part.flops_per_example or 0 for part in plan.parts)
+    check_flops(plan)
     assert str(plan.suppression) in (serving / "README.md").read_text()
     check_detections(source, "combined", serving)
 
@@ -138,7 +148,7 @@ def test_decoding_and_suppression_run_beside_an_engine(suppression: str, built: 
     serving = converted(source, suppression, tmp_path, backend="tensorrt_rtx")  # its sizes are in the graph
     plan = read_plan(serving)
     assert [part.name for part in plan.parts] == ["pre", "core", "post"]
-    assert plan.engine_coverage > 0.99
+    check_flops(plan)
     assert plan.suppression is not None and plan.suppression.part == "post"
     check_detections(source, suppression, serving)
 
