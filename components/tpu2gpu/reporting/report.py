@@ -5,6 +5,7 @@ The HTML asks for nothing from outside: no script, no font, no image file. It fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,9 @@ import attrs
 Tone = Literal["good", "bad", "open", "plain"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_CHARACTER_PX, _GAP_PX, _MARGIN_PX, _LAST_COLUMN = 8, 16, 90, 25
+_WIDEST_PX, _ALWAYS_PX = 1040, 100_000  # of the page's column, and of any screen
+_BREAK = re.compile(r"(?<!\d) | (?=\()")  # a space, but for one between a number and its unit
 
 
 @attrs.frozen
@@ -49,6 +53,23 @@ class Table:
     numeric: bool = True
     badge_column: int | None = None
     kind: str = attrs.field(default="table", init=False)
+
+    @property
+    def fold_px(self) -> int:
+        """The width of a screen in pixels up to which cells stand below each other, since side by side they do not fit.
+
+        A line of figures may end before an interval, but not before a unit; of words only the last column has several
+        lines.
+        """
+        columns = list(zip(self.columns, *(row.cells for row in self.rows), strict=True))
+        characters = 0
+        for number, cells in enumerate(columns):
+            whole = number == 0 if self.numeric else number < len(columns) - 1
+            pieces = cells if whole else [piece for cell in cells for piece in unbroken_pieces(cell)]
+            longest = max(map(len, pieces))
+            characters += longest if whole or self.numeric else max(longest, _LAST_COLUMN)
+        width = _MARGIN_PX + characters * _CHARACTER_PX + _GAP_PX * len(columns)
+        return width if width <= _WIDEST_PX else _ALWAYS_PX
 
 
 @attrs.frozen
@@ -159,6 +180,11 @@ class Report:
     blocks: Sequence[Block] = ()
     footer: str = ""
 
+    @property
+    def fold_widths_px(self) -> list[int]:
+        """The widths at which a table changes, the least first."""
+        return sorted({block.fold_px for block in self.blocks if isinstance(block, Table)})
+
 
 _BLOCKS = {"table": Table, "figures": Figures, "facts": Facts, "links": Links}
 _PARTS = {"rows": Row, "drawings": Drawing, "links": Link}
@@ -187,7 +213,13 @@ def to_html(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["unbroken_pieces"] = unbroken_pieces
     return environment.get_template("report.html.j2").render(report=report)
+
+
+def unbroken_pieces(text: str) -> list[str]:
+    """Return what stays on one line: words, numbers with their unit, and intervals."""
+    return _BREAK.split(text)
 
 
 def to_markdown(report: Report) -> str:

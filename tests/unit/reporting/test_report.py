@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -205,3 +210,67 @@ def test_units():
 def test_ratios_and_batch_sizes_are_drawn_as_well_formed_svg_with_their_labels(drawn, texts):
     found = {"".join(element.itertext()).strip() for element in ElementTree.fromstring(drawn).iter()}
     assert texts <= found
+
+
+def compared(models: int) -> Report:
+    """A report on models whose figures and names are as long as they come."""
+    labels = [f"candidate {number}: float32-tensorrt_rtx" for number in range(1, models)]
+    figures = Table(
+        "Figures",
+        ["", "reference: imported", *labels],
+        [
+            Row(["speed-up over the reference (p50)", *["0.0484 ms (0.0476–0.0493)"] * models]),
+            Row(["run by", *["ONNX Runtime on CPU:0"] * models]),
+        ],
+    )
+    outputs = Table(
+        "Outputs",
+        "output relative threshold largest mean cosine top-1 top-5 NaN,Inf worst_at".split(),
+        [Row(["probabilities", *["1.01e-06"] * 5, "100.00 %", "99.97 %", "0", "428, [9]"])],
+    )
+    words = ["max_accuracy_drop_from_incumbent", "reference", "100.00 %", "every request", "not applicable"]
+    checks = Table(
+        "Checks",
+        ["check", "against", "value", "threshold", "verdict", "because"],
+        [Row([*words, "output probabilities has its largest score at the same class in 597 of 597 examples"])],
+        numeric=False,
+        badge_column=4,
+    )
+    return Report("a", "BLESSED", "good", [], blocks=[figures, outputs, checks])
+
+
+def test_nothing_on_a_page_is_wider_than_the_screen(tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("neither chromium nor google-chrome is installed (apt-get install chromium)")
+    pages = [(models, width) for models in (2, 4, 7) for width in (1280, 1024, 768, 390)]
+    frames = "".join(
+        f'<iframe style="width: {width}px" srcdoc="{html.escape(to_html(compared(models)))}"></iframe>'
+        for models, width in pages
+    )
+    measure = """
+        const wide = (frame) => [...frame.contentDocument.querySelectorAll("html, .scroll")]
+            .some((box) => box.scrollWidth > box.clientWidth);
+        const folded = (frame) => frame.contentWindow.getComputedStyle(
+            frame.contentDocument.querySelector("thead")).display === "none";
+        onload = () => { document.title = JSON.stringify(
+            [...document.querySelectorAll("iframe")].map((frame) => [wide(frame), folded(frame)])); };
+    """
+    (tmp_path / "pages.html").write_text(f"<title></title><script>{measure}</script>{frames}", encoding="utf-8")
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [browser, *flags, "--dump-dom", (tmp_path / "pages.html").as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title, done.stderr
+    found = dict(zip(pages, json.loads(title[1]), strict=True))
+    assert not [page for page, (is_wide, _) in found.items() if is_wide]
+    assert [page for page, (_, is_folded) in found.items() if not is_folded] == [
+        (2, 1280),
+        (2, 1024),
+        (2, 768),
+        (4, 1280),
+    ]
