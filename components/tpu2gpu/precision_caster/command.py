@@ -18,8 +18,8 @@ def _run(call: Call) -> Reply:
 
         listed = list_cast(call.given["source"], call.options)
         kept = [(it["node"], it["reason"]) for it in listed["kept"]]
-        counted = f"{len(listed['cast'])} nodes compute in {listed['precision']}, {len(kept)} stay as they are, "
-        head = f"{counted}{listed['inserted_casts']} casts stand between"
+        counted = f"nodes in {listed['precision']}: {len(listed['cast'])}; as they are: {len(kept)}; "
+        head = f"{counted}casts between them: {listed['inserted_casts']}"
         note = "measuring the outputs, as a cast does, may keep more"
         return Reply(listed, [head, *columns(kept)], [note] if call.options.measure else [])
     if call.given["only_list"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +183,29 @@ def test_steps_that_take_a_saved_model_tell_the_import_that_makes_one(
     if command == "freeze":
         assert main(words[1:]) == 0
         assert main([command, words[-1], target, *more]) == 0
+
+
+def test_unfreeze_tells_what_is_no_frozen_model_by_what_it_is(tmp_path: Path) -> None:
+    from tpu2gpu.unfreezer.unfreezing import unfreeze_model
+
+    model = builders.small_keras()
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    np.savez(tmp_path / "own.npz", a=np.ones(2))
+    (tmp_path / "graph.meta").write_bytes(b"any")
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x08\x12\x07tf2onnx\x3a\x00")
+    for name, told in {
+        "model.keras": "a Keras model, not a frozen model; weights become variables again that are constants",
+        "model.weights.h5": "weights of a Keras model, not a frozen model",
+        "own.npz": "arrays alone, not a frozen model",
+        "graph.meta": "a training graph without its checkpoint, not a frozen model",
+        "model.onnx": "a file of another kind",
+        "nothing": "no such file or folder; give the file of a frozen GraphDef, or the folder of a SavedModel",
+    }.items():
+        with pytest.raises(SourceError, match=re.escape(name) + ": .*" + told) as caught:
+            unfreeze_model(tmp_path / name, tmp_path / "out")
+        assert "damaged" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_checkpoint_without_its_graph_is_told_so(tmp_path: Path) -> None:

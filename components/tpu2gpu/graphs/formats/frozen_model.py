@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tpu2gpu.graphs.formats.detection import GRAPH_DEF, graph_kind
 from tpu2gpu.graphs.formats.graph_def import FROZEN_GRAPH_FILE, read_graph_def
+from tpu2gpu.graphs.formats.importing_first import not_frozen
 from tpu2gpu.graphs.formats.lazy_constants import parsing, read_saved_model_file
 from tpu2gpu.graphs.formats.saved_model import (
     SAVED_MODEL_FILE,
@@ -29,10 +31,14 @@ def read_frozen(source: str | os.PathLike[str]) -> ServingModel:
     """
     path = Path(source)
     if path.is_file():
+        if graph_kind(path) != GRAPH_DEF:
+            raise not_frozen(path)
         return read_graph_def(path, light=True)
     file = path / SAVED_MODEL_FILE
     if (path / FROZEN_GRAPH_FILE).is_file() and not file.is_file():
         return read_graph_def(path / FROZEN_GRAPH_FILE, light=True)
+    if not file.is_file() and not file.with_suffix(".pbtxt").is_file():
+        raise not_frozen(path)
     return _read_saved_model(path, file)
 
 

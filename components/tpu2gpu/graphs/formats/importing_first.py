@@ -12,6 +12,7 @@ from tpu2gpu.graphs.formats.archives import holds_keras_model, is_hdf5, is_keras
 from tpu2gpu.graphs.formats.detection import GRAPH_DEF, META_GRAPH, find_checkpoint, graph_kind, meta_graph_file
 from tpu2gpu.storage.paths import Place, place
 
+_GRAPH = "a graph in a file"
 _BUILDS = " --graph package.module:function"
 
 
@@ -23,10 +24,7 @@ def not_a_saved_model(source: str | os.PathLike[str], *, taken: str = "a SavedMo
         taken: What could have been given.
     """
     path = place(source)
-    try:
-        kind, arguments = _importable(path)
-    except Tpu2GpuError:  # damaged, which an import tells better
-        kind, arguments = "", ""
+    kind, arguments = _kind_for_import(path)
     if kind:
         return SourceError(
             f"{source}: {kind}, not a SavedModel",
@@ -39,6 +37,28 @@ def not_a_saved_model(source: str | os.PathLike[str], *, taken: str = "a SavedMo
     hint = f"did you mean {inner[0]}?" if inner else f"give {taken}"
     what = "saved_model.pb is missing" if path.is_dir() else "a file of another kind"
     return SourceError(f"{source}: not a SavedModel ({what})", hint=hint)
+
+
+def not_frozen(source: str | os.PathLike[str]) -> SourceError:
+    """Return the error for a source that is no frozen model: what it is instead, so far as that is known.
+
+    Args:
+        source: What was given.
+    """
+    kind = _kind_for_import(place(source))[0]
+    if kind in ("", _GRAPH):
+        return not_a_saved_model(source, taken="the file of a frozen GraphDef, or the folder of a SavedModel")
+    return SourceError(
+        f"{source}: {kind}, not a frozen model", hint="weights become variables again that are constants of a graph"
+    )
+
+
+def _kind_for_import(path: Place) -> tuple[str, str]:
+    """Return what `_importable` does, and nothing for what is damaged, which an import tells better."""
+    try:
+        return _importable(path)
+    except Tpu2GpuError:
+        return "", ""
 
 
 def _importable(path: Place) -> tuple[str, str]:
@@ -56,7 +76,7 @@ def _importable(path: Place) -> tuple[str, str]:
         return "arrays alone", f"{_quoted(path)} {_free_name(path)}{_BUILDS}"
     kind = graph_kind(path)
     if kind == GRAPH_DEF:
-        return "a graph in a file", f"{_quoted(path)} {_free_name(path)}"
+        return _GRAPH, f"{_quoted(path)} {_free_name(path)}"
     if kind == META_GRAPH:
         return "a training graph without its checkpoint", f"CHECKPOINT {_free_name(path)} --graph {_quoted(path)}"
     return "", ""
