@@ -87,7 +87,7 @@ def _compile(terminal: Terminal, given: dict[str, Any]) -> None:
     from tpu2gpu_pipelines.kubeflow.compiler.settings_check import mistakes_for
 
     settings = given_settings(given, mistakes_for(given["pipeline"]))
-    terminal.activity("loading TFX")
+    terminal.begin(f"compiling pipeline '{settings.name}'")
     with terminal.quiet():
         compiled = compile_pipeline(settings, find_pipeline(given["pipeline"]))
     path = compiled.write(given["out"], force=given["force"])
@@ -102,7 +102,7 @@ def _report(terminal: Terminal, given: dict[str, Any]) -> None:
     metadata = Path(given["root"], METADATA)
     if not metadata.is_file():
         raise SourceError(f"{given['root']}: no run left its {METADATA} there", hint="name the folder with --root")
-    terminal.activity("reading the metadata")
+    terminal.begin(f"reading the runs in {given['root']}")
     with terminal.quiet():
         runs = read_run_names(metadata)
         run = given["run"] or (runs[-1] if runs else "")

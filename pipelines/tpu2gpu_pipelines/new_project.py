@@ -82,7 +82,7 @@ def _remove(path: Path) -> None:
 
 def _init(terminal: Terminal, given: dict[str, Any]) -> None:
     folder = Path(given["folder"])
-    terminal.activity("writing examples")
+    terminal.begin("writing examples")
     files = write_project(folder, force=given["force"])
     enter = [] if folder.resolve() == Path.cwd() else [f"  cd {folder}"]
     terminal.result(

@@ -81,6 +81,13 @@ class Terminal:
         if self._err.isatty():
             self._show_bar(what, 0, 0)
 
+    def begin(self, what: str) -> None:
+        """Tell what is being started: on a terminal as an activity, else in a line; beside JSON nothing."""
+        if self._err.isatty():
+            self._show_bar(what, 0, 0)
+        elif not self.as_json:
+            self._err.write(f"{what}\n")
+
     def activity_if_slow(self, what: str) -> None:
         """Show on a terminal what is being done, once it has taken a moment."""
         if self._err.isatty():

@@ -86,7 +86,7 @@ def _submit(terminal: Terminal, given: dict[str, Any]) -> int:
     parameters = split_parameters(given["parameter"])
     settings = _settings(given, mistakes_for(given["pipeline"], parameters))
     settings = attrs.evolve(settings, cache=settings.cache and not given["force"])
-    terminal.activity("compiling")
+    terminal.begin(f"compiling pipeline '{settings.name}'")
     with terminal.quiet():
         compiled = compile_pipeline(settings, find_pipeline(given["pipeline"]))
         folder = given["promotion_folder"] or parameter_of(compiled, PROMOTION, parameters)
@@ -148,7 +148,7 @@ def _schedule(terminal: Terminal, given: dict[str, Any]) -> None:
             server = Server(settings.kubeflow.server)
             found = [scheduling.delete_schedule(server, settings.name, name, now=now, progress=terminal.progress)]
         else:
-            terminal.activity("compiling")
+            terminal.begin(f"compiling pipeline '{settings.name}'")
             compiled = compile_pipeline(settings, find_pipeline(given["pipeline"]), scheduled=True)
             made = scheduling.schedule_pipeline(
                 Server(settings.kubeflow.server),
