@@ -73,10 +73,18 @@ def test_a_module_is_kept_whole_where_that_is_asked_for(built: Built, tmp_path: 
 
 
 def test_parameters_in_bfloat16_are_widened(built: Built, tmp_path: Path) -> None:
-    import_model(built(unpack, "bfloat16_jax04"), tmp_path / "model")
+    source = built(unpack, "bfloat16_jax04")
+    import_model(source, tmp_path / "model")
     model = read_saved_model(tmp_path / "model")
     slots = [slot.type_of(node) for node in model.nodes.values() for slot in model.ops.outputs(node) or ()]
     assert DT_BFLOAT16 not in slots
+    loaded = tf.saved_model.load(str(source))
+    variables = [it.numpy().astype(np.float64) for it in loaded.signatures["serving_default"].variables]
+    p = {it.ndim * it.shape[-1]: it for it in variables}
+    batch = inputs_of("bfloat16", 64)
+    wanted = np.maximum(batch["x"].astype(np.float64) @ p[64] + p[32], 0) @ p[8] + p[4]
+    (found,) = predict(tmp_path / "model", **batch).values()
+    assert np.abs(found - wanted).max() <= _SAME * np.abs(wanted).max()
 
 
 @pytest.mark.skipif(_IS_NEW, reason="this TensorFlow reads what jax 0.9 wrote")

@@ -14,20 +14,20 @@ from tpu2gpu.graphs.ops import DT_FLOAT
 from tpu2gpu.graphs.stablehlo.lower_module import Lowered, lower_module
 
 
-def lowered(*lines: str) -> Lowered:
-    """Lower a function of %x, a tensor<2x6xf32>."""
+def lowered(*lines: str, form: str = "2x6") -> Lowered:
+    """Lower a function of %x, a tensor<2x6xf32> where no other form is given."""
     node = new_node("jax", "XlaCallModule", ["x"])
     node.attr["Tin"].list.type.append(DT_FLOAT)
     node.attr["module"].s = b"a module"
     model = ServingModel(
         {"x": new_node("x", "Placeholder", dtype=DT_FLOAT)}, {}, {}, {}, OpDefs(), None, "", [], None, ""
     )
-    head = "module @m {\nfunc.func public @main(%x: tensor<2x6xf32>) -> (tensor<f32>) {\n"
+    head = f"module @m {{\nfunc.func public @main(%x: tensor<{form}xf32>) -> (tensor<f32>) {{\n"
     return lower_module(model, node, head + "\n".join(lines) + "\n}\n}")
 
 
-def run(x: np.ndarray, *lines: str) -> np.ndarray:
-    found = lowered(*lines)
+def run(x: np.ndarray, *lines: str, form: str = "2x6") -> np.ndarray:
+    found = lowered(*lines, form=form)
     graph = tf.compat.v1.GraphDef(node=[new_node("x", "Placeholder", dtype=DT_FLOAT), *found.nodes.values()])
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.import_graph_def(graph, name="")
@@ -74,6 +74,25 @@ def test_indices_outside_are_the_nearest_inside_for_slices_and_nothing_for_scatt
         "return %0 : tensor<2x6xf32>",
     )
     np.testing.assert_array_equal(added, X + np.array([[0], [2]], np.float32))
+
+
+@pytest.mark.parametrize(("start", "rows"), [(0, slice(None, -1)), (1, slice(1, None)), (9, slice(1, None))])
+def test_a_slice_of_all_rows_but_one_follows_the_batch(start: int, rows: slice) -> None:
+    found = run(
+        X,
+        f"%i = stablehlo.constant dense<{start}> : tensor<1xi32>",
+        "%c = stablehlo.constant dense<6> : tensor<1xi32>",
+        "%m = stablehlo.constant dense<-1> : tensor<i32>",
+        "%b = stablehlo.get_dimension_size %x, dim = 0 : (tensor<?x6xf32>) -> tensor<i32>",
+        "%l = stablehlo.add %b, %m : tensor<i32>",
+        "%r = stablehlo.reshape %l : (tensor<i32>) -> tensor<1xi32>",
+        "%s = stablehlo.concatenate %r, %c, dim = 0 : (tensor<1xi32>, tensor<1xi32>) -> tensor<2xi32>",
+        '%0 = "stablehlo.dynamic_gather"(%x, %i, %s) {dimension_numbers = #stablehlo.gather<offset_dims = [0, 1], '
+        "start_index_map = [0]>} : (tensor<?x6xf32>, tensor<1xi32>, tensor<2xi32>) -> tensor<?x6xf32>",
+        "return %0 : tensor<?x6xf32>",
+        form="?x6",
+    )
+    np.testing.assert_array_equal(found, X[rows])
 
 
 def test_one_value_for_all_needs_no_node() -> None:

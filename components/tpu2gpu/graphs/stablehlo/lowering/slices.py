@@ -90,7 +90,7 @@ def dynamic_slice(low: Lowering, value: Value, starts: Sequence[Value], counts: 
     graph = low.graph
     places = [clamped(low, start, size, count) for start, size, count in zip(starts, value.sizes, counts, strict=True)]
     open_axes = [axis for axis, place in enumerate(places) if place.array is None or counts[axis] != value.sizes[axis]]
-    if all(places[axis].array is not None for axis in open_axes):
+    if all(places[axis].array is not None and isinstance(counts[axis], int) for axis in open_axes):
         at = [int(place.array) if place.array is not None else 0 for place in places]
         ranges = [
             (begin, begin + fixed(count), 1) if axis in open_axes else (0, size, 1)
