@@ -17,6 +17,8 @@ import pytest
 from tpu2gpu import import_model
 from tpu2gpu.checkpoint_importer.formats.keras_files import read_weights
 from tpu2gpu.errors import SourceError, Tpu2GpuError
+from tpu2gpu.graphs.formats import hdf5_files
+from tpu2gpu.graphs.formats.archives import hdf5_attribute
 
 
 def archive(path: Path, change: Callable[[dict[str, Any]], None] = lambda config: None) -> Path:
@@ -237,6 +239,18 @@ def a_text_of_two_gibibytes(file: Path) -> None:
     file.write_bytes(file.read_bytes().replace((12_345).to_bytes(4, "little"), (2**31 - 9).to_bytes(4, "little")))
 
 
+def a_heap_without_end(file: Path) -> None:
+    """An object of no bytes among texts: HDF5 looks for the one behind it for ever."""
+    import h5py
+
+    with h5py.File(file, "r+") as stored:
+        stored.attrs["note"] = "text"
+    data = bytearray(file.read_bytes())
+    first = data.index(b"GCOL") + 16
+    data[first : first + 16] = bytes(16)
+    file.write_bytes(data)
+
+
 def a_chunk_that_unpacks_to_a_gibibyte(file: Path) -> None:
     import h5py
 
@@ -253,22 +267,41 @@ def a_chunk_that_unpacks_to_a_gibibyte(file: Path) -> None:
         made.write_direct_chunk((0,), zlib.compress(once, 9))
 
 
+@pytest.mark.parametrize("spoil", [a_text_of_two_gibibytes, a_chunk_that_unpacks_to_a_gibibyte, a_heap_without_end])
+def test_a_small_file_of_weights_takes_no_large_memory_and_no_long_time(
+    spoil: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import h5py
+
+    file = tmp_path / "small.weights.h5"
+    with h5py.File(file, "w") as stored:
+        stored["layers/dense/vars/0"] = [1.0, 2.0]
+    assert list(read_weights(file)) == ["dense/vars/0"]
+    spoil(file)
+    assert file.stat().st_size < 100_000
+    monkeypatch.setattr(hdf5_files, "_START_S", 3.0 if spoil is a_heap_without_end else 60.0)
+    with pytest.raises(SourceError, match=r"small\.weights\.h5: damaged"):
+        read_weights(file)
+    if spoil is a_heap_without_end:  # which costs three seconds again
+        return
+    with pytest.raises(SourceError, match=r"small\.weights\.h5: damaged"):
+        hdf5_attribute(file, "keras_version")
+
+
 @pytest.mark.parametrize("spoil", [a_text_of_two_gibibytes, a_chunk_that_unpacks_to_a_gibibyte])
-def test_a_small_file_of_weights_takes_no_large_memory(spoil: Callable[[Path], None], tmp_path: Path) -> None:
+def test_the_reader_of_hdf5_takes_no_large_memory(spoil: Callable[[Path], None], tmp_path: Path) -> None:
     import h5py
 
     file = tmp_path / "small.weights.h5"
     with h5py.File(file, "w") as stored:
         stored["layers/dense/vars/0"] = [1.0, 2.0]
     spoil(file)
-    assert file.stat().st_size < 100_000
     script = f"""
 import resource
-from pathlib import Path
-from tpu2gpu.checkpoint_importer.formats.keras_files import read_weights
+from tpu2gpu.graphs.formats.hdf5_files import Reader
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    read_weights(Path({str(file)!r}))
+    Reader().read(file={str(file)!r}, member="", name="it")
 except Exception as error:
     print(type(error).__name__, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 """

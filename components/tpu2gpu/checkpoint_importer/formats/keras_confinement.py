@@ -6,7 +6,6 @@ modules, ran code or read files.
 
 from __future__ import annotations
 
-import io
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -15,13 +14,7 @@ from typing import Any
 
 from tpu2gpu.checkpoint_importer.formats.keras_calls import foreign_calls
 from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
-from tpu2gpu.graphs.formats.stored_values import (
-    bounded_reading,
-    check_depth,
-    check_stored,
-    check_unpacked,
-    read_member,
-)
+from tpu2gpu.graphs.formats.hdf5_files import check_hdf5
 from tpu2gpu.storage.confinement import why_outside
 from tpu2gpu.storage.paths import Place
 
@@ -70,7 +63,7 @@ def check_files(path: Place) -> None:
     """
     with path.open("rb") as stored, foreign_errors(SourceError, f"{path}: damaged", hint="fetch it again"):
         if not zipfile.is_zipfile(stored):
-            _check_hdf5(path, stored)
+            check_hdf5(path)
             return
         if not path.name.endswith(".keras"):  # Keras tells by the name, and would read what is in front of the archive
             raise SourceError(f"{path}: an archive, which Keras does not read under this name", hint="name it .keras")
@@ -80,41 +73,4 @@ def check_files(path: Place) -> None:
                 if problem or stat.S_ISLNK(member.external_attr >> 16):
                     raise SourceError(f"{path}: its member {member.filename!r} is {problem or 'a link'}")
             if _WEIGHTS in archive.namelist():
-                _check_hdf5(path, io.BytesIO(read_member(archive, _WEIGHTS)))
-
-
-def _check_hdf5(path: Place, stored: Any) -> None:
-    import h5py
-
-    with h5py.File(stored, "r") as file:
-        with bounded_reading(file):
-            found = list(_data_sets(path, file))
-        for item in found:
-            check_stored(f"{path}: {item.name}", item)
-            check_unpacked(item)
-
-
-def _data_sets(path: Place, file: Any) -> Iterator[Any]:
-    """Yield all data sets, and read all attributes."""
-    import h5py
-
-    waiting = [file]
-    seen = set()
-    while waiting:
-        group = waiting.pop()
-        check_depth(str(path), group.name)
-        list(group.attrs.values())
-        for name in group:
-            link = group.get(name, getlink=True)
-            where = f"{path}: {group.name.rstrip('/')}/{name}"
-            if isinstance(link, h5py.ExternalLink):
-                raise SourceError(f"{where}: lies in another file, {link.filename}")
-            item = group.get(name)
-            if isinstance(item, h5py.Group) and item.id not in seen:
-                seen.add(item.id)
-                waiting.append(item)
-            elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-                raise SourceError(f"{where}: lies in another file")
-            elif isinstance(item, h5py.Dataset):
-                list(item.attrs.values())
-                yield item
+                check_hdf5(path, _WEIGHTS)

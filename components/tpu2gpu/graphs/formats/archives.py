@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import zipfile
 
-from tpu2gpu.errors import SourceError, foreign_errors
-from tpu2gpu.graphs.formats.stored_values import bounded_reading
+from tpu2gpu.graphs.formats.hdf5_files import check_hdf5
 from tpu2gpu.storage.paths import Place
 
 _KERAS_WEIGHTS, _KERAS_MODEL = "model.weights.h5", "config.json"
@@ -61,12 +60,7 @@ def hdf5_attribute(path: Place, name: str) -> str:
     Raises:
         SourceError: The file is damaged.
     """
-    import h5py
-
-    damaged = foreign_errors(SourceError, f"{path}: damaged", hint="fetch it again")
-    with damaged, path.open("rb") as stored, h5py.File(stored, "r") as file, bounded_reading(file):
-        text = file.attrs.get(name, "")
-        return text.decode() if isinstance(text, bytes) else str(text)
+    return check_hdf5(path).get(name, "")
 
 
 def describe_archive(path: Place) -> str:
