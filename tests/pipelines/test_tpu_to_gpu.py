@@ -177,6 +177,7 @@ def test_the_second_night_is_promoted_too_by_its_speed_up_over_its_own_reference
     assert {check["verdict"] for check in checks.values()} == {"pass"}
 
 
+@pytest.mark.slow
 def test_a_former_model_that_comes_again_is_judged_against_todays_incumbent_and_promoted_again(
     root: Path, first: dict[str, Any], settings: Settings
 ) -> None:
@@ -188,6 +189,7 @@ def test_a_former_model_that_comes_again_is_judged_against_todays_incumbent_and_
     assert all(step.cached for step in run_pipeline(settings).steps)
 
 
+@pytest.mark.slow
 def test_a_candidate_that_is_slower_than_what_is_promoted_is_refused(
     root: Path, first: dict[str, Any], settings: Settings, tmp_path: Path
 ) -> None:

@@ -22,7 +22,9 @@ MODELS: dict[str, tuple[Callable[..., Path], Callable[[int], dict[str, Any]]]] =
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(it, marks=pytest.mark.slow if it == "recurrent" else ()) for it in MODELS]
+)
 def test_a_keras_2_model_is_frozen_and_unfrozen_bit_for_bit(name: str, built: Built, tmp_path: Path) -> None:
     builder, feeds = MODELS[name]
     source = built(builder)

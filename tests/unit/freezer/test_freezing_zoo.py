@@ -32,7 +32,7 @@ ZOO: dict[str, tuple[Callable[..., Path], Callable[[], dict[str, Any]], int]] = 
     "efficientnet_b0": (zoo.efficientnet_b0, lambda: {"image": zoo.photographs(2, 64)}, 2),  # input normalisation
     "resnet50": (zoo.resnet50, lambda: {"image": zoo.photographs(2, 64)}, 0),
 }
-LARGE = ("mobilenet_v3", "efficientnet_b0", "resnet50")
+LARGE = ("transformer", "gru", "mobilenet_v3", "efficientnet_b0", "resnet50")
 ALLOWED = 2e-6  # of the largest output
 # TensorFlow's own freezer does not make a model of these that can be called.
 NOT_BY_TENSORFLOW = {
@@ -120,7 +120,12 @@ def test_folded_constants_keep_the_bits_of_the_zoo(name: str, built: Built, tmp_
 
 
 @pytest.mark.parametrize(
-    "name", ["jpeg_classifier", "retinanet", "mobilenet_v3", pytest.param("resnet50", marks=pytest.mark.slow)]
+    "name",
+    [
+        "jpeg_classifier",
+        "retinanet",
+        *(pytest.param(it, marks=pytest.mark.slow) for it in ("mobilenet_v3", "resnet50")),
+    ],
 )
 def test_batch_norms_are_folded_into_convolutions_with_a_reported_error(
     name: str, built: Built, tmp_path: Path

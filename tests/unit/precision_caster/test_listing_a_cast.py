@@ -33,5 +33,5 @@ def test_the_command_lists_nodes_and_writes_nothing(
     assert main(["cast", "--list", source, "--keep", "^", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["cast"] == []
     assert main(["cast", "--list", source]) == 0
-    assert "nodes compute in float16" in capfd.readouterr().out.splitlines()[0]
+    assert "nodes in float16: " in capfd.readouterr().out.splitlines()[0]
     assert list(tmp_path.iterdir()) == []
