@@ -53,13 +53,16 @@ def cast_into(values: Array, out: Array) -> bool:
 
 
 class _Bindings(threading.local):
-    """Memory that each thread has bound: its casts work in the same places again and again, and binding is the call."""
+    """Memory that each thread has bound: its casts work in the same places again and again, and binding is the call.
+
+    Keys hold their session: by its number alone, a later one in the same place would get the bindings of the former.
+    """
 
     def __init__(self) -> None:
         self._bound: dict[tuple[Any, ...], Any] = {}
 
     def of(self, session: Any, values: Array, out: Array) -> Any:
-        key = id(session), values.ctypes.data, out.ctypes.data, len(values)
+        key = session, values.ctypes.data, out.ctypes.data, len(values)
         if key not in self._bound:
             if len(self._bound) >= _MOST_BOUND:
                 self._bound.clear()

@@ -108,3 +108,9 @@ def test_a_kernel_that_rounds_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(kernels, "_run", run)
     assert set(kernels._sessions()) == {("float16", "float32"), ("float32", "bfloat16")}
     kernels._sessions.cache_clear()
+
+
+def test_sessions_in_the_place_of_former_ones_get_bindings_of_their_own() -> None:
+    for _ in range(150):  # as many as memory of 64 is bound for, twice over
+        kernels._sessions.cache_clear()
+        assert set(kernels._sessions()) == set(kernels.PAIRS)
