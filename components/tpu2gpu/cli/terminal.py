@@ -83,9 +83,8 @@ class Terminal:
 
     def begin(self, what: str) -> None:
         """Tell what is being started: on a terminal as an activity, else in a line; beside JSON nothing."""
-        if self._err.isatty():
-            self._show_bar(what, 0, 0)
-        elif not self.as_json:
+        self.activity(what)
+        if not (self._err.isatty() or self.as_json):
             self._err.write(f"{what}\n")
 
     def activity_if_slow(self, what: str) -> None:

@@ -17,7 +17,7 @@ from tpu2gpu.graphs.formats.archives import describe_archive
 from tpu2gpu.running.arrays import numpy_dtype
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.serving_plan import PLAN, Part, Plan, read_plan
-from tpu2gpu.storage.folders import below
+from tpu2gpu.storage.paths import files_below
 from tpu2gpu.storage.promotion.ledger import LEDGER
 from tpu2gpu.storage.publishing import title_of
 
@@ -193,5 +193,5 @@ def _tensors(specs: tuple[TensorSpec, ...]) -> dict[str, Any]:
 
 def _size(path: Path) -> int:
     if path.is_dir():
-        return sum(file.stat().st_size for file in below(path) if file.is_file())
+        return sum(files_below(path).values())
     return path.stat().st_size if path.is_file() else 0

@@ -17,9 +17,7 @@ import numpy as np
 import pytest
 
 from tests.models.evaluation_models import onnx_model, write_examples
-from tests.models.networks import convnet
 from tpu2gpu.cli.flags import given_options, option_flags
-from tpu2gpu.cli.main import main
 from tpu2gpu.command_line import COMMANDS as COMMANDS_OF_STEPS
 from tpu2gpu.command_line import Call, Command, Reply, argument
 from tpu2gpu.errors import UsageError
@@ -44,34 +42,6 @@ COMMANDS = (
     "submit",
     "schedule",
 )
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command here: exit code, standard output, standard error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()  # what building a model printed
-        code = main([str(word) for word in words])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: Callable[..., Path]) -> Path:
-    """A folder to stand in, with a good model and several bad things."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "model").symlink_to(built(convnet))
-    (tmp_path / "garbage").mkdir()
-    (tmp_path / "garbage" / "saved_model.pb").write_bytes(b"\xff\xfe not a protocol buffer")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "precious").write_text("mine")
-    (tmp_path / "file").write_text("text")
-    (tmp_path / "bad.yaml").write_text("cast: {too: float16}\n")
-    return tmp_path
 
 
 # What is wrong: the command line, the exit code, and words that the message must have.
@@ -393,70 +363,3 @@ def test_on_a_terminal_a_wait_says_what_goes_on_and_libraries_stay_unheard(tmp_p
     assert "tpu2gpu inspect big" in shown
     assert "the result" in shown
     assert "a library speaks" not in shown
-
-
-def test_names_that_are_no_text_are_printed_and_are_sound_json(run: Run, place: Path) -> None:
-    bare = Path(os.fsdecode(b"no\xfftext"))
-    for words in (["inspect", bare], ["verify", bare, "--json"], ["clean", bare]):
-        code, out, err = run(*words)
-        assert (code, "text: " in err) == (3, True)
-        if "--json" in words:
-            assert str(bare) in json.loads(out)["message"]
-    bare.mkdir()
-    (bare / ".x.partial-1").mkdir()
-    code, out, _ = run("clean", bare, "--json")
-    assert (code, str(bare) in out.encode().decode("unicode_escape", errors="replace")) == (0, True)
-    assert json.loads(out)
-
-
-@pytest.mark.parametrize("words", [["inspect", "x" * 300], ["verify", "x" * 300], ["freeze", "model", "x" * 300]])
-def test_a_name_that_is_too_long_is_told_as_one(words: list[str], run: Run, place: Path) -> None:
-    code, _, err = run(*words)
-    assert (code, "File name too long; check the path" in err) == (3, True)
-
-
-@pytest.mark.parametrize("moment", ["click", "tpu2gpu.cli.main", "the end"])
-def test_an_interrupt_at_the_first_or_last_moment_shows_no_traceback(moment: str) -> None:
-    script = f"""
-import atexit, os, signal, sys, time
-
-class Interrupting:
-    def find_spec(self, name, path=None, target=None):
-        if name == {moment!r}:
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Interrupting())
-if {moment!r} == "the end":
-    atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(1)))
-from tpu2gpu.__main__ import main
-sys.exit(main())
-"""
-    done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
-
-
-def test_who_ignores_interrupts_goes_on_ignoring_them() -> None:
-    script = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-os.kill(os.getpid(), signal.SIGINT)
-from tpu2gpu.__main__ import main
-sys.exit(main())
-"""
-    done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_target_may_lie_deep(tmp_path: Path, deep_folder: Path, run: Run) -> None:
-    source = tmp_path / "model.ckpt"
-    with BundleWriter(source) as writer:
-        writer.add_array("weights", np.ones(3, np.float32))
-    deep = deep_folder.joinpath(*["d"] * 1200)
-    assert run("cast", source, deep / "out", "--to", "float16")[0] == 0
-    assert (deep / "out" / "manifest.json").is_file()
-    code, _, err = run("cast", source, deep.joinpath(*["d"] * 700, "out"), "--to", "float16")
-    assert (code, "File name too long; check the path" in err) == (3, True)
-    code, _, err = run("cast", source, tmp_path / ("n" * 250), "--to", "float16")
-    assert (code, "File name too long; check the path" in err) == (3, True)
-    code, _, err = run("clean", tmp_path)
-    assert (code, "more than 200 folders lie in each other there" in err) == (3, True)

@@ -14,9 +14,9 @@ import attrs
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.calls import body_names, called_function, needed_functions, output_index
 from tpu2gpu.graphs.edit import set_inputs, walk
+from tpu2gpu.graphs.marks import drop_marks
 from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import REF_VARIABLES, V1_CONTROL_FLOW, WRITES
-from tpu2gpu.graphs.shapes.array_elements import keep_gathered_shape
 
 
 class SideEffectsError(GraphError):
@@ -153,10 +153,8 @@ class SignatureInliner:
         if flat in self.nodes:
             return
         node = copy.deepcopy(frame.nodes[name])
-        node.name, node.device = flat, ""
-        keep_gathered_shape(node)
-        for attribute in [attribute for attribute in node.attr if attribute.startswith("_")]:
-            del node.attr[attribute]
+        node.name = flat
+        drop_marks(node)
         self._ops.complete(node)
         inputs: list[str] = []
         control: dict[str, None] = {}

@@ -68,9 +68,14 @@ def note_element_shapes(graph_def: Any, shapes: Mapping[str, StaticShape | None]
     return changed
 
 
+def array_behind(nodes: Mapping[str, Any], handle: str) -> str:
+    """Return the node that makes the TensorArray behind a handle."""
+    return str(skip_passthrough(nodes, handle, _HANDED_ON)[0].name)
+
+
 def _array_of(nodes: Mapping[str, Any], node: Any) -> str:
     """Return the node that makes the TensorArray of an operation on it."""
-    return str(node.name if node.op == _ARRAY else skip_passthrough(nodes, data_inputs(node)[0], _HANDED_ON)[0].name)
+    return str(node.name) if node.op == _ARRAY else array_behind(nodes, data_inputs(node)[0])
 
 
 def _told(node: Any) -> StaticShape | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tpu2gpu.graphs.shapes.rules import RULES, Op, TensorFacts, rule
+from tpu2gpu.graphs.shapes.rules import Op, TensorFacts, rule
 from tpu2gpu.graphs.shapes.symbolic import Shape, Size, number
 
 
@@ -130,12 +130,11 @@ def _pad(facts: TensorFacts, op: Op) -> list[Shape | None] | None:
     return [tuple(result)]
 
 
-_note_values = RULES["ConcatV2"]
-
-
 @rule("ConcatV2")
 def _concatenate(facts: TensorFacts, op: Op) -> list[Shape | None] | None:
-    _note_values(facts, op)
+    sources = op.inputs[:-1]
+    if all(it in facts.values and len(facts.shapes.get(it) or ()) == 1 for it in sources):
+        facts.values[op.node.name] = tuple(size for it in sources for size in facts.values[it])
     parts, chosen = op.shapes[:-1], facts.values.get(op.inputs[-1])
     shapes = [shape for shape in parts if shape is not None]
     first = shapes[0] if shapes else ()

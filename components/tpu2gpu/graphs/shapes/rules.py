@@ -15,6 +15,7 @@ from tpu2gpu.graphs.edit import const_value, skip_passthrough
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import split_tensor
 from tpu2gpu.graphs.ops import DT_INT32, DT_INT64, ENTERS
+from tpu2gpu.graphs.shapes.array_elements import array_behind
 from tpu2gpu.graphs.shapes.symbolic import (
     MustBeBatchError,
     Origin,
@@ -83,8 +84,7 @@ class TensorFacts:
 
     def array(self, reference: str) -> str:
         """Return the node of the TensorArray behind a handle."""
-        node, _ = skip_passthrough(self.model.nodes, reference, ("Enter", "Identity", "Switch", "Exit"))
-        return str(node.name)
+        return array_behind(self.model.nodes, reference)
 
 
 @attrs.frozen
@@ -210,13 +210,6 @@ def _pack(facts: TensorFacts, op: Op) -> list[Shape | None] | None:
         facts.values[op.node.name] = tuple(facts.values[it][0] for it in op.inputs)
         return [(number(len(op.inputs)),)]
     return None
-
-
-@rule("ConcatV2")
-def _concat(facts: TensorFacts, op: Op) -> None:
-    parts = op.inputs[:-1]
-    if all(it in facts.values and len(facts.shapes.get(it) or ()) == 1 for it in parts):
-        facts.values[op.node.name] = tuple(size for it in parts for size in facts.values[it])
 
 
 @rule("ExpandDims")

@@ -19,7 +19,7 @@ from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.running.servers.addresses import is_address, name_of_model, parse_address
 from tpu2gpu.running.servers.server_file import is_server_file, model_files
 from tpu2gpu.running.serving_plan import PLAN, Part, read_plan
-from tpu2gpu.storage.folders import below
+from tpu2gpu.storage.paths import files_below
 from tpu2gpu.storage.publishing import MANIFEST, REPORT, make_manifest, sha256_of, verify_model
 
 _REQUESTS_AT_ONCE = 64  # requests in one call, each call with the time limit to itself
@@ -244,7 +244,7 @@ class ModelProcess:
 def _size(path: Path) -> int:
     if path.is_file():
         return sum(file.stat().st_size for file in (path, *_external_data(path)))
-    return sum(file.stat().st_size for file in below(path) if file.is_file())
+    return sum(files_below(path).values())
 
 
 def _external_data(file: Path) -> list[Path]:

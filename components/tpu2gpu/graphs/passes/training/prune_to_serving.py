@@ -6,11 +6,11 @@ import copy
 
 from tpu2gpu.graphs.edit import set_inputs
 from tpu2gpu.graphs.formats.variable_restore import make_variables_resources
+from tpu2gpu.graphs.marks import drop_marks
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, split_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
-from tpu2gpu.graphs.shapes.array_elements import keep_gathered_shape
 
 _CHECKS = ("CheckNumerics", "PreventGradient", "StopGradient", "EnsureShape", "Snapshot")
 
@@ -61,7 +61,4 @@ def _complete_types(model: ServingModel) -> None:
 def clear_attributes(model: ServingModel) -> None:
     """Take away devices and the marks that compilers and exporters leave (`_tpu_replicate`, `_output_shapes`)."""
     for node in (*model.nodes.values(), *(node for body in model.functions.values() for node in body.node_def)):
-        node.device = ""
-        keep_gathered_shape(node)
-        for attribute in [attribute for attribute in node.attr if attribute.startswith("_")]:
-            del node.attr[attribute]
+        drop_marks(node)
