@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -100,6 +101,20 @@ class ServingModel:
     tensorflow_version: str
     dropped_effects: dict[str, str] = attrs.field(factory=dict)
     constants: dict[str, Variable] = attrs.field(factory=dict)
+
+    def copy(self) -> ServingModel:
+        """Return a model that can be changed without this one; values of variables are shared."""
+        return attrs.evolve(
+            self,
+            nodes=copy.deepcopy(self.nodes),
+            functions=copy.deepcopy(self.functions),
+            signatures=copy.deepcopy(self.signatures),
+            variables={name: attrs.evolve(variable) for name, variable in self.variables.items()},
+            constants={name: attrs.evolve(variable) for name, variable in self.constants.items()},
+            assets=[attrs.evolve(asset) for asset in self.assets],
+            versions=copy.deepcopy(self.versions),
+            dropped_effects=dict(self.dropped_effects),
+        )
 
     def signature(self, name: str) -> Any:
         """Return a signature by its name.

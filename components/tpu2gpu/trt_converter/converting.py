@@ -57,6 +57,8 @@ def convert_model(
         EnvironmentLacksError: The asked back end is not here, or a process of it died, hung or outgrew its limit.
     """
     from tpu2gpu.graphs.formats.importing_first import not_a_saved_model
+    from tpu2gpu.process.judging import JUDGE_ENVIRONMENT, JUDGE_PRELOAD
+    from tpu2gpu.process.worker import prepare_children
     from tpu2gpu.storage.publishing import check_free, describe_source, publish_step
     from tpu2gpu.trt_converter.backends.base import STEPS
     from tpu2gpu.trt_converter.backends.choice import choose_backend
@@ -70,6 +72,7 @@ def convert_model(
     if not (source / "saved_model.pb").is_file():  # which can be seen without loading TensorFlow
         raise not_a_saved_model(source)
     check_free(target, force=force)
+    prepare_children(JUDGE_ENVIRONMENT, JUDGE_PRELOAD)  # TensorFlow is imported while back ends are looked for
     choice = choose_backend(options)
     about = describe_source(source)
     with (

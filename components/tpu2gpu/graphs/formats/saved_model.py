@@ -25,6 +25,7 @@ from tpu2gpu.graphs.signatures import INIT_SIGNATURE, full_name, map_tensors, te
 from tpu2gpu.graphs.soundness.graph import check_meta_graph
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_model
+from tpu2gpu.storage.last_read import LastRead
 from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
@@ -113,9 +114,18 @@ def read_saved_model(source: str | os.PathLike[str]) -> ServingModel:
         GraphError: Its graph contradicts itself.
         SignatureError: It has no signature that serves.
     """
-    source = place(source)
-    meta = choose_meta_graph(parse_saved_model(source), source)
-    return read_meta_graph(meta, source, source / VARIABLES_PREFIX)
+    return _last_model(place(source)).copy()
+
+
+def serving_meta_graph(source: str | os.PathLike[str]) -> Any:
+    """Return the sound graph of a SavedModel that is meant for serving, to read and not to change.
+
+    Raises:
+        SourceError: It is not a SavedModel, or which graph is meant cannot be told.
+        GraphError: The graph contradicts itself.
+        UnsupportedError: It is larger than the limits.
+    """
+    return _last_graph(place(source))
 
 
 def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.PathLike[str]) -> ServingModel:
@@ -163,6 +173,23 @@ def read_meta_graph(meta: Any, source: str | os.PathLike[str], prefix: str | os.
     find_variables(model, meta, prefix)
     model.prune()
     return model
+
+
+def _read_graph(source: Place) -> Any:
+    return choose_meta_graph(parse_saved_model(source), source)
+
+
+def _read_model(source: Place) -> ServingModel:
+    return read_meta_graph(serving_meta_graph(source), source, source / VARIABLES_PREFIX)
+
+
+def _graph_bytes(folder: Path) -> int:
+    return (folder / SAVED_MODEL_FILE).stat().st_size
+
+
+# A conversion, a cast and an evaluation read their source several times in one process.
+_last_graph = LastRead(_read_graph, weigh=_graph_bytes)
+_last_model = LastRead(_read_model, weigh=_graph_bytes)
 
 
 def select_signatures(meta: Any, names: Iterable[str]) -> None:

@@ -27,9 +27,9 @@ def find_dtype(path: str | os.PathLike[str]) -> str:
 
 
 def _saved_model_types(path: Path) -> Iterator[str]:
-    from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
+    from tpu2gpu.graphs.formats.saved_model import serving_meta_graph
 
-    graph = choose_meta_graph(parse_saved_model(path), path).graph_def
+    graph = serving_meta_graph(path).graph_def
     return _node_types([graph.node, *(function.node_def for function in graph.library.function)])
 
 

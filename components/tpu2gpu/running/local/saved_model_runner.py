@@ -15,8 +15,7 @@ from tpu2gpu.graphs.formats.saved_model import (
     SAVED_MODEL_FILE,
     VARIABLES_FOLDER,
     VARIABLES_PREFIX,
-    choose_meta_graph,
-    parse_saved_model,
+    serving_meta_graph,
 )
 from tpu2gpu.graphs.signatures import input_defaults
 from tpu2gpu.graphs.trust.policy import require_trust
@@ -69,7 +68,7 @@ class SavedModelRunner(TensorFlowRunner):
     ) -> None:
         if not unverified:
             check_own(Path(path), SAVED_MODEL_FILE, VARIABLES_FOLDER, ASSETS_FOLDER)
-        meta = choose_meta_graph(parse_saved_model(Path(path)), path)
+        meta = serving_meta_graph(path)
         findings = [it for it in review_meta_graph(meta) if not (engines and it.does == "engine")]
         require_trust(findings, trust, path)
         check_assets(meta, Path(path))

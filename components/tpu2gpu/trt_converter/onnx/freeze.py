@@ -10,7 +10,7 @@ from tpu2gpu.errors import ConversionError, GraphError, UnsupportedError, foreig
 from tpu2gpu.graphs.describing import size_bytes
 from tpu2gpu.graphs.edit import free_name, set_inputs
 from tpu2gpu.graphs.formats.graph_def import build_graph_def
-from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model
+from tpu2gpu.graphs.formats.saved_model import read_saved_model, serving_meta_graph
 from tpu2gpu.graphs.nodes import split_tensor
 from tpu2gpu.graphs.passes.base import Sequential
 from tpu2gpu.graphs.passes.freezing.freeze_variables import FreezeVariables
@@ -119,7 +119,7 @@ def _make_inputs_required(graph_def: Any, definition: Any) -> None:
 
 def _frozen_by_tensorflow(source: str, signature: str, runner: SavedModelRunner, *, limit_bytes: int) -> FrozenGraph:
     """Freeze in TensorFlow 1's way where there are its reference variables or loops, which the newer one lacks."""
-    meta = choose_meta_graph(parse_saved_model(source), source)
+    meta = serving_meta_graph(source)
     definition = meta.signature_def[signature]
     with foreign_errors(
         ConversionError, "TensorFlow cannot freeze the model", hint="give the converter what the Freezer wrote"

@@ -22,7 +22,7 @@ from tpu2gpu.errors import (
     first_line,
     foreign_errors,
 )
-from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model, write_saved_model
+from tpu2gpu.graphs.formats.saved_model import read_saved_model, serving_meta_graph, write_saved_model
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.running import serving_plan
 from tpu2gpu.running.arrays import Array
@@ -40,7 +40,7 @@ from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.parity import always_empty, check_finite, check_parity, compare_box_by_box, worst_of
 from tpu2gpu.trt_converter.partition.assignment import NothingToAccelerateError, assign
 from tpu2gpu.trt_converter.partition.build_parts import name_outputs, partition_model
-from tpu2gpu.trt_converter.partition.costs import costs_of
+from tpu2gpu.trt_converter.partition.costs import Costs, costs_of
 from tpu2gpu.trt_converter.partition.part import ModelPart, Partition
 from tpu2gpu.trt_converter.partition.refused_nodes import Refusal, refused_nodes
 from tpu2gpu.trt_converter.partition.suppression import SuppressionBesideError, suppression_of
@@ -88,7 +88,8 @@ def convert(
         Tpu2GpuError: See `onnx.convert`, `assign` and `check_names`.
     """
     arguments = {"signature": signature, "onnx_path": onnx_path, "reference_folder": reference_folder, **more}
-    model, why_whole = _read_model(source, signature)
+    flat, why_whole = _read_model(source, signature)
+    model = None if flat is None else flat.model
 
     def converted(*, for_engine: bool, refusal: Refusal | None = None) -> dict[str, Any]:
         nodes: dict[str, str] = {}
@@ -98,7 +99,7 @@ def convert(
         while True:
             try:
                 found = _convert_once(
-                    source, model, why_whole, nodes, profiles, arguments, for_engine=for_engine, nms=nms
+                    source, flat, why_whole, nodes, profiles, arguments, for_engine=for_engine, nms=nms
                 )
                 return {**found, "refused": nodes, "no_engine_because": ""}
             except (NothingToAccelerateError, SuppressionBesideError):
@@ -134,7 +135,7 @@ def _empty(arguments: Mapping[str, Any]) -> None:
 
 def _convert_once(
     source: str,
-    model: ServingModel | None,
+    flat: _FlatModel | None,
     why_whole: str,
     refused: Mapping[str, str],
     profiles: list[Profile],
@@ -144,8 +145,8 @@ def _convert_once(
     nms: str,
 ) -> dict[str, Any]:
     partition = suppression = None
-    if model is not None:
-        costs = costs_of(model)
+    if flat is not None:
+        model, costs = flat.model, flat.costs
         assignment = assign(model, costs, for_engine=for_engine, refused=refused, nms=nms)
         suppression = suppression_of(model, assignment, for_engine=for_engine, nms=nms)
         why_whole = "every operation is taken"
@@ -157,20 +158,26 @@ def _convert_once(
                 _check_profiles(model, core, arguments["signature"], profiles)
     if for_engine and partition is None and (inputs := _inputs_of(source, arguments["signature"])):
         fit_profiles(inputs, profiles)
-    if model is not None and partition is not None and partition.certain:
-        return {**_Conversion(source, arguments, model, partition).run(), "suppression": suppression}
+    if flat is not None and partition is not None and partition.certain:
+        return {**_Conversion(source, arguments, flat.model, partition).run(), "suppression": suppression}
     try:
         certain = partition is None and (for_engine or profiles)  # the inputs are those that the engine will have
         whole = onnx.convert(source=source, profiles=profiles if certain else None, **arguments)
         return {**whole, "partition": None, "whole_because": why_whole, "suppression": suppression}
     except ConversionError:
-        if model is None or partition is None:
+        if flat is None or partition is None:
             raise
-    return {**_Conversion(source, arguments, model, partition).run(), "suppression": suppression}
+    return {**_Conversion(source, arguments, flat.model, partition).run(), "suppression": suppression}
 
 
-def _read_model(source: str, signature: str) -> tuple[ServingModel | None, str]:
-    """Return the model as a flat graph; None where it cannot be cut, and why that."""
+@attrs.frozen
+class _FlatModel:
+    model: ServingModel
+    costs: Costs
+
+
+def _read_model(source: str, signature: str) -> tuple[_FlatModel | None, str]:
+    """Return the model as a flat graph, and what its nodes cost; None where it cannot be cut, and why that."""
     try:
         model = read_saved_model(source)
         if signature not in model.signatures:
@@ -178,15 +185,15 @@ def _read_model(source: str, signature: str) -> tuple[ServingModel | None, str]:
         model.signatures = {signature: model.signatures[signature]}
         name_outputs(model, signature)
         model.prune()
-        costs_of(model)
+        costs = costs_of(model)
     except (Tpu2GpuError, ValueError) as error:  # what TensorFlow itself loads may be more
         return None, f"its graph cannot be cut: {first_line(error)}"
-    return model, ""
+    return _FlatModel(model, costs), ""
 
 
 def _inputs_of(source: str, signature: str) -> list[TensorSpec]:
     """Return a signature's inputs, from its file alone; none where it does not tell them all."""
-    definition = choose_meta_graph(parse_saved_model(source), source).signature_def
+    definition = serving_meta_graph(source).signature_def
     if signature not in definition:
         return []
     specs = specs_of(definition[signature].inputs)

@@ -12,7 +12,7 @@ import pytest
 from tests.models import networks
 from tests.models.predictions import images, predict
 from tpu2gpu.errors import CheckpointError, GraphError, SignatureError, SourceError
-from tpu2gpu.graphs.formats.saved_model import read_saved_model, write_saved_model
+from tpu2gpu.graphs.formats.saved_model import read_saved_model, serving_meta_graph, write_saved_model
 
 Built = Callable[..., Path]
 
@@ -131,3 +131,33 @@ def test_an_unknown_signature_is_named_with_the_known_ones(built: Built) -> None
         SignatureError, match=r"no signature 'serving_defalt', it has .*; did you mean 'serving_default'"
     ):
         model.signature("serving_defalt")
+
+
+def test_a_model_that_is_changed_leaves_the_next_one_as_it_was(built: Built) -> None:
+    source = built(networks.loop_with_weight)
+    first = read_saved_model(source)
+    for node in [*first.nodes.values(), *(node for body in first.functions.values() for node in body.node_def)]:
+        node.op = "Changed"
+    for signature in first.signatures.values():
+        signature.inputs.clear()
+    for variable in first.variables.values():
+        variable.key = "changed"
+    first.nodes.clear()
+    second = read_saved_model(source)
+    assert second.input_tensors()
+    assert "Changed" not in second.op_counts()
+    assert "Changed" not in {node.op for body in second.functions.values() for node in body.node_def}
+    assert all(variable.key != "changed" for variable in second.variables.values())
+
+
+@pytest.mark.parametrize(("builder", "options"), [(networks.convnet, {}), (networks.vocabulary, {})])
+def test_reading_a_model_leaves_its_parsed_graph_as_it_was(
+    builder: Callable[..., Path], options: dict[str, Any], built: Built
+) -> None:
+    source = built(builder, **options)
+    meta = serving_meta_graph(source)
+    read_saved_model(source)
+    before = meta.SerializeToString(deterministic=True)
+    write_off = read_saved_model(source)
+    write_off.nodes.clear()
+    assert meta.SerializeToString(deterministic=True) == before

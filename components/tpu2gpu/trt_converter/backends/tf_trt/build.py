@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tpu2gpu.errors import ConversionError
-from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
+from tpu2gpu.graphs.formats.saved_model import serving_meta_graph
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.examples.probes.probes import make_probes
@@ -124,7 +124,7 @@ def rewrite(
 
     converter = tf.experimental.tensorrt.Converter(
         input_saved_model_dir=source,
-        input_saved_model_tags=sorted(choose_meta_graph(parse_saved_model(Path(source)), source).meta_info_def.tags),
+        input_saved_model_tags=sorted(serving_meta_graph(source).meta_info_def.tags),
         input_saved_model_signature_key=signature,
         use_dynamic_shape=True,
         dynamic_shape_profile_strategy=PROFILE_STRATEGY,
