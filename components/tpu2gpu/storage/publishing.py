@@ -30,6 +30,7 @@ from tpu2gpu.errors import (
 from tpu2gpu.options import recorded
 from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.confinement import open_regular, strange_entries
+from tpu2gpu.storage.digested_file import take_digest
 from tpu2gpu.storage.folders import check_length, make_folder
 from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.paths import Place, files_below, place
@@ -221,7 +222,7 @@ def make_manifest(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
 
     sizes = _listed(folder)
     with ThreadPoolExecutor(available_cores(), thread_name_prefix="digest") as pool:  # hashing frees Python's lock
-        digests = pool.map(sha256_of, [folder / path for path in sizes])
+        digests = pool.map(lambda path: take_digest(folder / path) or sha256_of(folder / path), sizes)
         files = [
             {"path": path, "size_bytes": size_bytes, "sha256": digest}
             for (path, size_bytes), digest in zip(sizes.items(), digests, strict=True)

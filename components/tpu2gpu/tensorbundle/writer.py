@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import google_crc32c
 import numpy as np
 
 from tpu2gpu.errors import CheckpointError
+from tpu2gpu.storage.digested_file import DigestedFile
 from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.tensorbundle import format
 
@@ -35,7 +36,7 @@ class BundleWriter:
         make_folder(Path(format.index_path(prefix)).parent)
         self._shard_bytes = shard_bytes
         self._entries: dict[str, format.Entry] = {}
-        self._file: BinaryIO | None = None
+        self._file: DigestedFile | None = None
         self._shards = self._named = 0
 
     def add(
@@ -53,7 +54,7 @@ class BundleWriter:
             key: Its name.
             dtype: TensorFlow's DataType number.
             shape: Sizes of its dimensions.
-            chunks: Its bytes as they are to be stored.
+            chunks: Its bytes as they are to be stored, in memory that nobody changes afterwards.
             crc32c: Masked checksum to store as it is; only for string tensors, whose checksum covers more.
 
         Raises:
@@ -90,6 +91,8 @@ class BundleWriter:
         stored = array.astype(array.dtype.newbyteorder("<"), copy=False)
         numbers = np.ascontiguousarray(stored).reshape(-1).view(np.uint8)
         self.add(key, format.DTYPE_ENUMS[array.dtype.name], array.shape, [numbers.data])
+        if self._file is not None:
+            self._file.settle()  # the array is the caller's again
 
     def close(self) -> None:
         """Give the shards their names and write the index."""
@@ -105,7 +108,7 @@ class BundleWriter:
         """Remove what has been written."""
         if self._file is not None:
             with suppress(OSError):  # what a full disk did not take need not be written
-                self._file.close()
+                self._file.discard()
             self._file = None
         for shard in range(self._shards):
             self._partial(shard).unlink(missing_ok=True)
@@ -128,11 +131,11 @@ class BundleWriter:
             self.discard()
             raise
 
-    def _shard(self) -> BinaryIO:
+    def _shard(self) -> DigestedFile:
         if self._file is not None and self._file.tell() >= self._shard_bytes:
             self._close_shard()
         if self._file is None:
-            self._file = self._partial(self._shards).open("wb")
+            self._file = DigestedFile(self._partial(self._shards))
             self._shards += 1
         return self._file
 

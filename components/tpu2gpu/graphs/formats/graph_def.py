@@ -50,8 +50,7 @@ def write_graph_def(model: ServingModel, folder: str | os.PathLike[str], *, trus
         }
         for name, signature in model.signatures.items()
     }
-    with (Path(folder) / FROZEN_GRAPH_FILE).open("wb") as file:
-        write_pieces(file, pieces)
+    write_pieces(Path(folder) / FROZEN_GRAPH_FILE, pieces)
     text = json.dumps({"signatures": signatures}, indent=2, sort_keys=True)
     (Path(folder) / SIGNATURE_FILE).write_text(text + "\n", encoding="utf-8")
 

@@ -294,8 +294,7 @@ def write_saved_model(
     for asset in model.assets:
         with asset.path.open("rb") as file, (folder / ASSETS_FOLDER / asset.path.name).open("wb") as target:
             shutil.copyfileobj(file, target)
-    with (folder / SAVED_MODEL_FILE).open("wb") as file:
-        write_pieces(file, pieces)
+    write_pieces(folder / SAVED_MODEL_FILE, pieces)
 
 
 def _meta_graph(model: ServingModel) -> Any:

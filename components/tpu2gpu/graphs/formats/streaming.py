@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import attrs
 
 from tpu2gpu import wire
 from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.storage.digested_file import DigestedFile
 
 # A message larger than this cannot be parsed by any protobuf library.
 MAX_PROTO_BYTES = (1 << 31) - 1
@@ -76,10 +78,11 @@ def graph_pieces(
     return [*pieces, wire.bytes_field(2, library), wire.bytes_field(4, versions.SerializeToString(deterministic=True))]
 
 
-def write_pieces(file: BinaryIO, pieces: Iterable[Piece]) -> None:
-    """Write pieces one after the other."""
-    for chunk in _chunks(pieces):
-        file.write(chunk)
+def write_pieces(path: Path, pieces: Iterable[Piece]) -> None:
+    """Write pieces one after the other into a new file."""
+    with DigestedFile(path) as file:
+        for chunk in _chunks(pieces):
+            file.write(chunk)
 
 
 def _chunks(pieces: Iterable[Piece]) -> Iterator[bytes | memoryview]:
