@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import attrs
 
@@ -40,6 +40,14 @@ class Preloaded:
 
 
 _inherited = Preloaded()
+_replies: TextIO | None = None
+
+
+def tell_parent(fact: Any) -> None:
+    """Tell the parent a fact of plain data before the call is done; nobody where this process is no worker's child."""
+    if _replies is not None:
+        _replies.write(json.dumps({"told": fact}) + "\n")
+        _replies.flush()
 
 
 def preload_s() -> float:
@@ -75,11 +83,12 @@ def serve(requests: int, replies: int, inherited: Preloaded | None = None) -> No
         replies: The descriptor to write to.
         inherited: What was there before, in a process that was forked.
     """
-    global _inherited  # noqa: PLW0603 - a fact of this process
+    global _inherited, _replies  # noqa: PLW0603 - facts of this process
     _inherited = inherited or _inherited
     held: Any = None
     threading.Thread(target=_end_with_parent, args=(requests,), daemon=True).start()
     with os.fdopen(requests, "r") as incoming, os.fdopen(replies, "w") as outgoing:
+        _replies = outgoing
         for line in incoming:
             request = json.loads(line)
             try:
@@ -151,4 +160,5 @@ def _end_with_parent(requests: int) -> None:
 
 if __name__ == "__main__":
     restart_if_asked([sys.executable, "-m", "tpu2gpu.process.child", *sys.argv[1:]])
-    serve(int(sys.argv[1]), int(sys.argv[2]))
+    this = importlib.import_module("tpu2gpu.process.child")  # what others import: `__main__` would be a second one
+    this.serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,9 +44,11 @@ class Worker:
             what the factory does first.
         timeout_s: How long the factory may take.
         memory_limit_bytes: Resident memory at which the child is killed.
+        hear: Takes the facts that the child tells before a call is done.
+        stop: The child is killed once this is set.
 
     Raises:
-        WorkerError: The child died, hung or outgrew its limit.
+        WorkerError: The child died, hung, outgrew its limit or was stopped.
         Tpu2GpuError: What the factory raised.
     """
 
@@ -59,8 +62,11 @@ class Worker:
         preload: Sequence[str] = (),
         timeout_s: float = 600.0,
         memory_limit_bytes: int | None = None,
+        hear: Callable[[Any], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         self.name = name
+        self._hear, self._stop = hear, stop
         self.peak_rss_bytes = 0
         self._memory_limit_bytes = memory_limit_bytes
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - `close` closes it
@@ -156,7 +162,10 @@ class Worker:
             os.write(self._send, json.dumps(request).encode() + b"\n")
         except OSError as error:
             raise self._died() from error
-        reply = json.loads(self._read_line(time.monotonic() + timeout_s, timeout_s))
+        deadline = time.monotonic() + timeout_s
+        while "told" in (reply := json.loads(self._read_line(deadline, timeout_s))):
+            if self._hear is not None:
+                self._hear(reply["told"])
         self.peak_rss_bytes = max(self.peak_rss_bytes, reply["peak_rss_bytes"])
         if "error" in reply:
             raise from_json(reply["error"])
@@ -172,6 +181,9 @@ class Worker:
                 self._buffer += chunk
                 continue
             self._watch_memory()
+            if self._stop is not None and self._stop.is_set():
+                self._kill()
+                raise WorkerError(f"{self.name}: stopped, as nobody waits for it any more")
             if time.monotonic() > deadline:
                 self._kill()
                 raise WorkerError(
@@ -231,6 +243,8 @@ def run_in_child(
     preload: Sequence[str] = (),
     timeout_s: float = 3600.0,
     memory_limit_bytes: int | None = None,
+    hear: Callable[[Any], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> tuple[Any, int]:
     """Call one function in a child process of its own.
 
@@ -242,12 +256,14 @@ def run_in_child(
         preload: Modules that the child finds imported, see `Worker`.
         timeout_s: How long it may take.
         memory_limit_bytes: Resident memory at which the child is killed.
+        hear: Takes the facts that the child tells before it is done.
+        stop: The child is killed once this is set.
 
     Returns:
         The function's result, and the child's peak resident memory in bytes.
 
     Raises:
-        WorkerError: The child died, hung or outgrew its limit.
+        WorkerError: The child died, hung, outgrew its limit or was stopped.
         Tpu2GpuError: What the function raised.
     """
     with Worker(
@@ -257,6 +273,8 @@ def run_in_child(
         environment=environment,
         preload=preload,
         memory_limit_bytes=memory_limit_bytes,
+        hear=hear,
+        stop=stop,
     ) as worker:
         return worker.call("run", timeout_s=timeout_s, arguments=dict(arguments)), worker.peak_rss_bytes
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,20 @@ class Request:
         return conversion_tolerance(dtype) if given is None else given
 
     def in_child(
-        self, function: str, name: str, environment: Mapping[str, str], *, preload: Sequence[str] = (), **arguments: Any
+        self,
+        function: str,
+        name: str,
+        environment: Mapping[str, str],
+        *,
+        preload: Sequence[str] = (),
+        hear: Callable[[Any], None] | None = None,
+        stop: threading.Event | None = None,
+        **arguments: Any,
     ) -> tuple[Any, int]:
-        """Run a back end in a process of its own, within the limits; return its result and peak memory."""
+        """Run a back end in a process of its own, within the limits; return its result and peak memory.
+
+        See `run_in_child`; what is told and may be stopped there is so here.
+        """
         limit = self.options.memory_limit_mib
         return run_in_child(
             function,
@@ -69,4 +81,6 @@ class Request:
             preload=preload,
             timeout_s=self.options.timeout_s,
             memory_limit_bytes=None if limit is None else limit << 20,
+            hear=hear,
+            stop=stop,
         )

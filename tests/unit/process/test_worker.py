@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
+from typing import Any
 
 import psutil
 import pytest
 
 from tpu2gpu.errors import GraphError, WorkerError
+from tpu2gpu.process.child import tell_parent
 from tpu2gpu.process.fork_client import close_servers
 from tpu2gpu.process.worker import Worker, run_in_child
 
@@ -36,6 +39,12 @@ def abort() -> None:
 
 def hang() -> None:
     time.sleep(60)
+
+
+def count_aloud(to: int) -> int:
+    for number in range(to):
+        tell_parent({"counted": number})
+    return to
 
 
 def flood() -> None:
@@ -127,3 +136,24 @@ def test_a_child_that_is_gone_stays_an_error(preload: list[str]) -> None:
         time.sleep(0.2)
         with pytest.raises(WorkerError, match="mortal: was killed by SIGKILL"):
             worker.call("increase", by=1)
+
+
+def test_a_child_tells_facts_before_it_is_done(preload: list[str]) -> None:
+    heard: list[Any] = []
+    assert run_in_child(f"{HERE}:count_aloud", {"to": 3}, name="counter", preload=preload, hear=heard.append)[0] == 3
+    assert heard == [{"counted": 0}, {"counted": 1}, {"counted": 2}]
+
+
+def test_facts_that_nobody_wants_to_hear_are_passed_over(preload: list[str]) -> None:
+    assert run_in_child(f"{HERE}:count_aloud", {"to": 2000}, name="counter", preload=preload)[0] == 2000
+    tell_parent("this process is nobody's child")
+
+
+def test_a_child_that_nobody_waits_for_is_stopped(preload: list[str]) -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(WorkerError, match="sleeper: stopped"):
+        run_in_child(f"{HERE}:hang", {}, name="sleeper", preload=preload, stop=stop)
+    assert time.monotonic() - began < 30
+    assert not [it for it in psutil.Process().children(recursive=True) if "child" in " ".join(it.cmdline())]

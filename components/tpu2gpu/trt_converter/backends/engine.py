@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +25,7 @@ from tpu2gpu.running.runner import Runner
 from tpu2gpu.running.serving_plan import CORE, Plan
 from tpu2gpu.storage.publishing import Staging
 from tpu2gpu.trt_converter.backends.base import STEPS, Availability
+from tpu2gpu.trt_converter.backends.early_build import Built, EarlyBuild
 from tpu2gpu.trt_converter.backends.engine_crash import find_crash
 from tpu2gpu.trt_converter.backends.onnx import Onnx
 from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, engine_of
@@ -66,11 +69,13 @@ class EngineBackEnd(Onnx):
         library: Its bindings.
         engine_file: The engine's file in the serving folder.
         environment: The variables of the processes that load it.
+        measures: Whether the builder measures kernels, which nothing beside it may disturb.
     """
 
     library: ClassVar[Library]
     engine_file: ClassVar[str]
     environment: ClassVar[Mapping[str, str]] = _DETERMINISTIC
+    measures: ClassVar[bool] = True
     builds_engine = True
 
     @abstractmethod
@@ -134,6 +139,20 @@ class EngineBackEnd(Onnx):
             return "", error.message
         return str(version), ""
 
+    def early_build(self, request: Request, folder: Path) -> AbstractContextManager[EarlyBuild | None]:
+        """Return what builds the engine while the ONNX file is compared; nothing where that would disturb it."""
+        if self.measures or request.options.int8:  # which puts another file in the place of the first
+            return nullcontext()
+
+        def plan(written: Mapping[str, Any]) -> dict[str, Any]:
+            profiles = self._fitted_profiles(request, {**written, "no_engine_because": ""})
+            return self._build_arguments(request, folder, written, profiles)
+
+        def build(arguments: dict[str, Any], stop: threading.Event) -> Built:
+            return self._build_in_child(request, folder / ONNX_FILE, arguments, stop)
+
+        return EarlyBuild(plan, build, folder / self.engine_file)
+
     def engine(
         self,
         request: Request,
@@ -142,6 +161,7 @@ class EngineBackEnd(Onnx):
         profiles: Sequence[Profile],
         references: Path,
         progress: Progress,
+        early: EarlyBuild | None,
     ) -> tuple[dict[str, Any] | None, str]:
         """Build an engine of the ONNX file, and run it where this machine's GPU can; see `Onnx.engine`.
 
@@ -151,7 +171,7 @@ class EngineBackEnd(Onnx):
         """
         progress("building the engine", 1, STEPS)
         try:
-            engine = self._build(request, staging.folder, converted, profiles)
+            engine = self._build(request, staging.folder, converted, profiles, early)
         except ConversionError as error:
             staging.report["engine_refused"] = error.to_json()
             raise EngineRefusedError.of(error, converted["refused"]) from error
@@ -162,35 +182,52 @@ class EngineBackEnd(Onnx):
         return engine, ""
 
     def _build(
+        self,
+        request: Request,
+        folder: Path,
+        converted: Mapping[str, Any],
+        profiles: Sequence[Profile],
+        early: EarlyBuild | None,
+    ) -> dict[str, Any]:
+        arguments, onnx_path = self._build_arguments(request, folder, converted, profiles), folder / ONNX_FILE
+        try:
+            built = None if early is None else early.take(arguments)
+            engine, rss = built or self._build_in_child(request, onnx_path, arguments)
+        except WorkerDiedError as error:
+            place = find_crash(
+                onnx_path,
+                lambda part: self._dies(request, part, arguments),
+                seconds=min(_CRASH_S, request.options.timeout_s),
+            )
+            found = [] if place is None else [str(place)]
+            raise WorkerDiedError(error.message, details=[*found, *error.details], hint=error.hint) from error
+        gpu = self.targets(request.options)[1]
+        return {**engine, "gpu": gpu, "file": self.engine_file, "peak_rss_bytes": rss}
+
+    def _build_arguments(
         self, request: Request, folder: Path, converted: Mapping[str, Any], profiles: Sequence[Profile]
     ) -> dict[str, Any]:
         refuse_float64(converted)
         options = request.options
-        capabilities, gpu = self.targets(options)
-        path = folder / self.engine_file
-        path.parent.mkdir()
-        arguments = {
+        return {
             "backend": self.name,
-            "engine_path": str(path),
+            "engine_path": str(folder / self.engine_file),
             "profiles": list(profiles),
-            "compute_capabilities": list(capabilities),
+            "compute_capabilities": list(self.targets(options)[0]),
             "hardware_compatibility": options.hardware_compatibility,
             "timing_cache": options.timing_cache and str(Path(options.timing_cache).resolve()),
         }
-        onnx_path = folder / ONNX_FILE
-        try:
-            engine, rss = self._build_in_child(request, onnx_path, arguments)
-        except WorkerDiedError as error:
-            place = find_crash(
-                onnx_path, lambda part: self._dies(request, part, arguments), seconds=min(_CRASH_S, options.timeout_s)
-            )
-            found = [] if place is None else [str(place)]
-            raise WorkerDiedError(error.message, details=[*found, *error.details], hint=error.hint) from error
-        return {**engine, "gpu": gpu, "file": self.engine_file, "peak_rss_bytes": rss}
 
-    def _build_in_child(self, request: Request, onnx_path: Path, arguments: Mapping[str, Any]) -> tuple[Any, int]:
+    def _build_in_child(
+        self,
+        request: Request,
+        onnx_path: Path,
+        arguments: Mapping[str, Any],
+        stop: threading.Event | None = None,
+    ) -> Built:
+        Path(arguments["engine_path"]).parent.mkdir(exist_ok=True)
         return request.in_child(
-            f"{_BUILD}:build_engine", self.title, self.environment, onnx_path=str(onnx_path), **arguments
+            f"{_BUILD}:build_engine", self.title, self.environment, stop=stop, onnx_path=str(onnx_path), **arguments
         )
 
     def _dies(self, request: Request, onnx_path: Path, arguments: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from tpu2gpu.trt_converter.profiles import Profile, compared_sizes, fit_profiles
 
 if TYPE_CHECKING:
     from tpu2gpu.hardware.cuda import Gpu
+    from tpu2gpu.trt_converter.backends.early_build import EarlyBuild
     from tpu2gpu.trt_converter.options import ConvertOptions
     from tpu2gpu.trt_converter.request import Request
 
@@ -80,9 +82,9 @@ class Onnx(BackEnd):
     def _convert_once(
         self, request: Request, staging: Staging, progress: Progress, refused: Refusal | None
     ) -> Conversion:
-        with scratch() as references:
+        with scratch() as references, self.early_build(request, staging.folder) as early:
             progress("converting to ONNX and comparing", 0, STEPS)
-            converted = self._to_onnx(request, staging, references, refused)
+            converted = self._to_onnx(request, staging, references, refused, early)
             if request.options.int8:
                 progress("quantising", 0, STEPS)
                 converted = self._to_int8(request, staging, converted, references)
@@ -94,7 +96,7 @@ class Onnx(BackEnd):
             profiles = self._fitted_profiles(request, converted)
             engine, why_no_engine = None, str(converted["no_engine_because"])
             if not why_no_engine:
-                engine, why_no_engine = self.engine(request, staging, converted, profiles, references, progress)
+                engine, why_no_engine = self.engine(request, staging, converted, profiles, references, progress, early)
             if engine is not None and "executed" in engine:
                 executed = engine["executed"]["parity"]
                 error = max(error, check_parity(executed, request.tolerance(converted["dtype"]), "the engine"))
@@ -121,6 +123,10 @@ class Onnx(BackEnd):
             notes=quantisation_notes(converted["emulated_quantisation"]),
         )
 
+    def early_build(self, request: Request, folder: Path) -> AbstractContextManager[EarlyBuild | None]:
+        """Return what begins to build an engine when the ONNX file stands; nothing, as ONNX Runtime needs none."""
+        return nullcontext()
+
     def engine(
         self,
         request: Request,
@@ -129,6 +135,7 @@ class Onnx(BackEnd):
         profiles: Sequence[Profile],
         references: Path,
         progress: Progress,
+        early: EarlyBuild | None,
     ) -> tuple[dict[str, Any] | None, str]:
         """Build an engine of the ONNX file, and run it where this machine's GPU can; none, as ONNX Runtime needs none.
 
@@ -139,6 +146,7 @@ class Onnx(BackEnd):
             profiles: For each profile and each input, by ONNX name, its min, opt and max shape.
             references: The folder of the feeds and the source's outputs.
             progress: Told of the step.
+            early: What may have begun to build it.
 
         Returns:
             What is known of the engine, with `executed` where it was; None without one, and why.
@@ -161,13 +169,21 @@ class Onnx(BackEnd):
         weights = "its weights lie beside it" if _data_of(folder / ONNX_FILE).is_file() else "weights included"
         return [f"| `{ONNX_FILE}` | the model, {weights} | ONNX Runtime on CPUs and on every NVIDIA GPU |"]
 
-    def _to_onnx(self, request: Request, staging: Staging, references: Path, refused: Refusal | None) -> dict[str, Any]:
+    def _to_onnx(
+        self,
+        request: Request,
+        staging: Staging,
+        references: Path,
+        refused: Refusal | None,
+        early: EarlyBuild | None,
+    ) -> dict[str, Any]:
         options = request.options
         converted, rss = request.in_child(
             "tpu2gpu.trt_converter.partition.convert_parts:convert",
             "the conversion to ONNX",
             onnx.ENVIRONMENT,
             preload=onnx.PRELOAD,
+            hear=None if early is None else early.start,
             source=str(request.source.resolve()),
             signature=options.signature,
             opset=options.opset,

@@ -25,6 +25,7 @@ class TensorRtRtx(EngineBackEnd):
     name, title, library = RTX.name, RTX.title, RTX
     heeds = EngineBackEnd.heeds | {"compute_capability"}
     engine_file = "engines/model.engine"
+    measures = False
     environment: ClassVar = {**EngineBackEnd.environment, "POLYGRAPHY_USE_TENSORRT_RTX": "1"}
 
     def builds_for(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,7 @@ def convert(
     profiles: list[Profile] | None = None,
     trust: Sequence[str] = (),
     tolerance: float | None = None,
+    written: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Convert, validate and compare with TensorFlow; the arguments and the result are plain data.
 
@@ -82,6 +83,7 @@ def convert(
         profiles: What the inputs must fit, before anything is converted.
         trust: What the model may do besides computing.
         tolerance: The largest relative error allowed; the default for the model's type when not given.
+        written: Told what the file holds when it stands, before it is compared.
 
     Raises:
         SourceError: The source is no sound SavedModel.
@@ -105,6 +107,16 @@ def convert(
     size_bytes = write_model(model, Path(onnx_path), limit_bytes=limit_bytes)
     check_onnx(model.proto, Path(onnx_path))
     candidate = _open(onnx_path, reference, names)
+    described = {**describe_onnx(model.proto), "emulated_quantisation": model.quantised}
+    about = {
+        "inputs": [spec.to_json() for spec in reference.inputs],
+        "outputs": [spec.to_json() for spec in reference.outputs],
+        "onnx_names": names,
+        **described,
+        "size_bytes": size_bytes,
+    }
+    if written is not None:
+        written(about)
     converted = time.perf_counter()
     if given:
         feeds = saved_feeds(Path(given))
@@ -113,7 +125,6 @@ def convert(
         feeds = feeds_for(
             reference.inputs, sizes=sizes, examples=examples, reading=reading, domains=domains, limit=limit
         )
-    described = {**describe_onnx(model.proto), "emulated_quantisation": model.quantised}
     verdicts = Verdicts(
         Sides(
             source=source,
@@ -133,14 +144,11 @@ def convert(
         )
     return {
         "signature": signature,
-        "inputs": [spec.to_json() for spec in reference.inputs],
+        **about,
         "outputs": [spec.with_rank(parity["observed_ranks"][spec.name]).to_json() for spec in reference.outputs],
         "reference": reference.computes,
-        "onnx_names": names,
-        **described,
         **parity,
         "findings": verdicts.findings,
-        "size_bytes": size_bytes,
         "conversion_s": converted - started,
         "parity_s": time.perf_counter() - converted,
         "versions": _versions(),
