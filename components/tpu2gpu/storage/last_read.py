@@ -33,26 +33,33 @@ class LastRead(Generic[Parsed]):
     Args:
         read: Reads a folder.
         weigh: Returns how many bytes of it are parsed.
+        copied: Makes what is given out of what is kept.
         most_bytes: What weighs more is not kept.
     """
 
     def __init__(
-        self, read: Callable[[Place], Parsed], *, weigh: Callable[[Path], int], most_bytes: int = 64 << 20
+        self,
+        read: Callable[[Place], Parsed],
+        *,
+        weigh: Callable[[Path], int],
+        copied: Callable[[Parsed], Parsed] = lambda parsed: parsed,
+        most_bytes: int = 64 << 20,
     ) -> None:
-        self._read, self._weigh, self._most_bytes = read, weigh, most_bytes
+        self._read, self._weigh, self._copied, self._most_bytes = read, weigh, copied, most_bytes
         self._kept: tuple[_Key, Parsed] | None = None
 
     def __call__(self, folder: Place) -> Parsed:
-        """Return what a folder holds; whoever changes it takes a copy first."""
+        """Return what a folder holds."""
         key = None
         if isinstance(folder, Path) and (files := _state_of(folder)) is not None:
             key = _Key(folder, folder.absolute(), files, limits())
         if self._kept is not None and self._kept[0] == key:
-            return self._kept[1]
+            return self._copied(self._kept[1])
         self._kept = None  # let it go before there are two
         parsed = self._read(folder)
         if key is not None and self._weigh(key.folder) <= self._most_bytes and _state_of(key.folder) == key.files:
             self._kept = key, parsed
+            return self._copied(parsed)
         return parsed
 
 

@@ -46,6 +46,12 @@ def test_a_folder_that_stays_the_same_is_read_once(folder: Path) -> None:
     assert reader.count == 1
 
 
+def test_everybody_gets_a_copy_of_what_is_kept(folder: Path) -> None:
+    read = LastRead(lambda folder: [1], weigh=lambda folder: 0, copied=list)
+    read(folder).append(2)
+    assert read(folder) == [1]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -114,7 +114,7 @@ def read_saved_model(source: str | os.PathLike[str]) -> ServingModel:
         GraphError: Its graph contradicts itself.
         SignatureError: It has no signature that serves.
     """
-    return _last_model(place(source)).copy()
+    return _last_model(place(source))
 
 
 def serving_meta_graph(source: str | os.PathLike[str]) -> Any:
@@ -189,7 +189,7 @@ def _graph_bytes(folder: Path) -> int:
 
 # A conversion, a cast and an evaluation read their source several times in one process.
 _last_graph = LastRead(_read_graph, weigh=_graph_bytes)
-_last_model = LastRead(_read_model, weigh=_graph_bytes)
+_last_model = LastRead(_read_model, weigh=_graph_bytes, copied=ServingModel.copy)
 
 
 def select_signatures(meta: Any, names: Iterable[str]) -> None:
