@@ -16,7 +16,8 @@ _DENSE_MB, _LARGE_DENSE_MB = (50, 150, 500), (1_500, 5_000)
 
 def measure(setting: Setting) -> list[Figures]:
     """Measure cast, import and freeze."""
-    folder, large = setting.memory or setting.folder, setting.large
+    large = setting.large
+    folder = setting.folder if large or setting.memory is None else setting.memory  # memory does not hold 20 GB
 
     def sizes(usual: Sequence[float], more: Sequence[float]) -> list[float]:
         return [usual[0]] if setting.reduced else [*usual, *(more if large else ())]
