@@ -11,6 +11,12 @@ from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.storage.unfinished import scratch
 
 _TIMEOUT_S = 600.0
+_VERSION_HINT = "import it where TensorFlow is as new as what exported it (Python 3.11 and newer get TensorFlow 2.21)"
+_SHARDY = b"\0sdy\0"  # the dialect's name, among the strings of the bytecode
+_SHARDY_HINT = (
+    "it holds shardings of Shardy (the dialect sdy), which this reader does not know: export without shardings, or "
+    "after jax.config.update('jax_use_shardy_partitioner', False)"
+)
 
 
 def deserialize(modules: Sequence[bytes], heads: Sequence[ModuleHead]) -> list[str]:
@@ -55,11 +61,16 @@ def write_texts(folder: str, names: Sequence[str]) -> None:
         with foreign_errors(
             UnsupportedError,
             f"{name}: TensorFlow {_tensorflow_version()} (StableHLO {_stablehlo_version()}) cannot read the module",
-            hint="import it where TensorFlow is as new as what exported it (Python 3.11 and newer get TensorFlow 2.21)",
+            hint=hint_for(module),
             let_pass=(EnvironmentLacksError,),
         ):
             text = _text(module)
         (Path(folder) / f"{place}.mlir").write_text(text, encoding="utf-8")
+
+
+def hint_for(module: bytes) -> str:
+    """Return the way out where a module cannot be read."""
+    return _SHARDY_HINT if _SHARDY in module else _VERSION_HINT
 
 
 def _text(module: bytes) -> str:

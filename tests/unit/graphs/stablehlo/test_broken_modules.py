@@ -13,6 +13,7 @@ from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.passes.inline_stablehlo import InlineStableHlo
 from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE, describe_modules
+from tpu2gpu.graphs.stablehlo.deserializing import hint_for
 from tpu2gpu.graphs.stablehlo.lower_module import _axis, read_head
 
 Built = Callable[..., Path]
@@ -41,3 +42,8 @@ def test_a_module_cut_off_is_refused(model: ServingModel) -> None:
     node.attr["module"].s = node.attr["module"].s[:200]
     with pytest.raises(Tpu2GpuError, match="cannot read the module"):
         InlineStableHlo().run(model)
+
+
+def test_the_way_out_of_a_module_that_cannot_be_read_fits_what_is_in_it() -> None:
+    assert "jax_use_shardy_partitioner" in hint_for(b"ML\xefR\0arith\0sdy\0stablehlo\0")
+    assert "TensorFlow is as new as" in hint_for(b"ML\xefR\0arith\0stablehlo\0")
