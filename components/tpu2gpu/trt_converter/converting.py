@@ -153,8 +153,9 @@ def _check_coverage(made: Conversion, options: ConvertOptions) -> None:
     if made.core_coverage < options.min_coverage:
         parts = [part for part in made.plan.parts if part.name != "core"]
         why = [f"{part.name}: {reason}" for part in parts for reason in part.unsupported or ["nothing is left"]]
+        share = f"{100 * made.core_coverage:.1f} % of the compute lies in the core"
         raise CoverageRefusedError(
-            f"--min-coverage {options.min_coverage:g}: {made.core_coverage:.4g} of the compute lies in the core",
+            f"--min-coverage {options.min_coverage:g}: {share}",
             details=why,
             hint="take what is listed out of the signature, or ask for less",
         )

@@ -21,7 +21,7 @@ def test_too_little_compute_in_the_core_is_told_and_refused(built: Built, tmp_pa
     assert result.core_coverage == 0
     assert "0.0 % of the compute" in result.remarks[0]
     options = ConvertOptions(backend="onnx", min_coverage=0.5)
-    with pytest.raises(CoverageRefusedError, match=r"--min-coverage 0\.5: 0 of the compute") as refused:
+    with pytest.raises(CoverageRefusedError, match=r"--min-coverage 0\.5: 0\.0 % of the compute") as refused:
         convert_model(source, tmp_path / "refused", options)
     assert "tpu2gpu import" in refused.value.details[0]
     assert not (tmp_path / "refused").exists()

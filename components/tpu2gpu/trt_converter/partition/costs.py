@@ -19,6 +19,10 @@ _UNKNOWN_SIZE = 32  # an unknown dimension beside the batch
 _MATRIX = frozenset(["MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"])
 _CONVOLUTIONS = frozenset(["Conv2D", "Conv3D", "DepthwiseConv2dNative", "_FusedConv2D", "FusedConv2D"])
 _TRANSPOSED = frozenset(["Conv2DBackpropInput", "Conv3DBackpropInputV2"])
+_DECOMPOSITIONS = frozenset(["Cholesky", "Eig", "LogMatrixDeterminant", "Lu", "MatrixDeterminant", "MatrixExponential"])
+_DECOMPOSITIONS |= {"MatrixInverse", "MatrixLogarithm", "MatrixSolve", "MatrixSolveLs", "MatrixSquareRoot", "Qr"}
+_DECOMPOSITIONS |= {"MatrixTriangularSolve", "SelfAdjointEigV2", "Svd"}
+_TRANSFORMS = frozenset(f"{kind}{axes}" for kind in ("FFT", "IFFT", "RFFT", "IRFFT") for axes in ("", "2D", "3D"))
 _CONTROL_FLOW = frozenset([*LOOPS, *IFS, *CASES, XLA_CALL_MODULE])
 _FREE = frozenset(["Identity", "Reshape", "Squeeze", "ExpandDims", "NoOp", "Const", "Placeholder", "Assert"])
 _FREE |= {"Shape", "Size", "Rank", "StopGradient", "PreventGradient", "IdentityN", "ReadVariableOp", "VarHandleOp"}
@@ -67,6 +71,11 @@ class Costs:
             return 2 * output * self._depth(node, inputs)
         if node.op == "Einsum":
             return 2 * output * max(1, max(self.elements(each) for each in inputs) // max(1, output))
+        if node.op in _DECOMPOSITIONS:
+            return 2 * self.elements(inputs[0]) * self._depth(node, inputs)
+        if node.op in _TRANSFORMS:
+            most = max(output, self.elements(inputs[0]))
+            return 5 * most * math.ceil(math.log2(max(2, most)))
         if node.op in _CONTROL_FLOW:
             return 2 * sum(self.elements(each) for each in inputs)
         return output

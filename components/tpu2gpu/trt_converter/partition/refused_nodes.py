@@ -11,6 +11,7 @@ from tpu2gpu.graphs.calls import function_names
 from tpu2gpu.graphs.model import ServingModel
 
 _LISTED = re.compile(r"^\w+: (.+?)(?: and \d+ more)?$")  # `check_operations`: a kind and the names of its nodes
+_UNKNOWN_TO_ONNX = "tf2onnx makes nothing of it that ONNX knows"
 _INVENTED = re.compile(r"__\d+$")
 _NAMES = [
     re.compile(pattern)
@@ -75,17 +76,18 @@ def refused_nodes(model: ServingModel, error: Tpu2GpuError) -> dict[str, str]:
         error: The refusal; its message and details quote those that refused.
 
     Returns:
-        For each node the line that names it; nothing where none is named.
+        For each node the line that names it, or words for one that only names it; nothing where none is named.
     """
     owners = _owners(model)
     found: dict[str, str] = {}
     for line in [first_line(error), *(line for detail in error.details for line in detail.splitlines())]:
-        named = [match.group(1) for pattern in _NAMES for match in pattern.finditer(line)]
+        named, why = [match.group(1) for pattern in _NAMES for match in pattern.finditer(line)], line.strip()
         if listed := _LISTED.match(line):
-            named += listed.group(1).split(", ")
+            places = [_source_name(each, owners) for each in listed.group(1).split(", ")]
+            named, why = [*named, *listed.group(1).split(", ")], _UNKNOWN_TO_ONNX if all(places) else why
         for each in named:
             if name := _source_name(each, owners):
-                found.setdefault(owners[name], line.strip())
+                found.setdefault(owners[name], why)
     return found
 
 

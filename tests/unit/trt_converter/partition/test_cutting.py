@@ -287,3 +287,4 @@ def test_a_refusal_names_the_node_that_it_is_about(tmp_path: Path, line: str) ->
     (name,) = (name for name, node in model.nodes.items() if node.op == "Relu")
     assert list(refused_nodes(model, ConversionError("it is refused", details=[line.format(name)]))) == [name]
     assert not refused_nodes(model, ConversionError("out of memory"))
+    assert "ONNX" in refused_nodes(model, ConversionError("it is refused", details=[f"Relu: {name}"]))[name]

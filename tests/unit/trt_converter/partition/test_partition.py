@@ -18,6 +18,7 @@ from tests.models import zoo
 from tests.models.example_files import write_examples
 from tests.models.networks import convnet, vocabulary
 from tpu2gpu.errors import ConversionError, UsageError
+from tpu2gpu.graphs.edit import new_node
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.latency_evaluator.evaluating import evaluate_model
@@ -128,6 +129,12 @@ def test_a_loop_that_depends_on_values_leaves_the_larger_side_to_the_engine(buil
     assert "how often the loop runs depends on the input's values" in assignment.unsupported.values()
     core = [model.nodes[name].op for name, part in assignment.parts.items() if part == 1]
     assert core.count("MatMul") == 2
+
+
+def test_matrices_and_waves_that_are_taken_apart_count_for_what_they_cost() -> None:
+    costs = Costs({"x": (None, 64, 64), "inverse": (None, 64, 64), "waves": (None, 64, 33)}, {})
+    assert costs.flops(new_node("inverse", "MatrixInverse", ["x"])) == 2 * 64**3
+    assert costs.flops(new_node("waves", "RFFT", ["x", "length"])) == 5 * 64 * 64 * 12
 
 
 def test_the_report_says_where_and_why_and_how_many_bytes(built: Built) -> None:
