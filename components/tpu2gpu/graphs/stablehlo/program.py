@@ -14,6 +14,7 @@ from tpu2gpu.tensorbundle import format
 _TYPES = {"i1": "bool", "f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
 _TYPES |= {f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
 _TYPES |= {f"ui{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
+_TYPES |= {"index": "int64"}  # in layouts
 
 
 @attrs.frozen

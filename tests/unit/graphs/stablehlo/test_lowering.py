@@ -4,35 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from tests.models.stablehlo_programs import lowered, run
 from tpu2gpu.errors import UnsupportedError
-from tpu2gpu.graphs.edit import new_node
-from tpu2gpu.graphs.model import ServingModel
-from tpu2gpu.graphs.nodes import OpDefs
-from tpu2gpu.graphs.ops import DT_FLOAT
-from tpu2gpu.graphs.stablehlo.lower_module import Lowered, lower_module
-
-
-def lowered(*lines: str, form: str = "2x6") -> Lowered:
-    """Lower a function of %x, a tensor<2x6xf32> where no other form is given."""
-    node = new_node("jax", "XlaCallModule", ["x"])
-    node.attr["Tin"].list.type.append(DT_FLOAT)
-    node.attr["module"].s = b"a module"
-    model = ServingModel(
-        {"x": new_node("x", "Placeholder", dtype=DT_FLOAT)}, {}, {}, {}, OpDefs(), None, "", [], None, ""
-    )
-    head = f"module @m {{\nfunc.func public @main(%x: tensor<{form}xf32>) -> (tensor<f32>) {{\n"
-    return lower_module(model, node, head + "\n".join(lines) + "\n}\n}")
-
-
-def run(x: np.ndarray, *lines: str, form: str = "2x6") -> np.ndarray:
-    found = lowered(*lines, form=form)
-    graph = tf.compat.v1.GraphDef(node=[new_node("x", "Placeholder", dtype=DT_FLOAT), *found.nodes.values()])
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        tf.import_graph_def(graph, name="")
-        return np.asarray(session.run(f"{found.outputs[0]}:0", {"x:0": x}))
-
 
 X = np.arange(12, dtype=np.float32).reshape(2, 6)
 
@@ -108,7 +82,8 @@ def test_one_value_for_all_needs_no_node() -> None:
 def test_what_has_no_counterpart_is_named_all_at_once() -> None:
     with pytest.raises(UnsupportedError) as refused:
         lowered(
-            '%0 = stablehlo.custom_call @own_kernel(%x) {backend_config = ""} : (tensor<2x6xf32>) -> tensor<2x6xf32>',
+            "%0 = stablehlo.custom_call @own_kernel(%x) {mhlo.backend_config = {uplo = 76 : ui8}, operand_layouts = "
+            "[dense<[1, 0]> : tensor<2xindex>]} : (tensor<2x6xf32>) -> tensor<2x6xf32>",
             "%1 = stablehlo.custom_call @Sharding(%0) : (tensor<2x6xf32>) -> tensor<2x6xf32>",
             "%2 = stablehlo.fft %1, type =  RFFT, length = [6] : (tensor<2x6xf32>) -> tensor<2x4xcomplex<f32>>",
             "return %1 : tensor<2x6xf32>",
@@ -116,18 +91,6 @@ def test_what_has_no_counterpart_is_named_all_at_once() -> None:
     assert "1 custom_call @own_kernel: code of its own, which nobody has reviewed" in refused.value.message
     assert "1 stablehlo.fft: no counterpart" in refused.value.message
     assert "Sharding" not in refused.value.message
-
-
-def test_a_sort_by_another_than_the_first_tensor_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="sort: by a comparator"):
-        lowered(
-            '%0:2 = "stablehlo.sort"(%x, %x) <{dimension = 1 : i64}> ({',
-            "^bb0(%a: tensor<f32>, %b: tensor<f32>, %c: tensor<f32>, %d: tensor<f32>):",
-            "  %1 = stablehlo.compare  LT, %c, %d : (tensor<f32>, tensor<f32>) -> tensor<i1>",
-            "  stablehlo.return %1 : tensor<i1>",
-            "}) : (tensor<2x6xf32>, tensor<2x6xf32>) -> (tensor<2x6xf32>, tensor<2x6xf32>)",
-            "return %0#0 : tensor<2x6xf32>",
-        )
 
 
 def test_integers_divided_by_zero_are_what_xla_gives() -> None:
@@ -149,17 +112,87 @@ def test_integers_divided_by_zero_are_what_xla_gives() -> None:
     np.testing.assert_array_equal(found, np.concatenate([quotient, rest]))
 
 
-@pytest.mark.parametrize(("element", "dtype"), [("i8", np.int8), ("ui8", np.uint8), ("i32", np.int32)])
-def test_what_is_too_large_for_an_integer_is_the_largest(element: str, dtype: type) -> None:
-    x = np.array([[300, -300, 1, 0, 1e12, -1e12]] * 2, np.float32)
+@pytest.mark.parametrize("element", ["i8", "ui8", "i16", "i32", "ui32", "i64"])
+@pytest.mark.parametrize("source", ["f32", "f16"])
+def test_what_is_too_large_for_an_integer_is_the_largest_and_what_is_no_number_is_0(element: str, source: str) -> None:
+    x = np.array([[300, -300, 1.9, -1.9, 1e12, -1e12], [np.nan, np.inf, -np.inf, 0, 65000, -40000]], np.float32)
     found = run(
         x,
-        f"%0 = stablehlo.convert %x : (tensor<2x6xf32>) -> tensor<2x6x{element}>",
+        f"%1 = stablehlo.convert %x : (tensor<2x6xf32>) -> tensor<2x6x{source}>",
+        f"%0 = stablehlo.convert %1 : (tensor<2x6x{source}>) -> tensor<2x6x{element}>",
         f"return %0 : tensor<2x6x{element}>",
     )
-    limits = np.iinfo(dtype)
-    wanted = np.clip(x.astype(np.float64), limits.min, limits.max)
-    np.testing.assert_allclose(found.astype(np.float64), wanted, rtol=1e-6)
+    limits = np.iinfo(found.dtype)
+    with np.errstate(over="ignore"):
+        given = x if source == "f32" else x.astype(np.float16)
+    wanted = [
+        0 if np.isnan(it) else limits.max if it > limits.max else max(int(max(it, -(2.0**63))), limits.min)
+        for it in given.reshape(-1)
+    ]
+    assert found.reshape(-1).tolist() == wanted
+
+
+def test_halves_are_rounded_away_from_zero_and_nothing_else_is() -> None:
+    x = np.array([[0.5, -0.5, 1.5, -2.5, 0.49999997, -0.49999997], [8388609, -8388609, 4194304.5, 0, 1e30, -3]])
+    found = run(
+        x.astype(np.float32),
+        "%0 = stablehlo.round_nearest_afz %x : tensor<2x6xf32>",
+        "return %0 : tensor<2x6xf32>",
+    )
+    wanted = np.array([[1, -1, 2, -3, 0, 0], [8388609, -8388609, 4194305, 0, 1e30, -3]], np.float32)
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("negative", ["negate %i", "subtract %z, %i"])
+def test_the_negative_of_an_unsigned_integer_wraps_around(negative: str) -> None:
+    found = run(
+        X,
+        "%i = stablehlo.convert %x : (tensor<2x6xf32>) -> tensor<2x6xui8>",
+        "%z = stablehlo.constant dense<0> : tensor<2x6xui8>",
+        f"%0 = stablehlo.{negative} : tensor<2x6xui8>",
+        "return %0 : tensor<2x6xui8>",
+    )
+    np.testing.assert_array_equal(found, -X.astype(np.uint8))
+
+
+@pytest.mark.parametrize("element", ["i8", "ui8", "i16", "ui16", "i32", "ui32"])
+def test_products_of_integers_keep_their_lower_bits(element: str) -> None:
+    x = np.arange(60, 72, dtype=np.float32).reshape(2, 6)
+    found = run(
+        x,
+        f"%i = stablehlo.convert %x : (tensor<2x6xf32>) -> tensor<2x6x{element}>",
+        "%0 = stablehlo.dot_general %i, %i, contracting_dims = [1] x [1] : "
+        f"(tensor<2x6x{element}>, tensor<2x6x{element}>) -> tensor<2x2x{element}>",
+        f"return %0 : tensor<2x2x{element}>",
+    )
+    np.testing.assert_array_equal(found, (x @ x.T).astype(np.int64).astype(found.dtype))
+
+
+@pytest.mark.parametrize("element", ["i8", "ui8", "ui32"])
+def test_places_may_be_of_any_integer_type_however_long_the_tensor(element: str) -> None:
+    x = np.arange(300, dtype=np.float32)[None]
+    taken = run(
+        x,
+        f"%i = stablehlo.constant dense<[[3], [100], [0]]> : tensor<3x1x{element}>",
+        '%0 = "stablehlo.gather"(%x, %i) <{dimension_numbers = #stablehlo.gather<offset_dims = [0], '
+        "collapsed_slice_dims = [1], start_index_map = [1], index_vector_dim = 1>, slice_sizes = array<i64: 1, 1>}> : "
+        f"(tensor<1x300xf32>, tensor<3x1x{element}>) -> tensor<1x3xf32>",
+        "return %0 : tensor<1x3xf32>",
+        form="1x300",
+    )
+    np.testing.assert_array_equal(taken, [[3, 100, 0]])
+    cut = run(
+        x,
+        "%s = stablehlo.slice %x [0:1, 120:121] : (tensor<1x300xf32>) -> tensor<1x1xf32>",
+        "%r = stablehlo.reshape %s : (tensor<1x1xf32>) -> tensor<f32>",
+        f"%i = stablehlo.convert %r : (tensor<f32>) -> tensor<{element}>",
+        f"%z = stablehlo.constant dense<0> : tensor<{element}>",
+        "%0 = stablehlo.dynamic_slice %x, %z, %i, sizes = [1, 2] : "
+        f"(tensor<1x300xf32>, tensor<{element}>, tensor<{element}>) -> tensor<1x2xf32>",
+        "return %0 : tensor<1x2xf32>",
+        form="1x300",
+    )
+    np.testing.assert_array_equal(cut, [[120, 121]])
 
 
 def test_what_is_not_a_number_is_sorted_behind_the_numbers() -> None:
@@ -180,7 +213,7 @@ def test_an_op_that_tensorflow_lacks_for_a_type_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="TensorFlow has none for uint32"):
         lowered(
             "%i = stablehlo.convert %x : (tensor<2x6xf32>) -> tensor<2x6xui32>",
-            "%0 = stablehlo.negate %i : tensor<2x6xui32>",
+            "%0 = stablehlo.power %i, %i : tensor<2x6xui32>",
             "return %0 : tensor<2x6xui32>",
         )
 

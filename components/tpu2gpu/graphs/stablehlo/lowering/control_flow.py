@@ -137,7 +137,8 @@ def _rounds(low: Lowering, operation: Operation, operands: list[Value]) -> int:
     if step is None or step.name != "stablehlo.add" or start is None or end is None:
         return -1
     counts = step.operands[0] == body.arguments[place] and number(step.operands[1]) == 1
-    return max(0, end - int(start)) if counts and len(condition.operations) <= 3 else -1
+    decides = condition.operations[-1].operands == compare.results
+    return max(0, end - int(start)) if counts and decides else -1
 
 
 def _run(

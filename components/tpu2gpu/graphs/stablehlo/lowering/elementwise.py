@@ -216,7 +216,7 @@ def _divided(low: Lowering, name: str, operands: Sequence[Value]) -> Value:
     return result if zero is None else spread(graph, "SelectV2", [zero, otherwise, result], dtype)
 
 
-lowers(*(name for name in OPS if not name.startswith("shift")))(_lower_op)
+lowers(*(name for name in OPS if not name.startswith("shift") and name not in ("negate", "subtract")))(_lower_op)
 
 
 @lowers("compare")
@@ -270,34 +270,66 @@ def _convert(low: Lowering, operation: Operation, operands: list[Value]) -> list
     if (folded := fold(lambda array: array, operands, dtype)) is not None:
         return [folded]
     if value.dtype.kind not in "iub" and dtype.kind in "iu":
-        value = _saturated(low, value, dtype)
+        return [_saturated(low, value, dtype)]
     return [of_tensor(low.graph.cast(low.graph.tensor(value), dtype), dtype, value.sizes, value.held)]
 
 
 def _saturated(low: Lowering, value: Value, dtype: np.dtype[Any]) -> Value:
-    """Keep a value in the range of integers, as XLA's conversion does.
+    """Make integers of numbers as XLA does: of what lies outside the nearest one, and 0 of what is no number.
 
-    TensorFlow's drops the upper bits of small ones; of large ones, what is above the range becomes the smallest one.
+    TensorFlow's op drops the upper bits of what small and unsigned integers do not hold, and makes the smallest one of
+    all that the others do not.
     """
-    limits = np.iinfo(dtype)
-    bounds: list[tuple[str, float]] = [("maximum", limits.min)] if dtype.itemsize <= 2 else []
-    largest = float(np.array(limits.max, value.dtype))
-    if largest > limits.max:
-        largest = float(np.nextafter(np.array(largest, value.dtype), np.array(0, value.dtype)))
-    if np.isfinite(largest):
-        bounds.append(("minimum", largest))
-    for name, bound in bounds:
-        value = apply(low, name, [value, known(np.full((1,) * value.rank, bound, value.dtype), value.sizes)])
-    return value
+    graph, truth, limits, source = low.graph, np.dtype(np.bool_), np.iinfo(dtype), value.dtype
+
+    def number(it: float, type_: np.dtype[Any] = source) -> Value:
+        return known(np.full((1,) * value.rank, it, type_), value.sizes)
+
+    with np.errstate(over="ignore"):
+        most = np.array(limits.max).astype(source)
+    is_exact = float(most) == limits.max
+    if not is_exact:  # rounded up to one too many, or beyond all numbers
+        most = np.nextafter(most, np.array(0, source))
+    inside = value
+    if dtype.kind == "u" or dtype.itemsize <= 2:
+        for name, bound in (("maximum", float(limits.min)), ("minimum", float(most))):
+            inside = apply(low, name, [inside, number(bound)])
+    is_number = spread(graph, "Equal", [value, value], truth)
+    inside = spread(graph, "SelectV2", [is_number, inside, number(0)], source)
+    found = of_tensor(graph.cast(graph.tensor(inside), dtype), dtype, value.sizes, inside.held)
+    if is_exact:
+        return found
+    is_above = spread(graph, "Greater", [value, number(float(most))], truth)
+    return spread(graph, "SelectV2", [is_above, number(limits.max, dtype), found], dtype)
 
 
 @lowers("round_nearest_afz")
 def _round(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
-    """Round half away from zero: `sign(x) * floor(|x| + 0.5)`."""
+    """Round half away from zero: what is half or more above the number below goes up, without a sum that rounds."""
     (value,) = operands
     half = known(np.full((1,) * value.rank, 0.5, value.dtype), value.sizes)
-    floor = apply(low, "floor", [apply(low, "add", [apply(low, "abs", [value]), half])])
-    return [apply(low, "multiply", [apply(low, "sign", [value]), floor])]
+    size = apply(low, "abs", [value])
+    floor = apply(low, "floor", [size])
+    goes_up = spread(low.graph, "GreaterEqual", [apply(low, "subtract", [size, floor]), half], np.dtype(np.bool_))
+    step = of_tensor(low.graph.cast(low.graph.tensor(goes_up), value.dtype), value.dtype, value.sizes, goes_up.held)
+    return [apply(low, "multiply", [apply(low, "sign", [value]), apply(low, "add", [floor, step])])]
+
+
+@lowers("negate")
+def _negate(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    (value,) = operands
+    if value.dtype.kind != "u":
+        return [apply(low, "negate", operands)]
+    one = known(np.ones((1,) * value.rank, value.dtype), value.sizes)
+    return [apply(low, "add", [apply(low, "not", [value]), one])]
+
+
+@lowers("subtract")
+def _subtract(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
+    value, other = alike(low, operands)
+    if value.dtype.kind == "u" and value.array is not None and not value.array.any() and other.array is None:
+        return _negate(low, operation, [other])  # TensorFlow makes Neg of 0 less a tensor, and has none for these
+    return [apply(low, "subtract", operands)]
 
 
 @lowers("cbrt")

@@ -11,7 +11,7 @@ from tpu2gpu.graphs.stablehlo.lowering.elementwise import apply, spread
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering
 from tpu2gpu.graphs.stablehlo.lowering.registry import attribute, lowers
 from tpu2gpu.graphs.stablehlo.lowering.shapes import broadcast, elements, reshaped, transposed
-from tpu2gpu.graphs.stablehlo.lowering.slices import dynamic_slice
+from tpu2gpu.graphs.stablehlo.lowering.slices import as_places, dynamic_slice
 from tpu2gpu.graphs.stablehlo.program import Operation, TensorType
 from tpu2gpu.graphs.stablehlo.sizes import Size, add, fixed, multiply
 from tpu2gpu.graphs.stablehlo.values import Sizes, Value, known, of_sizes, of_tensor
@@ -46,6 +46,7 @@ def _dynamic_gather(low: Lowering, operation: Operation, operands: list[Value]) 
 
 def _lower(low: Lowering, operation: Operation, value: Value, indices: Value, counts: Sizes) -> Value:
     numbers = Numbers(attribute(operation, "dimension_numbers", default={}))
+    (indices,) = as_places(low, [indices])
     if numbers.vector == indices.rank:  # each index stands alone
         indices = reshaped(low, indices, (*indices.sizes, 1))
     order = [axis for axis in range(indices.rank) if axis != numbers.vector] + [numbers.vector]

@@ -60,8 +60,12 @@ def _why_not(operation: Operation) -> str:
     if not operation.name.endswith(".custom_call"):
         return "" if _find(operation.name) else f"{operation.name}: no counterpart"
     target = call_target(operation)
-    known = _is_known_call(target)
-    return "" if known else f"custom_call @{target}: code of its own, which nobody has reviewed"
+    if _is_known_call(target):
+        return ""
+    is_of_dialect = target.startswith(CALL_PREFIXES)
+    return (
+        f"custom_call @{target}: {'no counterpart' if is_of_dialect else 'code of its own, which nobody has reviewed'}"
+    )
 
 
 def _is_known_call(target: str) -> bool:

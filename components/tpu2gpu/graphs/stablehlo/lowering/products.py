@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering
 from tpu2gpu.graphs.stablehlo.lowering.registry import attribute, lowers
 from tpu2gpu.graphs.stablehlo.program import Operation
 from tpu2gpu.graphs.stablehlo.sizes import product
 from tpu2gpu.graphs.stablehlo.values import Sizes, Value, of_tensor
+
+_WIDER = dict.fromkeys(["int8", "int16", "uint8", "uint16"], np.dtype(np.int32)) | {"uint32": np.dtype(np.int64)}
 
 
 @lowers("dot_general")
@@ -35,7 +40,21 @@ def _product(
     batch: Sequence[Sequence[int]],
     summed: Sequence[Sequence[int]],
 ) -> Value:
-    dtype, graph = operation.types[0].dtype, low.graph
+    """Multiply in the type of the result; small integers, which TensorFlow does not multiply, keep their lower bits."""
+    wanted = operation.types[0].dtype
+    dtype = _WIDER.get(wanted.name, wanted)
+    found = _product_in(low, dtype, operands, batch, summed)
+    return found if dtype == wanted else of_tensor(low.graph.cast(found.ref, wanted), wanted, found.sizes)
+
+
+def _product_in(
+    low: Lowering,
+    dtype: np.dtype[Any],
+    operands: Sequence[Value],
+    batch: Sequence[Sequence[int]],
+    summed: Sequence[Sequence[int]],
+) -> Value:
+    graph = low.graph
     free = [
         [axis for axis in range(it.rank) if axis not in (*batch[side], *summed[side])]
         for side, it in enumerate(operands)

@@ -14,7 +14,7 @@ from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
 from tpu2gpu.graphs.stablehlo.lowering.reductions import combiner
 from tpu2gpu.graphs.stablehlo.lowering.registry import attribute, lowers
 from tpu2gpu.graphs.stablehlo.lowering.shapes import broadcast, iota, reshaped, transposed
-from tpu2gpu.graphs.stablehlo.lowering.slices import padded
+from tpu2gpu.graphs.stablehlo.lowering.slices import as_places, padded
 from tpu2gpu.graphs.stablehlo.program import Block, Operation, TensorType, element_of
 from tpu2gpu.graphs.stablehlo.sizes import Size, add, fixed
 from tpu2gpu.graphs.stablehlo.values import Sizes, Value, known, of_sizes, of_tensor
@@ -47,6 +47,7 @@ def _scatter(low: Lowering, operation: Operation, operands: list[Value]) -> list
     if len(operands) != 3:
         raise NotLoweredError("scatter: into several tensors at once")
     value, indices, updates = operands
+    (indices,) = as_places(low, [indices])
     combine = _combine(operation.regions[0])
     if combine not in _OPS or (value.dtype == np.bool_ and combine):
         raise NotLoweredError(f"scatter: by {combine} of {value.dtype.name}")

@@ -15,6 +15,9 @@ from tpu2gpu.graphs.stablehlo.program import Operation, TensorType
 from tpu2gpu.graphs.stablehlo.sizes import Size, add, fixed, multiply
 from tpu2gpu.graphs.stablehlo.values import Sizes, Value, known, of_sizes, of_tensor
 
+_PLACES: dict[str, np.dtype[Any]] = dict.fromkeys(["int8", "int16", "uint8", "uint16"], np.dtype(np.int32))
+_PLACES |= dict.fromkeys(["uint32", "uint64"], np.dtype(np.int64))
+
 
 @lowers("slice")
 def _slice(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
@@ -88,7 +91,7 @@ def dynamic_slice(low: Lowering, value: Value, starts: Sequence[Value], counts: 
         type_: The type of the result.
     """
     graph = low.graph
-    places = [clamped(low, start, size, count) for start, size, count in zip(starts, value.sizes, counts, strict=True)]
+    places = clamped(low, starts, value.sizes, counts)
     open_axes = [axis for axis, place in enumerate(places) if place.array is None or counts[axis] != value.sizes[axis]]
     if all(places[axis].array is not None and isinstance(counts[axis], int) for axis in open_axes):
         at = [int(place.array) if place.array is not None else 0 for place in places]
@@ -107,9 +110,26 @@ def dynamic_slice(low: Lowering, value: Value, starts: Sequence[Value], counts: 
     return of_tensor(ref, value.dtype, counts)
 
 
-def clamped(low: Lowering, start: Value, size: Size, count: Size) -> Value:
-    """Return where a slice begins: at its start, or at the last place where it fits."""
-    last = add(size, multiply(count, -1))
+def clamped(low: Lowering, starts: Sequence[Value], sizes: Sizes, counts: Sizes) -> list[Value]:
+    """Return where a slice begins along each axis: at its start, or at the last place where it fits."""
+    each = zip(as_places(low, starts), sizes, counts, strict=True)
+    return [_clamped(low, start, add(size, multiply(count, -1))) for start, size, count in each]
+
+
+def as_places(low: Lowering, values: Sequence[Value]) -> list[Value]:
+    """Return integers in types that can be places in any tensor."""
+    return [_converted(low, it, _PLACES.get(it.dtype.name, it.dtype)) for it in values]
+
+
+def _converted(low: Lowering, value: Value, dtype: np.dtype[Any]) -> Value:
+    if value.dtype == dtype:
+        return value
+    if value.array is not None:
+        return known(value.array.astype(dtype), value.sizes)
+    return of_tensor(low.graph.cast(low.graph.tensor(value), dtype), dtype, value.sizes, value.held)
+
+
+def _clamped(low: Lowering, start: Value, last: Size) -> Value:
     if last == 0:
         return known(np.array(0, start.dtype))
     zero = known(np.array(0, start.dtype))
@@ -127,9 +147,7 @@ def clamped(low: Lowering, start: Value, size: Size, count: Size) -> Value:
 @lowers("dynamic_update_slice")
 def _dynamic_update_slice(low: Lowering, operation: Operation, operands: list[Value]) -> list[Value]:
     value, update, *starts = operands
-    places = [
-        clamped(low, start, size, count) for start, size, count in zip(starts, value.sizes, update.sizes, strict=True)
-    ]
+    places = clamped(low, starts, value.sizes, update.sizes)
     axes = [axis for axis in range(value.rank) if update.sizes[axis] != value.sizes[axis]]
     if not axes:
         return [of_tensor(low.graph.whole(update), value.dtype, value.sizes)]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import attrs
 import ml_dtypes
 import numpy as np
 
 from tpu2gpu.graphs.stablehlo.graph_builder import output
 from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering, NotLoweredError
+from tpu2gpu.graphs.stablehlo.lowering.regions import evaluated
 from tpu2gpu.graphs.stablehlo.lowering.registry import attribute, lowers
 from tpu2gpu.graphs.stablehlo.lowering.shapes import transposed
 from tpu2gpu.graphs.stablehlo.program import Block, Operation
-from tpu2gpu.graphs.stablehlo.values import Value, of_tensor
+from tpu2gpu.graphs.stablehlo.values import Array, Value, of_tensor
+
+_PAIRS = 512  # of keys, on which comparators are tried
 
 
 def largest(low: Lowering, value: Value, count: int) -> list[Value]:
@@ -34,7 +40,7 @@ def _sort(low: Lowering, operation: Operation, operands: list[Value]) -> list[Va
         last = attrs.evolve(operation, attributes={**operation.attributes, "dimension": key.rank - 1})
         back = [order.index(each) for each in range(key.rank)]
         return [transposed(low, it, back) for it in _sort(low, last, turned)]
-    count, is_falling = _order_of(operation.regions[0])
+    count, is_falling = _order_of(low, operation.regions[0], operands)
     places: Value | None = None
     for each in reversed(operands[:count]):  # the largest elements come in their order: each key keeps that of the next
         turned_key = each if places is None else _rearranged(low, each, places)
@@ -44,20 +50,38 @@ def _sort(low: Lowering, operation: Operation, operands: list[Value]) -> list[Va
     return [_rearranged(low, it, places) for it in operands]
 
 
-def _order_of(block: Block) -> tuple[int, bool]:
+def _order_of(low: Lowering, block: Block, keys: Sequence[Value]) -> tuple[int, bool]:
     """Return by how many of the first tensors a comparator sorts, and whether the largest comes first.
 
     Raises:
         NotLoweredError: It sorts in another way.
     """
-    inner = [it for it in block.operations if not it.name.endswith("return")]
-    directions = {it.words[0] for it in inner if it.name == "stablehlo.compare"} - {"EQ", "NE"}
-    used = {name for it in inner for name in it.operands}
-    pairs = [place for place, side in enumerate(block.arguments) if side in used]
-    keys = sorted({place // 2 for place in pairs})
-    if len(directions) != 1 or keys != list(range(len(keys))):
-        raise NotLoweredError("sort: by a comparator that does not go through the first tensors in their order")
-    return len(keys), directions <= {"GT", "GE"}
+    used = {name for it in block.operations for name in it.operands}
+    places = sorted({place // 2 for place, side in enumerate(block.arguments) if side in used})
+    count = len(places)
+    sides, rises, differs = _pairs([it.dtype for it in keys[:count]])
+    if count and places == list(range(count)):
+        (found,) = evaluated(low, block, [*sides, *sides[:1] * (len(block.arguments) - len(sides))])
+        for is_falling in (False, True):
+            if (found[differs] == (rises != is_falling)[differs]).all():
+                return count, is_falling
+    raise NotLoweredError("sort: by a comparator that does not go through the first tensors in their order")
+
+
+def _pairs(dtypes: Sequence[np.dtype[Any]]) -> tuple[list[Array], Array, Array]:
+    """Draw pairs of keys.
+
+    Returns:
+        Both sides of each key; which pairs rise, the first key that differs deciding; and which differ at all.
+    """
+    random = np.random.default_rng(0)
+    sides = [random.integers(-2 if dtype.kind not in "ub" else 0, 4, _PAIRS).astype(dtype)
+             for dtype in dtypes for _ in range(2)]  # fmt: skip
+    rises = differs = np.zeros(_PAIRS, np.bool_)
+    for left, right in zip(sides[::2], sides[1::2], strict=True):
+        rises = np.where(differs, rises, left < right)
+        differs = differs | (left != right)
+    return sides, rises, differs
 
 
 def _rising(low: Lowering, key: Value, *, is_falling: bool) -> Value:

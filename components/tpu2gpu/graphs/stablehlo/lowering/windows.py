@@ -21,7 +21,7 @@ from tpu2gpu.graphs.stablehlo.values import Value, known, of_tensor
 
 _MOST_SLICES = 128
 _MOST_ROUNDS = 64
-_RUNNING = {"add": "Cumsum", "multiply": "Cumprod"}
+_RUNNING = {"add": "Cumsum", "multiply": "Cumprod", "maximum": "", "minimum": ""}
 
 
 @lowers("reduce_window")
@@ -42,7 +42,7 @@ def _reduce_window(low: Lowering, operation: Operation, operands: list[Value]) -
         return [_by_region(low, operation.regions[0], value, start, windows)]
     if not is_neutral(combine, start):
         raise NotLoweredError(f"reduce_window: by {combine} from another start than its neutral one")
-    if all(it == 1 for it in (*sizes, *strides)) and not any(any(it) for it in padding):
+    if all(it == 1 for it in (*sizes, *strides, *apart)) and not any(any(it) for it in padding):
         return [value]
     running = _running_axis(value, sizes, strides, padding) if combine in _RUNNING else None
     outside = any(max(amounts) >= extent for amounts, extent in zip(padding, sizes, strict=True) if any(amounts))
@@ -50,15 +50,7 @@ def _reduce_window(low: Lowering, operation: Operation, operands: list[Value]) -
     if not is_plain or (running is None and (outside or value.dtype.kind in "iub")):
         return [_by_slices(low, value, start, combine, windows)]
     if running is not None:
-        is_reverse = padding[running][0] == 0
-        ref = low.graph.emit(
-            _RUNNING[combine],
-            low.graph.whole(value),
-            low.graph.constant(np.int32(running)),
-            reverse=is_reverse,
-            exclusive=False,
-        )
-        return [of_tensor(ref, value.dtype, value.sizes)]
+        return [_run(low, value, start, combine, running, is_reverse=padding[running][0] == 0)]
     if (axes := _whole_axes(value, sizes, padding)) is not None:
         gone = reduced(low, value, combine, axes)
         kept = [axis for axis in range(rank) if axis not in axes]
@@ -67,6 +59,22 @@ def _reduce_window(low: Lowering, operation: Operation, operands: list[Value]) -
         return [_pooled(low, operation, value, combine, sizes, strides, padding)]
     except NotLoweredError:
         return [_by_slices(low, value, start, combine, windows)]
+
+
+def _run(low: Lowering, value: Value, start: Value, combine: str, axis: int, *, is_reverse: bool) -> Value:
+    """Combine what came so far, by an op where there is one, otherwise over windows that double."""
+    graph = low.graph
+    if op := _RUNNING[combine]:
+        place = graph.constant(np.int32(axis))
+        ref = graph.emit(op, graph.whole(value), place, reverse=is_reverse, exclusive=False)
+        return of_tensor(ref, value.dtype, value.sizes)
+    length, step = fixed(value.sizes[axis]), 1
+    while step < length:
+        amounts = (-step, step) if is_reverse else (step, -step)
+        moved = padded(low, value, start, [amounts if each == axis else (0, 0) for each in range(value.rank)])
+        value = apply(low, combine, [value, moved])
+        step *= 2
+    return value
 
 
 @attrs.frozen
