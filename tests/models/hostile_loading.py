@@ -35,6 +35,7 @@ def an_object_writes_in_what_also_saves(folder: Path, path: str) -> Path:
                 node.attr["f"].func.name = name
                 del node.input[:]
                 node.attr["Tin"].list.ClearField("type")
+                node.attr["Tout"].list.type[:] = [3]
 
     an_object_writes_when_made(folder, path)
     return rewritten(folder, save_by_it)
@@ -207,3 +208,33 @@ HOSTILE_WHEN_LOADED = {
     a_function_writes_a_variable_over: "files",
 }
 """Each with what a user has to trust."""
+
+
+def two_tables(folder: Path) -> Path:
+    """Give 10 and 20 for one word from two tables, whose files have one name in two folders; an honest model."""
+    import tensorflow as tf
+
+    def serve(x: Any) -> Any:
+        found, written = [], []
+        for name in ("one", "two"):
+            table = tf.raw_ops.HashTableV2(key_dtype=tf.string, value_dtype=tf.int64, shared_name=name)
+            file = tf.constant(f"{name}/words.txt", name=name)
+            written.append(
+                tf.raw_ops.InitializeTableFromTextFileV2(
+                    table_handle=table, filename=file, key_index=0, value_index=1, delimiter=" "
+                )
+            )
+            default = tf.constant(-1, tf.int64)
+            found.append(tf.raw_ops.LookupTableFindV2(table_handle=table, keys="word", default_value=default))
+        tf.group(written, name="written")
+        return x + tf.cast(found[0] + found[1], tf.float32)
+
+    def change(meta: Any) -> None:
+        meta.collection_def["legacy_init_op"].node_list.value.append("written")
+        for name, value in (("one", 10), ("two", 20)):
+            path = folder / "assets" / name / "words.txt"
+            path.parent.mkdir(parents=True)
+            path.write_text(f"word {value}\n")
+            meta.asset_file_def.add(filename=f"{name}/words.txt").tensor_info.name = f"{name}:0"
+
+    return served_v1(folder, serve, change)

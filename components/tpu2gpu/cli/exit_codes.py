@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from tpu2gpu.cli.printable import printable
 from tpu2gpu.errors import EnvironmentLacksError, InputError, Tpu2GpuError, UsageError
 from tpu2gpu.options import did_you_mean
 
@@ -56,7 +57,9 @@ def run_commands(commands: click.Group, arguments: Sequence[str] | None) -> int:
         if "--debug" in words:
             traceback.print_exc()
         hint = "" if "--debug" in words else "; --debug shows where"
-        sys.stderr.write(f"error: {type(error).__name__}: {error}: this is a mistake in tpu2gpu{hint}\n")
+        sys.stderr.write(
+            f"error: {type(error).__name__}: {printable(str(error))}: this is a mistake in tpu2gpu{hint}\n"
+        )
         return BUG
 
 
@@ -65,7 +68,7 @@ def _fail(error: Tpu2GpuError, words: Sequence[str]) -> int:
         traceback.print_exc()
     if "--json" in words:
         sys.stdout.write(json.dumps({**error.to_json(), "exit_code": error.exit_code}) + "\n")
-    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.write(f"error: {printable(str(error))}\n")
     return error.exit_code
 
 

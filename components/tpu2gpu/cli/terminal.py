@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from tpu2gpu.cli.printable import printable
+
 _PLAIN_EVERY_S = 10.0
 _MOMENT_S = 0.5
 _MANY, _MINUTE_S = 10, 60
@@ -58,13 +60,13 @@ class Terminal:
 
         self._stop_bar()
         text = json.dumps(plain(data), ensure_ascii=False) if self.as_json else "\n".join(lines)
-        self._out.write(f"{text}\n")
+        self._out.write(f"{printable(text)}\n")
         self._out.flush()
 
     def say(self, line: str) -> None:
         """Tell the user something on standard error."""
         self._stop_bar()
-        self._err.write(f"{line}\n")
+        self._err.write(f"{printable(line)}\n")
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Show how far a step is: a bar on a terminal, else a line for each thing that is begun, and now and then."""
@@ -74,7 +76,7 @@ class Terminal:
         before, when = self._told
         if what != before or time.monotonic() - when > _PLAIN_EVERY_S:
             self._told = (what, time.monotonic())
-            self._err.write(f"{what} ({done} of {total})\n" if total > 1 else f"{what}\n")
+            self._err.write(f"{printable(what)} ({done} of {total})\n" if total > 1 else f"{printable(what)}\n")
 
     def activity(self, what: str) -> None:
         """Show on a terminal what is being done, without a measure of it; elsewhere nothing."""
@@ -85,7 +87,7 @@ class Terminal:
         """Tell what is being started: on a terminal as an activity, else in a line; beside JSON nothing."""
         self.activity(what)
         if not (self._err.isatty() or self.as_json):
-            self._err.write(f"{what}\n")
+            self._err.write(f"{printable(what)}\n")
 
     def activity_if_slow(self, what: str) -> None:
         """Show on a terminal what is being done, once it has taken a moment."""
@@ -100,13 +102,14 @@ class Terminal:
                 self._show_bar(what, 0, 0)
 
     def _show_bar(self, what: str, done: int, total: int) -> None:
+        what = printable(what)
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
             columns = (
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # names may have brackets
                 BarColumn(),
                 TextColumn("{task.fields[pace]}"),
                 TimeElapsedColumn(),

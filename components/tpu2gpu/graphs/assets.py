@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from tpu2gpu.errors import SourceError, TrustRefusedError
-from tpu2gpu.graphs.edit import add, ancestors, const_node, const_texts, replace_all_uses
+from tpu2gpu.graphs.edit import add, ancestors, const_node, const_texts, free_name, replace_all_uses
 from tpu2gpu.graphs.model import Asset, ServingModel
 from tpu2gpu.graphs.nodes import producer, split_tensor
 from tpu2gpu.graphs.ops import DT_STRING
-from tpu2gpu.storage.confinement import file_inside
+from tpu2gpu.storage.confinement import file_inside, why_outside
 from tpu2gpu.storage.paths import Place
 
 ASSETS_FOLDER = "assets"
@@ -47,7 +47,7 @@ def check_assets(meta: Any, source: Place) -> None:
         SourceError: One is missing, a link, or outside.
     """
     for _, name in _asset_entries(meta):
-        file_inside(source / ASSETS_FOLDER, name, f"{source}: asset")
+        _asset_file(source, name)
 
 
 def take_assets(meta: Any, source: Place, nodes: dict[str, Any]) -> list[Asset]:
@@ -60,11 +60,26 @@ def take_assets(meta: Any, source: Place, nodes: dict[str, Any]) -> list[Asset]:
     for node, name in asset_files(meta).items():
         if node not in nodes:
             continue
-        assets.append(Asset(node, file_inside(source / ASSETS_FOLDER, name, f"{source}: asset")))
+        assets.append(Asset(node, _asset_file(source, name)))
         # TensorFlow 2 has a placeholder where loaders of flat graphs want a constant to feed.
         if nodes[node].op == "Placeholder":
             nodes[node] = const_node(node, name)
     return assets
+
+
+def _asset_file(source: Place, name: str) -> Place:
+    if problem := why_outside(source, ASSETS_FOLDER):
+        raise SourceError(f"{source}: its folder {ASSETS_FOLDER} is {problem}", hint="put the files themselves there")
+    return file_inside(source / ASSETS_FOLDER, name, f"{source}: asset")
+
+
+def stored_names(assets: Iterable[Asset]) -> dict[Place, str]:
+    """Return what each file is called in one folder: its own name, with a number behind where another has it."""
+    names: dict[Place, str] = {}
+    for asset in assets:
+        if asset.path not in names:
+            names[asset.path] = free_name(set(names.values()), asset.path.name)
+    return names
 
 
 def hold_paths(model: ServingModel) -> ServingModel:

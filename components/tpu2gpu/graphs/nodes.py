@@ -67,6 +67,10 @@ class OpDefs:
             self._defs[op] = registered_op(op) or self._carried.get(op)
         return self._defs[op]
 
+    def carried(self, op: str) -> Any | None:
+        """Return the definition of an op that a model carries, None where it carries none."""
+        return self._carried.get(op)
+
     def inputs(self, node: Any) -> list[TypeSlot] | None:
         """Return the type slots of a node's data inputs, None for an unknown op."""
         op = self.find(node.op)
@@ -136,7 +140,12 @@ def _slots(definitions: Iterable[Any], node: Any) -> Iterator[TypeSlot]:
 def split_tensor(tensor: str) -> tuple[str, int]:
     """Split a tensor's name: `node:1` -> (`node`, 1), `node` -> (`node`, 0)."""
     name, _, index = tensor.rpartition(":")
-    return (name, int(index)) if name and index.isdecimal() and len(index) <= _DIGITS else (tensor, 0)
+    return (name, int(index)) if name and is_number(index) else (tensor, 0)
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text is the number of an output."""
+    return text.isdecimal() and len(text) <= _DIGITS
 
 
 def join_tensor(node: str, index: int) -> str:

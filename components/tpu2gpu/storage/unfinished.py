@@ -110,7 +110,9 @@ def clean(folder: str | os.PathLike[str]) -> list[Path]:
 def _target_of(path: Path) -> str:
     """Return the name of the target that a folder was to become, or had been; nothing of any other path."""
     match = _NAME.fullmatch(path.name)
-    return match["target"] if match and path.is_dir() and not path.is_symlink() else ""
+    if match is None or match["target"] in (".", "..") or path.is_symlink() or not path.is_dir():
+        return ""
+    return match["target"]
 
 
 def _remove(folders: list[Path]) -> list[Path]:

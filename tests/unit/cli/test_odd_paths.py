@@ -29,6 +29,17 @@ def test_names_that_are_no_text_are_printed_and_are_sound_json(run: Run, place: 
     assert json.loads(out)
 
 
+def test_names_that_would_move_a_cursor_are_spelled(run: Run, tmp_path: Path) -> None:
+    """Names of tensors come from strangers: some rename a terminal, clear it, or turn its text around."""
+    odd, spelled = "a\x1b]0;mine\x07\x9b2J\u202eb", r"a\u001b]0;mine\u0007\u009b2J\u202eb"
+    with BundleWriter(tmp_path / "model.ckpt") as writer:
+        writer.add_array(odd, np.zeros(1, np.float32))
+    for name, *flags in (["model.ckpt"], ["model.ckpt", "--json"], [odd]):
+        _, out, err = run("inspect", tmp_path / name, *flags)
+        assert spelled in out + err
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(out + err)
+
+
 @pytest.mark.parametrize("words", [["inspect", "x" * 300], ["verify", "x" * 300], ["freeze", "model", "x" * 300]])
 def test_a_name_that_is_too_long_is_told_as_one(words: list[str], run: Run, place: Path) -> None:
     code, _, err = run(*words)

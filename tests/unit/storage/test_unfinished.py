@@ -77,6 +77,21 @@ def test_clean_removes_what_lies_anywhere_below(tmp_path: Path) -> None:
         clean(tmp_path / "none")
 
 
+@pytest.mark.parametrize("name", ["...partial-x", "....partial-x", "...replaced-x", "....replaced-x"])
+def test_what_no_run_made_stays(name: str, tmp_path: Path) -> None:
+    """No target is called like a folder itself, or the one above it."""
+    (tmp_path / name).mkdir()
+    assert clean(tmp_path) == []
+    assert (tmp_path / name).is_dir()
+
+
+def test_links_that_are_named_like_left_overs_stay(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / ".out.partial-x").symlink_to("precious")
+    assert clean(tmp_path) == []
+    assert (tmp_path / "precious").is_dir()
+
+
 def test_an_output_that_was_moved_aside_when_the_run_was_killed_comes_back(tmp_path: Path) -> None:
     write(tmp_path / "out", "old")
     (tmp_path / "out").rename(tmp_path / ".out.replaced-abcdef")

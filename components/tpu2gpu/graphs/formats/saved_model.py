@@ -11,7 +11,7 @@ from typing import Any
 
 from tpu2gpu import wire
 from tpu2gpu.errors import SignatureError, SourceError
-from tpu2gpu.graphs.assets import ASSETS_FOLDER, hold_paths, take_assets
+from tpu2gpu.graphs.assets import ASSETS_FOLDER, hold_paths, stored_names, take_assets
 from tpu2gpu.graphs.formats.graph_def import constant_sizes, model_graph_pieces
 from tpu2gpu.graphs.formats.importing_first import not_a_saved_model
 from tpu2gpu.graphs.formats.lazy_constants import parsing
@@ -291,8 +291,8 @@ def write_saved_model(
         _write_variables(model, folder)
     if model.assets:
         (folder / ASSETS_FOLDER).mkdir()
-    for asset in model.assets:
-        with asset.path.open("rb") as file, (folder / ASSETS_FOLDER / asset.path.name).open("wb") as target:
+    for path, name in stored_names(model.assets).items():
+        with path.open("rb") as file, (folder / ASSETS_FOLDER / name).open("wb") as target:
             shutil.copyfileobj(file, target)
     write_pieces(folder / SAVED_MODEL_FILE, pieces)
 
@@ -308,8 +308,9 @@ def _meta_graph(model: ServingModel) -> Any:
     meta.meta_info_def.stripped_op_list.op.extend(model.ops.known(used))
     for name, signature in model.signatures.items():
         meta.signature_def[name].CopyFrom(signature)
+    names = stored_names(model.assets)
     for asset in model.assets:
-        entry = meta.asset_file_def.add(filename=asset.path.name)
+        entry = meta.asset_file_def.add(filename=names[asset.path])
         entry.tensor_info.name = f"{asset.node}:0"
     if model.init_node:
         meta.collection_def["saved_model_main_op"].node_list.value.append(model.init_node)

@@ -68,6 +68,7 @@ class SignatureInliner:
             for node in function.node_def:
                 ops.complete(node)
         self._top = _Frame({node.name: node for node in graph.node})
+        self._sources: dict[_Place, tuple[_Frame, str, int]] = {}
         self._names: dict[_Place, str] = {}
         self._numbers: dict[str, int] = {}
         self._maybe_recursive = _without_end(self._functions)
@@ -171,6 +172,12 @@ class SignatureInliner:
 
     def _resolve(self, frame: _Frame, reference: str) -> tuple[_Frame, str, int]:
         """Follow a tensor through calls and arguments to the node that makes it."""
+        key = frame, reference
+        if key not in self._sources:  # each is asked for thrice
+            self._sources[key] = self._find_source(frame, reference)
+        return self._sources[key]
+
+    def _find_source(self, frame: _Frame, reference: str) -> tuple[_Frame, str, int]:
         while True:
             if frame.function is None:
                 name, index = split_tensor(reference)
@@ -242,7 +249,7 @@ class SignatureInliner:
         return frame.nodes[name]
 
     def _is_call(self, node: Any | None) -> bool:
-        return node is not None and called_function(node) in self._functions
+        return bool(self._functions) and node is not None and called_function(node) in self._functions
 
     def _free_name(self, wanted: str) -> str:
         """Return what `free_name` does, without trying the numbers that an earlier call has found taken."""

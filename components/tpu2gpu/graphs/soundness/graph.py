@@ -7,8 +7,10 @@ from itertools import islice
 from typing import Any
 
 from tpu2gpu.errors import GraphError, UnsupportedError
-from tpu2gpu.graphs.nodes import OpDefs, is_control, split_tensor
+from tpu2gpu.graphs.nodes import OpDefs, is_control, is_number, split_tensor
 from tpu2gpu.graphs.signatures import tensor_names
+from tpu2gpu.graphs.soundness.arguments import REFERENCE
+from tpu2gpu.graphs.soundness.edges import wrong_type
 from tpu2gpu.graphs.soundness.functions import check_expansion
 from tpu2gpu.graphs.soundness.nodes import NodeRules
 from tpu2gpu.graphs.soundness.order import find_cycle
@@ -18,7 +20,6 @@ from tpu2gpu.limits import limits
 
 _MOST_TOLD = 10
 _HINT = "export the model again"
-_REFERENCE = 100  # added to a DataType's number for a reference to such a tensor
 
 
 def check_meta_graph(meta: Any, source: object, *, elsewhere: Collection[str] = ()) -> None:
@@ -35,7 +36,7 @@ def check_meta_graph(meta: Any, source: object, *, elsewhere: Collection[str] = 
     """
     ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
     check_graph(meta.graph_def, ops, source, elsewhere=elsewhere)
-    _tell(_wrong_signatures(meta), source)
+    _tell(_wrong_signatures(meta, ops), source)
 
 
 def check_graph(graph: Any, ops: OpDefs, source: object, *, elsewhere: Collection[str] = ()) -> None:
@@ -70,8 +71,9 @@ def _wrong_graph(
     yield from (f"function {name} has the name of an op" for name in functions if _is_op(name))
     yield from _wrong_names(graph.node)
     repeated = 0
+    given = {name: rules.given_types(node) for name, node in nodes.items()}
     for node in graph.node:
-        found = [*rules.problems(node, elsewhere=node.name in elsewhere), *_wrong_inputs(node, nodes, rules)]
+        found = [*rules.problems(node, elsewhere=node.name in elsewhere), *_wrong_inputs(node, nodes, given, rules)]
         if found:
             yield from (f"node {node.name}: {problem}" for problem in found)
         if node.op == "Const" and not found and node.name not in elsewhere:
@@ -102,9 +104,11 @@ def _wrong_names(nodes: Iterable[Any]) -> Iterator[str]:
         seen.add(node.name)
 
 
-def _wrong_inputs(node: Any, nodes: Mapping[str, Any], rules: NodeRules) -> Iterator[str]:
-    """Tell which inputs of a graph's node no node gives."""
-    control = False
+def _wrong_inputs(
+    node: Any, nodes: Mapping[str, Any], given: Mapping[str, list[int]], rules: NodeRules
+) -> Iterator[str]:
+    """Tell which inputs of a graph's node no node gives, or as another type than it takes."""
+    control, taken = False, iter(rules.taken_types(node))
     for reference in node.input:
         if is_control(reference):
             control = True
@@ -114,21 +118,24 @@ def _wrong_inputs(node: Any, nodes: Mapping[str, Any], rules: NodeRules) -> Iter
         if control:
             yield f"its input {reference} stands behind what it waits for"
         name, index = split_tensor(reference)
+        dtype = next(taken, 0)
         if name not in nodes:
             yield f"takes {reference}, which there is not"
+        elif index < len(given[name]) and (wrong := wrong_type(reference, dtype, given[name][index])):
+            yield f"takes {wrong}"
         elif index and (outputs := rules.output_names(nodes[name])) is not None and index >= sum(outputs.values()):
             yield f"takes {reference}, but {name} has {sum(outputs.values())} outputs"
 
 
 def _wrong_function(function: Any, rules: NodeRules) -> Iterator[str]:
     nodes = {node.name: node for node in function.node_def}
-    arguments = [argument.name for argument in function.signature.input_arg]
-    if len({*arguments, *nodes}) < len(arguments) + len(function.node_def):
+    arguments = {argument.name: argument.type for argument in function.signature.input_arg}
+    if len({*arguments, *nodes}) < len(function.signature.input_arg) + len(function.node_def):
         yield "two of its arguments and nodes have one name"
     if not function.signature.name or "" in arguments:
         yield "it, or an argument, is without a name"
     for argument in (*function.signature.input_arg, *function.signature.output_arg):
-        if argument.type and argument.type % _REFERENCE not in known_types():
+        if argument.type and argument.type % REFERENCE not in known_types():
             yield f"argument {argument.name} is of DataType {argument.type}, which there is not"
         if not (argument.type or argument.type_attr or argument.type_list_attr):
             yield f"argument {argument.name} has no type"
@@ -143,24 +150,34 @@ def _wrong_function(function: Any, rules: NodeRules) -> Iterator[str]:
         argument, _, index = output.partition(":")
         outputs = rules.output_names(nodes[name])
         if not output or outputs is None:
-            return "" if not index or index.isdecimal() else f"{reference}, which is no tensor"
-        if not (index or "0").isdecimal() or not int(index or 0) < outputs.get(argument, 0):
+            return "" if is_number(index or "0") else f"{reference}, which is no tensor"
+        if not is_number(index or "0") or not int(index or 0) < outputs.get(argument, 0):
             return f"{reference}, but {nodes[name].op} has no such output"
         return ""
 
+    def wrongly_typed(reference: str, taken: int) -> str:
+        name, _, output = reference.partition(":")
+        argument, _, index = output.partition(":")
+        given = rules.given_types(nodes[name], argument)[int(index or 0) :] if name in nodes else [arguments[name]]
+        return wrong_type(reference, taken, given[0]) if given else ""
+
     for node in function.node_def:
         yield from (f"node {node.name}: {problem}" for problem in rules.problems(node))
+        types = iter(rules.taken_types(node))
         for reference in node.input:
             if is_control(reference):
                 if reference[1:] not in nodes and reference[1:] not in arguments:
                     yield f"node {node.name}: waits for {reference[1:]}, which there is not"
-            elif problem := wrong(reference):
+                continue
+            dtype = next(types, 0)
+            if problem := wrong(reference) or wrongly_typed(reference, dtype):
                 yield f"node {node.name}: takes {problem}"
     for output in function.signature.output_arg:
         if output.name not in function.ret:
             yield f"nothing gives its result {output.name}"
+    results = {output.name: output.type for output in function.signature.output_arg}
     for name, reference in function.ret.items():
-        if problem := wrong(reference):
+        if problem := wrong(reference) or wrongly_typed(reference, results.get(name, 0)):
             yield f"its result {name} is {problem}"
     for name, waited in function.control_ret.items():
         if waited not in nodes:
@@ -169,11 +186,12 @@ def _wrong_function(function: Any, rules: NodeRules) -> Iterator[str]:
         yield f"a cycle through {', '.join(cycle[:5])}"
 
 
-def _wrong_signatures(meta: Any) -> Iterator[str]:
-    nodes = {node.name for node in meta.graph_def.node}
+def _wrong_signatures(meta: Any, ops: OpDefs) -> Iterator[str]:
+    nodes = {node.name: node for node in meta.graph_def.node}
+    rules = NodeRules(ops, {function.signature.name: function for function in meta.graph_def.library.function})
     for name, signature in meta.signature_def.items():
         for key, info in (*signature.inputs.items(), *signature.outputs.items()):
-            if info.dtype and info.dtype % _REFERENCE not in known_types():
+            if info.dtype and info.dtype % REFERENCE not in known_types():
                 yield f"signature {name}: {key} is of DataType {info.dtype}, which there is not"
             if problem := wrong_shape(info.tensor_shape):
                 yield f"signature {name}: {key} has {problem}"
@@ -181,8 +199,13 @@ def _wrong_signatures(meta: Any) -> Iterator[str]:
                 yield f"signature {name}: {key} names no tensor"
                 continue
             for tensor in tensor_names(info):
-                if split_tensor(tensor)[0] not in nodes:
+                node, index = split_tensor(tensor)
+                if node not in nodes:
                     yield f"signature {name}: {key} is {tensor}, which there is not"
+                    continue
+                given = rules.given_types(nodes[node])[index:] if info.name else []
+                if given and (wrong := wrong_type(tensor, info.dtype % REFERENCE, given[0])):
+                    yield f"signature {name}: {key} is {wrong}"
     for name, function in meta.object_graph_def.concrete_functions.items():
         if not all(0 <= number < len(meta.object_graph_def.nodes) for number in function.bound_inputs):
             yield f"function {name}: captures objects that there are not"

@@ -13,6 +13,9 @@ import attrs
 from tpu2gpu.graphs.calls import caller
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs
 from tpu2gpu.graphs.ops import CALLS, CASES, IFS, LOOPS, TPU_OPS
+from tpu2gpu.graphs.soundness.arguments import Argument, dtypes
+from tpu2gpu.graphs.soundness.choices import Choice
+from tpu2gpu.graphs.soundness.edges import wrong_types
 from tpu2gpu.graphs.soundness.tensors import known_types, wrong_shape, wrong_tensor
 from tpu2gpu.graphs.trust.op_classes import class_of
 from tpu2gpu.limits import limits
@@ -28,20 +31,12 @@ class _Rule:
 
     fields: Mapping[str, str]
     required: tuple[str, ...]
-    counts: Mapping[str, int]
-    inputs: tuple[tuple[str, str], ...]
+    choices: Mapping[str, Choice]
+    defaults: Mapping[str, Any]
+    inputs: tuple[Argument, ...]
     fixed_inputs: int | None
     calls: bool
-    outputs: tuple[tuple[str, str, str], ...]
-
-    def count(self, node: Any, number: str, types: str) -> int:
-        """Return how many tensors an argument stands for; a look at an attribute that is not there would add it."""
-        name = types or number
-        if name and name not in node.attr:
-            return self.counts.get(name, 0)
-        if types:
-            return len(node.attr[types].list.type)
-        return int(node.attr[number].i) if number else 1
+    outputs: tuple[Argument, ...]
 
 
 class NodeRules:
@@ -79,6 +74,8 @@ class NodeRules:
                 yield f"attribute {name} of {node.op} is left to the calls of its function, which is not taken"
             elif kind != field:
                 yield f"attribute {name} of {node.op} must be {field}, not {kind or 'nothing'}"
+            elif rule is not None and name in rule.choices and (problem := rule.choices[name].wrong(value, kind)):
+                yield f"attribute {name} of {node.op} {problem}"
         if rule is None:
             return
         if missing := [name for name in rule.required if name not in node.attr]:
@@ -86,14 +83,14 @@ class NodeRules:
             return
         wanted = rule.fixed_inputs
         if wanted is None:
-            wanted = sum([rule.count(node, number, types) for number, types in rule.inputs])
+            wanted = sum([argument.count(node, rule.defaults) for argument in rule.inputs])
         given = len(data_inputs(node))
         if given != wanted:
             yield f"{node.op} with {given} inputs, not {wanted}"
-        for name, number, types in rule.outputs:
-            if (number or types) and not 0 <= (count := rule.count(node, number, types)) <= self._most_outputs:
+        for argument in rule.outputs:
+            if argument.several and not 0 <= (count := argument.count(node, rule.defaults)) <= self._most_outputs:
                 yield (
-                    f"{node.op} with {count} outputs {name}, at most {self._most_outputs} are taken; "
+                    f"{node.op} with {count} outputs {argument.name}, at most {self._most_outputs} are taken; "
                     "--limit outputs=NUMBER takes more"
                 )
         if node.op == "Const" and node.attr["dtype"].type != node.attr["value"].tensor.dtype:
@@ -109,14 +106,38 @@ class NodeRules:
         rule = self._rule(node.op)
         if rule is None:
             return None
-        return {name: rule.count(node, number, types) for name, number, types in rule.outputs}
+        return {argument.name: argument.count(node, rule.defaults) for argument in rule.outputs}
+
+    def taken_types(self, node: Any) -> list[int]:
+        """Return the types of what a sound node takes, 0 for any; nothing where its op is unknown."""
+        function = self._functions.get(node.op)
+        if function is not None:
+            return [argument.type for argument in function.signature.input_arg]
+        rule = self._rule(node.op)
+        return [] if rule is None else dtypes(rule.inputs, node, rule.defaults, len(node.input))
+
+    def given_types(self, node: Any, output: str = "") -> list[int]:
+        """Return the types of what a node gives, 0 for those that cannot be told; nothing where its op is unknown.
+
+        Args:
+            node: The NodeDef.
+            output: The output that is meant; all when none is named.
+        """
+        function = self._functions.get(node.op)
+        if function is not None:
+            return [it.type for it in function.signature.output_arg if output in ("", it.name)]
+        rule = self._rule(node.op)
+        if rule is None:
+            return []
+        outputs = [it for it in rule.outputs if it.name == output] if output else rule.outputs
+        return dtypes(outputs, node, rule.defaults, self._most_outputs)
 
     def _rule(self, op: str) -> _Rule | None:
         """Return the rule of an op; none of those that go, or are refused for what they do (`trust`) when they stay."""
         if op not in self._rules:
             leaves = TPU_OPS.fullmatch(op) or op in _REFUSED or class_of(op) in ("network", "python", "custom")
             definition = None if leaves else self._ops.find(op)
-            self._rules[op] = None if definition is None else _rule_of(definition)
+            self._rules[op] = None if definition is None else _rule_of(definition, self._ops.carried(op))
         return self._rules[op]
 
     def _wrong_call(self, node: Any) -> Iterator[str]:
@@ -131,32 +152,45 @@ class NodeRules:
         if call is None:
             return
         outputs = sum((self.output_names(node) or {}).values())
+        arguments, given = self.taken_types(node)[call.first :], self.given_types(node)
+        condition = node.attr["cond"].func.name if call.loops else ""
         for name in call.names(node):
             function = self._functions.get(name)
             if function is None:
                 yield f"{node.op} calls function '{name}', which there is not"
                 continue
-            signature = function.signature
-            if len(signature.input_arg) != call.count:
-                yield f"{node.op} gives function {name} {call.count} arguments, not {len(signature.input_arg)}"
-            wanted = 1 if call.loops and name == node.attr["cond"].func.name else outputs
-            same = node.attr["cond"].func.name == node.attr["body"].func.name if call.loops else False
-            if len(signature.output_arg) != wanted and not same:
-                yield f"{node.op} takes {wanted} results of function {name}, which has {len(signature.output_arg)}"
+            taken, results = function.signature.input_arg, function.signature.output_arg
+            if len(taken) != call.count:
+                yield f"{node.op} gives function {name} {call.count} arguments, not {len(taken)}"
+            elif wrong := wrong_types("argument", [it.type for it in taken], arguments):
+                yield f"{node.op} of function {name}: its {wrong}"
+            both = call.loops and condition == node.attr["body"].func.name
+            wanted = 1 if call.loops and name == condition else outputs
+            if len(results) != wanted and not both:
+                yield f"{node.op} takes {wanted} results of function {name}, which has {len(results)}"
+            elif name != condition and (wrong := wrong_types("result", given, [it.type for it in results])):
+                yield f"{node.op} of function {name}: its {wrong}"
 
 
-def _rule_of(definition: Any) -> _Rule:
-    inputs = definition.input_arg
+def _rule_of(definition: Any, carried: Any | None) -> _Rule:
+    """Return the rule of an op, from its definition and one that the model carries."""
+    also = {it.name: it for it in carried.attr} if carried is not None else {}
+    inputs = tuple(Argument.of(it) for it in definition.input_arg)
     return _Rule(
         fields={
             it.name: "list" if it.type.startswith("list(") else _FIELDS.get(it.type, it.type) for it in definition.attr
         },
         required=tuple(it.name for it in definition.attr if not it.HasField("default_value")),
-        counts={it.name: it.default_value.i or len(it.default_value.list.type) for it in definition.attr},
-        inputs=tuple((it.number_attr, it.type_list_attr) for it in inputs),
-        fixed_inputs=None if any(it.number_attr or it.type_list_attr for it in inputs) else len(inputs),
+        choices={
+            it.name: Choice.of(it, also.get(it.name))
+            for it in definition.attr
+            if it.has_minimum or it.HasField("allowed_values")
+        },
+        defaults={it.name: it.default_value for it in definition.attr},
+        inputs=inputs,
+        fixed_inputs=None if any(it.several for it in inputs) else len(inputs),
         calls=definition.name in (*LOOPS, *IFS, *CASES, *CALLS),
-        outputs=tuple((it.name, it.number_attr, it.type_list_attr) for it in definition.output_arg),
+        outputs=tuple(Argument.of(it) for it in definition.output_arg),
     )
 
 

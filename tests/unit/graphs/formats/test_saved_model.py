@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from tests.models import networks
+from tests.models.hostile_loading import two_tables
 from tests.models.predictions import images, predict
+from tpu2gpu import import_model
 from tpu2gpu.errors import CheckpointError, GraphError, SignatureError, SourceError
+from tpu2gpu.graphs.assets import stored_names
 from tpu2gpu.graphs.formats.saved_model import read_saved_model, serving_meta_graph, write_saved_model
+from tpu2gpu.graphs.model import Asset
 
 Built = Callable[..., Path]
 
@@ -123,6 +127,21 @@ def test_a_model_without_its_weights_is_refused(built: Built, tmp_path: Path) ->
     (target / "variables" / "variables.index").unlink()
     with pytest.raises(SourceError, match=r"variables\.index is missing"):
         read_saved_model(target)
+
+
+def test_files_of_one_name_in_two_folders_stay_two(tmp_path: Path) -> None:
+    assets = [
+        Asset(node, tmp_path / path) for node, path in (("a", "one/words"), ("b", "two/words"), ("c", "one/words"))
+    ]
+    assert stored_names(assets) == {tmp_path / "one" / "words": "words", tmp_path / "two" / "words": "words_1"}
+
+
+@pytest.mark.slow
+def test_tables_of_files_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
+    import_model(two_tables(tmp_path / "model"), tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "assets").iterdir()) == ["words.txt", "words.txt_1"]
+    for folder in ("model", "out"):
+        assert predict(tmp_path / folder, x=np.zeros(2, np.float32))["y"].tolist() == [30.0, 30.0]
 
 
 def test_an_unknown_signature_is_named_with_the_known_ones(built: Built) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from tensorflow.core.framework import graph_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from tpu2gpu import inspect_model
 from tpu2gpu.errors import GraphError, UnsupportedError
 from tpu2gpu.graphs.edit import new_node
 from tpu2gpu.graphs.formats.graph_def import read_graph_def
 from tpu2gpu.graphs.nodes import OpDefs
-from tpu2gpu.graphs.soundness.graph import check_graph
+from tpu2gpu.graphs.soundness.graph import check_graph, check_meta_graph
 from tpu2gpu.limits import changed_limits
 
 FLOAT = 1
@@ -64,11 +65,15 @@ def _close_circle(graph: Any) -> None:
     graph.node[1].input.append("^y")
 
 
-def _add_call(graph: Any, function: str, arguments: int) -> None:
+def _retype(graph: Any, dtype: int) -> None:
+    graph.node[2].attr["T"].type = dtype
+
+
+def _add_call(graph: Any, function: str, arguments: int, *, takes: int = FLOAT, gives: int = FLOAT) -> None:
     call = new_node("call", "PartitionedCall", ["x"] * arguments)
     call.attr["f"].func.name = function
-    call.attr["Tin"].list.type.extend([FLOAT] * arguments)
-    call.attr["Tout"].list.type.append(FLOAT)
+    call.attr["Tin"].list.type.extend([takes] * arguments)
+    call.attr["Tout"].list.type.append(gives)
     graph.node.append(call)
 
 
@@ -76,6 +81,19 @@ def _add_split(graph: Any) -> None:
     split = new_node("split", "Split", ["two", "x"], T=FLOAT)
     split.attr["num_split"].i = 1 << 40
     graph.node.append(split)
+
+
+def _add_pool(graph: Any) -> None:
+    pool = new_node("pool", "MaxPool", ["x"], T=FLOAT)
+    pool.attr["padding"].s = b"ODD"
+    pool.attr["ksize"].list.i.append(1)
+    pool.attr["strides"].list.i.extend([1] * 4)
+    graph.node.append(pool)
+
+
+def _add_pack(graph: Any) -> None:
+    graph.node.append(new_node("pack", "Pack", T=FLOAT))
+    graph.node[-1].attr["N"].i = 0
 
 
 SPOILT: dict[str, tuple[Callable[[Any], object], str]] = {
@@ -106,6 +124,42 @@ SPOILT: dict[str, tuple[Callable[[Any], object], str]] = {
         lambda g: g.library.function[0].ret.__setitem__("r", "same:other:0"),
         "its result r is same:other:0, but Identity has no such output",
     ),
+    "a result of 5,000 digits": (
+        lambda g: g.library.function[0].ret.__setitem__("r", f"same:output:{'9' * 5000}"),
+        "but Identity has no such output",
+    ),
+    "an input of another type": (lambda g: _retype(g, 3), "y: takes x as int32, which is float32"),
+    "a value where a reference is asked for": (
+        lambda g: g.node.append(new_node("up", "AssignAdd", ["x", "two"], T=FLOAT)),
+        "up: takes x as a reference to float32, which is float32",
+    ),
+    "an input of another type in a function": (
+        lambda g: setattr(g.library.function[0].signature.input_arg[0], "type", 7),
+        "function f: node same: takes a as float32, which is string",
+    ),
+    "a result of another type": (
+        lambda g: setattr(g.library.function[0].signature.output_arg[0], "type", 7),
+        "function f: its result r is same:output:0 as string, which is float32",
+    ),
+    "an argument of another type": (
+        lambda g: _add_call(g, "f", 1, takes=7),
+        "node call: takes x as string, which is float32",
+    ),
+    "a call of a function of another type": (
+        lambda g: _add_call(g, "f", 1, takes=7, gives=7),
+        "PartitionedCall of function f: its argument 0 is string, not float32",
+    ),
+    "a call that gives another type": (
+        lambda g: _add_call(g, "f", 1, gives=3),
+        "PartitionedCall of function f: its result 0 is float32, not int32",
+    ),
+    "a type that the op does not take": (
+        lambda g: g.node.append(new_node("e", "Elu", ["x"], T=3)),
+        "node e: attribute T of Elu is int32, taken are float32, float64, bfloat16, float16",
+    ),
+    "a text that the op does not take": (_add_pool, "attribute padding of MaxPool is 'ODD', taken are 'EXPLICIT', 'SA"),
+    "a list that is too short": (_add_pool, "attribute ksize of MaxPool has 1 elements, at least 4 are taken"),
+    "a number that is too small": (_add_pack, "attribute N of Pack is 0, at least 1 is taken"),
     "two functions of one name": (lambda g: _add_function(g, "f"), "two functions have one name"),
 }
 
@@ -121,6 +175,16 @@ def test_what_is_wrong_is_told(name: str, tmp_path: Path) -> None:
     assert told in str(caught.value)
     assert str(tmp_path / "graph.pb") in str(caught.value)
     assert not inspect_model(tmp_path / "graph.pb").importable
+
+
+def test_a_signature_has_the_type_of_its_tensor(tmp_path: Path) -> None:
+    meta = meta_graph_pb2.MetaGraphDef(graph_def=_graph())
+    info = meta.signature_def["serving_default"].outputs["y"]
+    info.name, info.dtype = "y:0", FLOAT
+    check_meta_graph(meta, "it")
+    info.dtype = 9
+    with pytest.raises(GraphError, match="signature serving_default: y is y:0 as int64, which is float32"):
+        check_meta_graph(meta, "it")
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

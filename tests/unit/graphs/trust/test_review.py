@@ -97,6 +97,11 @@ def test_an_asset_outside_its_folder_is_no_asset(open_it: Callable[..., object],
         (folder / "saved_model.pb").write_bytes(saved_model.SerializeToString())
         with pytest.raises(SourceError, match=r"not a path inside|a link"):
             open_it(folder)
+    folder = reads_its_asset(tmp_path / "linked" / "model")
+    (folder / "assets").rename(folder.parent / "elsewhere")
+    (folder / "assets").symlink_to("../elsewhere")
+    with pytest.raises(SourceError, match="its folder assets is a link"):
+        open_it(folder)
 
 
 def test_every_op_of_this_tensorflow_is_reviewed() -> None:
