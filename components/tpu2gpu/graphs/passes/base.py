@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from tpu2gpu.graphs.model import ServingModel
 
 # What passes changed: names of nodes, or figures, under the keys that reports give them. Plain data, as JSON knows it.
 Changes = Mapping[str, Any]
+_ONE_OF_MANY = re.compile(r"(\b1 .*?\w)s\b")
 
 
 class Pass(ABC):
@@ -51,7 +53,8 @@ class Pass(ABC):
             changes: What `run` returned, possibly among the changes of other passes.
         """
         counts = {key: len(it) if isinstance(it, Sized) else it for key, it in changes.items() if key in self.PHRASES}
-        return [phrase.format(counts[key]) for key, phrase in self.PHRASES.items() if counts.get(key)]
+        phrases = {key: phrase.format(counts[key]) for key, phrase in self.PHRASES.items() if counts.get(key)}
+        return [_ONE_OF_MANY.sub(r"\1", it, count=1) if counts[key] == 1 else it for key, it in phrases.items()]
 
 
 class Sequential(Pass):

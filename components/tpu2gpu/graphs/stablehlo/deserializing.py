@@ -79,8 +79,11 @@ def _text(module: bytes) -> str:
         from tensorflow.python import pywrap_mlir
     except ImportError as error:
         raise EnvironmentLacksError("this TensorFlow has no reader of StableHLO", hint="install TensorFlow") from error
-    newer = getattr(stablehlo, "deserialize_portable_artifact_str", None)
-    found = newer(module) if newer is not None else stablehlo.deserialize_portable_artifact(module)
+    read = getattr(stablehlo, "deserialize_portable_artifact_str", None) or stablehlo.deserialize_portable_artifact
+    try:
+        found = read(module)
+    except SystemError as error:  # of a call that returned in spite of its error
+        raise (error.__cause__ or error) from None
     encoded = found if isinstance(found, bytes) else found.encode()
     return str(pywrap_mlir.ExperimentalRunPassPipeline(encoded, b"inline", False))
 

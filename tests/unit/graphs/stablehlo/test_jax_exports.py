@@ -56,7 +56,7 @@ def test_every_export_becomes_nodes_with_the_same_outputs(name: str, built: Buil
 def test_a_look_names_the_module_its_versions_and_platforms(built: Built) -> None:
     found = inspect_model(built(unpack, "cnn_jax04"))
     assert found.importable
-    assert "turns 1 StableHLO modules into nodes" in found.verdict
+    assert "turns 1 StableHLO module into nodes" in found.verdict
     assert found.report["stablehlo_modules"] == ["XlaCallModule 'XlaCallModule' (version 9, StableHLO 0.9.0, for CPU)"]
 
 
