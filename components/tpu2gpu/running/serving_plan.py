@@ -16,6 +16,7 @@ from tpu2gpu.plain_json import parse_json
 from tpu2gpu.running.arrays import numpy_dtype
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.storage.confinement import why_outside
+from tpu2gpu.storage.whole_files import read_plain_text
 
 _T = TypeVar("_T")
 
@@ -264,7 +265,7 @@ def read_plan(folder: str | os.PathLike[str]) -> Plan:
     """
     path = Path(folder) / PLAN
     try:
-        data = parse_json(path.read_text(encoding="utf-8"))
+        data = parse_json(read_plain_text(path))
         version = _read(int, _read(dict[str, Any], data, "plan").get("format"), "plan.format")
         if version == FORMAT:
             plan = Plan.from_json(data)

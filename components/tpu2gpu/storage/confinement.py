@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -82,6 +83,19 @@ def strange_entries(folder: Place) -> dict[str, str]:
         if kind := _strange_kind(path.lstat().st_mode):
             found[path.relative_to(folder).as_posix()] = kind
     return dict(sorted(found.items()))
+
+
+def check_nobody_waits(*folders: Place) -> None:
+    """Check that no entry of folders is a pipe, a socket or a device: libraries would wait for what they open there.
+
+    Raises:
+        SourceError: One is, be it by a link.
+    """
+    for folder in folders:
+        for path in sorted(folder.iterdir()) if isinstance(folder, Path) and folder.is_dir() else ():
+            with suppress(OSError):  # a link to nothing
+                if kind := _strange_kind(path.stat().st_mode):
+                    raise SourceError(f"{path}: {kind}, no regular file", hint="remove it, or put a file in its place")
 
 
 def _strange_kind(mode: int) -> str:

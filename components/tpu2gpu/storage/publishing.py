@@ -35,6 +35,7 @@ from tpu2gpu.storage.folders import check_length, make_folder
 from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.paths import Place, files_below, place
 from tpu2gpu.storage.unfinished import moved_aside, remove_left_behind, unfinished
+from tpu2gpu.storage.whole_files import read_plain_text
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
@@ -245,7 +246,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise SourceError(f"{folder}: no {MANIFEST} there", hint="give a folder that tpu2gpu wrote")
     try:
-        manifest: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = parse_json(read_plain_text(path))
         _check_form(manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(f"{path}: not a manifest ({error})") from error

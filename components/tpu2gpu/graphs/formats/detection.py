@@ -14,6 +14,7 @@ from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError
 from tpu2gpu.graphs.formats.archives import describe_archive
 from tpu2gpu.storage.paths import Place, place
+from tpu2gpu.storage.whole_files import read_message, read_plain_text
 from tpu2gpu.tensorbundle.files import stem
 
 GRAPH_DEF = "graph_def"
@@ -68,7 +69,7 @@ def find_checkpoint(path: Place, step: int | None = None) -> FoundCheckpoint | N
     own = stem(prefix)
     if place(f"{own}.index").is_file() and (own == str(prefix) or not path.is_dir()):
         return _single(prefix, step, is_bundle=True)
-    if path.name == STATE_FILE and path.is_file() and b"model_checkpoint_path" in path.read_bytes()[:4096]:
+    if path.name == STATE_FILE and path.is_file() and b"model_checkpoint_path" in _head(path):
         return _newest(path.parent, step)
     if path.is_dir():
         return _newest(path, step)
@@ -101,7 +102,7 @@ def graph_kind(path: Place) -> str:
         return ""
     if path.suffix == ".meta":
         return META_GRAPH
-    return GRAPH_DEF if path.suffix in (".pb", ".pbtxt", ".pbtext") else _kind_of_message(path.read_bytes())
+    return GRAPH_DEF if path.suffix in (".pb", ".pbtxt", ".pbtext") else _kind_of_file(path)
 
 
 def unknown_source(path: Place) -> SourceError:
@@ -151,6 +152,18 @@ def _kind_of_message(data: bytes) -> str:
     return ""
 
 
+def _kind_of_file(path: Place) -> str:
+    try:
+        return _kind_of_message(read_message(path))
+    except ValueError:  # too large for one
+        return ""
+
+
+def _head(path: Place) -> bytes:
+    with path.open("rb") as file:
+        return bytes(file.read(4096))
+
+
 def _single(prefix: Place, step: int | None, *, is_bundle: bool) -> FoundCheckpoint:
     found = _step_of(prefix.name)
     if step is not None and found != step:
@@ -187,8 +200,8 @@ def _read_state(folder: Place) -> str:
     if not path.is_file():
         return ""
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
+        return read_plain_text(path)
+    except ValueError as error:
         raise CheckpointError(f"{path}: damaged ({error})", hint="give the checkpoint's prefix") from error
 
 

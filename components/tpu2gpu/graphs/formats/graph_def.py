@@ -22,6 +22,7 @@ from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_model
 from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import Place, place
+from tpu2gpu.storage.whole_files import read_message, read_plain_text
 
 FROZEN_GRAPH_FILE = "frozen_graph.pb"
 SIGNATURE_FILE = "signature.json"
@@ -80,7 +81,7 @@ def read_graph_def(path: str | os.PathLike[str], *, light: bool = False) -> Serv
         if light:
             constants = read_graph_file(path, graph)
         else:
-            graph.ParseFromString(path.read_bytes())
+            graph.ParseFromString(read_message(path))
     ops = OpDefs()
     check_graph(graph, ops, path, elsewhere=constants)
     nodes = {node.name: node for node in graph.node}
@@ -155,7 +156,7 @@ def _dense_tensors(infos: Any) -> dict[str, str]:
 
 def _read_signatures(path: Place) -> dict[str, Any]:
     try:
-        signatures: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))["signatures"]
+        signatures: dict[str, Any] = parse_json(read_plain_text(path))["signatures"]
         named = {name: {side: dict(it[side]) for side in ("inputs", "outputs")} for name, it in signatures.items()}
         if not all(isinstance(it, str) for sides in named.values() for side in sides.values() for it in side.values()):
             raise ValueError("a tensor's name is no text")

@@ -13,6 +13,7 @@ from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.graphs.model import Variable
 from tpu2gpu.storage.paths import Place, RemotePath
 from tpu2gpu.storage.snapshots import snapshot
+from tpu2gpu.storage.whole_files import check_message_size
 from tpu2gpu.tensorbundle import format
 
 _LARGE_BYTES = 1 << 12
@@ -94,6 +95,7 @@ def read_saved_model_file(path: Place, saved_model: Any) -> list[Constants]:
 def _mapped(path: Place) -> View:
     if isinstance(path, RemotePath):
         return memoryview(path.read_bytes())
+    check_message_size(path)
     return snapshot(path)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tpu2gpu.errors import SignatureError, SourceError, UsageError
+from tpu2gpu.errors import SignatureError, SourceError, UsageError, foreign_errors
 from tpu2gpu.graphs.assets import take_named_files
 from tpu2gpu.graphs.edit import ancestors
 from tpu2gpu.graphs.formats.restore_ops import find_restore_op
@@ -18,6 +18,7 @@ from tpu2gpu.graphs.signatures import describe_tensor, has_tensor, new_signature
 from tpu2gpu.graphs.soundness.graph import check_meta_graph
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.storage.paths import Place, place
+from tpu2gpu.storage.whole_files import read_message
 
 _INIT_COLLECTION = "table_initializer"
 
@@ -95,7 +96,8 @@ def parse_graph_file(path: Place) -> Any:
 
     if not path.is_file():
         raise SourceError(f"{path}: no such file")
-    data = path.read_bytes()
+    with foreign_errors(SourceError, f"{path}: not a graph", catch=ValueError):
+        data = read_message(path)
     kinds: list[Any] = [meta_graph_pb2.MetaGraphDef, graph_pb2.GraphDef]
     for kind in kinds if path.suffix == ".meta" else reversed(kinds):
         for from_text in (False, True):

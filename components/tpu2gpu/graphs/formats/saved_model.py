@@ -25,8 +25,10 @@ from tpu2gpu.graphs.signatures import INIT_SIGNATURE, full_name, map_tensors, te
 from tpu2gpu.graphs.soundness.graph import check_meta_graph
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_model
+from tpu2gpu.storage.confinement import check_nobody_waits
 from tpu2gpu.storage.last_read import LastRead
 from tpu2gpu.storage.paths import Place, place
+from tpu2gpu.storage.whole_files import read_message
 from tpu2gpu.tensorbundle.writer import BundleWriter
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -48,8 +50,9 @@ def parse_saved_model(source: str | os.PathLike[str]) -> Any:
     path = place(source) / SAVED_MODEL_FILE
     if not path.is_file():
         raise not_a_saved_model(source, taken=f"the folder that holds {SAVED_MODEL_FILE}")
+    check_nobody_waits(path.parent, path.parent / VARIABLES_FOLDER)
     with parsing(path, hint="export the model again"):
-        saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+        saved_model = saved_model_pb2.SavedModel.FromString(read_message(path))
     if not saved_model.meta_graphs:
         raise SourceError(f"{path}: holds no graph", hint="export the model again")
     return saved_model

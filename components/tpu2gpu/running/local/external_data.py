@@ -20,6 +20,7 @@ from tpu2gpu.storage.confinement import why_not_inside
 from tpu2gpu.storage.folders import below
 from tpu2gpu.storage.snapshots import snapshot
 from tpu2gpu.storage.verifying import is_listed
+from tpu2gpu.storage.whole_files import check_message_size
 
 DATA_SUFFIX = ".data"
 _IN_MEMORY = "*/_ORT_MEM_ADDR_/"  # ONNX Runtime's own mark: the offset is an address
@@ -49,6 +50,7 @@ def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
     wrong: list[str] = []
     files: dict[Path, None] = {}
     try:
+        check_message_size(path)
         references = list(_references(snapshot(path)))
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})", hint="convert the model again") from error

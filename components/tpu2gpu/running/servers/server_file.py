@@ -15,6 +15,7 @@ from tpu2gpu.errors import SourceError, UsageError, foreign_errors
 from tpu2gpu.options import from_mapping, option
 from tpu2gpu.plain_json import parse_yaml
 from tpu2gpu.running.servers.addresses import address_forms, is_address, parse_address
+from tpu2gpu.storage.whole_files import read_plain_text
 
 SUFFIXES = (".yaml", ".yml")
 _PLACEHOLDER = re.compile(r"\{(model|(?:\w+_)?port)\}")
@@ -63,7 +64,7 @@ def read_server_file(path: str | os.PathLike[str]) -> ServerFile:
         UsageError: A key is unknown or missing, or the address has another form.
     """
     try:
-        values = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        values = parse_yaml(read_plain_text(Path(path)))
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

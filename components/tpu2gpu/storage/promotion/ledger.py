@@ -18,6 +18,7 @@ from tpu2gpu.errors import ManifestError
 from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import Place
 from tpu2gpu.storage.publishing import plain
+from tpu2gpu.storage.whole_files import read_plain_text
 
 LEDGER = "promotions.jsonl"
 RECORD = "promotion.json"
@@ -93,7 +94,7 @@ def read_record(folder: Place) -> Promotion | None:
     """
     path = folder / RECORD
     try:
-        return _parse(path.read_text(encoding="utf-8"))
+        return _parse(read_plain_text(path))
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -107,11 +108,11 @@ def read_ledger(folder: Place) -> list[Promotion]:
         ManifestError: A line is damaged.
     """
     try:
-        text = (folder / LEDGER).read_text(encoding="utf-8")
+        text = read_plain_text(folder / LEDGER)
     except FileNotFoundError:
         return []
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{folder / LEDGER}: no text ({error})") from error
+    except ValueError as error:
+        raise ManifestError(f"{folder / LEDGER}: no ledger ({error})") from error
     whole = text[: text.rfind("\n") + 1]
     promotions = []
     for number, line in enumerate(whole.splitlines(), 1):

@@ -9,6 +9,7 @@ from typing import Any
 from tpu2gpu.errors import ManifestError, foreign_errors
 from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.promotion.ledger import Promotion
+from tpu2gpu.storage.whole_files import read_plain_text
 
 CARD = "MODEL_CARD.md"
 _PLAN = "plan.json"
@@ -27,7 +28,7 @@ def write_model_card(path: Path, promotion: Promotion, manifest: Mapping[str, An
         ManifestError: The serving folder's plan is damaged.
     """
     with foreign_errors(ManifestError, f"{source / _PLAN}: not the plan of a serving folder", hint="convert it again"):
-        plan = parse_json((source / _PLAN).read_text(encoding="utf-8")) if (source / _PLAN).is_file() else {}
+        plan = parse_json(read_plain_text(source / _PLAN)) if (source / _PLAN).is_file() else {}
         lines = list(_lines(promotion, manifest, plan))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -11,6 +11,7 @@ import attrs
 
 from tpu2gpu.errors import ManifestError, PromotionRefusedError, SourceError
 from tpu2gpu.plain_json import parse_json
+from tpu2gpu.storage.whole_files import read_plain_text
 
 LEVELS = ("unverified", "saved_model", "onnx_cpu", "onnx_gpu", "engine_built", "engine_executed")
 """What a model was verified on, from the lowest level."""
@@ -50,7 +51,7 @@ def read_verdict(evaluation: str | os.PathLike[str]) -> EvaluationVerdict:
     """
     path = Path(evaluation) / _VERDICT
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
+        found = parse_json(read_plain_text(path))
         if not isinstance(found["infra_blessed"], bool) or not isinstance(found["model_blessed"], bool):
             raise ValueError("its blessings are not true or false")
         if found["verified_level"] not in LEVELS:
