@@ -23,7 +23,7 @@ class Evaluation:
         candidates: Each candidate's.
         examples: How many examples there were.
         example_notes: How they were read.
-        labelled: Whether they had labels.
+        labelled: Whether they had labels, or ground-truth boxes.
         latency_ns: For each label the latencies in nanoseconds, int64 `[rounds, block]`.
         orders: The order of the models in each round, int64 `[rounds, models]`.
         scenario_ns: The other measurements' latencies by name (`server`, `offline`, `batch_8`), for each label int64

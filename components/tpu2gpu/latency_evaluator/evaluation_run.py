@@ -219,7 +219,7 @@ class EvaluationRun:
             candidates=tuple(self._judge(model, figures) for model in candidates),
             examples=self._examples.count,
             example_notes=self._examples.notes,
-            labelled=self._examples.labels is not None,
+            labelled=not (self._examples.labels is None and self._examples.boxes is None),
             latency_ns=self._timed.single_stream.latency_ns,
             orders=self._timed.single_stream.orders,
             scenario_ns=self._timed.other_latencies(),

@@ -7,9 +7,10 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.reporting.numbers import milliseconds, seconds, significant, size
+from tpu2gpu.reporting.numbers import milliseconds, percent, seconds, significant, size
 
 _UNITS = {"_bytes": size, "_ms": milliseconds, "_s": seconds}
+_SHARES = ("_coverage", "_accuracy", "_precision")
 
 
 def describe_result(result: Any) -> list[str]:
@@ -40,4 +41,5 @@ def label_and_text(name: str, value: str | float) -> tuple[str, str]:
     for suffix, as_text in _UNITS.items():
         if name.endswith(suffix) and not isinstance(value, str):
             return name.removesuffix(suffix).replace("_", " "), as_text(value)
-    return name.replace("_", " "), significant(value) if isinstance(value, float) else str(value)
+    as_text = percent if name.endswith(_SHARES) else significant
+    return name.replace("_", " "), as_text(value) if isinstance(value, float) else str(value)

@@ -97,7 +97,7 @@ def _devices(what: str, other: ModelFigures, candidates: list[ModelFigures]) -> 
 def _samples(evaluation: Evaluation, models: list[ModelFigures]) -> Iterator[str]:
     if evaluation.non_finite_reference:
         yield f"The reference's own outputs hold {evaluation.non_finite_reference} NaN or Inf."
-    if not evaluation.labelled and all(model.mean_average_precision is None for model in models):
+    if not evaluation.labelled:
         yield "The examples have no labels: accuracy was not measured."
     timed = next((model for model in models if model.requests), None)
     wanted = [f"p{percentile:g}" for percentile in PERCENTILES if percentile <= _EXPECTED_PERCENTILE]

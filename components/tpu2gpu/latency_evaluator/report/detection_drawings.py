@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator, Sequence
 
 from tpu2gpu.latency_evaluator.accuracy.detection_samples import DetectionSample
 from tpu2gpu.reporting.report import Drawing, Figures
@@ -11,6 +12,7 @@ from tpu2gpu.running.arrays import Array
 
 _LONGEST_PIXELS = 480  # of an embedded image
 _SERIES = 7  # colours beside the reference's
+_LETTERS = (2.9, 4.5)  # width and height of a label's, in hundredths of the image's longer side
 
 
 def detection_figures(samples: tuple[DetectionSample, ...], box_score: float) -> Figures | None:
@@ -41,16 +43,35 @@ def _draw(sample: DetectionSample, label: str) -> str:
     ]
     dashed = f'stroke="#fff" stroke-width="{0.5 * unit:.2f}" stroke-dasharray="{2 * unit:.2f}"'
     parts += [_rectangle(box, dashed) for box in (truth.boxes if truth is not None else ())]
-    for box, score, kind in zip(found.boxes, found.scores, found.classes, strict=True):
-        colour = f"var(--series-{1 + int(kind) % _SERIES})"
-        top, left = float(box[0]), float(box[1])
+    colours = [f"var(--series-{1 + int(kind) % _SERIES})" for kind in found.classes]
+    for box, colour in zip(found.boxes, colours, strict=True):
         parts.append(_rectangle(box, f'stroke="{colour}" stroke-width="{0.8 * unit:.2f}"'))
+    texts = [f"{int(kind)}: {score:.2f}" for kind, score in zip(found.classes, found.scores, strict=True)]
+    places = _label_places(found.boxes, texts, sample, unit)
+    for (left, bottom), text, colour in zip(places, texts, colours, strict=True):  # above all boxes
         parts.append(
-            f'<text x="{left + unit:.1f}" y="{max(top - unit, 4 * unit):.1f}" font-size="{4.5 * unit:.1f}" '
-            f'font-weight="700" fill="{colour}" stroke="#fff" stroke-width="{1.2 * unit:.2f}" paint-order="stroke">'
-            f"{int(kind)}: {score:.2f}</text>"
+            f'<text x="{left:.1f}" y="{bottom:.1f}" font-size="{_LETTERS[1] * unit:.1f}" font-weight="700" '
+            f'fill="{colour}" stroke="#fff" stroke-width="{1.2 * unit:.2f}" paint-order="stroke">{text}</text>'
         )
     return "".join([*parts, "</svg>"])
+
+
+def _label_places(
+    boxes: Array, texts: Sequence[str], sample: DetectionSample, unit: float
+) -> Iterator[tuple[float, float]]:
+    """Find a place for each label, by its lower left corner: on its box, or below the labels that are there already."""
+    height = _LETTERS[1] * unit
+    taken: list[tuple[float, float, float]] = []
+    for box, text in zip(boxes, texts, strict=True):
+        width = _LETTERS[0] * unit * len(text)
+        left = max(0.0, min(float(box[1]) + unit, sample.width - width))
+        bottom = max(float(box[0]) - unit, height)
+        beside = sorted(other for start, end, other in taken if start < left + width and left < end)
+        for other in beside:
+            if abs(other - bottom) < height:
+                bottom = other + height
+        taken.append((left, left + width, bottom))
+        yield left, bottom
 
 
 def _rectangle(box: Array, style: str) -> str:

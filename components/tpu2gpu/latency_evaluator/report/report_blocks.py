@@ -50,8 +50,12 @@ def blocks(result: EvaluateResult, evaluation: Evaluation, options: EvaluateOpti
 
 def _figures_table(result: EvaluateResult, evaluation: Evaluation) -> Table:
     models, blanks = result.models, [NONE] * (len(result.models) - len(result.candidates))
-    rows = [Row(["accuracy", *(percent(model.accuracy) for model in models)])] if evaluation.labelled else []
-    of_labels = {"top-5 accuracy": "top5_accuracy", "mean average precision": "mean_average_precision"}
+    rows = []
+    of_labels = {
+        "accuracy": "accuracy",
+        "top-5 accuracy": "top5_accuracy",
+        "mean average precision": "mean_average_precision",
+    }
     for name, figure in of_labels.items():
         if any(getattr(model, figure) is not None for model in models):
             rows.append(Row([name, *(percent(getattr(model, figure)) for model in models)]))

@@ -204,11 +204,11 @@ def pair_boxes(wanted: Detections, found: Detections, threshold: float) -> tuple
 
     if not (len(wanted.boxes) and len(found.boxes)):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    counts = (wanted.scores >= threshold, found.scores >= threshold)
-    ious = _overlaps(wanted.boxes, found.boxes)
-    ious = ious * (wanted.classes[:, None] == found.classes) * (counts[0][:, None] | counts[1])
+    ious = _overlaps(wanted.boxes, found.boxes) * (wanted.classes[:, None] == found.classes)
+    # Boxes that do not count are paired too: left free, two of them would take the partners of two better ones.
     rows, columns = linear_sum_assignment(ious, maximize=True)
-    pairs = ious[rows, columns] > 0
+    pairs = (wanted.scores[rows] >= threshold) | (found.scores[columns] >= threshold)
+    pairs &= ious[rows, columns] > 0
     rows, columns = rows[pairs], columns[pairs]
     return rows, columns, ious[rows, columns]
 

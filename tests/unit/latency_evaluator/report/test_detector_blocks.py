@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -67,6 +68,25 @@ def test_each_model_s_boxes_are_drawn_on_the_image():
             ("20.0", "10.0", "100.0", "40.0")
         ]
         assert "3: 0.90" in drawing.svg
+
+
+def test_no_label_hides_another_or_is_cut_at_the_right():
+    files = [picture()]
+    sampler = DetectionSampler(as_input(files), None, EvaluateOptions())
+    boxes = np.array([[[10, 150 + shift, 50, 199] for shift in (0, 3, 5, 40)]], np.float32)
+    found = {
+        "boxes": boxes,
+        "scores": np.array([[0.9, 0.8, 0.7, 0.6]], np.float32),
+        "classes": np.array([[1, 2, 3, 4]]),
+    }
+    sampler.note("reference", found)
+    (drawing,) = detection_figures(sampler.samples(), 0.3).drawings
+    texts = list(ElementTree.fromstring(drawing.svg).iter("{http://www.w3.org/2000/svg}text"))
+    assert [text.text for text in texts] == ["1: 0.90", "2: 0.80", "3: 0.70", "4: 0.60"]
+    lines = [float(text.get("y")) for text in texts]
+    height = float(texts[0].get("font-size"))
+    assert all(low - high >= height - 0.1 for high, low in pairwise(sorted(lines)))
+    assert all(float(text.get("x")) + 0.6 * height * len(text.text) < 200 for text in texts)
 
 
 def test_boxes_in_fractions_are_drawn_in_pixels():
