@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tpu2gpu.graphs.shapes.array_elements import keep_gathered_shape
+from tpu2gpu.graphs.shapes.noted_shapes import NOTED
 
 
-def drop_marks(node: Any) -> None:
-    """Take a node's device and marks away (`_tpu_replicate`, `_output_shapes`), but for shapes told nowhere else."""
+def drop_marks(node: Any, *, keep_shapes: bool = False) -> None:
+    """Take a node's device and marks away (`_tpu_replicate`, `_output_shapes`), but for shapes that are to stay."""
     node.device = ""
-    keep_gathered_shape(node)
     for attribute in [attribute for attribute in node.attr if attribute.startswith("_")]:
-        del node.attr[attribute]
+        if attribute != NOTED or not keep_shapes:
+            del node.attr[attribute]

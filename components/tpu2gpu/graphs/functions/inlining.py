@@ -17,6 +17,7 @@ from tpu2gpu.graphs.edit import set_inputs, walk
 from tpu2gpu.graphs.marks import drop_marks
 from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import REF_VARIABLES, V1_CONTROL_FLOW, WRITES
+from tpu2gpu.graphs.shapes.noted_shapes import is_told_nowhere_else
 
 
 class SideEffectsError(GraphError):
@@ -155,18 +156,20 @@ class SignatureInliner:
             return
         node = copy.deepcopy(frame.nodes[name])
         node.name = flat
-        drop_marks(node)
         self._ops.complete(node)
         inputs: list[str] = []
+        sources: list[tuple[Any, int]] = []
         control: dict[str, None] = {}
         for reference in frame.nodes[name].input:
             if not is_control(reference):
                 source, producer, index = self._resolve(frame, reference)
                 inputs.append(join_tensor(self._flat_name((source, producer)), index))
+                sources.append((source.nodes[producer], index))
             elif ordered:
                 control |= {"^" + self._flat_name(it): None for it in self._control_sources(frame, reference)}
         if ordered:
             control |= {"^" + self._flat_name(it): None for it in self._inherited_control(frame, name)}
+        drop_marks(node, keep_shapes=is_told_nowhere_else(node, sources, self._ops))
         set_inputs(node, [*inputs, *control])
         self.nodes[flat] = node
 

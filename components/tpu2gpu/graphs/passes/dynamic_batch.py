@@ -19,6 +19,7 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import DT_INT32
 from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.shapes.claims import loosen_claims
 from tpu2gpu.graphs.shapes.propagation import BatchPropagation
 from tpu2gpu.graphs.shapes.symbolic import BATCH, MustBeBatchError, Origin, Shape, Size, number
 from tpu2gpu.graphs.signatures import tensor_names
@@ -106,6 +107,7 @@ def make_batch_dynamic(model: ServingModel, trained_with: int | None, wanted: in
     if wanted != batch:
         _ConstantRewriter(model, batch, wanted).rewrite(as_batch)
         _forget_element_shapes(model, batch, propagation)
+        loosen_claims(model, propagation.shape)
     _set_inputs(model, batch, wanted)
     _set_output_shapes(model, propagation, wanted)
     return BatchReport(wanted, batch, tuple(sorted({name for name, _ in as_batch})))

@@ -11,7 +11,8 @@ from typing import Any
 from tpu2gpu.graphs.edit import new_node
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import join_tensor
-from tpu2gpu.graphs.shapes.array_elements import StaticShape, note_element_shapes
+from tpu2gpu.graphs.shapes.array_elements import note_element_shapes
+from tpu2gpu.graphs.shapes.noted_shapes import StaticShape
 from tpu2gpu.process.judging import JUDGE_ENVIRONMENT, JUDGE_PRELOAD
 from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.storage.unfinished import scratch

@@ -10,6 +10,7 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, split_tensor
 from tpu2gpu.graphs.shapes import network_rules, size_rules  # noqa: F401 - they register their rules
 from tpu2gpu.graphs.shapes.body_constants import may_hold_batch
+from tpu2gpu.graphs.shapes.claims import with_claims
 from tpu2gpu.graphs.shapes.rules import ARITHMETIC, RULES, Op, TensorFacts
 from tpu2gpu.graphs.shapes.shape_functions import ShapeFunctions
 from tpu2gpu.graphs.shapes.symbolic import Origin, Shape, UnprovedError, broadcast
@@ -22,7 +23,7 @@ _SAME = frozenset(
     Lgamma Digamma Erfinv Ndtri Invert MatrixInverse Cholesky MatrixBandPart ReverseSequence
     FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV2
     QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 RefNextIteration FusedBatchNorm FusedBatchNormV2
-    FusedBatchNormV3 LRN CheckNumerics PreventGradient""".split()
+    FusedBatchNormV3 LRN CheckNumerics PreventGradient EnsureShape""".split()
 )
 _BROADCASTS = frozenset(
     """Add AddV2 Sub Mul RealDiv Div DivNoNan FloorDiv FloorMod Mod Maximum Minimum Pow SquaredDifference Equal NotEqual
@@ -69,7 +70,8 @@ class BatchPropagation:
                 self.unproved[node.name] = str(reason)
                 found = []
             for index in range(len(model.ops.outputs(node) or "?")):
-                self._facts.shapes[join_tensor(node.name, index)] = found[index] if index < len(found) else None
+                shape = found[index] if index < len(found) else None
+                self._facts.shapes[join_tensor(node.name, index)] = with_claims(shape, node, index, self._facts.batch)
 
     def shape(self, tensor: str) -> Shape | None:
         """Return the shape of a tensor, None for unknown rank."""

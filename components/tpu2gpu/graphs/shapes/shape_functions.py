@@ -10,8 +10,8 @@ import numpy as np
 
 from tpu2gpu.graphs.edit import new_node, set_inputs
 from tpu2gpu.graphs.nodes import OpDefs
-from tpu2gpu.graphs.shapes.array_elements import StaticShape
 from tpu2gpu.graphs.shapes.inference import static_shape
+from tpu2gpu.graphs.shapes.noted_shapes import StaticShape, forget_notes
 from tpu2gpu.graphs.shapes.symbolic import BATCH, MustBeBatchError, Origin, Shape, Size, UnprovedError, number
 
 _FACTOR = 3  # how much larger the second batch is
@@ -136,6 +136,7 @@ class ShapeFunctions:
         numbers = [None if value is None else tuple(size.at(batch) for size in value) for value in values]
         plain = copy.deepcopy(node)
         plain.name = "asked"
+        forget_notes([plain])
         set_inputs(plain, [])
         key = (plain.SerializeToString(deterministic=True), tuple(given), tuple(numbers))
         if key not in self._known:

@@ -7,8 +7,8 @@ from typing import Any
 
 from tpu2gpu.graphs.edit import const_node, new_node, set_inputs
 from tpu2gpu.graphs.nodes import join_tensor
-from tpu2gpu.graphs.shapes.array_elements import StaticShape
 from tpu2gpu.graphs.shapes.inference import infer_tensors
+from tpu2gpu.graphs.shapes.noted_shapes import StaticShape
 from tpu2gpu.graphs.stablehlo.values import Value
 from tpu2gpu.tensorbundle import format
 

@@ -11,8 +11,8 @@ import attrs
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, split_tensor
 from tpu2gpu.graphs.ops import CASES, IFS, LOOPS
-from tpu2gpu.graphs.shapes.array_elements import StaticShape
 from tpu2gpu.graphs.shapes.inference import infer_sizes_of_any_batch, infer_tensors
+from tpu2gpu.graphs.shapes.noted_shapes import StaticShape
 from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE
 
 _UNKNOWN_SIZE = 32  # an unknown dimension beside the batch

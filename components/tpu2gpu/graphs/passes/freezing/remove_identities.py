@@ -9,6 +9,7 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, join_tensor, producer, split_tensor
 from tpu2gpu.graphs.ops import V1_CONTROL_FLOW
 from tpu2gpu.graphs.passes.base import Changes, Pass
+from tpu2gpu.graphs.shapes.noted_shapes import NOTED
 
 _IDENTITIES = ("Identity", "StopGradient", "PreventGradient")
 
@@ -29,6 +30,7 @@ class RemoveIdentities(Pass):
             inputs = data_inputs(node)
             if (
                 node.op in _IDENTITIES
+                and NOTED not in node.attr  # it tells a shape that nothing else does
                 and name not in roots
                 and name not in waited_for
                 and len(inputs) == len(node.input) == 1

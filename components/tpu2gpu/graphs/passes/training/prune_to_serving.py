@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from tpu2gpu.graphs.edit import set_inputs
 from tpu2gpu.graphs.formats.variable_restore import make_variables_resources
@@ -11,8 +12,9 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, is_control, split_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
+from tpu2gpu.graphs.shapes.noted_shapes import NOTED, is_told_nowhere_else
 
-_CHECKS = ("CheckNumerics", "PreventGradient", "StopGradient", "EnsureShape", "Snapshot")
+_CHECKS = ("CheckNumerics", "PreventGradient", "StopGradient", "Snapshot")
 
 
 class PruneToServing(Pass):
@@ -25,7 +27,7 @@ class PruneToServing(Pass):
         """Drop nodes, functions, devices and attributes that only training needs."""
         with Rewriter(model) as graph:
             for node in list(graph.ancestors(graph.outputs())):
-                if node.op in _CHECKS:
+                if node.op in _CHECKS and not _is_told_nowhere_else(model, node):
                     graph.replace(node.name, node.input[0])
         _keep_needed(model)
         _complete_types(model)
@@ -59,6 +61,14 @@ def _complete_types(model: ServingModel) -> None:
 
 
 def clear_attributes(model: ServingModel) -> None:
-    """Take away devices and the marks that compilers and exporters leave (`_tpu_replicate`, `_output_shapes`)."""
-    for node in (*model.nodes.values(), *(node for body in model.functions.values() for node in body.node_def)):
+    """Take away devices and the marks that compilers and exporters leave, but for shapes that nothing else tells."""
+    kept = {node.name for node in model.nodes.values() if NOTED in node.attr and _is_told_nowhere_else(model, node)}
+    for node in model.nodes.values():
+        drop_marks(node, keep_shapes=node.name in kept)
+    for node in (node for body in model.functions.values() for node in body.node_def):
         drop_marks(node)
+
+
+def _is_told_nowhere_else(model: ServingModel, node: Any) -> bool:
+    made = [split_tensor(reference) for reference in data_inputs(node)]
+    return is_told_nowhere_else(node, [(model.nodes[name], index) for name, index in made], model.ops)

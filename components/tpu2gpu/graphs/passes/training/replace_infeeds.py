@@ -14,9 +14,16 @@ from tpu2gpu.graphs.ops import PLACEHOLDERS, REF_VARIABLES
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.passes.training.feature_names import feature_names
 from tpu2gpu.graphs.passes.training.rewriter import Rewriter
+from tpu2gpu.graphs.shapes.noted_shapes import (
+    NOTED,
+    StaticShape,
+    forget_notes,
+    merged,
+    noted_shape,
+    sizes_of,
+    write_sizes,
+)
 from tpu2gpu.graphs.signatures import tensor_names
-
-Shape = tuple[int | None, ...]
 
 # What brings examples into a graph, and the attributes that tell their types and shapes.
 FEEDS = {
@@ -45,7 +52,7 @@ class Input:
     name: str
     tensor: str
     dtype: int = 0
-    shape: Shape | None = None
+    shape: StaticShape | None = None
     is_stated: bool = False
 
 
@@ -137,6 +144,8 @@ def cut(graph: Rewriter, given: Input) -> Any:
     """
     node, index = graph.nodes[split_tensor(given.tensor)[0]], split_tensor(given.tensor)[1]
     dtype, shape = _type_and_shape(graph.model.ops, node, index)
+    if given.shape is not None and merged([given.shape, shape]) != given.shape:
+        forget_notes(graph.nodes.values())  # they were written for the shape that the graph has
     dtype, shape = given.dtype or dtype, given.shape if given.shape is not None else shape
     if not dtype:
         raise SignatureError(
@@ -155,11 +164,7 @@ def cut(graph: Rewriter, given: Input) -> Any:
         placeholder = add(graph.nodes, given.name, "Placeholder", dtype=dtype)
         graph.replace(given.tensor, placeholder.name)
     placeholder.attr["dtype"].type = dtype
-    attribute = placeholder.attr["shape"].shape
-    attribute.Clear()
-    attribute.unknown_rank = shape is None
-    for size in shape or ():
-        attribute.dim.add(size=-1 if size is None else size)
+    write_sizes(placeholder.attr["shape"].shape, shape)
     return placeholder
 
 
@@ -178,10 +183,10 @@ def add_input(signature: Any, name: str, placeholder: Any) -> None:
 
 def has_shape(node: Any) -> bool:
     """Tell whether a node's attributes tell the shapes of its outputs."""
-    return node.op in FEEDS or "_output_shapes" in node.attr
+    return node.op in FEEDS or NOTED in node.attr
 
 
-def _type_and_shape(ops: OpDefs, node: Any, index: int) -> tuple[int, Shape | None]:
+def _type_and_shape(ops: OpDefs, node: Any, index: int) -> tuple[int, StaticShape | None]:
     """Return the type of a node's output, 0 where it is not known, and its shape, None where that is not."""
     slots = ops.outputs(node)
     dtype = slots[index].type_of(node) if slots and index < len(slots) else 0
@@ -191,8 +196,5 @@ def _type_and_shape(ops: OpDefs, node: Any, index: int) -> tuple[int, Shape | No
         listed = list(node.attr[types].list.type)
         dtype = dtype or (listed[index] if index < len(listed) else int(node.attr[types].type))
         shapes = list(node.attr[attribute].list.shape) or [node.attr[attribute].shape]
-    elif "_output_shapes" in node.attr:
-        shapes = list(node.attr["_output_shapes"].list.shape)
-    if index >= len(shapes) or shapes[index].unknown_rank:
-        return dtype, None
-    return dtype, tuple(dim.size if dim.size >= 0 else None for dim in shapes[index].dim)
+    declared = sizes_of(shapes[index]) if index < len(shapes) else None
+    return dtype, merged([declared, noted_shape(node, index)])

@@ -20,6 +20,7 @@ class Domain:
         points: Values at which something changes: those that it compares with, the ends of ranges.
         texts: Strings that it knows: the keys of its tables, what it compares with.
         text_form: What its strings hold else: `digits`, `bytes`, or the op that decodes image files.
+        image_size: Height and width of the image files, where the graph takes one size alone.
         record: What its strings hold where they are serialized tf.Examples.
         why: What in the graph says so.
     """
@@ -30,6 +31,7 @@ class Domain:
     points: tuple[float, ...] = ()
     texts: tuple[bytes, ...] = ()
     text_form: str = ""
+    image_size: tuple[int, int] | None = None
     record: RecordForm | None = None
     why: tuple[str, ...] = ()
 

@@ -19,6 +19,7 @@ from tpu2gpu.graphs.formats.saved_model import read_saved_model
 from tpu2gpu.graphs.functions.following import Following, Tensor, Use
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.ops import ADDS, COMPARISONS, DIVISIONS, PASSTHROUGH
+from tpu2gpu.graphs.shapes.noted_shapes import noted_shape
 from tpu2gpu.running.examples.probes.domain import Domain, RecordForm
 from tpu2gpu.running.examples.probes.parsed_features import parsed_form, parses
 from tpu2gpu.running.examples.probes.vocabularies import table_keys
@@ -94,6 +95,7 @@ class _Evidence:
         self.points: list[float] = []
         self.texts: list[bytes] = []
         self.text_form = ""
+        self.image_size: tuple[int, int] | None = None
         self.record: RecordForm | None = None
         self.why: list[str] = []
 
@@ -108,6 +110,7 @@ class _Evidence:
             points=tuple(dict.fromkeys(point for point in self.points if np.isfinite(point)))[:_MOST_POINTS],
             texts=tuple(dict.fromkeys(self.texts))[:_MOST_TEXTS],
             text_form=self.text_form,
+            image_size=self.image_size,
             record=self.record,
             why=tuple(dict.fromkeys(self.why))[:16],
         )
@@ -280,6 +283,9 @@ class _Finder:
         forms = {"StringToNumber": "digits", "DecodeRaw": "bytes", "DecodePaddedRaw": "bytes"}
         if use.position == 0:
             evidence.text_form = forms.get(use.node.op, use.node.op)
+            height, width, *_ = *(noted_shape(use.node) or ())[-3:], None, None
+            if height and width:
+                evidence.image_size = height, width
             evidence.why.append(f"{use.node.op} {use.node.name}: strings that it reads")
         return []
 

@@ -10,7 +10,7 @@ import numpy as np
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.examples.probes.domain import Domain, FeatureForm, RecordForm
 
-_IMAGE_SIZE = 32
+_IMAGE_SIZE = (32, 32)
 _RAW_BYTES = 64
 _MOST_VALUES = 4  # of a feature that has as many as it likes
 _UNKNOWN_TEXTS = (b"", b"something else", "größer".encode())
@@ -39,7 +39,7 @@ def _draw(rng: np.random.Generator, domain: Domain, number: int, *, edges: bool)
     if domain.text_form == "bytes":
         return bytes(rng.integers(0, 256, _RAW_BYTES, np.uint8))
     if domain.text_form:
-        return image_file(rng, domain.text_form)
+        return image_file(rng, domain.text_form, domain.image_size or _IMAGE_SIZE)
     known = domain.texts or (b"0",)
     if edges:
         known = (*domain.texts, *_UNKNOWN_TEXTS)
@@ -47,11 +47,11 @@ def _draw(rng: np.random.Generator, domain: Domain, number: int, *, edges: bool)
     return known[int(rng.integers(len(known)))]
 
 
-def image_file(rng: np.random.Generator, op: str) -> bytes:
-    """Make an image file, in the format that an op decodes."""
+def image_file(rng: np.random.Generator, op: str, size: tuple[int, int]) -> bytes:
+    """Make an image file of a height and a width, in the format that an op decodes."""
     import tensorflow as tf
 
-    pixels = rng.integers(0, 256, (_IMAGE_SIZE, _IMAGE_SIZE, 3), np.uint8)
+    pixels = rng.integers(0, 256, (*size, 3), np.uint8)
     encode = tf.io.encode_png if op in ("DecodePng", "DecodeBmp", "DecodeGif") else tf.io.encode_jpeg
     return bytes(encode(pixels).numpy())
 
