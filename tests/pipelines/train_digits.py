@@ -11,7 +11,7 @@ import sys
 from types import SimpleNamespace
 
 if __name__ == "__main__":
-    from tpu2gpu_pipelines.trainers import digits
+    from tpu2gpu_pipelines.trainers import digits, training
 
-    digits._STAGES, digits._POLICY, digits.compiles_better = ((64, 2),), "float32", lambda strategy: False
+    digits._STAGES, training._POLICY, training.compiles_better = ((64, 2),), "float32", lambda strategy: False
     digits.run_fn(SimpleNamespace(**json.loads(sys.argv[1])))

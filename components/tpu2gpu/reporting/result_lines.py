@@ -18,7 +18,7 @@ def describe_result(result: Any) -> list[str]:
     rows = []
     for field in attrs.fields(type(result)):
         value = getattr(result, field.name)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
             rows.append(label_and_text(field.name, value))
     remarks = getattr(result, "remarks", ())
     return [f"wrote {result.target}", *(f"  {line}" for line in columns(rows)), *remarks]

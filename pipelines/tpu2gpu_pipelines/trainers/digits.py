@@ -1,84 +1,48 @@
 """Trains a small residual network on the handwritten digits: on TPU where one answers, on what there is otherwise.
 
-TFX's stock Trainer calls `run_fn`. What it found stands in `training.json` beside the TensorBoard log. With a
-`checkpoint_root` a training that was broken off goes on from its newest checkpoint, and comes to the same model.
+TFX's stock Trainer calls `run_fn`.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from tpu2gpu.storage.publishing import write_json
 from tpu2gpu_pipelines.datasets import CLASSES, IMAGE_SHAPE
-from tpu2gpu_pipelines.trainers.checkpoints import TrainingCheckpoints, remaining_epochs, training_digest
-from tpu2gpu_pipelines.trainers.policies import dtype_policy
-from tpu2gpu_pipelines.trainers.strategies import choose_strategy, compiles_better
+from tpu2gpu_pipelines.trainers.training import Training
 
-SUMMARY = "training.json"
-_POLICY = "mixed_bfloat16"
 _STAGES = ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2))
 _MOMENTUM = 0.9  # Keras's 0.99 has not caught up with the weights after so few steps
 _DROPOUT = 0.3
 
 
 def run_fn(fn_args: Any) -> None:
-    """Train, measure on the held-out images, and export.
+    """Train, measure on the held-out images, and export; `fn_args` are Training's."""
+    _DigitsTraining(fn_args).run()
 
-    Args:
-        fn_args: TFX's `FnArgs`: `train_files`, `eval_files` and `train_steps`, where to write, and in `custom_config`
-            the `batch_size`, `learning_rate`, `seed`, `checkpoint_root` and `checkpoint_steps`.
-    """
-    import keras
 
-    config, steps = fn_args.custom_config, fn_args.train_steps
-    keras.utils.set_random_seed(config["seed"])
-    strategy = choose_strategy()
-    started = time.monotonic()
-    with dtype_policy(_POLICY):
-        with strategy.scope():
-            model = build_model()
-            _compile(model, steps, config["learning_rate"], jit_compile=compiles_better(strategy))
-            checkpoints, done = None, 0
-            if config["checkpoint_root"]:
-                folder = f"{config['checkpoint_root']}/{training_digest(config, steps, fn_args.train_files)}"
-                checkpoints = TrainingCheckpoints(folder, model)
-                done = checkpoints.restore()
+class _DigitsTraining(Training):
+    def compiled_model(self, *, jit_compile: bool) -> Any:
+        model = build_model()
+        _compile(model, self.steps, self.config["learning_rate"], jit_compile=jit_compile)
+        return model
+
+    def batches(self, first: int) -> Any:
+        config = self.config
+        return read_images(self.fn_args.train_files, config["batch_size"], shuffle_seed=config["seed"], skip=first)
+
+    def validation(self) -> dict[str, Any]:
         # Counted, and without an end: on another host Keras takes the end of the data for an error.
-        held_out = read_images(fn_args.eval_files, config["batch_size"])
-        batches, held_out = int(held_out.reduce(0, lambda count, _: count + 1)), held_out.repeat()
-        callbacks = [keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False)]
-        if checkpoints:
-            callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: checkpoints.save()))
-        for first, epochs, length in remaining_epochs(done, steps, config["checkpoint_steps"]):
-            model.fit(
-                read_images(fn_args.train_files, config["batch_size"], shuffle_seed=config["seed"], skip=first),
-                steps_per_epoch=length,
-                initial_epoch=epochs.start,
-                epochs=epochs.stop,
-                validation_data=held_out,
-                validation_steps=batches,
-                callbacks=callbacks,
-                verbose=2,
-            )
+        held_out = read_images(self.fn_args.eval_files, self.config["batch_size"])
+        batches = int(held_out.reduce(0, lambda count, _: count + 1))
+        self.held_out = held_out.repeat(), batches
+        return dict(zip(("validation_data", "validation_steps"), self.held_out, strict=True))
+
+    def conclude(self, model: Any) -> dict[str, Any]:
+        held_out, batches = self.held_out
         loss, accuracy = model.evaluate(held_out, steps=batches, verbose=0)
-        _export(model, fn_args.serving_model_dir)
-    summary = {
-        "held_out_accuracy": float(accuracy),
-        "held_out_loss": float(loss),
-        "parameters": model.count_params(),
-        "steps": steps,
-        "resumed_after_step": done,
-        "train_s": round(time.monotonic() - started, 1),
-        "strategy": type(strategy).__name__,
-        "replicas": strategy.num_replicas_in_sync,
-        "policy": _POLICY,
-    }
-    write_json(Path(fn_args.model_run_dir) / SUMMARY, summary)
-    if checkpoints:
-        checkpoints.remove()
+        _export(model, self.fn_args.serving_model_dir)
+        return {"held_out_accuracy": float(accuracy), "held_out_loss": float(loss)}
 
 
 def build_model() -> Any:

@@ -12,9 +12,9 @@ import sys
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which the launcher gets, and does not pass on
     from tpu2gpu_pipelines.kubeflow.container import entrypoint, executor_input
-    from tpu2gpu_pipelines.trainers import digits
+    from tpu2gpu_pipelines.trainers import digits, training
 
     folder, *arguments = sys.argv[1:]
     executor_input._MOUNTS = {"minio://": f"{folder}/", "/minio/": f"{folder}/"}
-    digits._STAGES, digits._POLICY, digits.compiles_better = ((64, 2),), "float32", lambda strategy: False
+    digits._STAGES, training._POLICY, training.compiles_better = ((64, 2),), "float32", lambda strategy: False
     entrypoint.leave(entrypoint.main(arguments))

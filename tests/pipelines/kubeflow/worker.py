@@ -25,9 +25,9 @@ def over_processors(resolver: Any) -> Any:
 
 if __name__ == "__main__":
     from tpu2gpu_pipelines.kubeflow.container import entrypoint, tpu_worker
-    from tpu2gpu_pipelines.trainers import digits, strategies
+    from tpu2gpu_pipelines.trainers import digits, strategies, training
 
     strategies._over_tpus = over_processors
-    digits._STAGES, digits._POLICY, digits.compiles_better = ((64, 2),), "float32", lambda strategy: False
+    digits._STAGES, training._POLICY, training.compiles_better = ((64, 2),), "float32", lambda strategy: False
     signal.signal(signal.SIGTERM, tpu_worker._leave_at_once)
     entrypoint.leave(tpu_worker.main(sys.argv[1:]))
