@@ -64,12 +64,13 @@ def run_pipeline(
 
     Raises:
         UsageError: Another run is going on in the same folder, or something else locks its metadata database.
-        SourceError: The metadata database is damaged.
+        SourceError: The metadata database is damaged, or nothing lies where the settings say that a checkpoint does.
         EnvironmentLacksError: Another version of ML Metadata wrote it, or there is no room for the outputs.
         Tpu2GpuError: A step failed.
     """
     run_name = run_name or new_run_name()
     settings = _here(settings)
+    _check_checkpoint(settings)
     root = Path(settings.root)
     log = log_path(root, run_name)
     steps = _Steps(root / METADATA, run_name, step_done, step_progress)
@@ -174,6 +175,21 @@ def _here(settings: Settings) -> Settings:
         checkpoint=settings.checkpoint and _whole_path(settings.checkpoint),
         hardware=settings.hardware or json.dumps(stable_hardware(), sort_keys=True),
     )
+
+
+def _check_checkpoint(settings: Settings) -> None:
+    """Find what was trained elsewhere before the first step runs, where it lies on this machine.
+
+    Raises:
+        SourceError: Nothing is there, or nothing that can be imported.
+    """
+    from tpu2gpu.checkpoint_importer.formats.registry import find_source
+
+    if settings.checkpoint and not is_remote(settings.checkpoint):
+        try:
+            find_source(Path(settings.checkpoint) / settings.import_.checkpoint_name, settings.import_.step)
+        except SourceError as error:
+            raise SourceError(f"checkpoint: {error.message}", details=error.details, hint=error.hint) from error
 
 
 def _whole_path(path: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from tpu2gpu.errors import EnvironmentLacksError, foreign_errors
 from tpu2gpu.interface import EXAMPLES, StepInterface, TextParameter
 from tpu2gpu.options import option
 
@@ -26,6 +27,10 @@ CLASS_NAMES = ("disc", "square", "triangle", "star")
 """Class 1 is the first: 0 is the background, as in the TensorFlow Object Detection API."""
 
 SCENE_FILE = "data_tfrecord-00000-of-00001.gz"
+_PHOTOGRAPHS = {
+    "train": (("scikit-learn", "china.jpg"), ("matplotlib", "grace_hopper.jpg")),
+    "eval": (("scikit-learn", "flower.jpg"),),
+}
 _SHORT_SIDE, _LONG_SIDE = (96, 160), (128, 240)
 _OBJECT_SIDE = (0.28, 0.6)  # of the scene's shorter side
 _MOST_OBJECTS = 3
@@ -111,18 +116,33 @@ def write_scenes(folder: str | os.PathLike[str], options: SceneOptions | None = 
 
 
 def load_photographs() -> dict[str, list[Image]]:
-    """Load the photographs of each split from the packages that carry them."""
-    import matplotlib
-    import sklearn.datasets
-    from PIL import Image
+    """Load the photographs of each split from the packages that carry them.
 
-    of_sklearn = Path(sklearn.datasets.__file__).parent / "images"
-    of_matplotlib = Path(matplotlib.get_data_path()) / "sample_data"
-    paths = {
-        "train": [of_sklearn / "china.jpg", of_matplotlib / "grace_hopper.jpg"],
-        "eval": [of_sklearn / "flower.jpg"],
-    }
-    return {split: [Image.open(path).convert("RGB") for path in files] for split, files in paths.items()}
+    Raises:
+        EnvironmentLacksError: A package is not installed, or came without its photographs.
+    """
+    return {split: [_photograph(*each) for each in those] for split, those in _PHOTOGRAPHS.items()}
+
+
+def _photograph(package: str, name: str) -> Image:
+    with foreign_errors(
+        EnvironmentLacksError,
+        f"{name}: scenes are made of this photograph, which comes with {package} and cannot be read",
+        hint=f"install {package} and Pillow from the package index, or give examples of your own: data_uri",
+    ):
+        from PIL import Image
+
+        return Image.open(_folder_of_photographs(package) / name).convert("RGB")
+
+
+def _folder_of_photographs(package: str) -> Path:
+    if package == "matplotlib":
+        import matplotlib
+
+        return Path(matplotlib.get_data_path()) / "sample_data"
+    import sklearn.datasets
+
+    return Path(sklearn.datasets.__file__).parent / "images"
 
 
 def make_scenes(photographs: list[Image], count: int, seed: int) -> Iterator[Scene]:

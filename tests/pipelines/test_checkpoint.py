@@ -96,10 +96,13 @@ def test_a_checkpoint_is_imported_and_again_only_when_its_files_changed(
     assert verify_model(Path(model.uri) / "Format-Serving")["run"] == result.run
 
 
-def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
-    settings = Settings(root=str(tmp_path / "runs"), checkpoint=str(tmp_path / "nowhere"))
-    with pytest.raises(SourceError, match=f"CheckpointImporter: {tmp_path}/nowhere"):
-        run_pipeline(settings, only_the_import)
+def test_a_checkpoint_that_is_not_there_is_named_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt-700.index").touch()
+    settings = Settings(root=str(tmp_path / "runs"), checkpoint=str(tmp_path / "model.ckpt-70"))
+    told = []
+    with pytest.raises(SourceError, match=r"checkpoint: .*ckpt-70: nothing is there; did you mean 'model.ckpt-700'"):
+        run_pipeline(settings, only_the_import, step_done=told.append)
+    assert told == []
 
 
 def test_the_state_of_a_prefix_is_that_of_its_files(tmp_path: Path) -> None:

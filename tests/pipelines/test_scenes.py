@@ -1,8 +1,10 @@
 import io
+import sys
 
 import numpy as np
 import pytest
 
+from tpu2gpu.errors import EnvironmentLacksError
 from tpu2gpu_pipelines.scenes import CLASS_NAMES, SceneOptions, load_photographs, make_scenes, write_scenes
 
 
@@ -15,6 +17,13 @@ def test_the_same_seed_makes_the_same_scenes(photographs):
     first, second, other = (list(make_scenes(photographs["train"], 4, seed)) for seed in (5, 5, 6))
     assert [scene.jpeg for scene in first] == [scene.jpeg for scene in second]
     assert [scene.jpeg for scene in first] != [scene.jpeg for scene in other]
+
+
+@pytest.mark.parametrize(("package", "module"), [("scikit-learn", "sklearn.datasets"), ("matplotlib", "matplotlib")])
+def test_a_package_without_its_photographs_is_named(package, module, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(EnvironmentLacksError, match=rf"comes with {package} and cannot be read.*data_uri"):
+        write_scenes(tmp_path)
 
 
 def test_splits_are_made_of_different_photographs(photographs):

@@ -12,6 +12,7 @@ import pytest
 from tests.models.predictions import predict
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.inspecting import inspect_model
+from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.errors import SignatureError
 
 X = np.random.default_rng(2).normal(size=(3, 4, 6)).astype(np.float32)
@@ -38,6 +39,19 @@ def attended(tf: Any, v1: Any, x: Any) -> Any:
     context = tf.matmul(weights, x)[:, 0]
     gate = tf.nn.sigmoid(tf.matmul(context, v1.get_variable("gate_kernel", [6, 6])), name="gate")
     return tf.matmul(gate * context, v1.get_variable("kernel", [6, 3]), name="logits")
+
+
+def test_an_output_of_another_network_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
+    def network(tf: Any, v1: Any) -> Any:
+        logits = attended(tf, v1, v1.placeholder(tf.float32, [None, 4, 6], name="x"))
+        labels = v1.placeholder(tf.int64, [None], name="labels")
+        return v1.losses.sparse_softmax_cross_entropy(labels, logits)
+
+    trained(tmp_path / "run", network)
+    with pytest.raises(
+        SignatureError, match=r"no tensor 'boxes'; its outputs may be logits \(goes into sparse_softmax"
+    ):
+        import_model(tmp_path / "run", tmp_path / "model", ImportOptions(output=("boxes=boxes",)))
 
 
 def test_the_single_end_of_a_graph_is_its_output(tmp_path: Path) -> None:

@@ -125,8 +125,10 @@ def test_sources_of_other_kinds_are_refused_with_the_way_out(built: Built, tmp_p
     checkpoint = built(networks.convnet) / "variables" / "variables"
     with pytest.raises(UnsupportedError, match=r"a bare checkpoint has no graph.*give --graph"):
         import_model(checkpoint, tmp_path / "model")
-    with pytest.raises(SourceError, match="nothing is there"):
-        import_model(tmp_path / "nowhere", tmp_path / "model")
+    with pytest.raises(SourceError, match=r"nothing is there.*there is no folder .*nowhere either"):
+        import_model(tmp_path / "nowhere" / "model", tmp_path / "model")
+    with pytest.raises(SourceError, match=r"variable: nothing is there.*did you mean 'variables'"):
+        import_model(checkpoint.with_name("variable"), tmp_path / "model")
     with pytest.raises(SourceError, match="neither a SavedModel nor a checkpoint, it holds nothing"):
         import_model(tmp_path, tmp_path / "model")
 

@@ -13,6 +13,7 @@ from google.protobuf.text_encoding import CUnescape
 from tpu2gpu import wire
 from tpu2gpu.errors import CheckpointError, SourceError
 from tpu2gpu.graphs.formats.archives import describe_archive
+from tpu2gpu.options import did_you_mean
 from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.storage.whole_files import read_message, read_plain_text
 from tpu2gpu.tensorbundle.files import stem
@@ -120,7 +121,16 @@ def unknown_source(path: Place) -> SourceError:
         return SourceError(f"{path}: {what} model or checkpoint that we know", hint="give a SavedModel's folder")
     if place(f"{prefix}.meta").is_file():
         return SourceError(f"{path}: {prefix.name}.index is missing", hint="fetch the whole checkpoint")
-    return SourceError(f"{path}: nothing is there", hint="check the path")
+    return SourceError(f"{path}: nothing is there", hint=_what_is_near(path))
+
+
+def _what_is_near(path: Place) -> str:
+    """Tell what lies beside a path at which nothing does."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder} either"
+    names = sorted({_PART.sub("", entry.name) for entry in folder.iterdir() if not entry.name.startswith(".")})
+    return did_you_mean(path.name, names) or f"{folder} holds {', '.join(names[:6]) or 'nothing'}"
 
 
 def _first_shard(path: Place) -> Place:

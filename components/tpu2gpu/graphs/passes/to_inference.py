@@ -19,6 +19,7 @@ from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass, Sequential
 from tpu2gpu.graphs.passes.extra_passes import load_passes
 from tpu2gpu.graphs.passes.training.batch_norm_inference import BatchNormInference
+from tpu2gpu.graphs.passes.training.candidate_outputs import candidate_outputs
 from tpu2gpu.graphs.passes.training.choose_outputs import choose_outputs
 from tpu2gpu.graphs.passes.training.fix_inputs import FixInputs
 from tpu2gpu.graphs.passes.training.fold_training_phase import FoldTrainingPhase
@@ -32,6 +33,7 @@ from tpu2gpu.graphs.shapes.inference import infer_tensors
 from tpu2gpu.graphs.signatures import INIT_SIGNATURE, full_name, map_tensors, new_signature, tensor_names
 from tpu2gpu.options import did_you_mean
 
+_LIKELY = 4  # of the tensors that may be outputs, for an error
 # The order is that of what they require: loops hide the updates that batch norms are found by, and phases the dropouts.
 PASSES: tuple[Pass, ...] = (
     RemoveTrainingLoops(),
@@ -208,7 +210,10 @@ def _flat_model(
         name = split_tensor(found)[0]
         if name not in model.nodes:
             near = did_you_mean(name, model.nodes) if len(model.nodes) < 50_000 else ""
-            raise SignatureError(f"the graph has no tensor {tensor!r}", hint=near)
+            likely = ", ".join(candidate_outputs(model.nodes.values())[:_LIKELY])
+            raise SignatureError(
+                f"the graph has no tensor {tensor!r}", hint=near or (f"its outputs may be {likely}" if likely else "")
+            )
         return found
 
     with Rewriter(model) as graph:
