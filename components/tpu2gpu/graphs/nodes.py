@@ -30,8 +30,8 @@ class TypeSlot:
     is_ref: bool = False
 
     def type_of(self, node: Any) -> int:
-        """Return the DataType number of this tensor of a node."""
-        if self.fixed:
+        """Return the DataType number of this tensor of a node; 0 where the node lacks the attribute."""
+        if self.fixed or self.attribute not in node.attr:  # asking for it would put an empty one into the node
             return self.fixed
         attribute = node.attr[self.attribute]
         return int(attribute.type if self.position is None else attribute.list.type[self.position])
@@ -129,10 +129,13 @@ class OpDefs:
 def _slots(definitions: Iterable[Any], node: Any) -> Iterator[TypeSlot]:
     for definition in definitions:
         if definition.type_list_attr:
-            for position in range(len(node.attr[definition.type_list_attr].list.type)):
+            has_types = definition.type_list_attr in node.attr
+            for position in range(len(node.attr[definition.type_list_attr].list.type) if has_types else 0):
                 yield TypeSlot(attribute=definition.type_list_attr, position=position)
             continue
-        count = node.attr[definition.number_attr].i if definition.number_attr else 1
+        count = 1
+        if definition.number_attr:
+            count = node.attr[definition.number_attr].i if definition.number_attr in node.attr else 0
         for _ in range(count):
             yield TypeSlot(definition.type, definition.type_attr, is_ref=definition.is_ref)
 

@@ -25,10 +25,10 @@ ALLOW = frozenset(
 # Element by element or moving values only: no worse in the narrow type than the rounding of their inputs.
 INFER = frozenset(
     """
-    Abs Add AddN AddV2 AvgPool BatchToSpaceND BiasAdd BroadcastTo ConcatV2 DepthToSpace Elu Erf Erfc ExpandDims
-    FusedBatchNormV2 FusedBatchNormV3 GatherNd GatherV2 Identity LeakyRelu MaxPool Maximum Minimum MirrorPad Mul Neg
-    Pack Pad PadV2 Relu Relu6 Reshape ReverseV2 Select SelectV2 Selu Sigmoid Slice Softplus SpaceToBatchND SpaceToDepth
-    Split SplitV Squeeze StopGradient StridedSlice Sub Tanh Tile Transpose Unpack
+    Abs Add AddN AddV2 AvgPool BatchToSpaceND BiasAdd BroadcastTo ConcatV2 DepthToSpace Elu EnsureShape Erf Erfc
+    ExpandDims FusedBatchNormV2 FusedBatchNormV3 GatherNd GatherV2 Identity LeakyRelu MaxPool Maximum Minimum MirrorPad
+    Mul Neg Pack Pad PadV2 Relu Relu6 Reshape ReverseV2 Select SelectV2 Selu Sigmoid Slice Softplus SpaceToBatchND
+    SpaceToDepth Split SplitV Squeeze StopGradient StridedSlice Sub Tanh Tile Transpose Unpack
     """.split()
 )
 

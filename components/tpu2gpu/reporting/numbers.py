@@ -44,8 +44,11 @@ def per_second(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """`0.9876` -> `98.76 %`."""
-    return NONE if value is None else f"{100 * value:.2f} %"
+    """`0.9876` -> `98.76 %`; what is not all of it is not rounded to `100.00 %`."""
+    if value is None:
+        return NONE
+    digits = next((it for it in (2, 4) if value >= 1 or round(100 * value, it) < 100), 6)
+    return f"{100 * value:.{digits}f} %"
 
 
 def ratio(value: float | None) -> str:

@@ -10,6 +10,7 @@ import attrs
 from tpu2gpu.reporting.numbers import milliseconds, percent, seconds, significant, size
 
 _UNITS = {"_bytes": size, "_ms": milliseconds, "_s": seconds}
+_LABELS = {"max_relative_error": "relative error of a weight", "end_to_end_error": "relative error of outputs"}
 _SHARES = ("_coverage", "_accuracy", "_precision")
 
 
@@ -42,4 +43,4 @@ def label_and_text(name: str, value: str | float) -> tuple[str, str]:
         if name.endswith(suffix) and not isinstance(value, str):
             return name.removesuffix(suffix).replace("_", " "), as_text(value)
     as_text = percent if name.endswith(_SHARES) else significant
-    return name.replace("_", " "), as_text(value) if isinstance(value, float) else str(value)
+    return _LABELS.get(name, name.replace("_", " ")), as_text(value) if isinstance(value, float) else str(value)

@@ -17,6 +17,7 @@ import pytest
 from tpu2gpu.reporting.numbers import milliseconds, percent, ratio, significant, size
 from tpu2gpu.reporting.plots import batch_sweep, latency_boxes, latency_ecdf, ratio_intervals
 from tpu2gpu.reporting.report import Drawing, Facts, Figures, Report, Row, Table, to_html, to_markdown
+from tpu2gpu.reporting.result_lines import label_and_text
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -188,7 +189,8 @@ def test_numbers_have_the_digits_that_mean_something(value, text):
 
 def test_units():
     assert milliseconds(1.2345) == "1.23 ms"
-    assert percent(0.98765) == "98.77 %"
+    assert [percent(it) for it in (0.98765, 0.9999925, 1.0)] == ["98.77 %", "99.9992 %", "100.00 %"]
+    assert label_and_text("core_coverage", 0.99979) == ("core coverage", "99.98 %")
     assert ratio(1.5) == "1.50×"
     assert [size(value) for value in (12, 2048, 3 << 20, 5 << 30, None)] == [
         "12 B",

@@ -39,7 +39,9 @@ def partition_tables(partition: PartitionFigures, of: str) -> list[Table]:
         )
         for flow in partition.flows
     ]
-    share = f"{partition.core_share:.2%} of the floating-point operations are in the core, which an accelerator runs."
+    share = (
+        f"{percent(partition.core_share)} of the floating-point operations are in the core, which an accelerator runs."
+    )
     return [
         Table(
             f"Parts{of}",

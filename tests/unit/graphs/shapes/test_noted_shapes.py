@@ -17,8 +17,11 @@ from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.graphs.formats.saved_model import read_saved_model
+from tpu2gpu.graphs.ops import DT_HALF
 from tpu2gpu.graphs.shapes.inference import infer_tensors
 from tpu2gpu.graphs.shapes.noted_shapes import NOTED
+from tpu2gpu.precision_caster.casting import cast_model
+from tpu2gpu.precision_caster.options import CastOptions
 from tpu2gpu.trt_converter.converting import convert_model
 from tpu2gpu.trt_converter.options import ConvertOptions
 
@@ -166,6 +169,23 @@ def test_set_shape_checks_nothing_and_ensure_shape_does(tmp_path: Path) -> None:
     assert predict(tmp_path / "told", x=jpeg((6, 9)))["logits"].shape == (1, 2)
     with pytest.raises(Exception, match="not compatible"):
         predict(tmp_path / "checked", x=jpeg((6, 9)))
+
+
+def test_a_cast_keeps_what_was_told_and_checks_in_the_narrow_type(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def between_convolutions() -> tuple[Any, Any]:
+        images = tf.compat.v1.placeholder(tf.float32, [None, None, None, 3], "x")
+        first = tf.nn.conv2d(images, tf.compat.v1.get_variable("first", [1, 1, 3, 3]), 1, "SAME")
+        told = tf.nn.relu(tf.ensure_shape(first, [None, 8, None, 3]), name="told")
+        told.set_shape([None, *SIZE])
+        return images, told
+
+    save(tmp_path / "source", between_convolutions)
+    cast_model(tmp_path / "source", tmp_path / "half", CastOptions(to="float16", measure=False))
+    nodes = read_saved_model(tmp_path / "half").nodes
+    assert [nodes[name].attr["T"].type for name in ("EnsureShape", "told", "network")] == [DT_HALF] * 3
+    assert shapes_of(tmp_path / "half")["network"] == (None, 8, 8, 2)
 
 
 def test_what_follows_by_itself_is_not_kept(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_the_core_s_share_and_the_cut_are_told():
     )
     assert partition.core_share == pytest.approx(0.99)
     parts, flows = partition_tables(partition, "")
-    assert parts.note.startswith("99.00% of the floating-point operations are in the core")
+    assert parts.note.startswith("99.00 % of the floating-point operations are in the core")
     assert [row.cells[0] for row in parts.rows] == ["pre", "core", "post"]
     assert flows.note == "3.00 KiB for each example in all."
     assert flows.rows[0].cells[0] == "pre → core"

@@ -12,7 +12,7 @@ import attrs
 
 # These only move values about, so that a weight may change its type on their far side.
 CLEAR = frozenset(
-    ["Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose", "StopGradient", "ReadVariableOp", "Enter"]
+    """Identity Reshape Squeeze ExpandDims Transpose StopGradient EnsureShape ReadVariableOp Enter""".split()
 )
 
 

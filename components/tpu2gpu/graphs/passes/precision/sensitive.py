@@ -25,8 +25,8 @@ from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
 from tpu2gpu.graphs.ops import ADDS, DIVISIONS
 
 MOVES = frozenset(
-    """BatchToSpaceND BroadcastTo ConcatV2 ExpandDims GatherV2 Identity MirrorPad Pack Pad PadV2 Reshape ReverseV2 Slice
-    SpaceToBatchND Split SplitV Squeeze StopGradient StridedSlice Tile Transpose Unpack""".split()
+    """BatchToSpaceND BroadcastTo ConcatV2 EnsureShape ExpandDims GatherV2 Identity MirrorPad Pack Pad PadV2 Reshape
+    ReverseV2 Slice SpaceToBatchND Split SplitV Squeeze StopGradient StridedSlice Tile Transpose Unpack""".split()
 )
 _SUMS = frozenset({"AvgPool", "AvgPool3D", "Cumsum", "Mean", "Sum"})
 _PRODUCTS = frozenset({"Mul", "Neg"})
