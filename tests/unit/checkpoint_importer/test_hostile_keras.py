@@ -217,6 +217,27 @@ def test_layers_of_keras_2_call_what_computes_only(function: str, arguments: dic
     assert not touched.exists()
 
 
+def test_weights_that_the_file_does_not_hold_are_not_made(tmp_path: Path) -> None:
+    def grow(config: dict[str, Any]) -> None:
+        dense = next(it for it in config["config"]["layers"] if it["class_name"] == "Dense")
+        dense["config"]["units"] = 300_000_000
+
+    path = archive(tmp_path / "model.keras", grow)
+    with pytest.raises(SourceError, match=r"keras: its description makes 900,000,000 weights or more, and 8 stand"):
+        import_model(path, tmp_path / "out")
+
+
+def test_weights_that_a_file_of_keras_2_does_not_hold_are_not_made(tmp_path: Path) -> None:
+    import h5py
+
+    keras = pytest.importorskip("tf_keras", reason="Keras 2 is not installed")
+    path = keras2_model(tmp_path / "model.h5", keras.layers.Dense(2))
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace('"units": 2', '"units": 300000000')
+    with pytest.raises(SourceError, match=r"h5: its description makes 900,000,000 weights or more, and 8 stand"):
+        import_model(path, tmp_path / "out")
+
+
 def test_groups_without_end_within_each_other_are_refused_in_little_time(tmp_path: Path) -> None:
     import h5py
 

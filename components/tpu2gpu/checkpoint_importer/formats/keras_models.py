@@ -18,7 +18,8 @@ from tpu2gpu.checkpoint_importer.formats.custom_objects import (
     rebuilding_error,
 )
 from tpu2gpu.checkpoint_importer.formats.keras_confinement import check_description, check_files
-from tpu2gpu.errors import EnvironmentLacksError, SourceError, UnsupportedError, foreign_errors
+from tpu2gpu.checkpoint_importer.formats.keras_sizes import bounded_weights
+from tpu2gpu.errors import EnvironmentLacksError, SourceError, Tpu2GpuError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.formats.archives import hdf5_attribute
 from tpu2gpu.graphs.formats.stored_values import read_member
 from tpu2gpu.plain_json import parse_json
@@ -56,8 +57,11 @@ def rebuild_model(path: Place, modules: Sequence[str] = ()) -> Any:
     load = (keras.models if name == "tf_keras" else keras.saving).load_model
     with fetched(path) as file:
         try:
-            # Keras 2 tells the kind of file by the text of its name.
-            return load(str(file), compile=False, custom_objects=own)
+            with bounded_weights(path, file, keras):
+                # Keras 2 tells the kind of file by the text of its name.
+                return load(str(file), compile=False, custom_objects=own)
+        except Tpu2GpuError:
+            raise
         except Exception as error:  # a class of the user's own may raise anything
             raise rebuilding_error(path, description, error) from error
 
