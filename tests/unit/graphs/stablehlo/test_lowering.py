@@ -127,7 +127,7 @@ def test_what_is_too_large_for_an_integer_is_the_largest_and_what_is_no_number_i
         given = x if source == "f32" else x.astype(np.float16)
     wanted = [
         0 if np.isnan(it) else limits.max if it > limits.max else max(int(max(it, -(2.0**63))), limits.min)
-        for it in given.reshape(-1)
+        for it in given.astype(np.float64).reshape(-1).tolist()
     ]
     assert found.reshape(-1).tolist() == wanted
 
