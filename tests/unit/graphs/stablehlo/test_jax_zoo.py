@@ -61,9 +61,9 @@ def test_what_jax_takes_apart_is_one_op_in_the_file_of_the_engine(name: str, bui
 
 @pytest.mark.slow
 @pytest.mark.engine
-@pytest.mark.parametrize("name", ["cnn_jax04", "lstm_jax04", "transformer_jax04", "vit_jax04"])
+@pytest.mark.parametrize("name", _READABLE)
 def test_an_engine_is_built_of_it(name: str, built: Built, tmp_path: Path) -> None:
     import_model(built(unpack, name), tmp_path / "imported")
-    options = ConvertOptions(backend="tensorrt_rtx", layout="plain", profile=("x=1:2:4",))
+    options = ConvertOptions(backend="tensorrt_rtx", layout="plain")
     result = convert_model(tmp_path / "imported", tmp_path / "serving", options)
     assert (result.verified_level, result.engine_coverage) == ("engine_built", 1.0)
