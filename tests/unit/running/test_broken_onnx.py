@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tpu2gpu import load
-from tpu2gpu.errors import SourceError
+from tpu2gpu import load, wire
+from tpu2gpu.errors import GraphError, SourceError, UnsupportedError
 
 
 def _model() -> Any:
@@ -78,6 +79,53 @@ def test_weights_of_no_type_in_another_file_are_named(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
     with pytest.raises(SourceError, match=r"tensor w: model\.data: its data type is \d+, which there is not"):
         load(path)
+
+
+def _functions(*bodies: str) -> bytes:
+    """A model that calls `own.f0`, and functions `f0`, `f1` ... with these bodies."""
+    import onnx
+
+    listed = "".join(
+        f'<domain: "own", opset_import: ["" : 17, "own" : 1]> f{number} (a) => (b) {{ {body} }}\n'
+        for number, body in enumerate(bodies)
+    )
+    text = f"""<ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+        g (float[2] x) => (float[2] y) {{ y = own.f0(x) }}
+        {listed}"""
+    data: bytes = onnx.parser.parse_model(text).SerializeToString()
+    return data
+
+
+def test_functions_that_call_themselves_are_refused(tmp_path: Path) -> None:
+    """ONNX Runtime follows them until the stack is full, and the process dies."""
+    path = tmp_path / "model.onnx"
+    for bodies in (["b = own.f0(a)"], ["b = own.f1(a)", "b = own.f0(a)"]):
+        path.write_bytes(_functions(*bodies))
+        with pytest.raises(GraphError, match=r"model\.onnx: function own\.f0 calls itself"):
+            load(path)
+
+
+def test_functions_that_call_the_next_twice_are_refused(tmp_path: Path) -> None:
+    twice = [f"c = own.f{number + 1}(a) b = own.f{number + 1}(c)" for number in range(30)]
+    (tmp_path / "model.onnx").write_bytes(_functions(*twice, "b = Add(a, a)"))
+    with pytest.raises(UnsupportedError, match="nodes with its functions in the place of their calls"):
+        load(tmp_path / "model.onnx")
+
+
+def test_functions_that_end_are_run(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(_functions("c = own.f1(a) b = own.f1(c)", "b = Add(a, a)"))
+    runner = load(tmp_path / "model.onnx")
+    assert runner.run({"x": np.ones(2, np.float32)})["y"].tolist() == [4, 4]
+    runner.close()
+
+
+def test_graphs_without_end_within_each_other_are_refused(tmp_path: Path) -> None:
+    graph = b""
+    for _ in range(1000):  # graph: node: attribute: graph
+        graph = wire.bytes_field(1, wire.bytes_field(5, wire.bytes_field(6, graph)))
+    (tmp_path / "model.onnx").write_bytes(wire.varint_field(1, 8) + wire.bytes_field(7, graph))
+    with pytest.raises(SourceError, match="graphs within graphs without end"):
+        load(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("side", ["input", "output"])

@@ -27,9 +27,29 @@ def check_expansion(nodes: Sequence[Any], functions: Mapping[str, Any], source: 
         _check("nodes", len(nodes), source)
         return
     called = {name: _called(function.node_def, functions) for name, function in functions.items()}
+    own_sizes = {name: len(function.node_def) for name, function in functions.items()}
+    check_calls(called, own_sizes, _called(nodes, functions), len(nodes), source)
+
+
+def check_calls(
+    called: Mapping[str, Counter[str]], own_sizes: Mapping[str, int], top: Counter[str], top_size: int, source: object
+) -> None:
+    """Check that calls come to an end, and how large a graph becomes by them.
+
+    Args:
+        called: Of each function, how often it calls which others.
+        own_sizes: Of each function, how many nodes it has.
+        top: How often the graph calls which functions.
+        top_size: How many nodes it has.
+        source: What errors call it.
+
+    Raises:
+        GraphError: A function calls itself, directly or through others.
+        UnsupportedError: The graph would be larger, or its calls nested deeper, than the limits.
+    """
     sizes: dict[str, int] = {}
     depths: dict[str, int] = {}
-    for start in functions:
+    for start in called:
         path = [start]
         under_way = {start: iter(called[start])}
         while path:
@@ -37,7 +57,7 @@ def check_expansion(nodes: Sequence[Any], functions: Mapping[str, Any], source: 
             inner = next((it for it in under_way[name] if it not in sizes), None)
             if inner is None:
                 size = sum(sizes[it] * count for it, count in called[name].items())
-                sizes[name] = len(functions[name].node_def) + size
+                sizes[name] = own_sizes[name] + size
                 depths[name] = 1 + max((depths[it] for it in called[name]), default=0)
                 del under_way[name]
                 path.pop()
@@ -50,8 +70,7 @@ def check_expansion(nodes: Sequence[Any], functions: Mapping[str, Any], source: 
             else:
                 under_way[inner] = iter(called[inner])
                 path.append(inner)
-    top = _called(nodes, functions)
-    total = len(nodes) + sum(sizes[name] * count for name, count in top.items())
+    total = top_size + sum(sizes[name] * count for name, count in top.items())
     depth = max((depths[name] for name in top), default=0)
     _check("nodes", total, source)
     _check("nesting", depth, source)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tpu2gpu import wire
 from tpu2gpu.errors import SourceError
+from tpu2gpu.running.local.onnx_functions import check_functions
 from tpu2gpu.running.serving_plan import PLAN
 from tpu2gpu.storage.confinement import why_not_inside
 from tpu2gpu.storage.folders import below
@@ -51,11 +52,15 @@ def check_external_data(path: str | os.PathLike[str]) -> list[Path]:
     files: dict[Path, None] = {}
     try:
         check_message_size(path)
-        references = list(_references(snapshot(path)))
+        model = snapshot(path)
+        check_functions(model, path)
+        references = list(_references(model))
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})", hint="convert the model again") from error
     except ValueError as error:
         raise SourceError(f"{path}: damaged ({error})", hint="convert the model again") from error
+    except RecursionError as error:
+        raise SourceError(f"{path}: damaged (graphs within graphs without end)", hint="convert it again") from error
     for name, about in references:
         location = about.get("location", "")
         if problem := _problem(path.parent, location, about):
