@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.running.comparison.tolerances import coarsest
 from tpu2gpu.running.local.graph_def_runner import graph_def_file
 from tpu2gpu.running.serving_plan import PLAN, read_plan
@@ -67,7 +68,8 @@ def _onnx_types(path: Path) -> Iterator[str]:
         onnx.TensorProto.FLOAT: "float32",
         onnx.TensorProto.DOUBLE: "float64",
     }
-    graph: Any = onnx.load(str(path), load_external_data=False).graph
+    with foreign_errors(SourceError, f"{path}: damaged", hint="give a file that nothing writes to"):
+        graph: Any = onnx.load(str(path), load_external_data=False).graph
     for node in graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             yield "int8"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.models.evaluation_models import onnx_model, serving_folder
+from tpu2gpu.errors import SourceError
 from tpu2gpu.latency_evaluator.measure.model_dtype import find_dtype
 
 
@@ -48,3 +49,9 @@ def test_a_saved_model_by_its_graph(tmp_path, dtype, precision):
     model = Model()
     tf.saved_model.save(model, str(tmp_path / "m"), signatures=model.__call__)
     assert find_dtype(tmp_path / "m") == precision
+
+
+def test_an_onnx_file_that_was_cut_off_meanwhile_is_named(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"\x3a\xff\x01")
+    with pytest.raises(SourceError, match=r"model\.onnx: damaged"):
+        find_dtype(tmp_path / "model.onnx")
