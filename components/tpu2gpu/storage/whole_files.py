@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from tpu2gpu.storage.paths import Place
@@ -14,7 +15,7 @@ def read_message(path: Place) -> bytes:
     """Return the bytes of a protocol buffer's file.
 
     Raises:
-        ValueError: It is larger than one can be.
+        ValueError: It is larger than one can be, or no regular file.
         OSError: It cannot be read.
     """
     check_message_size(path)
@@ -25,7 +26,7 @@ def check_message_size(path: Place) -> None:
     """Check that a file may be a protocol buffer.
 
     Raises:
-        ValueError: It is larger than one can be.
+        ValueError: It is larger than one can be, or no regular file.
         OSError: It is not there.
     """
     _check_size(path, _MESSAGE_BYTES, "a protocol buffer has")
@@ -35,7 +36,7 @@ def read_plain_text(path: Place) -> str:
     """Return the text of a file that says something of a model.
 
     Raises:
-        ValueError: It is too large, or no text.
+        ValueError: It is too large, no regular file, or no text.
         OSError: It cannot be read.
     """
     _check_size(path, _TEXT_BYTES, "such a file has")
@@ -43,5 +44,10 @@ def read_plain_text(path: Place) -> str:
 
 
 def _check_size(path: Place, most: int, what: str) -> None:
-    if isinstance(path, Path) and (size_bytes := path.stat().st_size) > most:
-        raise ValueError(f"{size_bytes:,} bytes, and {what} {most:,} at most")
+    if not isinstance(path, Path):
+        return
+    found = path.stat()
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # nobody waits for a pipe
+        raise ValueError("no regular file")
+    if found.st_size > most:
+        raise ValueError(f"{found.st_size:,} bytes, and {what} {most:,} at most")

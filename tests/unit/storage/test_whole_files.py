@@ -49,3 +49,15 @@ def test_nobody_waits_for_a_pipe_in_a_saved_model(name: str, tmp_path: Path) -> 
     os.mkfifo(tmp_path / name)
     with pytest.raises(Tpu2GpuError, match=f"{name}: a pipe, no regular file"):
         parse_saved_model(tmp_path)
+
+
+def test_nobody_waits_for_a_ledger_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LEDGER)
+    with pytest.raises(Tpu2GpuError, match=f"{LEDGER}: no ledger .no regular file"):
+        read_ledger(tmp_path)
+
+
+def test_a_file_is_no_promotion_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Tpu2GpuError, match="file: not a folder"):
+        read_ledger(tmp_path / "file")

@@ -111,6 +111,8 @@ def read_ledger(folder: Place) -> list[Promotion]:
         text = read_plain_text(folder / LEDGER)
     except FileNotFoundError:
         return []
+    except NotADirectoryError as error:
+        raise ManifestError(f"{folder}: not a folder", hint="give the folder that models are promoted into") from error
     except ValueError as error:
         raise ManifestError(f"{folder / LEDGER}: no ledger ({error})") from error
     whole = text[: text.rfind("\n") + 1]
