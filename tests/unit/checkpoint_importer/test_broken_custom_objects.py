@@ -39,3 +39,11 @@ def test_a_module_that_fails_is_told(name: str, inner: str, tmp_path: Path, monk
 def test_a_name_of_no_module_is_told(name: str) -> None:
     with pytest.raises(UsageError, match=r"no such module|--custom-objects"):
         load_custom_objects([name])
+
+
+def test_a_module_that_puts_something_else_in_its_place_has_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "replaced_module.py").write_text("import sys\nsys.modules[__name__] = 7\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_custom_objects(["replaced_module"]) == {}

@@ -89,7 +89,7 @@ def load_custom_objects(modules: Sequence[str]) -> dict[str, Any]:
             module = importlib.import_module(name)
         except (Exception, SystemExit) as error:  # the module is run, and may raise anything
             raise UsageError(f"--custom-objects {name}: {type(error).__name__}: {first_line(error)}") from error
-        found |= {key: value for key, value in vars(module).items() if _is_own(value)}
+        found |= {key: value for key, value in getattr(module, "__dict__", {}).items() if _is_own(value)}
     return found
 
 
