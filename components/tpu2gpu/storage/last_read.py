@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from tpu2gpu.errors import SourceError
 from tpu2gpu.limits import Limits, limits
 from tpu2gpu.storage.folders import below
 from tpu2gpu.storage.paths import Place
@@ -72,6 +73,6 @@ def _state_of(folder: Path) -> _State | None:
             found.append((str(path), about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
             if len(found) > _MOST_FILES or max(about.st_mtime_ns, about.st_ctime_ns) > settled_ns:
                 return None
-    except OSError:
+    except (OSError, SourceError):  # it is no folder, say, of which the reader tells
         return None
     return tuple(sorted(found))

@@ -91,3 +91,13 @@ def test_other_limits_read_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TPU2GPU_LIMITS", "nodes=7")
     read(folder)
     assert reader.count == 2
+
+
+def test_what_is_no_folder_is_left_to_the_reader(folder: Path) -> None:
+    read = LastRead(lambda path: f"a file, {path.name}", weigh=lambda folder: 0)
+    assert [read(folder / "graph"), read(folder / "nothing")] == ["a file, graph", "a file, nothing"]
+
+
+def test_folders_in_folders_without_end_are_left_to_the_reader(folder: Path) -> None:
+    (folder / "/".join("d" * 250)).mkdir(parents=True)
+    assert LastRead(Reader(), weigh=lambda folder: 0)(folder) == b"old"

@@ -39,7 +39,7 @@ class Argument:
 
     @property
     def several(self) -> bool:
-        """Whether a node says how many tensors it is."""
+        """Tell whether a node says how many tensors it is."""
         return bool(self.number or self.types)
 
     def count(self, node: Any, defaults: Mapping[str, Any]) -> int:
