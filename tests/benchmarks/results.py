@@ -15,6 +15,7 @@ from tests.benchmarks.measuring import Comparison, Figures, NotRun, as_json, fro
 
 Part = Comparison | Figures | NotRun
 
+_BAR = r"\|"  # in a cell
 _HEAD = """# Benchmarks
 
 `make bench` writes this page: every figure beside its peers', which did the same work in the same run, in turns. Peers
@@ -116,15 +117,18 @@ def _comparisons(found: Sequence[Comparison]) -> list[str]:
             goal = f"≤ {goals[way]:.3g}: {_verdict(each.ratio(way) <= goals[way])}" if way in goals else ""
             about = (each.work, each.state) if number == 0 else ("", "")
             cells = (*about, way, f"{middle:.2f} ({low:.2f}–{high:.2f})", f"{cpu:.2f}", f"{peak:.0f}", ratio, goal)
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(_row(cells))
     notes = [each.note for each in found if each.note]
     return [*lines, "", *notes, *([""] if notes else [])]
 
 
 def _figures(found: Figures) -> list[str]:
-    lines = [f"**{found.work}**", "", f"| {' | '.join(found.head)} |", "|---" * len(found.head) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in found.rows]
+    lines = [f"**{found.work}**", "", _row(found.head), "|---" * len(found.head) + "|", *map(_row, found.rows)]
     return [*lines, "", *(f"- {goal}: {_verdict(it)}" for goal, it in found.reached.items()), ""]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', _BAR) for cell in cells)} |"
 
 
 def _verdict(reached: bool) -> str:
