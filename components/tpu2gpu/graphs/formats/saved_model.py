@@ -21,6 +21,7 @@ from tpu2gpu.graphs.formats.variable_restore import find_variables, make_variabl
 from tpu2gpu.graphs.functions.inlining import SideEffectsError, SignatureInliner
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, unknown_signature
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
+from tpu2gpu.graphs.ops import REFERENCE
 from tpu2gpu.graphs.signatures import INIT_SIGNATURE, full_name, map_tensors, tensor_names
 from tpu2gpu.graphs.soundness.graph import check_meta_graph
 from tpu2gpu.graphs.trust.policy import require_trust
@@ -35,7 +36,6 @@ SAVED_MODEL_FILE = "saved_model.pb"
 VARIABLES_FOLDER = "variables"
 VARIABLES_PREFIX = f"{VARIABLES_FOLDER}/variables"
 _TRAIN_SIGNATURE = "__saved_model_train_op"
-_REFERENCE = 100  # added to a DataType's number for a reference to such a tensor
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 
 
@@ -248,7 +248,7 @@ def _flat_signature(signature: Any, inliner: SignatureInliner) -> Any:
     flat = copy.deepcopy(signature)
     for info in [*flat.inputs.values(), *flat.outputs.values()]:
         map_tensors(info, lambda name: full_name(inliner.tensor(name)))
-        info.dtype %= _REFERENCE  # reference variables become resources, which are read
+        info.dtype %= REFERENCE  # reference variables become resources, which are read
     return flat
 
 

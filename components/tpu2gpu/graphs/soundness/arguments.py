@@ -7,8 +7,7 @@ from typing import Any
 
 import attrs
 
-REFERENCE = 100
-"""Added to a DataType's number for a reference to such a tensor."""
+from tpu2gpu.graphs.ops import REFERENCE
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tpu2gpu.graphs.describing import dtype_name
-from tpu2gpu.graphs.soundness.arguments import REFERENCE
+from tpu2gpu.graphs.ops import REFERENCE
 from tpu2gpu.graphs.soundness.tensors import known_types
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from tpu2gpu.errors import GraphError, UnsupportedError
 from tpu2gpu.graphs.nodes import OpDefs, is_control, is_number, split_tensor
+from tpu2gpu.graphs.ops import REFERENCE
 from tpu2gpu.graphs.signatures import tensor_names
-from tpu2gpu.graphs.soundness.arguments import REFERENCE
 from tpu2gpu.graphs.soundness.edges import wrong_type
 from tpu2gpu.graphs.soundness.functions import check_expansion
 from tpu2gpu.graphs.soundness.nodes import NodeRules
