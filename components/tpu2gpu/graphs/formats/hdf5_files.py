@@ -45,7 +45,8 @@ def check_hdf5(path: Place, member: str = "") -> dict[str, str]:
 def _check(file: str, member: str, name: str, size_bytes: int, time_ns: int) -> dict[str, str]:
     timeout_s = _START_S + size_bytes / _BYTES_PER_S
     try:
-        with Worker(f"{__name__}:Reader", name="the reader of HDF5", timeout_s=timeout_s) as worker:
+        reader = f"{__name__}:Reader"
+        with Worker(reader, name="the reader of HDF5", preload=("h5py", __name__), timeout_s=timeout_s) as worker:
             texts: dict[str, str] = worker.call("read", timeout_s=timeout_s, file=file, member=member, name=name)
             return texts
     except WorkerError as error:
