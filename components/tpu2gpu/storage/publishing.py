@@ -236,7 +236,7 @@ def _digest_of(files: list[dict[str, Any]]) -> str:
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a folder's manifest.
+    """Read a folder's manifest; entries that are null are left out.
 
     Raises:
         SourceError: There is none.
@@ -250,7 +250,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         _check_form(manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(f"{path}: not a manifest ({error})") from error
-    return manifest
+    return {key: value for key, value in manifest.items() if value is not None}
 
 
 _FORMS: dict[str, type] = {"digest": str, "files": list}

@@ -13,6 +13,7 @@ from tests.models.serving_folders import version_folder
 from tpu2gpu import read_verdict, verify_model
 from tpu2gpu.errors import ManifestError
 from tpu2gpu.storage.promotion.ledger import LEDGER, RECORD, Promotion, read_ledger, read_record
+from tpu2gpu.storage.promotion.promoting import model_name
 from tpu2gpu.storage.publishing import write_json
 
 DEEP = "[" * 100_000
@@ -36,6 +37,15 @@ def test_a_broken_manifest_is_named(name: str, tmp_path: Path) -> None:
     write_json(folder / "manifest.json", MANIFESTS[name](manifest))
     with pytest.raises(ManifestError, match=r"manifest\.json: not a manifest"):
         verify_model(folder)
+
+
+@pytest.mark.parametrize("key", ["options", "source", "versions", "step", "run"])
+def test_an_entry_of_a_manifest_that_is_null_is_none(key: str, tmp_path: Path) -> None:
+    folder = version_folder(tmp_path / "model", "plain")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    write_json(folder / "manifest.json", manifest | {key: None})
+    assert key not in verify_model(folder)
+    assert model_name(folder) == ("model" if key == "options" else "adder")
 
 
 def test_a_manifest_nested_too_deep_is_named(tmp_path: Path) -> None:
