@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tpu2gpu.errors import Tpu2GpuError, UnsupportedError
+from tpu2gpu.errors import Tpu2GpuError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import join_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE, read_head
 from tpu2gpu.graphs.stablehlo.deserializing import deserialize
 from tpu2gpu.graphs.stablehlo.lower_module import check_callbacks, lower_module
+from tpu2gpu.graphs.stablehlo.lowering.lowering import CONTRADICTS
 
 HINT = (
     "export with a fixed batch, or without what is named; where you have the function, jax2onnx exports it without "
@@ -50,7 +51,8 @@ class InlineStableHlo(Pass):
         return {"stablehlo": done}
 
     def _put_in_place(self, model: ServingModel, node: Any, text: str) -> dict[str, Any]:
-        lowered = lower_module(model, node, text)
+        with foreign_errors(UnsupportedError, CONTRADICTS):
+            lowered = lower_module(model, node, text)
         model.nodes.update(lowered.nodes)
         model.functions.update(lowered.functions)
         model.replace_all_uses({join_tensor(node.name, place): ref for place, ref in enumerate(lowered.outputs)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tpu2gpu.errors import UnsupportedError
+from tpu2gpu.errors import UnsupportedError, foreign_errors
 from tpu2gpu.graphs.calls import needed_functions
 from tpu2gpu.graphs.edit import free_name, topological_order
 from tpu2gpu.graphs.model import ServingModel
@@ -13,7 +13,7 @@ from tpu2gpu.graphs.ops import PLACEHOLDERS
 from tpu2gpu.graphs.shapes.inference import infer_tensors
 from tpu2gpu.graphs.stablehlo.from_graph import IDLE, GraphReader
 from tpu2gpu.graphs.stablehlo.graph_builder import GraphBuilder
-from tpu2gpu.graphs.stablehlo.lowering.lowering import Lowering
+from tpu2gpu.graphs.stablehlo.lowering.lowering import CONTRADICTS, Lowering
 from tpu2gpu.graphs.stablehlo.program import Operation
 from tpu2gpu.graphs.stablehlo.values import Value, of_tensor
 from tpu2gpu.tensorbundle import format
@@ -29,6 +29,9 @@ class GraphLowering:
 
     Attributes:
         refused: What has no counterpart, by node.
+
+    Raises:
+        UnsupportedError: The graph's sizes contradict each other, or TensorFlow does not know its ops.
     """
 
     def __init__(self, model: ServingModel) -> None:
@@ -38,7 +41,8 @@ class GraphLowering:
         self._functions: dict[str, Any] = {}
         graph = GraphBuilder(_SCOPE, {*model.nodes, *model.functions}, model.ops)
         self._low = Lowering({}, graph, self._function_name, self._functions)
-        self._shapes = infer_tensors(model.graph_def())[0]
+        with foreign_errors(UnsupportedError, "Xla ops in a graph whose shapes TensorFlow does not infer"):
+            self._shapes = infer_tensors(model.graph_def())[0]
 
     def run(self) -> None:
         """Lower the graph; the model is changed, and holds what it no longer needs until it is pruned."""
@@ -73,10 +77,11 @@ class GraphLowering:
         if node.op == "Const" and (node.name in self._model.constants or not self._is_numeric(node)):
             return None
         try:
-            operation = self._reader.operation(node)
-            if self._is_open(operation):
-                raise UnsupportedError("it may broadcast sizes that only a request tells")
-            return self._low.counterpart(operation)
+            with foreign_errors(UnsupportedError, CONTRADICTS):
+                operation = self._reader.operation(node)
+                if self._is_open(operation):
+                    raise UnsupportedError("it may broadcast sizes that only a request tells")
+                return self._low.counterpart(operation)
         except UnsupportedError as error:
             self._refuse(node, error.message)
             return None

@@ -234,28 +234,34 @@ CASES = [
 ]  # fmt: skip
 
 
-def lowered(function: Callable[..., Any], arrays: list[np.ndarray[Any, Any]]) -> tuple[ServingModel, list[Any]]:
-    """Trace a function, lower its graph, and return the model with what the graph computes."""
+def traced(function: Callable[..., Any], arrays: list[np.ndarray[Any, Any]]) -> tuple[ServingModel, Any]:
+    """Trace a function, and return it as a model and as it was traced."""
 
     def flat(*values: Any) -> Any:
         found = function(*values)
         return [tf.identity(it) for it in (found if isinstance(found, (list, tuple)) else [found])]
 
     specs = [tf.TensorSpec(it.shape, it.dtype) for it in arrays]
-    traced = tf.function(flat, autograph=False).get_concrete_function(*specs)
-    graph, signature = traced.graph.as_graph_def(), new_signature()
-    for side, tensors in ((signature.inputs, traced.inputs), (signature.outputs, traced.outputs)):
+    concrete = tf.function(flat, autograph=False).get_concrete_function(*specs)
+    graph, signature = concrete.graph.as_graph_def(), new_signature()
+    for side, tensors in ((signature.inputs, concrete.inputs), (signature.outputs, concrete.outputs)):
         for place, tensor in enumerate(tensors):
             side[str(place)].name = tensor.name
     model = ServingModel(
         {node.name: node for node in graph.node}, {it.signature.name: it for it in graph.library.function},
         {"serving_default": signature}, {}, OpDefs(), None, "", [], graph.versions, "",
     )  # fmt: skip
+    return model, concrete
+
+
+def lowered(function: Callable[..., Any], arrays: list[np.ndarray[Any, Any]]) -> tuple[ServingModel, list[Any]]:
+    """Trace a function, lower its graph, and return the model with what the graph computes."""
+    model, concrete = traced(function, arrays)
     LowerXlaOps().run(model)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.import_graph_def(model.graph_def(), name="")
-        outputs = [signature.outputs[str(place)].name for place in range(len(traced.outputs))]
-        feeds = {it.name: array for it, array in zip(traced.inputs, arrays, strict=True)}
+        outputs = [model.signatures["serving_default"].outputs[str(it)].name for it in range(len(concrete.outputs))]
+        feeds = {it.name: array for it, array in zip(concrete.inputs, arrays, strict=True)}
         return model, list(session.run(outputs, feeds))
 
 
@@ -299,6 +305,19 @@ def test_what_has_no_counterpart_is_named() -> None:
     with pytest.raises(UnsupportedError, match="Xla ops that have no counterpart") as refused:
         lowered(run, [np.eye(3, dtype=np.float32)])
     assert any("XlaSelfAdjointEig" in it for it in refused.value.details)
+
+
+TOO_FAR = xla_data_pb2.DotDimensionNumbers(lhs_batch_dimensions=[7])
+
+
+@pytest.mark.parametrize("given", [b"\xff", TOO_FAR.SerializeToString()])
+def test_what_contradicts_itself_is_named(given: bytes) -> None:
+    numbers = xla_data_pb2.DotDimensionNumbers(lhs_contracting_dimensions=[1], rhs_contracting_dimensions=[1])
+    model, _ = traced(lambda x: xla.dot_general(x, x, numbers), [np.ones((2, 3), np.float32)])
+    (node,) = [node for node in model.nodes.values() if node.op.startswith("XlaDot")]
+    node.attr["dimension_numbers"].s = given
+    with pytest.raises(UnsupportedError, match="Xla ops"):
+        LowerXlaOps().run(model)
 
 
 def test_a_graph_that_only_places_data_keeps_its_nodes() -> None:

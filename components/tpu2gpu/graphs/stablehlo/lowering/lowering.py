@@ -22,6 +22,9 @@ from tpu2gpu.graphs.stablehlo.program import Block, Operation, Program, TensorTy
 from tpu2gpu.graphs.stablehlo.sizes import Size, Unknown, atom, substitute
 from tpu2gpu.graphs.stablehlo.values import Sizes, Value, of_tensor
 
+CONTRADICTS = "its operands and attributes contradict each other"
+"""What is wrong where a lowering fails, which takes an operation for sound."""
+
 _DIALECTS = ("stablehlo", "func", "chlo", "")
 _RETURNS = ("return", "stablehlo.return", "func.return", "mhlo.return")
 
