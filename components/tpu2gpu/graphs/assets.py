@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import SourceError, TrustRefusedError
+from tpu2gpu.errors import SourceError, TrustRefusedError, foreign_errors
 from tpu2gpu.graphs.edit import add, ancestors, const_node, const_texts, free_name, replace_all_uses
 from tpu2gpu.graphs.model import Asset, ServingModel
 from tpu2gpu.graphs.nodes import producer, split_tensor
@@ -35,7 +35,8 @@ def _asset_entries(meta: Any) -> list[tuple[str, str]]:
     if not entries and _FILES_COLLECTION in meta.collection_def:
         for packed in meta.collection_def[_FILES_COLLECTION].any_list.value:
             entry = meta_graph_pb2.AssetFileDef()
-            packed.Unpack(entry)
+            with foreign_errors(SourceError, f"the graph's list of assets ({_FILES_COLLECTION}) is damaged"):
+                packed.Unpack(entry)
             entries.append(entry)
     return [(split_tensor(entry.tensor_info.name)[0], entry.filename) for entry in entries]
 
@@ -135,7 +136,9 @@ def take_named_files(meta: Any, model: ServingModel, folder: Place, trust: Seque
         if node is None or node.op != "Const":
             continue
         file = Path(*map(os.fsdecode, const_texts(node)[:1]))
-        if not file.is_file():
+        with foreign_errors(SourceError, f"{file}: the graph reads this file", catch=OSError):  # no name of a file
+            there = file.is_file()
+        if not there:
             raise SourceError(f"{file}: the graph reads this file, and it is missing")
         if "files" not in trust and not _lies_in(file, folder):
             raise TrustRefusedError(

@@ -14,6 +14,8 @@ from tpu2gpu.checkpoint_importer.formats.registry import find_source
 from tpu2gpu.checkpoint_importer.importing import import_model
 from tpu2gpu.checkpoint_importer.inspecting import inspect_model
 from tpu2gpu.checkpoint_importer.options import ImportOptions
+from tpu2gpu.errors import CheckpointError
+from tpu2gpu.graphs.formats.detection import find_checkpoint
 from tpu2gpu.precision_caster.casting import cast_checkpoint
 from tpu2gpu.precision_caster.options import CastOptions
 
@@ -66,3 +68,19 @@ def test_a_checkpoint_with_a_name_goes_before_one_without(saved: tuple[Path, Any
     found = find_source(folder)
     assert (found.path.name, found.step) == ("model.ckpt-7", 7)
     assert find_source(folder / ".index").path == folder
+
+
+@pytest.mark.parametrize("name", ["x" * 300, r"a\000b", "..", "/", "", "gone-7"])
+def test_a_state_file_that_lists_no_file_is_passed_over(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model-3.index").touch()
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{name}"\n')
+    found = find_checkpoint(tmp_path)
+    assert found is not None and found.prefix == tmp_path / "model-3"
+
+
+@pytest.mark.parametrize("name", [r"\N{no such}", r"\u12", r"\x", "\\"])
+def test_a_state_file_with_broken_escapes_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model-3.index").touch()
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{name}"\n')
+    with pytest.raises(CheckpointError, match="checkpoint: damaged"):
+        find_checkpoint(tmp_path)

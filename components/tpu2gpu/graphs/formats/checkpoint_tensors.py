@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
+from tpu2gpu.errors import CheckpointError, foreign_errors
 from tpu2gpu.tensorbundle.checkpoint import Checkpoint
 from tpu2gpu.tensorbundle.format import OBJECT_GRAPH_KEY
 
@@ -40,12 +41,17 @@ def kind_of_tensor(key: str, bundle: Checkpoint) -> str:
 
 
 def object_graph(bundle: Checkpoint) -> Any | None:
-    """Read the TrackableObjectGraph of an object-based checkpoint; None for any other checkpoint."""
+    """Read the TrackableObjectGraph of an object-based checkpoint; None for any other checkpoint.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     if OBJECT_GRAPH_KEY not in bundle:
         return None
-    return trackable_object_graph_pb2.TrackableObjectGraph.FromString(bundle.read(OBJECT_GRAPH_KEY).item())
+    with foreign_errors(CheckpointError, f"{bundle.prefix}: its object graph is damaged", hint="save it again"):
+        return trackable_object_graph_pb2.TrackableObjectGraph.FromString(bundle.read(OBJECT_GRAPH_KEY).item())
 
 
 def object_names(bundle: Checkpoint) -> dict[str, str]:

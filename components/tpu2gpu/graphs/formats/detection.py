@@ -184,11 +184,12 @@ def _single(prefix: Place, step: int | None, *, is_bundle: bool) -> FoundCheckpo
 def _newest(folder: Place, step: int | None) -> FoundCheckpoint | None:
     """Find the checkpoint of a training folder: the one of a step, or the newest; None where there is none at all."""
     checkpoints = {path.name.removesuffix(".index"): True for path in folder.glob("*.index")}  # True: a bundle
-    listed = [CUnescape(name).decode(errors="backslashreplace") for _, name in _STATE_LINE.findall(_read_state(folder))]
+    listed = _listed_names(folder)
+    there = {path.name for path in folder.iterdir()} if listed else set()  # what is listed may be no name of a file
     for name in listed:
-        path = folder / Path(name).name
-        if path.name not in checkpoints and _first_shard(path).is_file():
-            checkpoints[path.name] = False
+        first = _first_shard(folder / name)
+        if name not in checkpoints and first.name in there and first.is_file():
+            checkpoints[name] = False
     if not checkpoints:
         return None
     steps = {name: _step_of(name) for name in checkpoints}
@@ -199,18 +200,21 @@ def _newest(folder: Place, step: int | None) -> FoundCheckpoint | None:
             raise SourceError(f"{folder}: no checkpoint of step {step}", hint=f"there are {', '.join(map(str, known))}")
         chosen = sorted(named)[0]
     else:
-        newest = [Path(name).name for name in listed[:1] if Path(name).name in checkpoints]
+        newest = [name for name in listed[:1] if name in checkpoints]
         chosen = newest[0] if newest else max(checkpoints, key=lambda name: (steps[name] or -1, name))
     others = tuple(sorted(name for name in checkpoints if name != chosen))
     return FoundCheckpoint(folder / chosen, checkpoints[chosen], steps[chosen], others)
 
 
-def _read_state(folder: Place) -> str:
+def _listed_names(folder: Place) -> list[str]:
+    """Return the checkpoints that a training folder's state file lists, the newest first."""
     path = folder / STATE_FILE
     if not path.is_file():
-        return ""
+        return []
     try:
-        return read_plain_text(path)
+        listed = [CUnescape(name) for _, name in _STATE_LINE.findall(read_plain_text(path))]
+        names = [Path(name.decode(errors="backslashreplace")).name for name in listed]
+        return [name for name in names if name]
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged ({error})", hint="give the checkpoint's prefix") from error
 
