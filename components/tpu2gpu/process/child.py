@@ -20,6 +20,7 @@ import attrs
 
 from tpu2gpu.errors import Tpu2GpuError, WorkerError
 from tpu2gpu.process.aslr import restart_if_asked
+from tpu2gpu.process.lean_tensorflow import import_lean_tensorflow
 
 LOG_LINES = 12
 STOP_S = 5.0
@@ -160,5 +161,6 @@ def _end_with_parent(requests: int) -> None:
 
 if __name__ == "__main__":
     restart_if_asked([sys.executable, "-m", "tpu2gpu.process.child", *sys.argv[1:]])
+    import_lean_tensorflow()
     this = importlib.import_module("tpu2gpu.process.child")  # what others import: `__main__` would be a second one
     this.serve(int(sys.argv[1]), int(sys.argv[2]))

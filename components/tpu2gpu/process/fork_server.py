@@ -24,6 +24,7 @@ from typing import NoReturn
 
 from tpu2gpu.process.aslr import restart_if_asked
 from tpu2gpu.process.child import Preloaded, memory_status, serve
+from tpu2gpu.process.lean_tensorflow import import_lean_tensorflow
 
 _DESCRIPTORS = 4
 _OUTPUT, _ERRORS = 1, 2
@@ -128,6 +129,7 @@ def main(control: int, modules: Sequence[str]) -> None:
     """
     os.close(os.pidfd_open(os.getpid()))  # without it, fail here
     started = time.perf_counter()
+    import_lean_tensorflow()
     for module in modules:
         importlib.import_module(module)
     preloaded = Preloaded(time.perf_counter() - started, memory_status("RssFile"))
