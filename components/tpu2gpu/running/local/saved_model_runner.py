@@ -66,15 +66,7 @@ class SavedModelRunner(TensorFlowRunner):
         engines: bool = False,
         unverified: bool = False,
     ) -> None:
-        if not unverified:
-            check_own(Path(path), SAVED_MODEL_FILE, VARIABLES_FOLDER, ASSETS_FOLDER)
-        meta = serving_meta_graph(path)
-        findings = [it for it in review_meta_graph(meta) if not (engines and it.does == "engine")]
-        require_trust(findings, trust, path)
-        check_assets(meta, Path(path))
-        prefix = Path(path) / VARIABLES_PREFIX
-        if index_path(prefix).is_file():
-            Bundle(prefix)  # TensorFlow's own reader ends the process where an index is damaged
+        meta = review_saved_model(path, trust=trust, engines=engines, unverified=unverified)
         super().__init__(path, threads)
         import tensorflow as tf
 
@@ -123,6 +115,26 @@ class SavedModelRunner(TensorFlowRunner):
         """Let go of the model; TensorFlow frees its variables."""
         super().close()
         self._loaded = None
+
+
+def review_saved_model(
+    path: str | os.PathLike[str], *, trust: Sequence[str] = (), engines: bool = False, unverified: bool = False
+) -> Any:
+    """Check that a SavedModel may be loaded, before anything of it is; see `SavedModelRunner`.
+
+    Returns:
+        Its MetaGraphDef for serving.
+    """
+    if not unverified:
+        check_own(Path(path), SAVED_MODEL_FILE, VARIABLES_FOLDER, ASSETS_FOLDER)
+    meta = serving_meta_graph(path)
+    findings = [it for it in review_meta_graph(meta) if not (engines and it.does == "engine")]
+    require_trust(findings, trust, path)
+    check_assets(meta, Path(path))
+    prefix = Path(path) / VARIABLES_PREFIX
+    if index_path(prefix).is_file():
+        Bundle(prefix)  # TensorFlow's own reader ends the process where an index is damaged
+    return meta
 
 
 def _defaults(meta: Any, signature: str) -> dict[str, Any]:

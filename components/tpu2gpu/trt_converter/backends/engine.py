@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tpu2gpu.trt_converter.request import Request
 
 _BUILD = "tpu2gpu.trt_converter.backends.engine_build"
+_PRELOAD = (_BUILD, "polygraphy.backend.trt")  # not the bindings, which may end the process that imports them
 _LOADING_TIMEOUT_S = 120.0
 _CRASH_S = 300.0  # that the search for the operation may take which ended a builder
 _DETERMINISTIC = {
@@ -133,6 +134,8 @@ class EngineBackEnd(Onnx):
                 f"{_BUILD}:library_version",
                 {"library": self.library.name},
                 name=self.title,
+                environment=self.environment,  # a builder's, so that it is forked from the same process
+                preload=_PRELOAD,
                 timeout_s=_LOADING_TIMEOUT_S,
             )
         except Tpu2GpuError as error:
@@ -227,7 +230,13 @@ class EngineBackEnd(Onnx):
     ) -> Built:
         Path(arguments["engine_path"]).parent.mkdir(exist_ok=True)
         return request.in_child(
-            f"{_BUILD}:build_engine", self.title, self.environment, stop=stop, onnx_path=str(onnx_path), **arguments
+            f"{_BUILD}:build_engine",
+            self.title,
+            self.environment,
+            preload=_PRELOAD,
+            stop=stop,
+            onnx_path=str(onnx_path),
+            **arguments,
         )
 
     def _dies(self, request: Request, onnx_path: Path, arguments: Mapping[str, Any]) -> bool:

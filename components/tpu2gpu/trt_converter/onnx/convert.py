@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.running.examples.probes.find_domains import domains_of
 from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.reference_runner import ReferenceRunner
-from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
+from tpu2gpu.running.local.saved_model_runner import SavedModelRunner, review_saved_model
 from tpu2gpu.running.runner import Runner, TensorSpec
 from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES, feeds_for, saved_feeds
 from tpu2gpu.trt_converter.judge.coverage import not_exercised
@@ -92,31 +92,35 @@ def convert(
         UsageError: The profiles do not fit the inputs.
     """
     started = time.perf_counter()
-    reference = ReferenceRunner(source, signature=signature, trust=trust)
-    if profiles is not None:
-        fit_profiles(reference.inputs, profiles)
-    unchanged = SavedModelRunner(source, signature=signature, trust=trust) if reference.widened else reference
-    frozen = frozen_graph(source, signature, unchanged, limit_bytes=limit_bytes)
+    review_saved_model(source, trust=trust)
+
+    @cache
+    def load() -> ReferenceRunner:
+        return ReferenceRunner(source, signature=signature, trust=trust, unverified=True)  # as reviewed above
+
+    def load_unchanged() -> SavedModelRunner:
+        return SavedModelRunner(source, signature=signature, trust=trust) if load().widened else load()
+
+    frozen = frozen_graph(source, signature, load_unchanged, limit_bytes=limit_bytes)
     if not frozen.outputs or not frozen.inputs:
         raise SignatureError(f"{source}: the signature '{signature}' has no inputs or no outputs")
+    told = bool(frozen.input_specs) and all(spec.ranked for spec in frozen.input_specs)
+    if profiles is not None:
+        fit_profiles(frozen.input_specs if told else load().inputs, profiles)
     check_types(frozen)
-    names = onnx_names(reference)
+    names = onnx_names(frozen.inputs, frozen.outputs)
     model, complaints = to_onnx(frozen, names, opset)
     check_operations(model.proto, complaints)
     _name_batch(model.proto)
     size_bytes = write_model(model, Path(onnx_path), limit_bytes=limit_bytes)
     check_onnx(model.proto, Path(onnx_path))
-    candidate = _open(onnx_path, reference, names)
     described = {**describe_onnx(model.proto), "emulated_quantisation": model.quantised}
-    about = {
-        "inputs": [spec.to_json() for spec in reference.inputs],
-        "outputs": [spec.to_json() for spec in reference.outputs],
-        "onnx_names": names,
-        **described,
-        "size_bytes": size_bytes,
-    }
-    if written is not None:
-        written(about)
+    about = {"onnx_names": names, **described, "size_bytes": size_bytes}
+    if written is not None and told:  # before TensorFlow loads the model, which takes its time
+        written({**about, **_specs_to_json(frozen.input_specs, frozen.output_specs)})
+    reference = load()
+    candidate = _open(onnx_path, reference, names)
+    about |= _specs_to_json(reference.inputs, reference.outputs)
     converted = time.perf_counter()
     if given:
         feeds = saved_feeds(Path(given))
@@ -155,10 +159,14 @@ def convert(
     }
 
 
-def onnx_names(model: Runner) -> dict[str, dict[str, str]]:
+def _specs_to_json(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> dict[str, Any]:
+    return {"inputs": [spec.to_json() for spec in inputs], "outputs": [spec.to_json() for spec in outputs]}
+
+
+def onnx_names(inputs: Iterable[str], outputs: Iterable[str]) -> dict[str, dict[str, str]]:
     """Return the ONNX names of inputs and outputs: their own, but for an output that is named like an input."""
-    inputs = {spec.name: spec.name for spec in model.inputs}
-    return {"inputs": inputs, "outputs": output_names(inputs, [spec.name for spec in model.outputs])}
+    kept = {name: name for name in sorted(inputs)}
+    return {"inputs": kept, "outputs": output_names(kept, sorted(outputs))}
 
 
 def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: int) -> tuple[OnnxModel, list[str]]:

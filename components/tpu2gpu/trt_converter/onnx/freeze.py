@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -14,7 +15,9 @@ from tpu2gpu.graphs.formats.saved_model import read_saved_model, serving_meta_gr
 from tpu2gpu.graphs.nodes import split_tensor
 from tpu2gpu.graphs.passes.base import Sequential
 from tpu2gpu.graphs.passes.freezing.freeze_variables import FreezeVariables
+from tpu2gpu.running.examples.probes.probes import specs_of
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
+from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.trt_converter.onnx.external_data import PROTOBUF_LIMIT_BYTES, without_values
 
 _NODES_SHOWN = 5
@@ -29,17 +32,21 @@ class FrozenGraph:
         graph_def: The graph.
         inputs: For each input of the signature its tensor (`name:0`).
         outputs: For each output of the signature a tensor that is its alone, and no input.
+        input_specs: The signature's inputs, where the model's file alone tells them.
+        output_specs: Its outputs.
         values: For each constant whose value is not in the graph, because all together are too many, its bytes.
     """
 
     graph_def: Any = attrs.field(repr=False)
     inputs: dict[str, str]
     outputs: dict[str, str]
+    input_specs: Sequence[TensorSpec] = ()
+    output_specs: Sequence[TensorSpec] = ()
     values: dict[str, bytes] = attrs.field(factory=dict, repr=False)
 
 
 def frozen_graph(
-    source: str, signature: str, runner: SavedModelRunner, *, limit_bytes: int = PROTOBUF_LIMIT_BYTES
+    source: str, signature: str, load: Callable[[], SavedModelRunner], *, limit_bytes: int = PROTOBUF_LIMIT_BYTES
 ) -> FrozenGraph:
     """Freeze a signature.
 
@@ -49,7 +56,7 @@ def frozen_graph(
     Args:
         source: The SavedModel's folder.
         signature: The signature.
-        runner: The same model, loaded.
+        load: Loads the same model in TensorFlow.
         limit_bytes: How large the weights may be; they are left out of the graph beyond.
 
     Raises:
@@ -61,10 +68,14 @@ def frozen_graph(
         model.keep_signatures([signature])
         Sequential([FreezeVariables()]).run(model)
     except (GraphError, UnsupportedError):
+        runner = load()
         frozen = _frozen_by_tensorflow(source, signature, runner, limit_bytes=limit_bytes)
         weights_size_bytes = _variables_size_bytes(runner)
     else:
-        frozen = _with_own_outputs(build_graph_def(model), model.signatures[signature])
+        definition = model.signatures[signature]
+        frozen = _with_own_outputs(build_graph_def(model), definition)
+        specs = {"input_specs": specs_of(definition.inputs), "output_specs": specs_of(definition.outputs)}
+        frozen = attrs.evolve(frozen, **specs)
         weights_size_bytes = sum(size_bytes(constant) for constant in model.constants.values())
     if weights_size_bytes <= limit_bytes:
         return frozen

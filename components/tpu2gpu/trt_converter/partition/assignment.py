@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -42,7 +42,7 @@ class NothingToAccelerateError(ConversionError):
 
 def assign(
     model: ServingModel,
-    costs: Costs,
+    costs: Callable[[], Costs],
     *,
     for_engine: bool,
     refused: Mapping[str, str] | None = None,
@@ -56,7 +56,7 @@ def assign(
 
     Args:
         model: A flat model with one signature; `name_outputs` has been called.
-        costs: What its nodes cost.
+        costs: Tells what its nodes cost.
         for_engine: Whether an engine shall run the core, or ONNX Runtime.
         refused: Nodes that a conversion was refused for, and why.
         nms: Where non-max suppression shall run, as `--nms` says.
@@ -74,8 +74,9 @@ def assign(
     unsupported = {name: why for name, why in unsupported.items() if name in movable}
     if not unsupported:
         return None
-    parts = _min_cut(model, costs, movable, unsupported)
-    if not any(part == CORE and costs.flops(model.nodes[name]) for name, part in parts.items()):
+    of_nodes = costs()
+    parts = _min_cut(model, of_nodes, movable, unsupported)
+    if not any(part == CORE and of_nodes.flops(model.nodes[name]) for name, part in parts.items()):
         handed_on = _handed_on(model)
         if for_engine or not handed_on:
             raise NothingToAccelerateError(

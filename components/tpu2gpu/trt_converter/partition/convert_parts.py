@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from tpu2gpu.errors import (
     ConversionError,
     Tpu2GpuError,
@@ -134,12 +132,16 @@ def _convert_once(
 ) -> dict[str, Any]:
     partition = suppression = None
     if flat is not None:
-        model, costs = flat.model, flat.costs
-        assignment = assign(model, costs, for_engine=for_engine, refused=refused, nms=nms)
-        suppression = suppression_of(model, assignment, for_engine=for_engine, nms=nms)
-        why_whole = "every operation is taken"
+        try:
+            assignment = assign(flat.model, flat.costs, for_engine=for_engine, refused=refused, nms=nms)
+            suppression = suppression_of(flat.model, assignment, for_engine=for_engine, nms=nms)
+            why_whole = "every operation is taken"
+        except _UncutError as error:
+            flat, why_whole = None, str(error)
+    if flat is not None:
+        model = flat.model
         if assignment is not None:
-            partition = partition_model(model, arguments["signature"], assignment, costs)
+            partition = partition_model(model, arguments["signature"], assignment, flat.costs())
             (core,) = (part for part in partition.parts if part.name == "core")
             check_names(profiles, [*model.signatures[arguments["signature"]].inputs, *core.takes])
             if for_engine and partition.certain:
@@ -158,14 +160,32 @@ def _convert_once(
     return {**ConversionInParts(source, arguments, flat.model, partition).run(), "suppression": suppression}
 
 
-@attrs.frozen
+class _UncutError(Exception):
+    """A graph that cannot be cut, for this reason."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"its graph cannot be cut: {first_line(error)}")
+
+
 class _FlatModel:
-    model: ServingModel
-    costs: Costs
+    """A model as a flat graph."""
+
+    def __init__(self, model: ServingModel) -> None:
+        self.model = model
+        self._costs: Costs | None = None
+
+    def costs(self) -> Costs:
+        """Return what its nodes cost, which only a cut needs to know."""
+        if self._costs is None:
+            try:
+                self._costs = costs_of(self.model)
+            except (Tpu2GpuError, ValueError) as error:  # an op that TensorFlow does not know
+                raise _UncutError(error) from error
+        return self._costs
 
 
 def _read_model(source: str, signature: str) -> tuple[_FlatModel | None, str]:
-    """Return the model as a flat graph, and what its nodes cost; None where it cannot be cut, and why that."""
+    """Return the model as a flat graph; None where it cannot be cut, and why that."""
     try:
         model = read_saved_model(source)
         if signature not in model.signatures:
@@ -173,10 +193,9 @@ def _read_model(source: str, signature: str) -> tuple[_FlatModel | None, str]:
         model.signatures = {signature: model.signatures[signature]}
         name_outputs(model, signature)
         model.prune()
-        costs = costs_of(model)
     except (Tpu2GpuError, ValueError) as error:  # what TensorFlow itself loads may be more
-        return None, f"its graph cannot be cut: {first_line(error)}"
-    return _FlatModel(model, costs), ""
+        return None, str(_UncutError(error))
+    return _FlatModel(model), ""
 
 
 def _inputs_of(source: str, signature: str) -> list[TensorSpec]:

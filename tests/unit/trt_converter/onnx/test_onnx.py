@@ -295,7 +295,7 @@ def test_a_graph_with_variables_is_not_taken_as_frozen(built: Built) -> None:
     from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 
     source = str(built(convnet))
-    frozen = frozen_graph(source, "serving_default", SavedModelRunner(source))
+    frozen = frozen_graph(source, "serving_default", lambda: SavedModelRunner(source))
     assert not {"VarHandleOp", "ReadVariableOp", "StatefulPartitionedCall"} & {
         node.op for node in frozen.graph_def.node
     }

@@ -48,7 +48,7 @@ def read(source: Path) -> tuple[ServingModel, Costs]:
 
 def assigned(source: Path, *, for_engine: bool = True) -> tuple[ServingModel, Assignment | None]:
     model, costs = read(source)
-    return model, assign(model, costs, for_engine=for_engine)
+    return model, assign(model, lambda: costs, for_engine=for_engine)
 
 
 def ops_of(model: ServingModel, assignment: Assignment, part: int) -> set[str]:
@@ -139,7 +139,7 @@ def test_matrices_and_waves_that_are_taken_apart_count_for_what_they_cost() -> N
 
 def test_the_report_says_where_and_why_and_how_many_bytes(built: Built) -> None:
     model, costs = read(built(models.jpeg_detector))
-    assignment = assign(model, costs, for_engine=True)
+    assignment = assign(model, lambda: costs, for_engine=True)
     assert assignment is not None
     found = partition_model(model, SIGNATURE, assignment, costs)
     assert [part.name for part in found.parts] == ["pre", "core", "post"]

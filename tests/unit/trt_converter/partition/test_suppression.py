@@ -32,7 +32,7 @@ Built = Callable[..., Path]
 def placed(source: Path, *, for_engine: bool, nms: str, refused: dict[str, str] | None = None) -> dict[str, Any] | None:
     model = read_saved_model(source)
     name_outputs(model, "serving_default")
-    assignment = assign(model, costs_of(model), for_engine=for_engine, nms=nms, refused=refused)
+    assignment = assign(model, lambda: costs_of(model), for_engine=for_engine, nms=nms, refused=refused)
     return suppression_of(model, assignment, for_engine=for_engine, nms=nms)
 
 
