@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from tpu2gpu.trt_converter.onnx.handlers.suppression import SUPPRESSIONS, write_
 from tpu2gpu.trt_converter.onnx.idle_int8 import drop_idle_int8
 from tpu2gpu.trt_converter.onnx.names import output_names
 from tpu2gpu.trt_converter.onnx.op_handlers import register_handlers
+from tpu2gpu.trt_converter.onnx.optimisers import OptimiserFailedError, mend_transposes, optimise_in_place
 from tpu2gpu.trt_converter.onnx.rewriters import failed_rewriters, guarded_rewriters
 from tpu2gpu.trt_converter.onnx.validate import check_onnx, check_operations, describe_onnx
 from tpu2gpu.trt_converter.parity import compare_models, compare_outputs
@@ -186,6 +187,7 @@ def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: 
         raise UsageError(f"--opset {opset}: tf2onnx {tf2onnx.__version__} knows opsets up to {newest}")
     register_handlers()
     make_deterministic()
+    mend_transposes()
     renamed = {tensor: names["inputs"][name] for name, tensor in frozen.inputs.items()}
     renamed.update({tensor: names["outputs"][name] for name, tensor in frozen.outputs.items()})
     ends: dict[str, Any] = {
@@ -195,11 +197,15 @@ def to_onnx(frozen: FrozenGraph, names: Mapping[str, Mapping[str, str]], opset: 
         "tensors_to_rename": renamed,
     }
     left_out: set[str] = set()
+    in_place = True
     while True:
         complaints = _Complaints()
         try:
-            with guarded_rewriters(left_out), complaints.heard():
+            with guarded_rewriters(left_out), complaints.heard(), optimise_in_place() if in_place else nullcontext():
                 model = _converted(frozen, ends, complaints)
+        except OptimiserFailedError:
+            in_place = False
+            continue
         except ConversionError:
             model = None
             if not failed_rewriters(complaints.texts) - left_out:
@@ -216,7 +222,12 @@ def _converted(frozen: FrozenGraph, ends: Mapping[str, Any], complaints: _Compla
     suppressions: dict[str, dict[str, Any]] = {}
     token, collecting = FATES.set(fates), SUPPRESSIONS.set(suppressions)
     try:
-        with foreign_errors(ConversionError, "tf2onnx cannot convert the model", details=complaints.texts):
+        with foreign_errors(
+            ConversionError,
+            "tf2onnx cannot convert the model",
+            details=complaints.texts,
+            let_pass=OptimiserFailedError,
+        ):
             if frozen.values:
                 model = convert_without_values(frozen.graph_def, dict(frozen.values), **ends)
             else:
