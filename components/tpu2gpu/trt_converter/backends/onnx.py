@@ -20,6 +20,7 @@ from tpu2gpu.storage.publishing import Staging
 from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.trt_converter.backends.base import STEPS, Availability, BackEnd, Conversion, installed_version
 from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, make_plan
+from tpu2gpu.trt_converter.early_answers import early_answers
 from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES
 from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.onnx.handlers.emulated_quantization import INT8
@@ -178,30 +179,34 @@ class Onnx(BackEnd):
         early: EarlyBuild | None,
     ) -> dict[str, Any]:
         options = request.options
-        converted, rss = request.in_child(
-            "tpu2gpu.trt_converter.partition.convert_parts:convert",
-            "the conversion to ONNX",
-            onnx.ENVIRONMENT,
-            preload=onnx.PRELOAD,
-            hear=None if early is None else early.start,
-            source=str(request.source.resolve()),
-            signature=options.signature,
-            opset=options.opset,
-            onnx_path=str(staging.folder / ONNX_FILE),
-            reference_folder=str(references),
-            sizes=[compared_sizes(profile) for profile in request.profiles or [{}]],
-            examples=list(options.examples),
-            reading=request.reading,
-            profiles=request.profiles,
-            for_engine=self.builds_engine,
-            engine_is_optional=request.engine_is_optional,
-            refused=refused,
-            nms=options.nms,
-            limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
-            limit_bytes=options.max_onnx_bytes,
-            trust=list(options.trust),
-            tolerance=options.tolerance,
-        )
+        sizes = [compared_sizes(profile) for profile in request.profiles or [{}]]
+        limit = options.int8_examples if options.int8 else DEFAULT_EXAMPLES
+        with early_answers(request, sizes=sizes, limit=limit) as answers:
+            converted, rss = request.in_child(
+                "tpu2gpu.trt_converter.partition.convert_parts:convert",
+                "the conversion to ONNX",
+                onnx.ENVIRONMENT,
+                preload=onnx.PRELOAD,
+                hear=None if early is None else early.start,
+                source=str(request.source.resolve()),
+                signature=options.signature,
+                opset=options.opset,
+                onnx_path=str(staging.folder / ONNX_FILE),
+                reference_folder=str(references),
+                examples=list(options.examples),
+                reading=request.reading,
+                profiles=request.profiles,
+                for_engine=self.builds_engine,
+                engine_is_optional=request.engine_is_optional,
+                refused=refused,
+                nms=options.nms,
+                limit_bytes=options.max_onnx_bytes,
+                trust=list(options.trust),
+                tolerance=options.tolerance,
+                answers=None if answers is None else str(answers),
+                sizes=sizes,
+                limit=limit,
+            )
         staging.report["onnx"] = {**converted, "peak_rss_bytes": rss}
         return dict(staging.report["onnx"])
 

@@ -12,8 +12,8 @@ from tpu2gpu.errors import first_line
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.examples.probes.drawing import TYPICAL
 from tpu2gpu.running.local.graph_session import GraphSession
-from tpu2gpu.running.local.reference_runner import ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
+from tpu2gpu.trt_converter.early_answers import AnsweredReference
 from tpu2gpu.trt_converter.feeds import EXAMPLE
 from tpu2gpu.trt_converter.judge.onnx_tensors import OnnxTensors
 from tpu2gpu.trt_converter.judge.parting import Parting, find_parting
@@ -43,7 +43,7 @@ class Sides:
     source: str
     signature: str
     trust: Sequence[str] = ()
-    reference: ReferenceRunner
+    reference: AnsweredReference
     onnx_path: Path
     names: Mapping[str, Mapping[str, str]]
     tolerance: float

@@ -24,6 +24,7 @@ from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.reference_runner import ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner, review_saved_model
 from tpu2gpu.running.runner import Runner, TensorSpec
+from tpu2gpu.trt_converter.early_answers import AnsweredReference
 from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES, feeds_for, saved_feeds
 from tpu2gpu.trt_converter.judge.coverage import not_exercised
 from tpu2gpu.trt_converter.judge.verdict import Sides, Verdicts
@@ -66,6 +67,7 @@ def convert(
     trust: Sequence[str] = (),
     tolerance: float | None = None,
     written: Callable[[dict[str, Any]], None] | None = None,
+    answers: str | None = None,
 ) -> dict[str, Any]:
     """Convert, validate and compare with TensorFlow; the arguments and the result are plain data.
 
@@ -85,6 +87,7 @@ def convert(
         trust: What the model may do besides computing.
         tolerance: The largest relative error allowed; the default for the model's type when not given.
         written: Told what the file holds when it stands, before it is compared.
+        answers: The folder of the source's outputs, see `early_answers`.
 
     Raises:
         SourceError: The source is no sound SavedModel.
@@ -119,7 +122,7 @@ def convert(
     about = {"onnx_names": names, **described, "size_bytes": size_bytes}
     if written is not None and told:  # before TensorFlow loads the model, which takes its time
         written({**about, **_specs_to_json(frozen.input_specs, frozen.output_specs)})
-    reference = load()
+    reference = AnsweredReference(None if answers is None else Path(answers), load)
     candidate = _open(onnx_path, reference, names)
     about |= _specs_to_json(reference.inputs, reference.outputs)
     converted = time.perf_counter()

@@ -74,8 +74,8 @@ def frozen_graph(
     else:
         definition = model.signatures[signature]
         frozen = _with_own_outputs(build_graph_def(model), definition)
-        specs = {"input_specs": specs_of(definition.inputs), "output_specs": specs_of(definition.outputs)}
-        frozen = attrs.evolve(frozen, **specs)
+        inputs, outputs = specs_of(definition.inputs), specs_of(definition.outputs)
+        frozen = attrs.evolve(frozen, input_specs=inputs, output_specs=outputs)
         weights_size_bytes = sum(size_bytes(constant) for constant in model.constants.values())
     if weights_size_bytes <= limit_bytes:
         return frozen

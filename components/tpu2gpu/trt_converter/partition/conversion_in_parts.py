@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tpu2gpu.running.local.onnx_runner import OnnxRunner
 from tpu2gpu.running.local.reference_runner import ReferenceRunner
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner
 from tpu2gpu.running.runner import Runner
+from tpu2gpu.trt_converter.early_answers import AnsweredReference
 from tpu2gpu.trt_converter.feeds import feeds_for, run_reference, save_reference
 from tpu2gpu.trt_converter.judge.chain import decided_otherwise
 from tpu2gpu.trt_converter.judge.coverage import not_exercised
@@ -47,7 +49,13 @@ class ConversionInParts:
         self._source, self._arguments, self._partition = source, arguments, partition
         self._folder = Path(arguments["onnx_path"]).parent / PARTS_FOLDER
         self._references = Path(arguments["reference_folder"])
-        self._reference = ReferenceRunner(source, signature=arguments["signature"], trust=arguments["trust"])
+        answers = arguments.get("answers")
+
+        @cache
+        def load() -> ReferenceRunner:
+            return ReferenceRunner(source, signature=arguments["signature"], trust=arguments["trust"])
+
+        self._reference = AnsweredReference(None if answers is None else Path(answers), load)
         self._feeds = feeds_for(
             self._reference.inputs,
             domains=find_domains(model, arguments["signature"]),
@@ -144,6 +152,7 @@ class ConversionInParts:
             "reference_folder": str(references),
             "given": str(references),
             "written": written,
+            "answers": None,
         }
         return onnx.convert(source=str(self._folder / name), **arguments)
 
