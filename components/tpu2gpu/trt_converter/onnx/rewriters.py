@@ -20,7 +20,7 @@ def _never(_: Any, __: Any) -> bool:
 
 def _is_one_matrix(graph: Any, node: Any) -> bool:
     """Tell what gives one matrix: of a stack of identities tf2onnx makes one."""
-    return bool(graph.get_rank(node.output[0]) == 2)
+    return bool(node.output) and bool(graph.get_rank(node.output[0]) == 2)
 
 
 def _is_plain_product(graph: Any, node: Any) -> bool:

@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 from tf2onnx import optimizer
 
+from tests.models.zoo import lstm
 from tests.unit.trt_converter.onnx.test_onnx import Built, converted, largest_error
+from tpu2gpu.trt_converter.onnx import convert as onnx
 
 
 def hard_swish(folder: Path, *, offset: float | list[float] = 3.0) -> Path:
@@ -68,3 +70,12 @@ def test_one_that_fails_is_left_out(
     assert found["ops"]["Conv"] == 2
     assert found["ops"]["Transpose"] > 2
     assert largest_error(found) < 1e-5
+
+
+def test_what_has_no_output_breaks_no_rewriter(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(
+        onnx, "_converted", lambda *them, original=onnx._converted: tried.append(them) or original(*them)
+    )
+    converted(built(lstm), tmp_path)  # whose loop has an assertion
+    assert len(tried) == 1
