@@ -64,7 +64,9 @@ def _other_objects(packed: bytes, rng: random.Random) -> np.ndarray:
 
     kind = rng.random()
     if kind < 0.05:
-        return np.asarray(rng.choice((1.0, [b"a", b"b"], [], b"")))
+        return rng.choice(
+            (np.float32(1), np.zeros(0, np.float32), np.array([b"a", b"b"], object), np.array(b"", object))
+        )
     if kind < 0.2:
         return np.asarray(mutate_bytes(packed, rng), object)
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(packed)
