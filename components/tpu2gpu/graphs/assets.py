@@ -92,6 +92,8 @@ def hold_paths(model: ServingModel) -> ServingModel:
     Returns:
         The model itself where no signature needs a path.
     """
+    if not model.assets:
+        return model
     served = ancestors(model.nodes, {producer(tensor) for tensor in model.output_tensors()})
     needed = sorted({asset.node for asset in model.assets} & served)
     if not needed:

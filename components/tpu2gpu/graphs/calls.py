@@ -68,10 +68,14 @@ def call_of(node: Any, functions: Mapping[str, Any], ops: OpDefs) -> Call | None
 def function_names(node: Any) -> list[str]:
     """Return the functions that a node's attributes name."""
     names = []
-    for value in node.attr.values():
-        if value.WhichOneof("value") == "func":
+    attributes = node.attr
+    for name in attributes:
+        value = attributes[name]
+        kind = value.WhichOneof("value")
+        if kind == "func":
             names.append(value.func.name)
-        names.extend(function.name for function in value.list.func)
+        elif kind == "list":
+            names.extend([function.name for function in value.list.func])
     return names
 
 

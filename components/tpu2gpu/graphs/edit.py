@@ -86,6 +86,13 @@ def const_texts(node: Any) -> list[bytes]:
     return list(const_value(node).reshape(-1))
 
 
+def copy_node(node: Any) -> Any:
+    """Return a copy of a NodeDef; `copy.deepcopy` takes half as long again."""
+    copied = type(node)()
+    copied.CopyFrom(node)
+    return copied
+
+
 def set_inputs(node: Any, inputs: Iterable[str]) -> None:
     """Give a node other inputs in place of all that it has."""
     inputs = list(inputs)
@@ -109,8 +116,8 @@ def replace_all_uses(nodes: Iterable[Any], new: Mapping[str, str]) -> None:
         nodes: The nodes, changed in place.
         new: For each tensor (`node`, or `node:1`) the one to take instead; it is not looked up again.
     """
-    for node in nodes:
-        for position, reference in enumerate(node.input):
+    for node in nodes if new else ():
+        for position, reference in enumerate(node.input[:]):
             if reference in new:
                 node.input[position] = new[reference]
             elif is_control(reference) and reference[1:] in new:
@@ -171,13 +178,21 @@ def ancestors(nodes: Mapping[str, Any], roots: Iterable[str], *, control: bool =
     Raises:
         GraphError: A node takes what no node makes.
     """
-
-    def inputs(name: str) -> Iterable[str]:
+    found: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
         if name not in nodes:
             raise GraphError(f"the graph has no node {name}, which its outputs need")
-        return map(producer, nodes[name].input if control else data_inputs(nodes[name]))
-
-    return set(walk(roots, inputs))
+        found.add(name)
+        for reference in nodes[name].input[:]:
+            if reference[:1] != "^":
+                waiting.append(split_tensor(reference)[0] if ":" in reference else reference)
+            elif control:
+                waiting.append(producer(reference))
+    return found
 
 
 def consumers(nodes: Mapping[str, Any], *, control: bool = False) -> Consumers:

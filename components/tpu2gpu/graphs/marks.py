@@ -9,7 +9,9 @@ from tpu2gpu.graphs.shapes.noted_shapes import NOTED
 
 def drop_marks(node: Any, *, keep_shapes: bool = False) -> None:
     """Take a node's device and marks away (`_tpu_replicate`, `_output_shapes`), but for shapes that are to stay."""
-    node.device = ""
-    for attribute in [attribute for attribute in node.attr if attribute.startswith("_")]:
-        if attribute != NOTED or not keep_shapes:
-            del node.attr[attribute]
+    if node.device:
+        node.device = ""
+    attributes = node.attr
+    for name in [name for name in attributes if name[:1] == "_"]:
+        if name != NOTED or not keep_shapes:
+            del attributes[name]

@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
 
 from tpu2gpu.errors import GraphError
+from tpu2gpu.graphs.arguments import Arguments, TypeSlot
 from tpu2gpu.graphs.light_protos import registered_op
 
 _DIGITS = 9  # of the number of an output
 
 
 @attrs.frozen
-class TypeSlot:
-    """Where a tensor's type stands: in a node's attribute, at a place of a list attribute, or fixed by the op.
+class _Definition:
+    """What is looked up for each node, taken out of an op's definition once.
 
     Attributes:
-        fixed: The DataType number, or 0 when an attribute holds it.
-        attribute: Name of the attribute.
-        position: Index within a list attribute, None for a plain one.
-        is_ref: Whether the argument is a reference to a TF1 variable.
+        inputs: The op's inputs.
+        outputs: Its outputs.
+        types: The types that nodes may leave to the op, by the name of the attribute.
     """
 
-    fixed: int = 0
-    attribute: str = ""
-    position: int | None = None
-    is_ref: bool = False
+    inputs: Arguments
+    outputs: Arguments
+    types: tuple[tuple[str, int], ...]
 
-    def type_of(self, node: Any) -> int:
-        """Return the DataType number of this tensor of a node; 0 where the node lacks the attribute."""
-        if self.fixed or self.attribute not in node.attr:  # asking for it would put an empty one into the node
-            return self.fixed
-        attribute = node.attr[self.attribute]
-        return int(attribute.type if self.position is None else attribute.list.type[self.position])
-
-    def set_type(self, node: Any, dtype: int) -> None:
-        """Give this tensor of a node another type.
-
-        Raises:
-            GraphError: The op fixes the type.
-        """
-        if self.fixed:
-            raise GraphError(f"node {node.name}: {node.op} fixes a type that should change")
-        if self.position is None:
-            node.attr[self.attribute].type = dtype
-        else:
-            node.attr[self.attribute].list.type[self.position] = dtype
+    @classmethod
+    def of(cls, op: Any) -> _Definition:
+        """Return an OpDef in this form."""
+        defaults = {it.name: it.default_value for it in op.attr}
+        return cls(
+            Arguments.of(op.input_arg, defaults),
+            Arguments.of(op.output_arg, defaults),
+            tuple((name, it.type) for name, it in defaults.items() if it.WhichOneof("value") == "type"),
+        )
 
 
 class OpDefs:
@@ -60,6 +49,7 @@ class OpDefs:
     def __init__(self, carried: Iterable[Any] = ()) -> None:
         self._carried: dict[str, Any] = {op.name: op for op in carried}
         self._defs: dict[str, Any] = {}
+        self._definitions: dict[str, _Definition | None] = {}
 
     def find(self, op: str) -> Any | None:
         """Return the definition of an op, or None when nobody knows it."""
@@ -71,23 +61,27 @@ class OpDefs:
         """Return the definition of an op that a model carries, None where it carries none."""
         return self._carried.get(op)
 
-    def inputs(self, node: Any) -> list[TypeSlot] | None:
+    def inputs(self, node: Any) -> Sequence[TypeSlot] | None:
         """Return the type slots of a node's data inputs, None for an unknown op."""
-        op = self.find(node.op)
-        return None if op is None else list(_slots(op.input_arg, node))
+        definition = self._definition(node.op)
+        return None if definition is None else definition.inputs.slots_of(node)
 
-    def outputs(self, node: Any) -> list[TypeSlot] | None:
+    def outputs(self, node: Any) -> Sequence[TypeSlot] | None:
         """Return the type slots of a node's outputs, None for an unknown op."""
-        op = self.find(node.op)
-        return None if op is None else list(_slots(op.output_arg, node))
+        definition = self._definition(node.op)
+        return None if definition is None else definition.outputs.slots_of(node)
+
+    def arguments(self, op: str) -> tuple[Arguments, Arguments] | None:
+        """Return the inputs and the outputs of an op, None for an unknown op."""
+        definition = self._definition(op)
+        return None if definition is None else (definition.inputs, definition.outputs)
 
     def complete(self, node: Any) -> None:
         """Write out the types that a node leaves to its op's defaults, as SavedModels do (MaxPool's `T`, say)."""
-        op = self.find(node.op)
-        for attribute in op.attr if op is not None else ():
-            default = attribute.default_value
-            if attribute.name not in node.attr and default.WhichOneof("value") == "type":
-                node.attr[attribute.name].type = default.type
+        definition = self._definition(node.op)
+        for name, dtype in definition.types if definition is not None else ():
+            if name not in node.attr:
+                node.attr[name].type = dtype
 
     def attribute(self, node: Any, name: str) -> Any:
         """Return an attribute of a node, its op's default where the node leaves it out; None where both do.
@@ -106,8 +100,8 @@ class OpDefs:
         Raises:
             GraphError: The op is unknown, so that the index cannot be told.
         """
-        op = self.find(node.op)
-        if op is None:
+        definition = self._definition(node.op)
+        if definition is None:
             if position == 0:  # single-output ops are the rule, and TensorFlow writes them so
                 return 0
             raise GraphError(
@@ -115,29 +109,21 @@ class OpDefs:
                 hint="import a model whose stripped_op_list holds the op",
             )
         index = 0
-        for definition in op.output_arg:
-            if definition.name == argument:
+        for output in definition.outputs.all:
+            if output.name == argument:
                 return index + position
-            index += len(list(_slots([definition], node)))
+            index += output.count(node.attr, definition.outputs.defaults)
         raise GraphError(f"node {node.name}: op {node.op} has no output {argument}")
 
     def known(self, ops: Iterable[str]) -> list[Any]:
         """Return the definitions of those ops that are known, by name."""
         return [self._defs[op] for op in sorted(set(ops)) if self.find(op) is not None]
 
-
-def _slots(definitions: Iterable[Any], node: Any) -> Iterator[TypeSlot]:
-    for definition in definitions:
-        if definition.type_list_attr:
-            has_types = definition.type_list_attr in node.attr
-            for position in range(len(node.attr[definition.type_list_attr].list.type) if has_types else 0):
-                yield TypeSlot(attribute=definition.type_list_attr, position=position)
-            continue
-        count = 1
-        if definition.number_attr:
-            count = node.attr[definition.number_attr].i if definition.number_attr in node.attr else 0
-        for _ in range(count):
-            yield TypeSlot(definition.type, definition.type_attr, is_ref=definition.is_ref)
+    def _definition(self, op: str) -> _Definition | None:
+        if op not in self._definitions:
+            found = self.find(op)
+            self._definitions[op] = None if found is None else _Definition.of(found)
+        return self._definitions[op]
 
 
 def split_tensor(tensor: str) -> tuple[str, int]:

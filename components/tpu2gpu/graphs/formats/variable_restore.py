@@ -71,9 +71,9 @@ def make_variables_resources(model: ServingModel) -> None:
         model.nodes[name] = new_node(name, "ReadVariableOp", [handle.name], dtype=dtype)
         handles[name] = handle
     assigned = {}
-    for node in model.nodes.values():
-        inputs = data_inputs(node)
-        if node.op in _REF_USES and inputs[0] in handles:
+    for node in model.nodes.values() if handles else ():
+        inputs = data_inputs(node) if node.op in _REF_USES else []
+        if inputs and inputs[0] in handles:
             handle = handles[inputs[0]]
             control = [reference for reference in node.input if is_control(reference)]
             if node.op == "Assign":  # its output is the variable itself, which holds the value from then on

@@ -5,15 +5,15 @@ Functions of control flow (the bodies of While, If, Case, Map) stay functions.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.calls import body_names, called_function, needed_functions, output_index
-from tpu2gpu.graphs.edit import set_inputs, walk
+from tpu2gpu.graphs.edit import copy_node, set_inputs
 from tpu2gpu.graphs.marks import drop_marks
 from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, split_tensor
 from tpu2gpu.graphs.ops import REF_VARIABLES, V1_CONTROL_FLOW, WRITES
@@ -110,7 +110,7 @@ class SignatureInliner:
         if ordered:
             reached = self._reach(places, through_control=True)
         else:
-            self._check_effects(places, set(reached))
+            self._check_effects(places, reached)
         for place in reached:
             self._copy(place, ordered=ordered)
 
@@ -118,27 +118,33 @@ class SignatureInliner:
         """Return the functions that the flat graph's control flow still calls."""
         return needed_functions(self.nodes.values(), self._functions)
 
-    def _reach(self, places: list[_Place], *, through_control: bool) -> list[_Place]:
-        def needed(place: _Place) -> Iterator[_Place]:
+    def _reach(self, places: Iterable[_Place], *, through_control: bool) -> dict[_Place, None]:
+        """Return the places that some need, their own among them, in the order in which they are met."""
+        reached: dict[_Place, None] = {}
+        waiting = list(places)[::-1]
+        while waiting:
+            place = waiting.pop()
+            if place in reached:
+                continue
+            reached[place] = None
             frame, name = place
-            for reference in frame.nodes[name].input:
-                if not is_control(reference):
-                    yield self._resolve(frame, reference)[:2]
+            for reference in frame.nodes[name].input[:]:
+                if reference[:1] != "^":  # is_control, without a million calls
+                    waiting.append(self._resolve(frame, reference)[:2])
                 elif through_control:
-                    yield from self._control_sources(frame, reference)
-            if through_control:
-                yield from self._inherited_control(frame, name)
+                    waiting += self._control_sources(frame, reference)
+            if through_control and frame.call is not None:
+                waiting += self._inherited_control(frame, name)
+        return reached
 
-        return list(walk(reversed(places), needed, depth_first=True))
-
-    def _check_effects(self, places: list[_Place], kept: set[_Place]) -> None:
+    def _check_effects(self, places: list[_Place], kept: Mapping[_Place, None]) -> None:
         """Note what would have run by control alone, and refuse writes: without them outputs would change."""
         writes = []
         for frame, name in self._reach(places, through_control=True):
             node = frame.nodes[name]
             bodies = needed_functions([node], self._functions).values()
             inner = [it.op for body in bodies for it in body.node_def]
-            writes += [f"{frame.path}{name} ({op})" for op in [node.op, *inner] if WRITES.fullmatch(op)]
+            writes += [f"{frame.path}{name} ({op})" for op in [node.op, *inner] if _writes(op)]
             if (frame, name) not in kept and self._has_effect(node.op):
                 around = sorted({op for op in inner if self._has_effect(op)})
                 self.dropped_effects[frame.path + name] = " around ".join([node.op, *around])
@@ -154,14 +160,16 @@ class SignatureInliner:
         flat = self._flat_name(place)
         if flat in self.nodes:
             return
-        node = copy.deepcopy(frame.nodes[name])
-        node.name = flat
+        node = copy_node(frame.nodes[name])
+        if flat != name:
+            node.name = flat
         self._ops.complete(node)
+        given = node.input[:]
         inputs: list[str] = []
         sources: list[tuple[Any, int]] = []
         control: dict[str, None] = {}
-        for reference in frame.nodes[name].input:
-            if not is_control(reference):
+        for reference in given:
+            if reference[:1] != "^":
                 source, producer, index = self._resolve(frame, reference)
                 inputs.append(join_tensor(self._flat_name((source, producer)), index))
                 sources.append((source.nodes[producer], index))
@@ -170,7 +178,9 @@ class SignatureInliner:
         if ordered:
             control |= {"^" + self._flat_name(it): None for it in self._inherited_control(frame, name)}
         drop_marks(node, keep_shapes=is_told_nowhere_else(node, sources, self._ops))
-        set_inputs(node, [*inputs, *control])
+        inputs += control
+        if inputs != given:
+            set_inputs(node, inputs)
         self.nodes[flat] = node
 
     def _resolve(self, frame: _Frame, reference: str) -> tuple[_Frame, str, int]:
@@ -273,6 +283,11 @@ class SignatureInliner:
             self._names[place] = self._free_name(name)
             self._taken.add(self._names[place])
         return self._names[place]
+
+
+@functools.lru_cache(4096)
+def _writes(op: str) -> bool:
+    return WRITES.fullmatch(op) is not None
 
 
 def _without_end(functions: Mapping[str, Any]) -> set[str]:

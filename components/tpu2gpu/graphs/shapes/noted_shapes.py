@@ -42,7 +42,8 @@ def is_told_nowhere_else(node: Any, sources: Iterable[tuple[Any, int]], ops: OpD
         sources: The nodes that make its data inputs, and which of their outputs it takes.
         ops: Definitions of ops.
     """
-    noted = [shape for shape in node.attr[NOTED].list.shape if shape.dim] if NOTED in node.attr else []
+    attributes = node.attr
+    noted = [shape for shape in attributes[NOTED].list.shape if shape.dim] if NOTED in attributes else []
     if not noted:
         return False
     slots, outputs = ops.inputs(node), ops.outputs(node)

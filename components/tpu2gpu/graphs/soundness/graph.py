@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from tpu2gpu.errors import GraphError, UnsupportedError
 from tpu2gpu.graphs.nodes import OpDefs, is_control, is_number, split_tensor
-from tpu2gpu.graphs.ops import REFERENCE
+from tpu2gpu.graphs.ops import NEXT_ITERATIONS, REFERENCE
 from tpu2gpu.graphs.signatures import tensor_names
 from tpu2gpu.graphs.soundness.edges import wrong_type
 from tpu2gpu.graphs.soundness.functions import check_expansion
-from tpu2gpu.graphs.soundness.nodes import NodeRules
+from tpu2gpu.graphs.soundness.nodes import NodeRules, ReadNode
 from tpu2gpu.graphs.soundness.order import find_cycle
 from tpu2gpu.graphs.soundness.tensors import known_types, repeated_bytes, wrong_shape
 from tpu2gpu.graphs.trust.op_classes import class_of
@@ -34,9 +35,8 @@ def check_meta_graph(meta: Any, source: object, *, elsewhere: Collection[str] = 
         GraphError: It contradicts itself; what is wrong is listed.
         UnsupportedError: It is larger than the limits.
     """
-    ops = OpDefs(meta.meta_info_def.stripped_op_list.op)
-    check_graph(meta.graph_def, ops, source, elsewhere=elsewhere)
-    _tell(_wrong_signatures(meta, ops), source)
+    rules = _check(meta.graph_def, OpDefs(meta.meta_info_def.stripped_op_list.op), source, elsewhere)
+    _tell(_wrong_signatures(meta, rules), source)
 
 
 def check_graph(graph: Any, ops: OpDefs, source: object, *, elsewhere: Collection[str] = ()) -> None:
@@ -46,6 +46,11 @@ def check_graph(graph: Any, ops: OpDefs, source: object, *, elsewhere: Collectio
         GraphError: It contradicts itself; what is wrong is listed.
         UnsupportedError: It is larger than the limits.
     """
+    _check(graph, ops, source, elsewhere)
+
+
+def _check(graph: Any, ops: OpDefs, source: object, elsewhere: Collection[str]) -> NodeRules:
+    """Check a GraphDef, and return the rules that its nodes were held against."""
     if len(graph.library.function) > limits().functions:
         raise UnsupportedError(
             f"{source}: {len(graph.library.function)} functions, at most {limits().functions} are taken",
@@ -55,6 +60,7 @@ def check_graph(graph: Any, ops: OpDefs, source: object, *, elsewhere: Collectio
     rules = NodeRules(ops, functions)
     _tell(_wrong_graph(graph, functions, rules, elsewhere), source)
     check_expansion(graph.node, functions, source)
+    return rules
 
 
 def _tell(problems: Iterator[str], source: object) -> None:
@@ -65,28 +71,35 @@ def _tell(problems: Iterator[str], source: object) -> None:
 def _wrong_graph(
     graph: Any, functions: Mapping[str, Any], rules: NodeRules, elsewhere: Collection[str]
 ) -> Iterator[str]:
-    nodes = {node.name: node for node in graph.node}
+    nodes = list(graph.node)
+    names = [node.name for node in nodes]
     if len(functions) < len(graph.library.function):
         yield "two functions have one name"
     yield from (f"function {name} has the name of an op" for name in functions if _is_op(name))
-    yield from _wrong_names(graph.node)
+    read = [rules.read(node, elsewhere=name in elsewhere) for name, node in zip(names, nodes, strict=True)]
+    yield from _wrong_names(names, read)
+    known = dict(zip(names, read, strict=True))
     repeated = 0
-    given = {name: rules.given_types(node) for name, node in nodes.items()}
-    for node in graph.node:
-        found = [*rules.problems(node, elsewhere=node.name in elsewhere), *_wrong_inputs(node, nodes, given, rules)]
-        if found:
-            yield from (f"node {node.name}: {problem}" for problem in found)
-        if node.op == "Const" and not found and node.name not in elsewhere:
+    for name, node, it in zip(names, nodes, read, strict=True):
+        found = [*it.problems, *_wrong_inputs(it, known)]
+        yield from (f"node {name}: {problem}" for problem in found)
+        if it.op == "Const" and not found and name not in elsewhere:
             repeated += repeated_bytes(node.attr["value"].tensor)
     if repeated > 4 * limits().constant_mib << 20:
         yield (
             f"{repeated >> 20} MiB of constants that are repeated values, at most {4 * limits().constant_mib} are "
             "taken; --limit constant_mib=NUMBER takes more"
         )
-    if cycle := find_cycle(nodes):
+    if cycle := _cycle(known):
         yield f"the graph has a cycle through {', '.join(cycle[:5])}"
     for function in graph.library.function:
         yield from (f"function {function.signature.name}: {it}" for it in _wrong_function(function, rules))
+
+
+def _cycle(nodes: Mapping[str, ReadNode]) -> list[str]:
+    """Return some nodes that wait for each other."""
+    ends = [name for name, node in nodes.items() if node.op in NEXT_ITERATIONS]
+    return find_cycle({name: node.inputs for name, node in nodes.items()}, ends)
 
 
 def _is_op(name: str) -> bool:
@@ -94,41 +107,43 @@ def _is_op(name: str) -> bool:
     return class_of(name) not in ("unknown", "custom")
 
 
-def _wrong_names(nodes: Iterable[Any]) -> Iterator[str]:
+def _wrong_names(names: Iterable[str], nodes: Iterable[ReadNode]) -> Iterator[str]:
     seen: set[str] = set()
-    for node in nodes:
-        if not node.name or not node.op:
-            yield f"node '{node.name}' of op '{node.op}': without a name, or an op"
-        elif node.name in seen:
-            yield f"node {node.name}: another node has its name"
-        seen.add(node.name)
+    for name, node in zip(names, nodes, strict=True):
+        if not name or not node.op:
+            yield f"node '{name}' of op '{node.op}': without a name, or an op"
+        elif name in seen:
+            yield f"node {name}: another node has its name"
+        seen.add(name)
 
 
-def _wrong_inputs(
-    node: Any, nodes: Mapping[str, Any], given: Mapping[str, list[int]], rules: NodeRules
-) -> Iterator[str]:
+def _wrong_inputs(node: ReadNode, nodes: Mapping[str, ReadNode]) -> Iterator[str]:
     """Tell which inputs of a graph's node no node gives, or as another type than it takes."""
-    control, taken = False, iter(rules.taken_types(node))
-    for reference in node.input:
-        if is_control(reference):
+    control, taken = False, iter(node.taken)
+    for reference in node.inputs:
+        if reference[:1] == "^":  # is_control, without a million calls
             control = True
             if reference[1:] not in nodes:
                 yield f"waits for {reference[1:]}, which there is not"
             continue
         if control:
             yield f"its input {reference} stands behind what it waits for"
-        name, index = split_tensor(reference)
-        dtype = next(taken, 0)
-        if name not in nodes:
+        name, index = split_tensor(reference) if ":" in reference else (reference, 0)
+        dtype, source = next(taken, 0), nodes.get(name)
+        if source is None:
             yield f"takes {reference}, which there is not"
-        elif index < len(given[name]) and (wrong := wrong_type(reference, dtype, given[name][index])):
-            yield f"takes {wrong}"
-        elif index and (outputs := rules.output_names(nodes[name])) is not None and index >= sum(outputs.values()):
-            yield f"takes {reference}, but {name} has {sum(outputs.values())} outputs"
+        elif source.given is None:
+            continue
+        elif index < len(source.given):
+            if dtype != source.given[index] and (wrong := wrong_type(reference, dtype, source.given[index])):
+                yield f"takes {wrong}"
+        elif index:
+            yield f"takes {reference}, but {name} has {len(source.given)} outputs"
 
 
 def _wrong_function(function: Any, rules: NodeRules) -> Iterator[str]:
     nodes = {node.name: node for node in function.node_def}
+    read = [rules.read(node) for node in function.node_def]
     arguments = {argument.name: argument.type for argument in function.signature.input_arg}
     if len({*arguments, *nodes}) < len(function.signature.input_arg) + len(function.node_def):
         yield "two of its arguments and nodes have one name"
@@ -139,7 +154,10 @@ def _wrong_function(function: Any, rules: NodeRules) -> Iterator[str]:
             yield f"argument {argument.name} is of DataType {argument.type}, which there is not"
         if not (argument.type or argument.type_attr or argument.type_list_attr):
             yield f"argument {argument.name} has no type"
-    yield from _wrong_names(function.node_def)
+    names = [node.name for node in function.node_def]
+    yield from _wrong_names(names, read)
+
+    outputs = functools.cache(lambda name: rules.output_types(nodes[name]))
 
     def wrong(reference: str) -> str:
         name, _, output = reference.partition(":")
@@ -148,30 +166,34 @@ def _wrong_function(function: Any, rules: NodeRules) -> Iterator[str]:
         if name not in nodes:
             return f"{reference}, which there is not"
         argument, _, index = output.partition(":")
-        outputs = rules.output_names(nodes[name])
-        if not output or outputs is None:
+        types = outputs(name)
+        if not output or types is None:
             return "" if is_number(index or "0") else f"{reference}, which is no tensor"
-        if not is_number(index or "0") or not int(index or 0) < outputs.get(argument, 0):
+        if not is_number(index or "0") or not int(index or 0) < len(types.get(argument, ())):
             return f"{reference}, but {nodes[name].op} has no such output"
         return ""
 
     def wrongly_typed(reference: str, taken: int) -> str:
         name, _, output = reference.partition(":")
         argument, _, index = output.partition(":")
-        given = rules.given_types(nodes[name], argument)[int(index or 0) :] if name in nodes else [arguments[name]]
+        if name not in nodes:
+            return wrong_type(reference, taken, arguments[name])
+        types = outputs(name) or {}
+        given = types.get(argument, []) if argument else [it for each in types.values() for it in each]
+        given = given[int(index or 0) :]
         return wrong_type(reference, taken, given[0]) if given else ""
 
-    for node in function.node_def:
-        yield from (f"node {node.name}: {problem}" for problem in rules.problems(node))
-        types = iter(rules.taken_types(node))
-        for reference in node.input:
+    for node_name, node in zip(names, read, strict=True):
+        yield from (f"node {node_name}: {problem}" for problem in node.problems)
+        types = iter(node.taken)
+        for reference in node.inputs:
             if is_control(reference):
                 if reference[1:] not in nodes and reference[1:] not in arguments:
-                    yield f"node {node.name}: waits for {reference[1:]}, which there is not"
+                    yield f"node {node_name}: waits for {reference[1:]}, which there is not"
                 continue
             dtype = next(types, 0)
             if problem := wrong(reference) or wrongly_typed(reference, dtype):
-                yield f"node {node.name}: takes {problem}"
+                yield f"node {node_name}: takes {problem}"
     for output in function.signature.output_arg:
         if output.name not in function.ret:
             yield f"nothing gives its result {output.name}"
@@ -182,13 +204,12 @@ def _wrong_function(function: Any, rules: NodeRules) -> Iterator[str]:
     for name, waited in function.control_ret.items():
         if waited not in nodes:
             yield f"its result {name} waits for {waited}, which there is not"
-    if cycle := find_cycle(nodes):
+    if cycle := _cycle(dict(zip(names, read, strict=True))):
         yield f"a cycle through {', '.join(cycle[:5])}"
 
 
-def _wrong_signatures(meta: Any, ops: OpDefs) -> Iterator[str]:
+def _wrong_signatures(meta: Any, rules: NodeRules) -> Iterator[str]:
     nodes = {node.name: node for node in meta.graph_def.node}
-    rules = NodeRules(ops, {function.signature.name: function for function in meta.graph_def.library.function})
     for name, signature in meta.signature_def.items():
         for key, info in (*signature.inputs.items(), *signature.outputs.items()):
             if info.dtype and info.dtype % REFERENCE not in known_types():
@@ -203,7 +224,7 @@ def _wrong_signatures(meta: Any, ops: OpDefs) -> Iterator[str]:
                 if node not in nodes:
                     yield f"signature {name}: {key} is {tensor}, which there is not"
                     continue
-                given = rules.given_types(nodes[node])[index:] if info.name else []
+                given = (rules.read(nodes[node]).given or ())[index:] if info.name else ()
                 if given and (wrong := wrong_type(tensor, info.dtype % REFERENCE, given[0])):
                     yield f"signature {name}: {key} is {wrong}"
     for name, function in meta.object_graph_def.concrete_functions.items():

@@ -2,62 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
-
-import attrs
-
-from tpu2gpu.graphs.ops import NEXT_ITERATIONS
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
-@attrs.frozen
-class _Edges:
-    """What nodes take from others.
-
-    Attributes:
-        nodes: NodeDefs by name.
-        waited_for: Those that others wait for: all but the ends of loops.
-    """
-
-    nodes: Mapping[str, Any]
-    waited_for: Collection[str]
-
-    def sources(self, name: str) -> list[str]:
-        """Return the nodes that one waits for."""
-        found = [it[1:] if it[:1] == "^" else it.partition(":")[0] for it in self.nodes[name].input]
-        return [source for source in found if source in self.waited_for]
-
-
-def find_cycle(nodes: Mapping[str, Any]) -> list[str]:
+def find_cycle(inputs: Mapping[str, Sequence[str]], ends: Collection[str]) -> list[str]:
     """Return some nodes that wait for each other; none where every node can run.
 
     Args:
-        nodes: NodeDefs by name; what they take from elsewhere is passed over.
+        inputs: What each node takes and waits for, by the node's name; what comes from elsewhere is passed over.
+        ends: The ends of loops, which nobody waits for.
     """
-    edges = _Edges(nodes, {name for name, node in nodes.items() if node.op not in NEXT_ITERATIONS})
-    placed: set[str] = set()
-    waiting: dict[str, None] = dict.fromkeys(nodes)
-    while waiting:
-        left: dict[str, None] = {}
-        for name in waiting:
-            if placed.issuperset(edges.sources(name)):
-                placed.add(name)
-            else:
-                left[name] = None
-        if len(left) > len(waiting) // 2:
-            return _by_depth(edges, placed, left)
-        waiting = left
-    return []
+    placed = set(ends)
+    waiting = _place(inputs, inputs, placed)
+    waiting = _place(reversed(waiting), inputs, placed)  # most graphs stand in their order, or in the opposite one
+    return _by_depth(reversed(waiting), inputs, placed)
 
 
-def _by_depth(edges: _Edges, placed: set[str], waiting: Mapping[str, None]) -> list[str]:
+def _place(names: Iterable[str], inputs: Mapping[str, Sequence[str]], placed: set[str]) -> list[str]:
+    """Place the nodes that wait for placed ones alone, and return the others."""
+    left = []
+    for name in names:
+        for reference in inputs[name]:
+            source = _source(reference)
+            if source not in placed and source in inputs:
+                left.append(name)
+                break
+        else:
+            placed.add(name)
+    return left
+
+
+def _by_depth(names: Iterable[str], inputs: Mapping[str, Sequence[str]], placed: set[str]) -> list[str]:
     """Look from each node at what it takes, as deep as that goes: for graphs that stand in no good order."""
-    for start in waiting:
-        path = [(start, iter(edges.sources(start)))]
+    for start in names:
+        path = [(start, map(_source, inputs[start]))]
         under_way = {start: None}
         while path and start not in placed:
             name, sources = path[-1]
-            source = next((it for it in sources if it not in placed), None)
+            source = next((it for it in sources if it not in placed and it in inputs), None)
             if source is None:
                 placed.add(name)
                 del under_way[name]
@@ -67,5 +49,12 @@ def _by_depth(edges: _Edges, placed: set[str], waiting: Mapping[str, None]) -> l
                 return found[found.index(source) :]
             else:
                 under_way[source] = None
-                path.append((source, iter(edges.sources(source))))
+                path.append((source, map(_source, inputs[source])))
     return []
+
+
+def _source(reference: str) -> str:
+    """Return the node that an input comes from, in a graph or in a function."""
+    if reference[:1] == "^":
+        return reference[1:]
+    return reference.partition(":")[0] if ":" in reference else reference

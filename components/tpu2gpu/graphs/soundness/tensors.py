@@ -36,8 +36,10 @@ def wrong_shape(shape: Any) -> str:
     """Return what is wrong with a TensorShapeProto; nothing where it is sound."""
     if shape.unknown_rank and shape.dim:
         return "a shape of unknown rank that has dimensions"
-    wrong = [dim.size for dim in shape.dim if dim.size < -1]
-    return f"a dimension of size {wrong[0]}" if wrong else ""
+    for dim in shape.dim:
+        if dim.size < -1:
+            return f"a dimension of size {dim.size}"
+    return ""
 
 
 def wrong_tensor(tensor: Any, *, elsewhere: bool = False) -> str:

@@ -62,7 +62,7 @@ class PathOrigins:
         self._scopes, self._functions, self._ops = scopes, functions, ops
         self._assets, self._checkpoint, self._bound = assets, checkpoint, bound
         self._calls: dict[str, list[tuple[str, Any, int]]] = {}
-        for name, scope in scopes.items():
+        for name, scope in scopes.items() if functions else ():
             for node in scope.nodes.values():
                 if call := call_of(node, functions, ops):
                     for called in call.names(node):

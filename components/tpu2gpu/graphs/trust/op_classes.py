@@ -73,18 +73,19 @@ def class_of(op: str) -> OpClass:
 
 def class_of_node(node: Any) -> OpClass:
     """Return what a node does: some ops do more than compute only with certain attributes."""
-    if node.op == "PrintV2":
+    op = node.op
+    if op == "PrintV2":
         return "writes files" if node.attr["output_stream"].s.startswith(b"file:") else "pure"
-    if node.op == "TRTEngineOp" and node.attr["serialized_segment"].s:
+    if op == "TRTEngineOp" and node.attr["serialized_segment"].s:
         return "engine"
-    if node.op == "XlaCallModule" and b"_callback" in node.attr["module"].s:
+    if op == "XlaCallModule" and b"_callback" in node.attr["module"].s:
         return "custom"  # Python by its address; assertions on shapes are calls of native code too, and harmless
-    if node.op in _DESCRIBED and not _is_described_inside(node.attr["descriptor_source"].s):
+    if op in _DESCRIBED and not _is_described_inside(node.attr["descriptor_source"].s):
         return "reads files"
-    attribute = _HARMLESS_WITHOUT.get(node.op)
+    attribute = _HARMLESS_WITHOUT.get(op)
     if attribute and not (node.attr[attribute].s or node.attr[attribute].list.s):
         return "pure"
-    return class_of(node.op)
+    return class_of(op)
 
 
 def _is_described_inside(source: bytes) -> bool:

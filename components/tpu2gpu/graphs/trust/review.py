@@ -95,8 +95,10 @@ def _object_functions(objects: Any) -> dict[str, list[bool]]:
 
 def review_model(model: ServingModel) -> list[Finding]:
     """Review a model whose calls are inlined."""
-    served = _ancestors(model.nodes, [name for it in model.signatures.values() for name in _output_names(it)])
-    return _review(model.nodes, model.functions, fed=_fed(model.nodes, {asset.node for asset in model.assets} - served))
+    assets = {asset.node for asset in model.assets}
+    if assets:
+        assets -= _ancestors(model.nodes, [name for it in model.signatures.values() for name in _output_names(it)])
+    return _review(model.nodes, model.functions, fed=_fed(model.nodes, assets))
 
 
 def _called_functions(
@@ -158,17 +160,18 @@ def _review(
     found = []
     for name, scope in scopes.items():
         for node in scope.nodes.values():
-            if node.op in functions:
+            op = node.op
+            if op in functions:
                 continue
             does, calls = class_of_node(node), ""
-            if does == "pure" and node.op == XLA_CALL_MODULE:
+            if does == "pure" and op == XLA_CALL_MODULE:
                 does, calls = class_of_module(node)
             if does == "pure":
                 continue
-            paths = sorted(origins.of(name, node)) if node.op in PATH_INPUTS else []
-            if paths and set(paths) <= _ALLOWED.get(node.op, {"its asset"}):
+            paths = sorted(origins.of(name, node)) if op in PATH_INPUTS else []
+            if paths and set(paths) <= _ALLOWED.get(op, {"its asset"}):
                 continue
-            found.append(Finding(node.name, node.op, name, does, calls or ", ".join(paths)))
+            found.append(Finding(node.name, op, name, does, calls or ", ".join(paths)))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tpu2gpu.graphs.edit import add, topological_order
+from tpu2gpu.graphs.edit import add, resolve
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, producer, split_tensor
 from tpu2gpu.graphs.ops import DT_FLOAT
@@ -170,10 +170,7 @@ def signature_tensors(model: ServingModel, dtype: int) -> list[Any]:
 
 def remove_idle_casts(model: ServingModel) -> None:
     """Take out casts from a type to the same type."""
-    idle: dict[str, str] = {}
-    for node in topological_order(model.nodes):
-        if node.op == "Cast" and node.attr["SrcT"].type == node.attr["DstT"].type:
-            source = data_inputs(node)[0]
-            idle[node.name] = idle.get(source, source)
-    model.replace_all_uses(idle)
+    casts = [node for node in model.nodes.values() if node.op == "Cast"]
+    idle = {it.name: data_inputs(it)[0] for it in casts if it.attr["SrcT"].type == it.attr["DstT"].type}
+    model.replace_all_uses({name: resolve(idle, name) for name in idle})
     model.prune()

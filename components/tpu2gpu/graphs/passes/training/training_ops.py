@@ -84,12 +84,9 @@ def training_form(nodes: Mapping[str, Any]) -> list[str]:
         for node in nodes.values()
         if is_fused_batch_norm(node) and is_training(node) and not is_layer_norm(node, nodes)
     ]
-    following = consumers(nodes)
-    return found + [
-        f"{node.name} ({node.op}): live dropout"
-        for node in nodes.values()
-        if RANDOM.fullmatch(node.op) and _feeds_mask(node, following)
-    ]
+    random = _of_ops(nodes.values(), RANDOM)
+    following = consumers(nodes) if random else {}
+    return found + [f"{node.name} ({node.op}): live dropout" for node in random if _feeds_mask(node, following)]
 
 
 def _feeds_mask(node: Any, following: Consumers) -> bool:
@@ -100,4 +97,11 @@ def _feeds_mask(node: Any, following: Consumers) -> bool:
 
 def tpu_nodes(nodes: Iterable[Any]) -> list[str]:
     """List nodes that only a TPU runs."""
-    return [f"{node.name} ({node.op})" for node in nodes if TPU_OPS.fullmatch(node.op)]
+    return [f"{node.name} ({node.op})" for node in _of_ops(nodes, TPU_OPS)]
+
+
+def _of_ops(nodes: Iterable[Any], expression: re.Pattern[str]) -> list[Any]:
+    """Return the nodes whose ops an expression tells, which is asked once for each op."""
+    nodes = list(nodes)
+    ops = {op for op in {node.op for node in nodes} if expression.fullmatch(op)}
+    return [node for node in nodes if node.op in ops] if ops else []
