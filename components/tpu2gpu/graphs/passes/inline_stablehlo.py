@@ -9,9 +9,6 @@ from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import join_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE, read_head
-from tpu2gpu.graphs.stablehlo.deserializing import deserialize
-from tpu2gpu.graphs.stablehlo.lower_module import check_callbacks, lower_module
-from tpu2gpu.graphs.stablehlo.lowering.lowering import CONTRADICTS
 
 HINT = (
     "export with a fixed batch, or without what is named; where you have the function, jax2onnx exports it without "
@@ -36,6 +33,9 @@ class InlineStableHlo(Pass):
         modules = [node for node in model.nodes.values() if node.op == XLA_CALL_MODULE]
         if not modules:
             return {}
+        from tpu2gpu.graphs.stablehlo.deserializing import deserialize
+        from tpu2gpu.graphs.stablehlo.lower_module import check_callbacks
+
         check_callbacks(modules)
         heads = [read_head(node) for node in modules]
         texts = deserialize([node.attr["module"].s for node in modules], heads)
@@ -51,6 +51,9 @@ class InlineStableHlo(Pass):
         return {"stablehlo": done}
 
     def _put_in_place(self, model: ServingModel, node: Any, text: str) -> dict[str, Any]:
+        from tpu2gpu.graphs.stablehlo.lower_module import lower_module
+        from tpu2gpu.graphs.stablehlo.lowering.lowering import CONTRADICTS
+
         with foreign_errors(UnsupportedError, CONTRADICTS):
             lowered = lower_module(model, node, text)
         model.nodes.update(lowered.nodes)

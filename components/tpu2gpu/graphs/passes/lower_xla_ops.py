@@ -10,7 +10,6 @@ from tpu2gpu.graphs.edit import restate
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.passes.base import Changes, Pass
 from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE
-from tpu2gpu.graphs.stablehlo.graph_lowering import GraphLowering
 
 _PLACEMENTS = frozenset({"XlaSharding", "XlaSpmdFullToShardShape", "XlaSpmdShardToFullShape"})
 """Ops that tell the cores of a TPU apart, and compute nothing where there is one device."""
@@ -38,6 +37,8 @@ class LowerXlaOps(Pass):
                 restate(node, "Identity", T=node.attr["T"].type)
         if not count_xla_ops(model):
             return {"xla_ops": before}
+        from tpu2gpu.graphs.stablehlo.graph_lowering import GraphLowering
+
         lowering = GraphLowering(model)
         lowering.run()
         model.prune()

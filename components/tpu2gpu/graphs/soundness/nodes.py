@@ -95,7 +95,7 @@ class NodeRules:
                 rule is None or (rule.fields.get(name, kind) == kind and name not in rule.choices)
             ):
                 continue
-            key = op, name, value.type  # 0 where it is no type
+            key = op, name, value.type if kind == "type" else 0
             if key in self._sound_types:
                 continue
             wrong = _wrong_attribute(op, name, value, kind, rule, elsewhere=elsewhere)

@@ -10,8 +10,6 @@ from typing import Any
 from tpu2gpu.graphs.edit import set_inputs
 from tpu2gpu.graphs.nodes import data_inputs
 from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE, read_head
-from tpu2gpu.graphs.stablehlo.deserializing import deserialize
-from tpu2gpu.graphs.stablehlo.text import parse_module
 
 _ASSIGN = "AssignVariableOp"
 
@@ -37,6 +35,8 @@ def drop_idle_assigns(meta: Any) -> list[str]:
     }
     if not modules:
         return []
+    from tpu2gpu.graphs.stablehlo.deserializing import deserialize
+
     texts = deserialize([it.attr["module"].s for it in modules.values()], [read_head(it) for it in modules.values()])
     passed = {key: _passed_on(modules[key], text) for key, text in zip(modules, texts, strict=True)}
     dropped = []
@@ -64,6 +64,8 @@ def _ops(function: Any) -> set[str]:
 
 def _passed_on(node: Any, text: str) -> dict[int, int]:
     """Return for each output that is an input of the op, passed on as it is, which input."""
+    from tpu2gpu.graphs.stablehlo.text import parse_module
+
     main = parse_module(text)["main"]
     extra = len(main.types) - len(data_inputs(node))  # the platform's index and sizes come first
     places = {name: place - extra for place, name in enumerate(main.body.arguments)}

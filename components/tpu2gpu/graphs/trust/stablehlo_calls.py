@@ -7,9 +7,6 @@ from typing import Any
 
 from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.graphs.stablehlo.artifact import MAGIC, read_head
-from tpu2gpu.graphs.stablehlo.deserializing import deserialize
-from tpu2gpu.graphs.stablehlo.lowering.lowering import unknown_calls
-from tpu2gpu.graphs.stablehlo.text import parse_module
 from tpu2gpu.graphs.trust.op_classes import OpClass
 
 _CALLS = b"custom_call"  # what the bytecode names the operation
@@ -36,6 +33,10 @@ def class_of_module(node: Any) -> tuple[OpClass, str]:
 @functools.lru_cache(maxsize=16)
 def _unknown_targets(serialized: bytes) -> tuple[str, ...]:
     from tensorflow.core.framework import node_def_pb2
+
+    from tpu2gpu.graphs.stablehlo.deserializing import deserialize
+    from tpu2gpu.graphs.stablehlo.lowering.lowering import unknown_calls
+    from tpu2gpu.graphs.stablehlo.text import parse_module
 
     node = node_def_pb2.NodeDef.FromString(serialized)
     (text,) = deserialize([node.attr["module"].s], [read_head(node)])

@@ -56,7 +56,7 @@ class Rewriter:
 
     def _apply(self) -> None:
         for node in self.nodes.values():
-            for position, reference in enumerate(node.input):
+            for position, reference in enumerate(node.input[:]):
                 if reference in self._replaced:
                     node.input[position] = resolve(self._replaced, reference)
         for signature in self.model.signatures.values():
