@@ -194,6 +194,16 @@ class ServingModel:
             self.bundle.chunks(variable.key, box=variable.box), stored, variable.dtype, clamp=variable.clamp
         )
 
+    def stored_checksum(self, variable: Variable) -> int | None:
+        """Return the checksum of a variable's bytes where they are the checkpoint's own; None elsewhere.
+
+        Whoever reads the bytes holds them against it, so that whoever writes them need not go through them again.
+        """
+        if variable.value is not None or variable.box is not None or self.bundle is None:
+            return None
+        is_unchanged = self.bundle.entry(variable.key).dtype == variable.dtype
+        return self.bundle.checksum(variable.key) if is_unchanged else None
+
     def op_counts(self) -> dict[str, int]:
         """Return how often each op stands in the flat graph, most frequent first."""
         counts = Counter(node.op for node in self.nodes.values())

@@ -64,6 +64,10 @@ class Checkpoint(ABC):
         """Return how many bytes a tensor has, all its parts together."""
         return self.entry(key).size_bytes
 
+    def checksum(self, key: str) -> int | None:
+        """Return the masked checksum of a tensor's bytes as `chunks` gives them; None where none is stored."""
+        return None
+
     def __contains__(self, key: str) -> bool:
         return key in self.entries
 

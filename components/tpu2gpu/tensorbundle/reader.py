@@ -82,6 +82,10 @@ class Bundle(Checkpoint):
             return self._decode_strings(key, entry, data)
         return np.frombuffer(data, format.numpy_dtype(entry.dtype)).reshape(entry.shape)
 
+    def checksum(self, key: str) -> int | None:
+        """Return the checksum that stands in the index; None for a tensor that is put together."""
+        return None if self.entry(key).slices else self.entry(key).crc32c
+
     def size_bytes(self, key: str) -> int:
         """Count the bytes that a tensor has in the files, all its parts together."""
         if key in self._parts:

@@ -55,7 +55,8 @@ class BundleWriter:
             dtype: TensorFlow's DataType number.
             shape: Sizes of its dimensions.
             chunks: Its bytes as they are to be stored, in memory that nobody changes afterwards.
-            crc32c: Masked checksum to store as it is; only for string tensors, whose checksum covers more.
+            crc32c: Masked checksum to store as it is: that of string tensors covers more, and that of another
+                checkpoint's bytes is checked while they are read.
 
         Raises:
             CheckpointError: The key is there already, cannot be a name, or the chunks do not have the shape's size.
@@ -67,7 +68,8 @@ class BundleWriter:
         file = self._shard()
         offset, crc, size = file.tell(), 0, 0
         for chunk in chunks:
-            crc = google_crc32c.extend(crc, np.frombuffer(chunk, np.uint8))
+            if crc32c is None:
+                crc = google_crc32c.extend(crc, np.frombuffer(chunk, np.uint8))
             size += file.write(chunk)
         masked = format.mask(crc) if crc32c is None else crc32c
         entry = format.Entry(dtype, tuple(shape), self._shards - 1, offset, size, masked)

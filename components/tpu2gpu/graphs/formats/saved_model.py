@@ -323,7 +323,8 @@ def _meta_graph(model: ServingModel) -> Any:
 def _write_variables(model: ServingModel, folder: Path) -> None:
     with BundleWriter(folder / VARIABLES_PREFIX) as writer:
         for name, variable in sorted(model.variables.items()):
-            writer.add(name, variable.dtype, variable.shape, model.value_chunks(variable))
+            checksum = model.stored_checksum(variable)
+            writer.add(name, variable.dtype, variable.shape, model.value_chunks(variable), crc32c=checksum)
 
 
 def _saved_model_pieces(model: ServingModel, meta: Any) -> list[Piece]:

@@ -259,3 +259,14 @@ def test_limits_can_be_changed(limit: str) -> None:
     check_graph(graph, OpDefs(), "it")
     with changed_limits([limit]), pytest.raises(UnsupportedError, match=f"at most {limit[-1]} are taken"):
         check_graph(graph, OpDefs(), "it")
+
+
+@pytest.mark.parametrize("direction", [1, -1], ids=["in order", "in the opposite order"])
+def test_a_long_chain_is_no_circle_and_its_closing_is(direction: int) -> None:
+    nodes = [new_node("n0", "NoOp"), *(new_node(f"n{i}", "NoOp", [f"^n{i - 1}"]) for i in range(1, 3000))]
+    graph = graph_pb2.GraphDef()
+    graph.node.extend(nodes[::direction])
+    check_graph(graph, OpDefs(), "it")
+    next(node for node in graph.node if node.name == "n1000").input.append("^n2000")
+    with pytest.raises(GraphError, match="a cycle through"):
+        check_graph(graph, OpDefs(), "it")
