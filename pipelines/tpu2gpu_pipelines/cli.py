@@ -15,6 +15,7 @@ from tpu2gpu.options import did_you_mean
 from tpu2gpu.reporting.numbers import counted
 from tpu2gpu.reporting.result_lines import columns
 from tpu2gpu.storage.folders import make_folder
+from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu_pipelines.local import METADATA, find_pipeline, log_path, new_run_name, run_pipeline
 from tpu2gpu_pipelines.metadata_store import read_run, read_run_names
 from tpu2gpu_pipelines.pipeline_flags import given_settings, pipeline_flags
@@ -131,7 +132,8 @@ def _run(terminal: Terminal, given: dict[str, Any]) -> int:
     try:
         make_folder(log.parent)
     except OSError as error:
-        raise SourceError(
+        full = why_full(error, log.parent)
+        raise full or SourceError(
             f"{chosen.root}: cannot be written ({error.strerror})", hint="choose another --root"
         ) from error
     terminal.say(f"run {run_name} in {Path(chosen.root).resolve()}; the libraries' own words go to {log}")

@@ -14,6 +14,7 @@ from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import EnvironmentLacksError, OutputExistsError, UsageError
 from tpu2gpu.storage.folders import make_folder
+from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.unfinished import scratch
 
 _SKELETON = Path(__file__).parent / "skeleton"
@@ -43,7 +44,7 @@ def write_project(folder: Path, *, force: bool = False) -> list[Path]:
     Raises:
         OutputExistsError: Some are there already; all are named.
         UsageError: Nothing can be written there.
-        EnvironmentLacksError: The examples cannot be written, for lack of TensorFlow.
+        EnvironmentLacksError: There is no room, or no TensorFlow to write the examples.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: a file is there", hint="choose another folder")
@@ -58,14 +59,22 @@ def write_project(folder: Path, *, force: bool = False) -> list[Path]:
             if file.is_file():
                 shutil.copyfile(file, made / file.name)
         _write_examples(made)
+        is_new = not folder.exists()
         try:
             make_folder(folder)
-            for name in there:
-                _remove(folder / name)
-            for name in names:
-                shutil.move(made / name, folder / name)
+            with scratch(folder) as whole:
+                shutil.copytree(made, whole, dirs_exist_ok=True)
+                for name in there:
+                    _remove(folder / name)
+                for name in names:
+                    (whole / name).rename(folder / name)
         except OSError as error:
-            raise UsageError(f"{folder}: cannot be written ({error.strerror})", hint="choose another folder") from error
+            if is_new and folder.exists():
+                shutil.rmtree(folder)
+            full = why_full(error, folder)
+            raise full or UsageError(
+                f"{folder}: cannot be written ({error.strerror or error})", hint="choose another folder"
+            ) from error
     return [folder / name for name in names]
 
 

@@ -18,8 +18,8 @@ from tpu2gpu._version import __version__
 from tpu2gpu.reporting.numbers import NONE, counted, seconds
 from tpu2gpu.reporting.report import Facts, Figures, Link, Links, Report, Row, Table, Tone, from_json, to_html
 from tpu2gpu.reporting.result_lines import label_and_text
-from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.paths import is_remote
+from tpu2gpu.storage.whole_file import write_whole
 from tpu2gpu_pipelines.metadata_store import CACHED, COMPLETE, OutputRecord, StepRecord
 
 _PAGE, _TRAINING, _METRICS = "page.json", "training.json", "metrics.json"
@@ -41,9 +41,12 @@ def write_run_page(records: Sequence[StepRecord], path: Path, *, run: str, error
 
     Returns:
         The file.
+
+    Raises:
+        UsageError: It cannot be written there.
+        EnvironmentLacksError: There is no room for it.
     """
-    make_folder(path.parent)
-    path.write_text(to_html(make_run_page(records, path.parent, run=run, error=error)), encoding="utf-8")
+    write_whole(path, to_html(make_run_page(records, path.parent, run=run, error=error)))
     return path
 
 

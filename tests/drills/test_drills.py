@@ -55,6 +55,28 @@ def test_a_cast_that_is_killed_leaves_nothing_half() -> None:
     drill("cast", 3)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_many_requests_leave_memory_flat() -> None:
+    requests = os.environ.get("TPU2GPU_DRILL_REQUESTS", "100000")
+    command = [sys.executable, "-m", "tests.drills.served_requests", requests]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    slope = re.search(r"slope (\S+) bytes a request", done.stdout)
+    assert slope
+    assert float(slope[1]) < 8, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_of_a_hostile_model_nothing_runs_stays_or_escapes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.drills.hostile_corpus"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 faults" in done.stdout
+
+
 def checkpoint(folder: Path, mebibytes: int = 4) -> Path:
     with BundleWriter(folder / "model.ckpt") as writer:
         for number in range(mebibytes):
@@ -102,6 +124,25 @@ def test_every_step_tells_of_a_full_disk(
         r"out: cannot be written .No space left .*: it needs more than [\d,]+ bytes", capfd.readouterr().err
     )
     assert [path.name for path in small_disk.rglob("*") if path.is_file()] in ([], [".promotion.lock"])
+
+
+@pytest.mark.parametrize("command", ["init", "compile"])
+def test_what_has_no_room_for_its_files_leaves_none(
+    command: str, small_disk: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["mount", "-o", "remount,size=8k", small_disk], check=True)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("kubeflow: {image: 'registry.example.com/tpu2gpu:1'}\npromotion_uri: s3://bucket/promoted\n")
+    words = {"init": [small_disk / "out"], "compile": ["--settings", settings, "--out", small_disk / "out"]}
+    assert main([command, *map(str, words[command])]) == 4
+    assert "out: cannot be written (No space left on device): it needs more than 8,192" in capfd.readouterr().err
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_disk_without_room_for_a_folder_is_full_too(small_disk: Path, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,nr_inodes=1", small_disk], check=True)
+    with pytest.raises(EnvironmentLacksError, match=r"out: cannot be written .No space left"):
+        cast(checkpoint(tmp_path), small_disk / "out")
 
 
 def words_of(step: str, home: Path, target: Path) -> list[str]:

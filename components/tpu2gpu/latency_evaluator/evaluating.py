@@ -57,6 +57,7 @@ def evaluate_model(
     Raises:
         UsageError: An option does not fit, or the target exists.
         SourceError: A path is missing, or the reference does not run.
+        TrustRefusedError: The reference would do more than compute; nothing of it was run.
         ExamplesError: The examples are missing, damaged or do not fit the reference.
         RemoteRunError: The Beam runner failed.
     """

@@ -29,7 +29,8 @@ def why_full(error: BaseException, target: Path, written: Path | None = None) ->
     if number not in _FULL:
         return None
     files = [(written / path).stat() for path in files_below(written)] if written is not None else []
-    room = shutil.disk_usage(target.parent).free + sum(file.st_blocks for file in files) * _BLOCK_BYTES
+    existing = next(folder for folder in target.absolute().parents if folder.exists())
+    room = shutil.disk_usage(existing).free + sum(file.st_blocks for file in files) * _BLOCK_BYTES
     need = sum(file.st_size for file in files)
     if number == errno.ENOSPC:  # files take whole blocks
         need = max(need, room)

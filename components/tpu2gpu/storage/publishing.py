@@ -163,7 +163,10 @@ def _beside(target: Path) -> Iterator[Path]:
             make_folder(target.parent)
             folder = stack.enter_context(unfinished(target))
         except OSError as error:
-            raise UsageError(f"{target}: cannot be written ({error.strerror})", hint="choose another TARGET") from error
+            full = why_full(error, target)
+            raise full or UsageError(
+                f"{target}: cannot be written ({error.strerror})", hint="choose another TARGET"
+            ) from error
         yield folder
 
 

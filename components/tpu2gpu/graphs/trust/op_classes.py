@@ -34,8 +34,8 @@ PATH_INPUTS = {
 _READERS = """DTensorRestoreV2 ExperimentalCSVDataset ExperimentalLMDBDataset ExperimentalMatchingFilesDataset
     ExperimentalSqlDataset FixedLengthRecordReader FixedLengthRecordReaderV2 FixedUnigramCandidateSampler
     GenerateVocabRemapping ImmutableConst LMDBDataset LMDBReader ListSnapshotChunksDataset MatchingFilesDataset
-    RecordInput SnapshotChunkDataset SnapshotDatasetReader SnapshotNestedDatasetReader SqlDataset TFRecordReader
-    TFRecordReaderV2 TextLineReader TextLineReaderV2 WholeFileReader WholeFileReaderV2"""
+    RecordInput Skipgram SnapshotChunkDataset SnapshotDatasetReader SnapshotNestedDatasetReader SqlDataset
+    TFRecordReader TFRecordReaderV2 TextLineReader TextLineReaderV2 WholeFileReader WholeFileReaderV2"""
 _WRITERS = """CacheDataset CacheDatasetV2 CalibrationStatisticsSaver CloseSummaryWriter CreateSummaryDbWriter
     CreateSummaryFileWriter DatasetToTFRecord DistributedSave DumpTensor ExperimentalDatasetToTFRecord
     FileSystemSetConfiguration FlushSummaryWriter ImportEvent MergeV2Checkpoints PrintV2 Save SaveDataset

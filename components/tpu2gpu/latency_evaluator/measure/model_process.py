@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tpu2gpu.errors import SourceError, Tpu2GpuError
+from tpu2gpu.errors import SourceError, Tpu2GpuError, TrustRefusedError
 from tpu2gpu.latency_evaluator.partition import PartitionFigures, partition_of
 from tpu2gpu.process.judging import REFERENCE_ENVIRONMENT
 from tpu2gpu.process.worker import Worker
@@ -153,10 +153,12 @@ class ModelProcess:
 
         Raises:
             SourceError: It is the reference that failed.
+            TrustRefusedError: The reference would do more than compute.
         """
         self.close()
         if self._is_reference:
-            raise SourceError(
+            kind = TrustRefusedError if isinstance(error, TrustRefusedError) else SourceError
+            raise kind(
                 f"the reference failed while {doing}: {error.message}", details=error.details, hint=error.hint
             ) from error
         # Of the child's log, the last line says most.

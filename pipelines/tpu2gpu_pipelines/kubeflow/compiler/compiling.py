@@ -12,7 +12,8 @@ from typing import Any
 import attrs
 import yaml
 
-from tpu2gpu.errors import OutputExistsError, SourceError, Tpu2GpuError, UnsupportedError, UsageError
+from tpu2gpu.errors import OutputExistsError, Tpu2GpuError, UnsupportedError, UsageError
+from tpu2gpu.storage.whole_file import write_whole
 from tpu2gpu_pipelines.kubeflow.compiler.accelerators import Accelerator, find_accelerator
 from tpu2gpu_pipelines.kubeflow.compiler.job_set import job_set_manifest, launching_step
 from tpu2gpu_pipelines.kubeflow.compiler.parameters import feed_parameters
@@ -84,17 +85,13 @@ class CompiledPipeline:
 
         Raises:
             OutputExistsError: A file is there, and `force` was not given.
-            SourceError: It cannot be written there.
+            UsageError: It cannot be written there.
+            EnvironmentLacksError: There is no room for it.
         """
         path = Path(path)
         if path.exists() and not force:
             raise OutputExistsError(f"{path}: exists already", hint="choose another file or give --force")
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            partial.write_text(self.to_yaml(), encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be written ({error.strerror})") from error
+        write_whole(path, self.to_yaml())
         return path
 
 

@@ -1,0 +1,28 @@
+"""Text files that appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tpu2gpu.errors import UsageError
+from tpu2gpu.storage.folders import make_folder
+from tpu2gpu.storage.full_disks import why_full
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all, in a folder that is made where none is.
+
+    Raises:
+        UsageError: It cannot be written there.
+        EnvironmentLacksError: There is no room for it.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        make_folder(path.parent)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        if partial.is_file():
+            partial.unlink()
+        full = why_full(error, path)
+        raise full or UsageError(f"{path}: cannot be written ({error.strerror})", hint="choose another file") from error
