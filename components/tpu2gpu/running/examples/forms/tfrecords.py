@@ -64,6 +64,9 @@ class _Features(Mapping[str, "Array | None"]):
             return np.asarray(feature.float_list.value, np.float32)
         return None if kind is None else np.asarray(feature.int64_list.value, np.int64)
 
+    def __contains__(self, name: object) -> bool:  # of which the Mapping's own makes an array
+        return name in self._features
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._features))
 
