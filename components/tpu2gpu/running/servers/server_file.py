@@ -77,7 +77,9 @@ def read_server_file(path: str | os.PathLike[str]) -> ServerFile:
     if missing := [key for key in ("address", "command") if not getattr(found, key)]:
         raise UsageError(f"{path}: without {' and '.join(missing)}", hint="a server file needs address and command")
     parse_address(_PLACEHOLDER.sub("1", found.address))
-    if found.model is not None and not (Path(path).parent / found.model).exists():
+    with foreign_errors(SourceError, f"{path}: model {found.model}", catch=OSError):  # no name of a file
+        is_there = found.model is None or (Path(path).parent / found.model).exists()
+    if not is_there:
         raise SourceError(f"{path}: model {found.model}: no such file or folder")
     return found
 
