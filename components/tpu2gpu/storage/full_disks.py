@@ -13,7 +13,7 @@ from tpu2gpu.storage.paths import files_below
 
 _FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
-_DATABASE_FULL = "database or disk is full"  # SQLite
+_SAID = {os.strerror(number): number for number in _FULL} | {"database or disk is full": errno.ENOSPC}  # SQLite
 _BLOCK_BYTES = 512
 
 
@@ -42,9 +42,9 @@ def why_full(error: BaseException, target: Path, written: Path | None = None) ->
 
 
 def _number_of(error: BaseException) -> int:
-    """Return the system's number of an error, 0 of one that has none; copies and databases say it in their text."""
+    """Return the system's number of an error, 0 of one that has none; those of libraries say it in their text."""
     if isinstance(error, shutil.Error):
         return max(map(int, _ERRNO.findall(str(error))), default=0)
-    if _DATABASE_FULL in str(error):
-        return errno.ENOSPC
-    return (error.errno or 0) if isinstance(error, OSError) else 0
+    if isinstance(error, OSError):
+        return error.errno or 0
+    return next((number for said, number in _SAID.items() if said in str(error)), 0)

@@ -246,3 +246,17 @@ def test_a_copy_that_fills_the_disk_is_told_as_such(tmp_path: Path) -> None:
     assert full is not None
     assert "out: cannot be written (No space left on device)" in full.message
     assert why_full(shutil.Error([("a", "b", "[Errno 13] Permission denied: 'a'")]), tmp_path / "out") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("{{function_node SaveV2}} variables/part-0; No space left on device [Op:SaveV2]", "No space left on device"),
+        ("Disk quota exceeded: variables/part-0", "Disk quota exceeded"),
+        ("database or disk is full", "No space left on device"),
+        ("OOM when allocating tensor with shape[8,8]", ""),
+    ],
+)
+def test_a_library_that_fills_the_disk_says_so_in_its_text(tmp_path: Path, said: str, reason: str) -> None:
+    full = why_full(RuntimeError(said), tmp_path / "out")
+    assert (f"cannot be written ({reason})" in full.message) if full is not None else not reason
