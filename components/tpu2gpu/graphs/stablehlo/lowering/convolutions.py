@@ -135,6 +135,11 @@ def _plain(low: Lowering, image: Value, kernel: Value, window: _Window, groups: 
     for axis, spread in enumerate(window.spread):
         if spread != 1:
             image = spread_apart(low, image, _zero(image), axis + 1, spread - 1)
+    if axes == 3:  # which TensorFlow dilates only where it has oneDNN
+        for axis, dilation in enumerate(window.dilations):
+            if dilation != 1:
+                kernel = spread_apart(low, kernel, _zero(kernel), axis, dilation - 1)
+        window = attrs.evolve(window, dilations=[1] * axes)
     extents = [
         (fixed(size) - 1) * dilation + 1 for size, dilation in zip(kernel.sizes[:axes], window.dilations, strict=True)
     ]
