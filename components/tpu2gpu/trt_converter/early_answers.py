@@ -67,16 +67,18 @@ def early_answers(request: Request, *, sizes: Sequence[Mapping[str, Any]], limit
 
 
 def _answer_in_child(request: Request, arguments: Mapping[str, Any], stop: threading.Event) -> None:
-    with suppress(Tpu2GpuError):  # the conversion comes to what is wrong, and says so
-        request.in_child(
-            f"{__name__}:answer",
-            "the source in TensorFlow",
-            JUDGE_ENVIRONMENT,
-            preload=JUDGE_PRELOAD,
-            stop=stop,
-            **arguments,
-        )
-    Path(arguments["folder"], _ENDED).touch()
+    try:
+        with suppress(Tpu2GpuError):  # the conversion comes to what is wrong, and says so
+            request.in_child(
+                f"{__name__}:answer",
+                "the source in TensorFlow",
+                JUDGE_ENVIRONMENT,
+                preload=JUDGE_PRELOAD,
+                stop=stop,
+                **arguments,
+            )
+    finally:
+        Path(arguments["folder"], _ENDED).touch()
 
 
 def answer(*, source: str, signature: str, trust: Sequence[str], folder: str, **requests: Any) -> None:
