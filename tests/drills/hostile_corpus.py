@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.models.canary import Canary
 from tests.models.hostile_places import PLACES, hostile_model
 from tests.models.ops_by_definition import registered_ops
-from tpu2gpu.graphs.trust.op_classes import class_of
+from tpu2gpu.graphs.op_classes import class_of
 
 _FEW = ("--requests", "3", "--max-requests", "3", "--block-requests", "3", "--warm-up-requests", "1")
 

@@ -82,6 +82,18 @@ def reads_a_file(folder: Path, read: str) -> Path:
     return served(folder, lambda x: {"y": x * 2, "stolen": tf.io.read_file(read)})
 
 
+def reads_files_beside_its_outputs(folder: Path, read: str) -> Path:
+    """TensorFlow calls neither op stateful, so that only the author's order runs them."""
+    import tensorflow as tf
+
+    def serve(x: Any) -> Any:
+        watched = tf.raw_ops.DebugIdentityV2(input=x, debug_urls=[f"file://{read}"])
+        with tf.control_dependencies([tf.io.read_file(read), watched]):
+            return {"y": tf.identity(x * 2)}
+
+    return served(folder, serve)
+
+
 def reads_what_is_asked(folder: Path, read: str) -> Path:
     """Whoever sends a request names the file."""
     import tensorflow as tf

@@ -5,6 +5,6 @@
 - assets: the files that a graph reads
 - calls: which functions a node calls, and which of its inputs are their arguments
 - edit: new nodes, other uses, and walks along edges
-- ops: named sets of ops, and types
+- ops: named sets of ops, and types; op_classes: what each op does besides computing
 - formats, functions, shapes, passes, trust: the rooms beside
 """

@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 
-_MOST_SERVERS = 3  # each keeps its libraries in memory
+_MOST_SERVERS = 5  # each keeps its libraries in memory; a command wants up to four
 _VOLATILE = ("PYTEST_CURRENT_TEST",)  # changes all the time, and no library reads it
 SINGLE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",  # NumPy's and SciPy's

@@ -16,6 +16,7 @@ from tpu2gpu.graphs.calls import body_names, called_function, needed_functions, 
 from tpu2gpu.graphs.edit import copy_node, set_inputs
 from tpu2gpu.graphs.marks import drop_marks
 from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, split_tensor
+from tpu2gpu.graphs.op_classes import class_of_node
 from tpu2gpu.graphs.ops import REF_VARIABLES, V1_CONTROL_FLOW, WRITES
 from tpu2gpu.graphs.shapes.noted_shapes import is_told_nowhere_else
 
@@ -143,17 +144,19 @@ class SignatureInliner:
         for frame, name in self._reach(places, through_control=True):
             node = frame.nodes[name]
             bodies = needed_functions([node], self._functions).values()
-            inner = [it.op for body in bodies for it in body.node_def]
-            writes += [f"{frame.path}{name} ({op})" for op in [node.op, *inner] if _writes(op)]
-            if (frame, name) not in kept and self._has_effect(node.op):
-                around = sorted({op for op in inner if self._has_effect(op)})
+            inside = [it for body in bodies for it in body.node_def]
+            writes += [f"{frame.path}{name} ({it.op})" for it in [node, *inside] if _writes(it.op)]
+            if (frame, name) not in kept and self._has_effect(node):
+                around = sorted({it.op for it in inside if self._has_effect(it)})
                 self.dropped_effects[frame.path + name] = " around ".join([node.op, *around])
         if writes:
             raise SideEffectsError("writes to variables or tables while it serves", details=writes)
 
-    def _has_effect(self, op: str) -> bool:
-        definition = self._ops.find(op)
-        return op not in _READS and (definition is None or definition.is_stateful)
+    def _has_effect(self, node: Any) -> bool:
+        """Tell whether a node does more than compute; TensorFlow calls some stateless that read a file."""
+        definition = self._ops.find(node.op)
+        stateful = definition is None or definition.is_stateful
+        return node.op not in _READS and (stateful or class_of_node(node) not in ("pure", "unknown"))
 
     def _copy(self, place: _Place, *, ordered: bool) -> None:
         frame, name = place

@@ -9,6 +9,7 @@ from typing import Any
 
 from tpu2gpu.errors import GraphError, UnsupportedError
 from tpu2gpu.graphs.nodes import OpDefs, is_control, is_number, split_tensor
+from tpu2gpu.graphs.op_classes import class_of
 from tpu2gpu.graphs.ops import NEXT_ITERATIONS, REFERENCE
 from tpu2gpu.graphs.signatures import tensor_names
 from tpu2gpu.graphs.soundness.edges import wrong_type
@@ -16,7 +17,6 @@ from tpu2gpu.graphs.soundness.functions import check_expansion
 from tpu2gpu.graphs.soundness.nodes import NodeRules, ReadNode
 from tpu2gpu.graphs.soundness.order import find_cycle
 from tpu2gpu.graphs.soundness.tensors import known_types, repeated_bytes, wrong_shape
-from tpu2gpu.graphs.trust.op_classes import class_of
 from tpu2gpu.limits import limits
 
 _MOST_TOLD = 10

@@ -13,11 +13,11 @@ import attrs
 from tpu2gpu.graphs.arguments import Argument, Arguments
 from tpu2gpu.graphs.calls import caller
 from tpu2gpu.graphs.nodes import OpDefs
+from tpu2gpu.graphs.op_classes import class_of
 from tpu2gpu.graphs.ops import CALLS, CASES, IFS, LOOPS, TPU_OPS
 from tpu2gpu.graphs.soundness.choices import Choice
 from tpu2gpu.graphs.soundness.edges import wrong_types
 from tpu2gpu.graphs.soundness.tensors import known_types, wrong_shape, wrong_tensor
-from tpu2gpu.graphs.trust.op_classes import class_of
 from tpu2gpu.limits import limits
 
 _REFUSED = ("InitializeTRTResource", "TRTEngineOp", "XlaCallModule")

@@ -9,8 +9,8 @@ import attrs
 
 from tpu2gpu.graphs.calls import call_of, needed_functions
 from tpu2gpu.graphs.nodes import OpDefs, data_inputs
+from tpu2gpu.graphs.op_classes import PATH_INPUTS
 from tpu2gpu.graphs.ops import ASSIGNS, DT_STRING, LOOPS, PASSTHROUGH, REF_VARIABLES, WRITES
-from tpu2gpu.graphs.trust.op_classes import PATH_INPUTS
 
 _PASSING = PASSTHROUGH | {"ExpandDims", "IdentityN", "Merge", "Pack", "RefIdentity", "Reshape", "Squeeze", "Switch"}
 _VARIABLES = ("VarHandleOp", *REF_VARIABLES)

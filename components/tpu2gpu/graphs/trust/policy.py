@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from tpu2gpu.errors import TrustRefusedError
-from tpu2gpu.graphs.trust.op_classes import OpClass
+from tpu2gpu.graphs.op_classes import OpClass
 from tpu2gpu.graphs.trust.review import Finding
 
 _TRUSTED_BY: dict[OpClass, str] = {

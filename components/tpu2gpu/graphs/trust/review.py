@@ -13,10 +13,10 @@ from tpu2gpu.graphs.calls import function_names
 from tpu2gpu.graphs.edit import ancestors, walk
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
+from tpu2gpu.graphs.op_classes import PATH_INPUTS, OpClass, class_of_node
 from tpu2gpu.graphs.signatures import INIT_SIGNATURE, tensor_names
 from tpu2gpu.graphs.stablehlo.artifact import XLA_CALL_MODULE
 from tpu2gpu.graphs.trust.file_paths import PathOrigins, Scope
-from tpu2gpu.graphs.trust.op_classes import PATH_INPUTS, OpClass, class_of_node
 from tpu2gpu.graphs.trust.stablehlo_calls import class_of_module
 
 # The origins of a path that an op may have, where these are others than an asset.

@@ -6,8 +6,8 @@ import functools
 from typing import Any
 
 from tpu2gpu.errors import Tpu2GpuError
+from tpu2gpu.graphs.op_classes import OpClass
 from tpu2gpu.graphs.stablehlo.artifact import MAGIC, read_head
-from tpu2gpu.graphs.trust.op_classes import OpClass
 
 _CALLS = b"custom_call"  # what the bytecode names the operation
 

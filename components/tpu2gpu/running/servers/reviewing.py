@@ -10,8 +10,8 @@ from pathlib import Path
 from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.graphs.assets import check_assets
 from tpu2gpu.graphs.formats.saved_model import SAVED_MODEL_FILE, parse_saved_model
+from tpu2gpu.graphs.op_classes import OpClass
 from tpu2gpu.graphs.soundness.graph import check_meta_graph
-from tpu2gpu.graphs.trust.op_classes import OpClass
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import Finding, review_meta_graph
 from tpu2gpu.running.local.external_data import check_external_data

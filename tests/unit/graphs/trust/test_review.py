@@ -16,7 +16,7 @@ from tests.models.hostile_ops import HOSTILE_OPS
 from tpu2gpu.errors import GraphError, SourceError, TrustRefusedError
 from tpu2gpu.graphs.assets import hold_paths
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model, read_saved_model
-from tpu2gpu.graphs.trust.op_classes import class_of
+from tpu2gpu.graphs.op_classes import class_of
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import Finding, review_meta_graph, review_model
 from tpu2gpu.running.local.saved_model_runner import SavedModelRunner

@@ -12,7 +12,13 @@ import pytest
 
 from tests.models.example_files import write_examples
 from tests.models.freezing_models import bare_graph
-from tests.models.hostile import calls_python, prints_to_a_file, writes_a_file, writes_when_loaded
+from tests.models.hostile import (
+    calls_python,
+    prints_to_a_file,
+    reads_files_beside_its_outputs,
+    writes_a_file,
+    writes_when_loaded,
+)
 from tpu2gpu import FreezeOptions, ImportOptions, convert_model, evaluate_model, freeze_model, import_model
 from tpu2gpu.errors import TrustRefusedError
 from tpu2gpu.storage.publishing import read_manifest
@@ -40,6 +46,13 @@ def test_what_prints_to_a_file_is_dropped_where_nothing_depends_on_it(tmp_path: 
     folder = prints_to_a_file(tmp_path / "model", str(tmp_path / "touched"))
     result = import_model(folder, tmp_path / "out")
     assert [effect["op"] for effect in result.report["dropped_side_effects"]] == ["PrintV2"]
+
+
+def test_what_touches_files_beside_the_outputs_is_dropped_and_named(tmp_path: Path) -> None:
+    folder = reads_files_beside_its_outputs(tmp_path / "model", str(tmp_path / "touched"))
+    result = import_model(folder, tmp_path / "out")
+    assert {effect["op"] for effect in result.report["dropped_side_effects"]} == {"DebugIdentityV2", "ReadFile"}
+    assert not (tmp_path / "touched").exists()
 
 
 def test_a_file_that_a_graph_names_must_lie_beside_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.models.hostile_places import PLACES, hostile_model
 from tests.models.ops_by_definition import registered_ops
 from tpu2gpu.graphs.formats.saved_model import choose_meta_graph, parse_saved_model
-from tpu2gpu.graphs.trust.op_classes import class_of
+from tpu2gpu.graphs.op_classes import class_of
 from tpu2gpu.graphs.trust.review import review_meta_graph
 
 _STRING = 7
