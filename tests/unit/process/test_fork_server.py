@@ -211,9 +211,11 @@ def test_servers_that_are_not_used_make_room(
     library: Callable[..., Any], children: Callable[[], list[psutil.Process]]
 ) -> None:
     first = psutil.Process(library(COLOUR="0")["parent"])
-    for number in range(1, 4):
+    for number in range(1, 5):
         library(COLOUR=str(number))
+    assert first.is_running() and len(children()) == 5
+    library(COLOUR="5")
     assert psutil.wait_procs([first], timeout=10)[0] == [first]
-    assert len(children()) == 3
+    assert len(children()) == 5
     close_servers()
     assert children() == []
