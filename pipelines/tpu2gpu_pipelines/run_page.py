@@ -19,7 +19,7 @@ from tpu2gpu.reporting.numbers import NONE, counted, seconds
 from tpu2gpu.reporting.report import Facts, Figures, Link, Links, Report, Row, Table, Tone, from_json, to_html
 from tpu2gpu.reporting.result_lines import label_and_text
 from tpu2gpu.storage.paths import is_remote
-from tpu2gpu.storage.whole_file import write_whole
+from tpu2gpu.storage.whole_writing import write_whole
 from tpu2gpu_pipelines.metadata_store import CACHED, COMPLETE, OutputRecord, StepRecord
 
 _PAGE, _TRAINING, _METRICS = "page.json", "training.json", "metrics.json"

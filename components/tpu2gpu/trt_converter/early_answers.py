@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.process.judging import JUDGE_ENVIRONMENT, JUDGE_PRELOAD
@@ -19,25 +19,19 @@ from tpu2gpu.running.local.reference_runner import ReferenceRunner
 from tpu2gpu.running.runner import Feeds, TensorSpec, check_feeds
 from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.trt_converter.feeds import feeds_for, run_reference, save_reference, saved_outputs
-
-if TYPE_CHECKING:
-    from tpu2gpu.trt_converter.request import Request
-
-MOST_BYTES = 512 << 20
-"""Of a source; two processes that hold a larger one would take the memory of a small machine."""
+from tpu2gpu.trt_converter.request import MOST_BYTES, Request
 
 _FACTS, _ENDED = "answers.json", "ended"
 _POLL_S = 0.02
 
 
 @contextmanager
-def early_answers(request: Request, *, sizes: Sequence[Mapping[str, Any]], limit: int) -> Iterator[Path | None]:
+def early_answers(request: Request, *, sizes: Sequence[Mapping[str, Any]]) -> Iterator[Path | None]:
     """Let a process of its own answer the requests that a conversion will be compared on.
 
     Args:
         request: The conversion.
         sizes: What to make requests of, see `feeds_for`.
-        limit: Read no more examples than this.
 
     Returns:
         The folder of the answers, for an `AnsweredReference`; None for a source that is too large to be loaded twice.
@@ -55,7 +49,7 @@ def early_answers(request: Request, *, sizes: Sequence[Mapping[str, Any]], limit
             "sizes": list(sizes),
             "examples": list(request.options.examples),
             "reading": request.reading,
-            "limit": limit,
+            "limit": request.example_limit,
         }
         thread = threading.Thread(target=_answer_in_child, args=(request, arguments, stop), daemon=True)
         thread.start()
@@ -114,7 +108,7 @@ class AnsweredReference:
 
     Args:
         folder: What `early_answers` gave, whose end is waited for; without it the reference is loaded at once.
-        load: Loads the reference.
+        load: Loads the reference, once at most.
 
     Attributes:
         widened: See `ReferenceRunner`.
@@ -129,10 +123,11 @@ class AnsweredReference:
 
     def __init__(self, folder: Path | None, load: Callable[[], ReferenceRunner]) -> None:
         self._folder, self._load = folder, load
+        self._loaded: ReferenceRunner | None = None
         self._answered: list[str] = []
         facts = {} if folder is None else _facts(folder)
-        if folder is None or not facts:
-            loaded = load()
+        if not facts:
+            loaded = self._reference()
             self.inputs, self.outputs = loaded.inputs, loaded.outputs
             self.widened, self.computes = loaded.widened, loaded.computes
             return
@@ -147,15 +142,21 @@ class AnsweredReference:
             digest = _digest(check_feeds(self.inputs, feeds, self._folder))
             if digest in self._answered:
                 return saved_outputs(self._folder, self._answered.index(digest))
-        return self._load().run(feeds)
+        return self._reference().run(feeds)
 
     def describe(self) -> dict[str, Any]:
         """Tell what runs, and on what."""
-        return self._load().describe()
+        return self._reference().describe()
 
     def close(self) -> None:
-        """Let go of the model."""
-        self._load().close()
+        """Let go of the model, where it was loaded."""
+        if self._loaded is not None:
+            self._loaded.close()
+
+    def _reference(self) -> ReferenceRunner:
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
 
 
 def _facts(folder: Path) -> dict[str, Any]:

@@ -12,8 +12,12 @@ import attrs
 from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.running.comparison.tolerances import conversion_tolerance
 from tpu2gpu.trt_converter.backend_registry import AUTO
+from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES
 from tpu2gpu.trt_converter.options import ConvertOptions, check_name
 from tpu2gpu.trt_converter.profiles import Profile, parse_profiles
+
+MOST_BYTES = 512 << 20
+"""Of a model; two processes that hold a larger one would take the memory of a small machine."""
 
 
 @attrs.frozen
@@ -51,6 +55,11 @@ class Request:
     def engine_is_optional(self) -> bool:
         """Tell whether the model may be served without an engine where its builder does not take it."""
         return self.options.backend == AUTO and not self.needs_engine
+
+    @property
+    def example_limit(self) -> int:
+        """Return how many examples are read at most."""
+        return self.options.int8_examples if self.options.int8 else DEFAULT_EXAMPLES
 
     def tolerance(self, dtype: str) -> float:
         """Return the largest relative error allowed: what `--tolerance` says, else the default for a dtype."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from tests.fuzz.importing import inspect_and_import
 from tests.fuzz.mutations.blobs import mutate_bytes
 from tests.fuzz.mutations.protos import mutate_message
 from tests.fuzz.target import Case, Target, read_case
 from tests.models.jax_exports import EXPORTS, IS_OF_OPS, unpack
-from tpu2gpu import import_model, inspect_model
 
 _FILE = "saved_model.pb"
 _LARGE = ("resnet18", "transformer", "vit")
@@ -39,9 +39,4 @@ def _mutate(case: Case, rng: random.Random) -> None:
     case[_FILE] = model.SerializeToString()
 
 
-def _run(folder: Path) -> None:
-    inspect_model(folder)
-    import_model(folder, folder.with_name("imported"), force=True)
-
-
-TARGET = Target(name="xla_ops", seeds=_seeds, mutate=_mutate, run=_run)
+TARGET = Target(name="xla_ops", seeds=_seeds, mutate=_mutate, run=inspect_and_import)

@@ -118,6 +118,8 @@ class Failing:
     def __init__(self, source: Path) -> None:
         self.source, self.options, self.reading = source, ConvertOptions(), dict[str, Any]()
 
+    example_limit = 64
+
     def in_child(self, *_: Any, **__: Any) -> None:
         raise SourceError("it is damaged")
 
@@ -126,7 +128,7 @@ def test_a_process_that_fails_is_the_conversions_to_tell(source: Path) -> None:
     def load() -> ReferenceRunner:
         raise SourceError("it is damaged, says the conversion")
 
-    with early_answers(Failing(source), sizes=SIZES, limit=64) as folder:  # type: ignore[arg-type]
+    with early_answers(Failing(source), sizes=SIZES) as folder:  # type: ignore[arg-type]
         assert folder is not None
         with pytest.raises(SourceError, match="says the conversion"):
             AnsweredReference(folder, load)
@@ -135,13 +137,13 @@ def test_a_process_that_fails_is_the_conversions_to_tell(source: Path) -> None:
 
 def test_a_large_source_is_not_loaded_twice(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early, "MOST_BYTES", 100)
-    with early_answers(Failing(source), sizes=SIZES, limit=64) as folder:  # type: ignore[arg-type]
+    with early_answers(Failing(source), sizes=SIZES) as folder:  # type: ignore[arg-type]
         assert folder is None
 
 
 def test_the_process_goes_with_the_conversion(source: Path) -> None:
     request = Request.of(source, ConvertOptions())
     before = threading.active_count()
-    with pytest.raises(SourceError, match="another reason"), early_answers(request, sizes=SIZES, limit=64):
+    with pytest.raises(SourceError, match="another reason"), early_answers(request, sizes=SIZES):
         raise SourceError("another reason")
     assert threading.active_count() == before

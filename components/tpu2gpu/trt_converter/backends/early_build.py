@@ -12,12 +12,10 @@ from types import TracebackType
 from typing import Any
 
 from tpu2gpu.errors import Tpu2GpuError
+from tpu2gpu.trt_converter.request import MOST_BYTES
 
 Built = tuple[dict[str, Any], int]
 """What is known of an engine, and its builder's peak memory."""
-
-MOST_BYTES = 512 << 20
-"""Of an ONNX file; two processes that hold a larger one would take the memory of a small machine."""
 
 
 class EarlyBuild:

@@ -21,7 +21,6 @@ from tpu2gpu.storage.unfinished import scratch
 from tpu2gpu.trt_converter.backends.base import STEPS, Availability, BackEnd, Conversion, installed_version
 from tpu2gpu.trt_converter.backends.onnx_plan import ONNX_FILE, make_plan
 from tpu2gpu.trt_converter.early_answers import early_answers
-from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES
 from tpu2gpu.trt_converter.onnx import convert as onnx
 from tpu2gpu.trt_converter.onnx.handlers.emulated_quantization import INT8
 from tpu2gpu.trt_converter.parity import check_parity
@@ -180,8 +179,7 @@ class Onnx(BackEnd):
     ) -> dict[str, Any]:
         options = request.options
         sizes = [compared_sizes(profile) for profile in request.profiles or [{}]]
-        limit = options.int8_examples if options.int8 else DEFAULT_EXAMPLES
-        with early_answers(request, sizes=sizes, limit=limit) as answers:
+        with early_answers(request, sizes=sizes) as answers:
             converted, rss = request.in_child(
                 "tpu2gpu.trt_converter.partition.convert_parts:convert",
                 "the conversion to ONNX",
@@ -205,7 +203,7 @@ class Onnx(BackEnd):
                 tolerance=options.tolerance,
                 answers=None if answers is None else str(answers),
                 sizes=sizes,
-                limit=limit,
+                limit=request.example_limit,
             )
         staging.report["onnx"] = {**converted, "peak_rss_bytes": rss}
         return dict(staging.report["onnx"])

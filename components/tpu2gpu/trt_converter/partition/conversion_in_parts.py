@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,7 @@ class ConversionInParts:
         self._folder = Path(arguments["onnx_path"]).parent / PARTS_FOLDER
         self._references = Path(arguments["reference_folder"])
         answers = arguments.get("answers")
-
-        @cache
-        def load() -> ReferenceRunner:
-            return ReferenceRunner(source, signature=arguments["signature"], trust=arguments["trust"])
-
+        load = partial(ReferenceRunner, source, signature=arguments["signature"], trust=arguments["trust"])
         self._reference = AnsweredReference(None if answers is None else Path(answers), load)
         self._feeds = feeds_for(
             self._reference.inputs,

@@ -13,7 +13,7 @@ import attrs
 import yaml
 
 from tpu2gpu.errors import OutputExistsError, Tpu2GpuError, UnsupportedError, UsageError
-from tpu2gpu.storage.whole_file import write_whole
+from tpu2gpu.storage.whole_writing import write_whole
 from tpu2gpu_pipelines.kubeflow.compiler.accelerators import Accelerator, find_accelerator
 from tpu2gpu_pipelines.kubeflow.compiler.job_set import job_set_manifest, launching_step
 from tpu2gpu_pipelines.kubeflow.compiler.parameters import feed_parameters

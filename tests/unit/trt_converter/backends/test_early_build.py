@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tpu2gpu.errors import ConversionError, UsageError
-from tpu2gpu.trt_converter.backends.early_build import MOST_BYTES, Built, EarlyBuild
+from tpu2gpu.trt_converter.backends.early_build import Built, EarlyBuild
+from tpu2gpu.trt_converter.request import MOST_BYTES
 
 
 class Builder:

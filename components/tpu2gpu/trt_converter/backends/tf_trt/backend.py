@@ -20,7 +20,6 @@ from tpu2gpu.trt_converter.backends.tf_trt import build
 from tpu2gpu.trt_converter.backends.tf_trt.availability import tensorrt_version, why_no_tf_trt
 from tpu2gpu.trt_converter.backends.tf_trt.coverage import EngineCoverage, describe
 from tpu2gpu.trt_converter.backends.tf_trt.dry_run import find_coverage, precision_of
-from tpu2gpu.trt_converter.feeds import DEFAULT_EXAMPLES
 from tpu2gpu.trt_converter.parity import check_parity
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class TfTrt(BackEnd):
                 profiles=request.profiles,
                 examples=list(options.examples),
                 reading=request.reading,
-                limit=options.int8_examples if options.int8 else DEFAULT_EXAMPLES,
+                limit=request.example_limit,
                 reference_folder=str(references),
                 trust=list(options.trust),
             )
