@@ -88,7 +88,12 @@ def is_bomb(unpacked_bytes: int, packed_bytes: int, most_mib: float) -> bool:
         packed_bytes: What the file holds.
         most_mib: What is taken of any file.
     """
-    return unpacked_bytes > most_mib * (1 << 20) and unpacked_bytes > _PACKED * packed_bytes
+    return unpacked_bytes > most_unpacked(packed_bytes, most_mib)
+
+
+def most_unpacked(packed_bytes: int, most_mib: float) -> int:
+    """Return how many bytes may come out of something packed; see `is_bomb`."""
+    return max(int(most_mib * (1 << 20)), _PACKED * packed_bytes)
 
 
 def names() -> list[str]:

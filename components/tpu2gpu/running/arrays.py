@@ -42,7 +42,7 @@ def is_text(array: Array) -> bool:
 
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Tell whether the elements are floating-point numbers, those of ml_dtypes among them."""
-    return dtype.kind == "f" or "float" in dtype.name
+    return dtype.kind == "f" or (dtype.kind not in "biu" and "float" in dtype.name)
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:

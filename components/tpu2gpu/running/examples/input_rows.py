@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -243,6 +244,8 @@ class InputRow:
         return sizes
 
     def _narrow(self, wide: Array, name: str) -> Array:
+        if wide.dtype == self.dtype:
+            return wide
         with np.errstate(over="ignore"):
             narrow = wide.astype(self.dtype)
         if is_float(wide.dtype):
@@ -265,7 +268,7 @@ def _string(content: bytes) -> Array:
 
 def _complete(shape: tuple[int | None, ...], length: int) -> tuple[int, ...] | None:
     """Return the shape with its one unknown size filled in, or None where `length` values do not fill it."""
-    known = int(np.prod([size for size in shape if size is not None]))
+    known = math.prod(size for size in shape if size is not None)
     if None not in shape:
         return tuple(size for size in shape if size is not None) if known == length else None
     if known == 0 or length % known or sum(size is None for size in shape) > 1:

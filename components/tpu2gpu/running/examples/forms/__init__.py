@@ -8,4 +8,5 @@
 - images: image files, in folders by class or with a table of labels
 - csv_tables, parquet_tables: tables with a column for each feature
 - tables: the lines of a table of text
+- unpacking: how much a packed file may become
 """

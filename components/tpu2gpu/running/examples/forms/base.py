@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from tpu2gpu.errors import ExamplesError
-from tpu2gpu.limits import is_bomb, limits
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.examples.rows import ExampleRow
 
@@ -43,20 +41,6 @@ class ExampleForm(abc.ABC):
     def notes(self, path: Path, reading: Reading) -> list[str]:
         """Tell what a report says of the examples beside their number."""
         return []
-
-
-def check_unpacked(path: Path, unpacked_bytes: int, packed_bytes: int) -> None:
-    """Check that a packed file of examples does not become so large that it is nobody's.
-
-    Raises:
-        ExamplesError: It does.
-    """
-    most = limits().examples_mib
-    if is_bomb(unpacked_bytes, packed_bytes, most):
-        raise ExamplesError(
-            f"{path}: {packed_bytes} bytes unpack to {unpacked_bytes} and more",
-            hint="unpack it, or --limit constant_mib=NUMBER takes 1/64 of so many MiB",
-        )
 
 
 def first_bytes(path: Path, count: int = 16) -> bytes:

@@ -12,6 +12,7 @@ from tpu2gpu.errors import ExamplesError, foreign_errors
 from tpu2gpu.graphs.formats.numpy_headers import check_arrays
 from tpu2gpu.running.arrays import Array, is_saved, load_arrays
 from tpu2gpu.running.examples.forms.base import ExampleForm, first_bytes
+from tpu2gpu.running.examples.forms.unpacking import check_unpacked
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.examples.rows import ExampleRow, serialize_values, text_array
 
@@ -39,9 +40,11 @@ class NumpyFile(ExampleForm):
                 details=told,
                 hint="the first dimension of each array counts the examples",
             )
+        count = next(iter(lengths.values()), 0) or 0
+        check_unpacked(path, 0, path.stat().st_size, count)  # its bytes are checked where it is opened
         inputs = [name for name in arrays if name not in _LABELS]
         sole = inputs[0] if len(inputs) == 1 else ""
-        for number in range(skip, next(iter(lengths.values()), 0) or 0):
+        for number in range(skip, count):
             with foreign_errors(ExamplesError, f"{path}, row {number}: its text is none"):  # but numbers of any size
                 values = {name: _row(array, number) for name, array in arrays.items()}
             yield ExampleRow(f"{path}, row {number}", values, partial(serialize_values, values), sole)

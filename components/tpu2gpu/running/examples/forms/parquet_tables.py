@@ -11,9 +11,12 @@ import numpy as np
 
 from tpu2gpu.errors import EnvironmentLacksError, ExamplesError, foreign_errors
 from tpu2gpu.running.arrays import Array
-from tpu2gpu.running.examples.forms.base import ExampleForm, check_unpacked, first_bytes
+from tpu2gpu.running.examples.forms.base import ExampleForm, first_bytes
+from tpu2gpu.running.examples.forms.unpacking import check_ahead, check_unpacked
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.examples.rows import ExampleRow, serialize_values, text_array
+
+_BATCH = 64  # rows: a text that a dictionary holds once comes out in each of them
 
 
 class ParquetTable(ExampleForm):
@@ -33,9 +36,12 @@ class ParquetTable(ExampleForm):
             raise EnvironmentLacksError(f"{path}: pyarrow is not installed", hint="pip install pyarrow") from error
         number, unpacked, packed = 0, 0, path.stat().st_size
         with foreign_errors(ExamplesError, f"{path}: no sound Parquet file"):
-            for batch in parquet.ParquetFile(path).iter_batches():
+            file = parquet.ParquetFile(path)
+            if not skip:  # who skips has read what comes before
+                check_ahead(path, ((batch.nbytes, batch.num_rows) for batch in file.iter_batches(_BATCH)))
+            for batch in file.iter_batches(_BATCH):
                 unpacked += batch.nbytes
-                check_unpacked(path, unpacked, packed)
+                check_unpacked(path, unpacked, packed, number)
                 for row in batch.to_pylist():
                     if number >= skip:
                         values = {name: _array(value) for name, value in row.items()}

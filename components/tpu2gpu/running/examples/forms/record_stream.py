@@ -9,14 +9,17 @@ import gzip
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import google_crc32c
 
-from tpu2gpu.running.examples.forms.base import check_unpacked, first_bytes
+from tpu2gpu.running.examples.forms.base import first_bytes
+from tpu2gpu.running.examples.forms.unpacking import check_ahead, check_unpacked
 from tpu2gpu.tensorbundle.format import mask
 
 _CHUNK_BYTES = 1 << 20
+_BROKEN = (gzip.BadGzipFile, EOFError, zlib.error)
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 
 
@@ -36,7 +39,11 @@ def read_records(path: Path, skip: int = 0) -> Iterator[bytes]:
         ExamplesError: It is packed so tightly that it is nobody's.
         OSError: The file cannot be read.
     """
-    stream, number = _Stream(_chunks(path)), 0
+    compression = compression_of(first_bytes(path))
+    if compression and not skip:  # who skips has read what comes before
+        with suppress(*_BROKEN):  # at which record, is found when it is read
+            check_ahead(path, ((len(chunk), 0) for chunk in _chunks(path, compression)))
+    stream, number = _Stream(_sound_chunks(path, compression)), 0
     while header := stream.take(_LENGTH.size, may_end=True):
         _check(header, stream)
         record = stream.take(_LENGTH.unpack(header)[0])
@@ -86,26 +93,21 @@ class _Stream:
         return b"".join(parts)
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    compression = compression_of(first_bytes(path))
+def _sound_chunks(path: Path, compression: str) -> Iterator[bytes]:
+    packed, unpacked = path.stat().st_size, 0
     try:
-        if compression == "GZIP":
-            with gzip.open(path) as unzipped:
-                yield from _bounded(path, iter(lambda: unzipped.read(_CHUNK_BYTES), b""))
-            return
-        with path.open("rb") as file:
-            chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
-            yield from _bounded(path, _inflated(chunks)) if compression else chunks
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        for chunk in _chunks(path, compression):
+            unpacked += len(chunk)
+            check_unpacked(path, unpacked, packed)
+            yield chunk
+    except _BROKEN as error:
         raise DamagedRecordError(str(error)) from error
 
 
-def _bounded(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    packed, unpacked = path.stat().st_size, 0
-    for chunk in chunks:
-        unpacked += len(chunk)
-        check_unpacked(path, unpacked, packed)
-        yield chunk
+def _chunks(path: Path, compression: str) -> Iterator[bytes]:
+    with gzip.open(path) if compression == "GZIP" else path.open("rb") as file:
+        chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
+        yield from _inflated(chunks) if compression == "ZLIB" else chunks
 
 
 def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:

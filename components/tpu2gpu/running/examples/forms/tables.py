@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from tpu2gpu.errors import ExamplesError
-from tpu2gpu.running.examples.forms.base import check_unpacked
+from tpu2gpu.running.examples.forms.unpacking import check_unpacked
 
 _GZIP = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 20
@@ -32,10 +32,11 @@ def read_table(path: Path, separator: str = ",") -> list[list[str]]:
 
 
 def _unpack(path: Path, packed: bytes) -> bytes:
-    chunks, size = [], 0
+    chunks, size, lines = [], 0, 0
     with gzip.open(io.BytesIO(packed)) as file:
         while chunk := file.read(_CHUNK_BYTES):
             chunks.append(chunk)
             size += len(chunk)
-            check_unpacked(path, size, len(packed))
+            lines += chunk.count(b"\n")
+            check_unpacked(path, size, len(packed), lines)
     return b"".join(chunks)
