@@ -20,6 +20,11 @@ BROKEN = {
     "a list that holds itself": ("x: &x [*x]", "no YAML .a list or mapping holds itself"),
     "deep nesting": (f"x: {'[' * 500}", "no YAML"),
     "a key twice": ("address: a\naddress: b", "the key 'address' stands there twice"),
+    "a model that is not there": ("model: gone", r"s\.yaml: model gone: no such file or folder"),
+    "a model with a name too long": (f"model: {'a' * 300}", r"s\.yaml: model a{300} .*File name too long"),
+    "a model with a path too long": (f"model: {'a/' * 3000}", r"s\.yaml: model (a/){3000} .*File name too long"),
+    "a model in a circle of links": ("model: loop/x", r"s\.yaml: model loop/x"),
+    "a model with a NUL": ('model: "a\\0b"', r"s\.yaml: model a\0b"),
 }
 
 
@@ -28,6 +33,7 @@ def test_a_broken_server_file_is_named(name: str, tmp_path: Path) -> None:
     text, message = BROKEN[name]
     kept = [line for line in SOUND.splitlines() if line.split(":")[0] != text.split(":")[0]]
     (tmp_path / "s.yaml").write_text("\n".join([*kept, text]))
+    (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(Tpu2GpuError, match=message):
         read_server_file(tmp_path / "s.yaml")
 
