@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import click
 from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import EnvironmentLacksError, OutputExistsError, UsageError
+from tpu2gpu.storage.exchanging import exchange
 from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.full_disks import why_full
-from tpu2gpu.storage.unfinished import scratch
+from tpu2gpu.storage.unfinished import remove_left_behind, scratch, unfinished
 
 _SKELETON = Path(__file__).parent / "skeleton"
 _WRITER, _DATA = "make_examples.py", "data"
@@ -33,6 +36,10 @@ def init_command(summary: str) -> click.Command:
 
 def write_project(folder: Path, *, force: bool = False) -> list[Path]:
     """Write a project that runs as it is: a training with two outputs, examples, settings and a README.
+
+    A new folder appears whole or not at all. In one that is there all is written under other names first, and then only
+    renamed: an error puts back what was there, and a kill between the renames leaves each name as it was or as it
+    becomes, which no file system does for several names at once; `force` then brings the rest.
 
     Args:
         folder: Where to write; what else is there stays.
@@ -59,18 +66,14 @@ def write_project(folder: Path, *, force: bool = False) -> list[Path]:
             if file.is_file():
                 shutil.copyfile(file, made / file.name)
         _write_examples(made)
-        is_new = not folder.exists()
         try:
-            make_folder(folder)
-            with scratch(folder) as whole:
-                shutil.copytree(made, whole, dirs_exist_ok=True)
-                for name in there:
-                    _remove(folder / name)
-                for name in names:
-                    (whole / name).rename(folder / name)
+            if folder.exists():
+                with scratch(folder) as whole:
+                    shutil.copytree(made, whole, dirs_exist_ok=True)
+                    _replace(folder, whole, names)
+            else:
+                _appear(made, folder)
         except OSError as error:
-            if is_new and folder.exists():
-                shutil.rmtree(folder)
             full = why_full(error, folder)
             raise full or UsageError(
                 f"{folder}: cannot be written ({error.strerror or error})", hint="choose another folder"
@@ -85,8 +88,32 @@ def _write_examples(folder: Path) -> None:
         raise EnvironmentLacksError(f"{_WRITER}: the examples cannot be written", details=last)
 
 
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+def _appear(made: Path, folder: Path) -> None:
+    """Copy a project beside its folder, and rename it to that."""
+    make_folder(folder.parent)
+    remove_left_behind(folder)
+    with unfinished(folder) as whole:
+        try:
+            shutil.copytree(made, whole, dirs_exist_ok=True)
+            whole.chmod(0o755)
+            whole.rename(folder)
+        except BaseException:
+            shutil.rmtree(whole, ignore_errors=True)
+            raise
+
+
+def _replace(folder: Path, whole: Path, names: Sequence[str]) -> None:
+    """Bring what is new into a folder and what was there out of it, by renames alone; all back where one fails."""
+    with ExitStack() as back:
+        for name in names:
+            new, place = whole / name, folder / name
+            if place.exists() or place.is_symlink():
+                exchange(new, place)
+                back.callback(exchange, new, place)
+            else:
+                new.rename(place)
+                back.callback(place.rename, new)
+        back.pop_all()
 
 
 def _init(terminal: Terminal, given: dict[str, Any]) -> None:
