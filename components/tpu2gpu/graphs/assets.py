@@ -77,9 +77,11 @@ def _asset_file(source: Place, name: str) -> Place:
 def stored_names(assets: Iterable[Asset]) -> dict[Place, str]:
     """Return what each file is called in one folder: its own name, with a number behind where another has it."""
     names: dict[Place, str] = {}
+    taken: set[str] = set()
     for asset in assets:
         if asset.path not in names:
-            names[asset.path] = free_name(set(names.values()), asset.path.name)
+            names[asset.path] = free_name(taken, asset.path.name)
+            taken.add(names[asset.path])
     return names
 
 

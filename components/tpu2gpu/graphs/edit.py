@@ -23,12 +23,19 @@ _Item = TypeVar("_Item", bound=Hashable)
 
 
 def free_name(taken: Container[str], wanted: str) -> str:
-    """Return a name that is not taken: the wanted one, or that with a number behind."""
-    name, number = wanted, 0
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    return name
+    """Return a name that is not taken: the wanted one, or that with a number behind.
+
+    The number is found by doubling and halving: thousands of variables may have one name, and each asks anew.
+    """
+    if wanted not in taken:
+        return wanted
+    last, free = 0, 1  # 0 stands for the wanted name itself
+    while f"{wanted}_{free}" in taken:
+        last, free = free, 2 * free
+    while free - last > 1:
+        middle = (last + free) // 2
+        last, free = (middle, free) if f"{wanted}_{middle}" in taken else (last, middle)
+    return f"{wanted}_{free}"
 
 
 def new_node(name: str, op: str, inputs: Iterable[str] = (), **types: int) -> Any:

@@ -15,6 +15,7 @@ from tpu2gpu.graphs.edit import (
     const_value,
     consumers,
     descendants,
+    free_name,
     new_node,
     replace_all_uses,
     resolve,
@@ -48,6 +49,28 @@ def test_new_nodes_take_free_names(nodes: dict[str, Any]) -> None:
     assert list(nodes["sum_1"].input) == ["first"]
     assert nodes["sum_2"].attr["dtype"].type == DT_INT32
     assert const_value(nodes["sum_2"]) == 7
+
+
+class Counted(set[str]):
+    """Names that count how often they are looked up."""
+
+    asked = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.asked += 1
+        return super().__contains__(name)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8, 9, 10_000])
+def test_a_free_name_is_the_first_and_found_in_few_steps_however_many_are_taken(count: int) -> None:
+    taken = Counted(["x", *(f"x_{number}" for number in range(1, count))] if count else [])
+    assert free_name(taken, "x") == (f"x_{count}" if count else "x")
+    assert taken.asked <= 30
+
+
+def test_a_free_name_is_free_where_numbers_are_missing() -> None:
+    taken = {"x", *(f"x_{number}" for number in (1, 2, 4, 5, 8, 9))}
+    assert free_name(taken, "x") not in taken
 
 
 def test_a_node_restated_keeps_name_and_inputs_alone(nodes: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import attrs
 
 from tpu2gpu.errors import GraphError
 from tpu2gpu.graphs.calls import body_names, called_function, needed_functions, output_index
-from tpu2gpu.graphs.edit import copy_node, set_inputs
+from tpu2gpu.graphs.edit import copy_node, free_name, set_inputs
 from tpu2gpu.graphs.marks import drop_marks
 from tpu2gpu.graphs.nodes import OpDefs, is_control, join_tensor, split_tensor
 from tpu2gpu.graphs.op_classes import class_of_node
@@ -72,7 +72,6 @@ class SignatureInliner:
         self._top = _Frame({node.name: node for node in graph.node})
         self._sources: dict[_Place, tuple[_Frame, str, int]] = {}
         self._names: dict[_Place, str] = {}
-        self._numbers: dict[str, int] = {}
         self._maybe_recursive = _without_end(self._functions)
         # Converters lay bodies of control flow flat too, without a prefix.
         self._taken = self._top.nodes.keys() | body_names(graph.node, self._functions)
@@ -267,23 +266,13 @@ class SignatureInliner:
     def _is_call(self, node: Any | None) -> bool:
         return bool(self._functions) and node is not None and called_function(node) in self._functions
 
-    def _free_name(self, wanted: str) -> str:
-        """Return what `free_name` does, without trying the numbers that an earlier call has found taken."""
-        if wanted not in self._taken:
-            return wanted
-        number = self._numbers.get(wanted, 1)
-        while f"{wanted}_{number}" in self._taken:
-            number += 1
-        self._numbers[wanted] = number
-        return f"{wanted}_{number}"
-
     def _flat_name(self, place: _Place) -> str:
         """Return a node's name in the flat graph: its own, with a number behind where two bodies use the same."""
         frame, name = place
         if frame.function is None:
             return name
         if place not in self._names:
-            self._names[place] = self._free_name(name)
+            self._names[place] = free_name(self._taken, name)
             self._taken.add(self._names[place])
         return self._names[place]
 

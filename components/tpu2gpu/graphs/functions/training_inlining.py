@@ -7,6 +7,7 @@ are found from the ops that update them. Loops that belong to the network itself
 from __future__ import annotations
 
 import copy
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ class TrainingInliner:
         self.nodes, self.functions, self._ops = nodes, functions, ops
         self._replaced: dict[str, str] = {}
         self._is_training: dict[str, bool] = {}
-        self._in_bodies = body_names(nodes.values(), functions)
+        self._in_bodies: dict[str, Any] = dict.fromkeys(body_names(nodes.values(), functions))
 
     def inline_all(self) -> None:
         """Inline every call and every training loop."""
@@ -100,7 +101,7 @@ class TrainingInliner:
 
     def _free_name(self, wanted: str) -> str:
         """Return a name that no other node has, those in bodies of control flow among them."""
-        return free_name(self.nodes.keys() | self._in_bodies if wanted in self._in_bodies else self.nodes, wanted)
+        return free_name(ChainMap(self.nodes, self._in_bodies) if wanted in self._in_bodies else self.nodes, wanted)
 
     def _loop_arguments(self, loop: Any, function: Any, given: dict[str, str]) -> dict[str, str]:
         """Return what the body reads: values that no round changes as they are, marks in place of the others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from typing import Any
 
 from tpu2gpu.errors import UnsupportedError, foreign_errors
@@ -118,6 +119,6 @@ class GraphLowering:
         return found
 
     def _function_name(self, wanted: str) -> str:
-        name = free_name({*self._model.functions, *self._functions}, f"lowered_{wanted}")
+        name = free_name(ChainMap(self._functions, self._model.functions), f"lowered_{wanted}")
         self._functions[name] = None
         return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ def lower_module(model: ServingModel, node: Any, text: str) -> Lowered:
     functions: dict[str, Any] = {}
 
     def function_name(wanted: str) -> str:
-        name = free_name({*model.functions, *functions}, f"{node.name.replace('/', '_')}_{wanted}")
+        name = free_name(ChainMap(functions, model.functions), f"{node.name.replace('/', '_')}_{wanted}")
         functions[name] = None
         return name
 
