@@ -97,7 +97,7 @@ class GraphSession:
             GraphError: TensorFlow does not run it.
         """
         values = {self.inputs[name]: array for name, array in feeds.items()}
-        values.update({name: array.astype(self.dtype(name)) for name, array in (given or {}).items()})
+        values.update({name: array.astype(self.dtype(name), copy=False) for name, array in (given or {}).items()})
         with foreign_errors(GraphError, "the source's graph does not run piece by piece"):
             found = self._session.run(list(fetches), values)
         return {name: as_array(array) for name, array in zip(fetches, found, strict=True)}

@@ -8,7 +8,7 @@ search goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -106,49 +106,57 @@ def find_parting(session: GraphSession, steps: Steps, tolerance: float) -> Parti
     Raises:
         Tpu2GpuError: One of the two does not run piece by piece.
     """
-    given: dict[str, Array] = {}
     crossings: list[Crossing] = []
+    order = list(steps.order)
+    landmarks = spaced(order)
     while len(crossings) < _MOST_CROSSINGS:
-        tensor = first_difference(steps, list(steps.order), given)
+        tensor = first_difference(steps, order, landmarks)
         if tensor is None:
             ends = list(session.outputs.values())
-            sides = (steps.wanted(ends, given), steps.found(ends))
+            sides = (steps.wanted(ends), steps.found(ends))
             outputs, found = ({name: side[end] for name, end in session.outputs.items()} for side in sides)
             return Parting(crossings=tuple(crossings), outputs=outputs, found=found)
-        again = steps.recompute(tensor, given)
+        order = steps.order[steps.order.index(tensor) + 1 :]  # those before it agree, whatever it is given
+        again = steps.recompute(tensor)
         decisive = next((node for node in again.nodes if decides(node, session.functions)), None)
         named = decisive or next((node for node in again.nodes if node.op not in PASSTHROUGH), again.nodes[0])
         if again.found is None or again.error > tolerance:
             behind = steps.after(tensor)
-            if behind and not steps.differing(behind, given):  # its name was given to another tensor
+            if behind and not steps.differing(behind):  # its name was given to another tensor
                 steps.forget(tensor)
                 continue
             return Parting(named.name, named.op, again.error, tuple(again.inputs), tuple(crossings))
-        given[tensor] = again.found
+        steps.give(tensor, again.found)
         crossings.append(Crossing(named.name, named.op, decisive is not None))
     return Parting(crossings=tuple(crossings))
 
 
-def first_difference(steps: Steps, order: Sequence[str], given: Mapping[str, Array]) -> str | None:
+def first_difference(steps: Steps, order: Sequence[str], landmarks: Collection[str]) -> str | None:
     """Return the first of some tensors that differs, by bisection; None where none does.
 
     Args:
         steps: The tensors.
         order: Their names, in the order in which they are computed.
-        given: Values that the source is given.
+        landmarks: Which of them to look at to begin with, the last among them.
     """
-    order = [tensor for tensor in order if tensor not in given]
     while order:
-        stride = -(-len(order) // _AT_ONCE)
-        chosen = [*order[stride - 1 : -1 : stride], order[-1]]
-        differing = steps.differing(chosen, given)
+        chosen = [tensor for tensor in order if tensor in landmarks]
+        differing = steps.differing(chosen)
         if not differing:
             return None
-        place = order.index(differing[0])
-        if stride == 1:
-            return differing[0]
-        order = order[max(place - stride + 1, 0) : place + 1]
+        reached = chosen.index(differing[0])
+        begin = order.index(chosen[reached - 1]) + 1 if reached else 0
+        order = order[begin : order.index(differing[0]) + 1]
+        if len(order) == 1:
+            return order[0]
+        landmarks = spaced(order)
     return None
+
+
+def spaced(order: Sequence[str]) -> set[str]:
+    """Return as many of some tensors as one run fetches, evenly spaced, and the last."""
+    stride = -(-len(order) // _AT_ONCE)
+    return {*order[stride - 1 :: stride], order[-1]}
 
 
 def decides(node: Any, functions: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tpu2gpu.graphs.edit import ancestors, consumers, topological_order, walk
+from tpu2gpu.graphs.edit import ancestors, consumers, descendants, topological_order, walk
 from tpu2gpu.graphs.nodes import data_inputs, join_tensor, producer, split_tensor
 from tpu2gpu.running.arrays import Array, is_float
 from tpu2gpu.running.comparison.error_sketch import is_discrete, sketch_errors
@@ -55,6 +55,8 @@ class Steps:
         self._session, self._tensors, self._feeds, self._tolerance = session, tensors, feeds, tolerance
         self._onnx_feeds = {names["inputs"][name]: array for name, array in feeds.items()}
         self._fetched: dict[str, Array] = {}
+        self._computed: dict[str, Array] = {}  # of the source, from what it is given
+        self._given: dict[str, Array] = {}
         outputs = {tensor: names["outputs"][name] for name, tensor in session.outputs.items()}
         needed = ancestors(session.nodes, {split_tensor(tensor)[0] for tensor in outputs}, control=False)
         self._onnx_names = dict(self._shared(topological_order({name: session.nodes[name] for name in needed})))
@@ -82,13 +84,22 @@ class Steps:
             self._fetched.update((tensor, values[self._onnx_names[tensor]]) for tensor in missing)
         return {tensor: self._fetched[tensor] for tensor in tensors}
 
-    def wanted(self, tensors: Sequence[str], given: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the source's values, where some of its tensors are given."""
-        return self._session.run(tensors, self._feeds, given)
+    def wanted(self, tensors: Sequence[str]) -> dict[str, Array]:
+        """Return the source's values, from those that it is given; it goes on from what it has computed before."""
+        missing = [tensor for tensor in tensors if tensor not in self._computed]
+        if missing:
+            self._computed.update(self._session.run(missing, self._feeds, {**self._computed, **self._given}))
+        return {tensor: self._computed[tensor] for tensor in tensors}
 
-    def differing(self, tensors: Sequence[str], given: Mapping[str, Array]) -> list[str]:
+    def give(self, tensor: str, value: Array) -> None:
+        """Give the source a value in the place of a tensor, from now on."""
+        self._given[tensor] = value
+        behind = descendants(self._consumers, [split_tensor(tensor)[0]])
+        self._computed = {name: it for name, it in self._computed.items() if split_tensor(name)[0] not in behind}
+
+    def differing(self, tensors: Sequence[str]) -> list[str]:
         """Return those of some tensors that differ; what has another form on the two sides is forgotten."""
-        wanted, found = self.wanted(tensors, given), self.found(tensors)
+        wanted, found = self.wanted(tensors), self.found(tensors)
         differing = []
         for tensor in tensors:
             other = aligned(found[tensor], wanted[tensor])
@@ -101,17 +112,18 @@ class Steps:
                 differing.append(tensor)
         return differing
 
-    def recompute(self, tensor: str, given: Mapping[str, Array]) -> Recomputed:
+    def recompute(self, tensor: str) -> Recomputed:
         """Let the source compute a tensor from what the converted model computed before it."""
         unfit: set[str] = set()
         while True:
             before, nodes = self._before(tensor, unfit)
-            wanted, found = self.wanted(before, given), self.found(before)
+            wanted, found = self.wanted(before), self.found(before)
             values = {name: aligned(found[name], wanted[name]) for name in before}
             if not (more := {name for name, value in values.items() if value is None}):
                 break
             unfit |= more
-        computed = self.wanted([tensor], {name: value for name, value in values.items() if value is not None})[tensor]
+        inputs = {name: value for name, value in values.items() if value is not None}
+        computed = self._session.run([tensor], self._feeds, inputs)[tensor]
         other = aligned(self.found([tensor])[tensor], computed)
         error = float("inf") if other is None else error_of(computed, other)
         return Recomputed(other, error, before, [self._session.nodes[name] for name in nodes])

@@ -111,6 +111,28 @@ def test_a_changed_weight_is_found_where_it_is_used(
     assert parting.error > 0.1
 
 
+def test_a_given_value_changes_what_lies_behind_it_and_nothing_is_computed_twice(
+    half: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, folder, found = half
+    session = GraphSession(source, "serving_default")
+    steps = Steps(session, OnnxTensors(folder / "model.onnx"), found["onnx_names"], IMAGES, 0.03)
+    fetched: list[str] = []
+    run = session.run
+    monkeypatch.setattr(session, "run", lambda fetches, *rest: fetched.extend(fetches) or run(fetches, *rest))
+    before = steps.wanted(steps.order)
+    middle = steps.order[len(steps.order) // 2]
+    steps.give(middle, before[middle] + 1)
+    after = steps.wanted(steps.order)
+    fresh = run(steps.order, IMAGES, {middle: before[middle] + 1})
+    changed = {tensor for tensor in steps.order if not np.array_equal(before[tensor], fresh[tensor])}
+    assert middle in changed
+    assert changed < set(steps.order)
+    for tensor in steps.order:
+        np.testing.assert_array_equal(after[tensor], fresh[tensor])
+    assert changed <= set(fetched[len(steps.order) :]) < set(steps.order)
+
+
 def test_a_refusal_tells_where_the_two_part_and_which_is_further_off(
     half: tuple[Path, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
