@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -35,6 +36,10 @@ def fail() -> None:
 def abort() -> None:
     os.write(2, b"native library: assertion failed\n")
     os.abort()
+
+
+def die_of(path: str) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def hang() -> None:

@@ -12,6 +12,7 @@ from tpu2gpu.graphs.edit import new_node
 from tpu2gpu.graphs.model import ServingModel
 from tpu2gpu.graphs.nodes import join_tensor
 from tpu2gpu.graphs.shapes.array_elements import note_element_shapes
+from tpu2gpu.graphs.shapes.importing import imported
 from tpu2gpu.graphs.shapes.noted_shapes import StaticShape
 from tpu2gpu.process.judging import JUDGE_ENVIRONMENT, JUDGE_PRELOAD
 from tpu2gpu.process.worker import run_in_child
@@ -41,7 +42,7 @@ def infer_tensors(graph_def: Any) -> tuple[dict[str, StaticShape | None], dict[s
 
 def _infer(graph_def: Any) -> tuple[dict[str, StaticShape | None], dict[str, int]]:
     shapes, dtypes = {}, {}
-    for operation in _imported(graph_def).get_operations():
+    for operation in imported(graph_def).get_operations():
         for index, tensor in enumerate(operation.outputs):
             name = join_tensor(operation.name, index)
             shapes[name] = static_shape(tensor)
@@ -131,7 +132,7 @@ def _counts(graph_def: Any, names: Sequence[str]) -> dict[str, int]:
     import tensorflow as tf
 
     try:
-        graph = _imported(graph_def)
+        graph = imported(graph_def)
     except (ValueError, tf.errors.OpError):  # an op that this TensorFlow does not know
         return {}
     counts = {name: _count(graph.get_operation_by_name(name)) for name in names}
@@ -141,14 +142,6 @@ def _counts(graph_def: Any, names: Sequence[str]) -> dict[str, int]:
 def static_shape(tensor: Any) -> StaticShape | None:
     """Return what TensorFlow knows of a tensor's shape, None for unknown rank."""
     return None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
-
-
-def _imported(graph_def: Any) -> Any:
-    import tensorflow as tf
-
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(graph_def, name="")
-    return graph
 
 
 def _small(node: Any, model: ServingModel) -> Any:

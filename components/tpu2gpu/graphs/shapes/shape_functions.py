@@ -10,6 +10,7 @@ import numpy as np
 
 from tpu2gpu.graphs.edit import new_node, set_inputs
 from tpu2gpu.graphs.nodes import OpDefs
+from tpu2gpu.graphs.shapes.importing import check_node
 from tpu2gpu.graphs.shapes.inference import static_shape
 from tpu2gpu.graphs.shapes.noted_shapes import StaticShape, forget_notes
 from tpu2gpu.graphs.shapes.symbolic import BATCH, MustBeBatchError, Origin, Shape, Size, UnprovedError, number
@@ -152,6 +153,7 @@ class ShapeFunctions:
         if slots is None or len(slots) != len(shapes):
             return None
         try:
+            check_node(node, [None if shape is None else len(shape) for shape in shapes])
             with tf.Graph().as_default():
                 inputs = []
                 for slot, shape, value in zip(slots, shapes, values, strict=True):

@@ -320,6 +320,33 @@ def test_what_contradicts_itself_is_named(given: bytes) -> None:
         LowerXlaOps().run(model)
 
 
+@pytest.mark.parametrize("kind", ["contracting", "batch"])
+@pytest.mark.parametrize("side", ["lhs", "rhs"])
+@pytest.mark.parametrize("dimension", [17, 2, -1])
+def test_a_dimension_that_a_factor_does_not_have_is_named(side: str, kind: str, dimension: int) -> None:
+    """TensorFlow's shape function reads beyond the sizes that there are where one of them is open, and dies."""
+    numbers = xla_data_pb2.DotDimensionNumbers(lhs_contracting_dimensions=[1], rhs_contracting_dimensions=[0])
+    other = "rhs" if side == "lhs" else "lhs"
+    spoilt = xla_data_pb2.DotDimensionNumbers(**{
+        f"{side}_{kind}_dimensions": [dimension],
+        f"{other}_{kind}_dimensions": [0],
+    })  # fmt: skip
+    weights = np.ones((3, 3), np.float32)
+
+    def run(x: Any) -> Any:
+        return xla.dot_general(tf.tanh(xla.dot_general(x, weights, numbers)), weights, numbers, name="second")
+
+    model, _ = traced(run, [np.ones((2, 3), np.float32)])
+    for node in model.nodes.values():
+        if node.op == "Placeholder":
+            node.attr["shape"].shape.dim[0].size = -1
+    node = next(node for node in model.nodes.values() if node.op.startswith("XlaDot") and "second" in node.name)
+    node.attr["dimension_numbers"].s = spoilt.SerializeToString()
+    with pytest.raises(UnsupportedError, match="Xla ops in a graph whose shapes") as refused:
+        LowerXlaOps().run(model)
+    assert f"{side}_{kind}_dimensions name dimension {dimension} of a tensor of rank 2" in str(refused.value)
+
+
 def test_a_graph_that_only_places_data_keeps_its_nodes() -> None:
     def run(x: Any) -> Any:
         return tf.tanh(raw.xla_sharding(tf.square(x, name="the_square")), name="the_tangent")

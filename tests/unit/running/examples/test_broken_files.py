@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tpu2gpu.errors import InputError, UsageError
+from tpu2gpu.errors import ExamplesError, InputError, UsageError
 from tpu2gpu.limits import changed_limits
 from tpu2gpu.running.examples.feeds import read_examples
+from tpu2gpu.running.examples.forms import parquet_tables
 from tpu2gpu.running.examples.reading import ExampleOptions, Reading
 from tpu2gpu.running.runner import TensorSpec
 from tpu2gpu.tensorbundle.format import mask
@@ -197,3 +198,17 @@ def test_gzip_files_one_after_the_other_are_one(tmp_path: Path) -> None:
         writer.write(example.SerializeToString())
     (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes() * 3)
     assert read_examples([str(tmp_path / "a")], [POINT]).feeds["x"].tolist() == [[1, 2]] * 3
+
+
+def test_a_parquet_file_of_which_the_library_dies_is_no_sound_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    file = tmp_path / "examples.parquet"
+    parquet.write_table(pyarrow.table({"x": [[1.0, 2.0]]}), file)
+    assert read_examples([str(file)], [POINT]).batch(0, 1)["x"].shape == (1, 2)
+    monkeypatch.setattr(parquet_tables, "_LOOK_THROUGH", "tests.unit.process.test_worker:die_of")
+    with pytest.raises(ExamplesError, match=f"{file}: no sound Parquet file: pyarrow dies of it"):
+        read_examples([str(file)], [POINT])

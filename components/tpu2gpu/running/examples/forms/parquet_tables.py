@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from tpu2gpu.errors import EnvironmentLacksError, ExamplesError, foreign_errors
+from tpu2gpu.errors import EnvironmentLacksError, ExamplesError, WorkerDiedError, foreign_errors
+from tpu2gpu.process.worker import run_in_child
 from tpu2gpu.running.arrays import Array
 from tpu2gpu.running.examples.forms.base import ExampleForm, first_bytes
-from tpu2gpu.running.examples.forms.unpacking import check_ahead, check_unpacked
+from tpu2gpu.running.examples.forms.unpacking import check_unpacked
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.examples.rows import ExampleRow, serialize_values, text_array
 
 _BATCH = 64  # rows: a text that a dictionary holds once comes out in each of them
+_LOOK_THROUGH = f"{__name__}:look_through"
 
 
 class ParquetTable(ExampleForm):
@@ -34,19 +36,46 @@ class ParquetTable(ExampleForm):
             from pyarrow import parquet
         except ImportError as error:
             raise EnvironmentLacksError(f"{path}: pyarrow is not installed", hint="pip install pyarrow") from error
-        number, unpacked, packed = 0, 0, path.stat().st_size
+        if not skip:  # who skips has read what comes before
+            _look_through_in_child(path)
+        number = 0
         with foreign_errors(ExamplesError, f"{path}: no sound Parquet file"):
-            file = parquet.ParquetFile(path)
-            if not skip:  # who skips has read what comes before
-                check_ahead(path, ((batch.nbytes, batch.num_rows) for batch in file.iter_batches(_BATCH)))
-            for batch in file.iter_batches(_BATCH):
-                unpacked += batch.nbytes
-                check_unpacked(path, unpacked, packed, number)
+            for batch in parquet.ParquetFile(path).iter_batches(_BATCH):
                 for row in batch.to_pylist():
                     if number >= skip:
                         values = {name: _array(value) for name, value in row.items()}
                         yield ExampleRow(f"{path}, row {number}", values, partial(serialize_values, values))
                     number += 1
+
+
+def _look_through_in_child(path: Path) -> None:
+    """Let a process of its own read the file first: a damaged one may end the process that does."""
+    try:
+        run_in_child(_LOOK_THROUGH, {"path": str(path)}, name="a look at the Parquet file")
+    except WorkerDiedError as error:
+        raise ExamplesError(
+            f"{path}: no sound Parquet file: pyarrow dies of it", details=error.details, hint="write it again"
+        ) from error
+
+
+def look_through(*, path: str) -> None:
+    """Read a Parquet file for nothing.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ExamplesError: It is no Parquet file, or packed so tightly that it is nobody's.
+    """
+    from pyarrow import parquet
+
+    file, packed = Path(path), Path(path).stat().st_size
+    unpacked = number = 0
+    with foreign_errors(ExamplesError, f"{path}: no sound Parquet file"):
+        for batch in parquet.ParquetFile(path).iter_batches(_BATCH):
+            unpacked += batch.nbytes
+            number += batch.num_rows
+            check_unpacked(file, unpacked, packed, number)
 
 
 def _array(value: Any) -> Array | None:
