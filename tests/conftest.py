@@ -16,6 +16,9 @@ from tests.models.cache import ModelCache
 settings.register_profile("calm", deadline=None)  # the first example may import TensorFlow
 settings.load_profile("calm")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Child processes take no modules from the current folder, and tests let them call functions of theirs.
+_HERE = str(Path(__file__).parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_HERE, os.environ.get("PYTHONPATH")]))
 
 
 @pytest.hookimpl(tryfirst=True)

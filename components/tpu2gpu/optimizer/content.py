@@ -65,8 +65,10 @@ def digest_of_code(module: str, options: Any) -> str:
         module: The module of the step's function.
         options: Its options.
     """
-    find_in_current_folder()
-    return source_digest(module, *named_modules(options))
+    named = named_modules(options)
+    if named:
+        find_in_current_folder()
+    return source_digest(module, *named)
 
 
 def digests_of_named(options: Any, apart: Sequence[str] = ()) -> dict[str, str | None]:

@@ -21,6 +21,7 @@ import attrs
 from tpu2gpu.errors import Tpu2GpuError, WorkerError
 from tpu2gpu.process.aslr import restart_if_asked
 from tpu2gpu.process.lean_tensorflow import import_lean_tensorflow
+from tpu2gpu.process.starting import command_of
 
 LOG_LINES = 12
 STOP_S = 5.0
@@ -135,8 +136,6 @@ def _enter(environment: Mapping[str, str], folder: str, cpus: Sequence[int]) -> 
     """Take over what a process that was not forked has from its parent."""
     os.environ.clear()
     os.environ.update(environment)
-    if sys.path[0] == str(Path.cwd()):
-        sys.path[0] = folder
     os.chdir(folder)
     os.sched_setaffinity(0, cpus)
 
@@ -160,7 +159,7 @@ def _end_with_parent(requests: int) -> None:
 
 
 if __name__ == "__main__":
-    restart_if_asked([sys.executable, "-m", "tpu2gpu.process.child", *sys.argv[1:]])
+    restart_if_asked(command_of("tpu2gpu.process.child", *sys.argv[1:]))
     import_lean_tensorflow()
     this = importlib.import_module("tpu2gpu.process.child")  # what others import: `__main__` would be a second one
     this.serve(int(sys.argv[1]), int(sys.argv[2]))

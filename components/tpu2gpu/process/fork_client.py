@@ -11,10 +11,11 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+
+from tpu2gpu.process.starting import command_of
 
 _MOST_SERVERS = 5  # each keeps its libraries in memory; a command wants up to four
 _VOLATILE = ("PYTEST_CURRENT_TEST",)  # changes all the time, and no library reads it
@@ -72,7 +73,7 @@ class _Server:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tpu2gpu.process.fork_server", str(theirs.fileno()), *preload],
+                command_of("tpu2gpu.process.fork_server", str(theirs.fileno()), *preload),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,

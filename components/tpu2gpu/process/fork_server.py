@@ -25,6 +25,7 @@ from typing import NoReturn
 from tpu2gpu.process.aslr import restart_if_asked
 from tpu2gpu.process.child import Preloaded, memory_status, serve
 from tpu2gpu.process.lean_tensorflow import import_lean_tensorflow
+from tpu2gpu.process.starting import command_of
 
 _DESCRIPTORS = 4
 _OUTPUT, _ERRORS = 1, 2
@@ -140,5 +141,5 @@ def main(control: int, modules: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    restart_if_asked([sys.executable, "-m", "tpu2gpu.process.fork_server", *sys.argv[1:]])
+    restart_if_asked(command_of("tpu2gpu.process.fork_server", *sys.argv[1:]))
     main(int(sys.argv[1]), sys.argv[2:])

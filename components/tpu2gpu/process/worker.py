@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,6 +26,7 @@ import psutil
 from tpu2gpu.errors import WorkerDiedError, WorkerError, from_json
 from tpu2gpu.process.child import LOG_LINES, STOP_S, whole_rss_bytes
 from tpu2gpu.process.fork_client import ForkedProcess, fork, prepare
+from tpu2gpu.process.starting import command_of
 
 _POLL_S = 0.2
 
@@ -142,7 +142,7 @@ class Worker:
             if forked is not None:
                 return forked
         return subprocess.Popen(
-            [sys.executable, "-m", "tpu2gpu.process.child", str(requests), str(replies)],
+            command_of("tpu2gpu.process.child", str(requests), str(replies)),
             pass_fds=(requests, replies),
             stdin=subprocess.DEVNULL,
             stdout=self._log,

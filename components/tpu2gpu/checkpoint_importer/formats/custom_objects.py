@@ -54,8 +54,10 @@ def digest_modules(modules: Sequence[str]) -> dict[str, str]:
     Raises:
         UsageError: Some are not, all are listed; or the package around one fails.
     """
-    find_in_current_folder()
-    digests, missing = {}, []
+    digests: dict[str, str] = {}
+    missing = []
+    if modules:
+        find_in_current_folder()
     for name in modules:
         try:
             found = util.find_spec(name)
