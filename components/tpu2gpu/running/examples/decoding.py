@@ -9,6 +9,7 @@ import numpy as np
 from tpu2gpu.errors import ExamplesError, first_line, foreign_errors
 from tpu2gpu.graphs.soundness.tensors import wrong_tensor
 from tpu2gpu.running.arrays import Array
+from tpu2gpu.running.examples.image_sizes import check_pixels
 from tpu2gpu.running.examples.reading import IMAGE, TENSOR, Reading
 
 # Of ImageNet's training images, in [0, 1].
@@ -61,6 +62,7 @@ def _decode_image(content: bytes, shape: Sequence[int | None], reading: Reading)
     if not is_image_shape(shape):
         raise ExamplesError(f"an image does not fill {list(shape)}, which is no height, width and channels")
     first = shape[2] not in _CHANNELS
+    check_pixels(content)
     height, width, channels = (shape[1], shape[2], shape[0]) if first else (shape[0], shape[1], shape[2])
     try:
         pixels = tf.io.decode_image(content, channels=int(channels or 3), expand_animations=False)

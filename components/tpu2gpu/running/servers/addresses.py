@@ -10,6 +10,7 @@ from tpu2gpu.errors import UsageError
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.servers import registry
 from tpu2gpu.running.servers.base import ServerAddress, ServerProtocol
+from tpu2gpu.running.servers.failures import understood
 from tpu2gpu.storage.publishing import title_of
 
 _FORM = re.compile(
@@ -64,7 +65,8 @@ def open_address(text: str, *, signature: str = "serving_default", timeout_s: fl
     """
     address = parse_address(text)
     protocol = next(each for each in registry.PROTOCOLS if each.scheme == address.scheme)
-    return protocol.open(address, signature=signature, timeout_s=timeout_s)
+    with understood(address):
+        return protocol.open(address, signature=signature, timeout_s=timeout_s)
 
 
 def is_address(path: object) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, Tpu2GpuError, WorkerError
+from contextlib import AbstractContextManager
+
+from tpu2gpu.errors import EnvironmentLacksError, SignatureError, SourceError, Tpu2GpuError, WorkerError, foreign_errors
 from tpu2gpu.running.servers.base import ServerAddress
 
 _UNREACHABLE = ("UNAVAILABLE",)
@@ -38,3 +40,13 @@ def unreachable(address: ServerAddress, why: object) -> EnvironmentLacksError:
 def too_slow(address: ServerAddress, timeout_s: float) -> WorkerError:
     """Return the error for a server that hangs, or takes too long."""
     return WorkerError(f"{address}: no answer within {timeout_s:g} s", hint="raise the time limit")
+
+
+def understood(address: ServerAddress) -> AbstractContextManager[None]:
+    """Return a block in which an answer is read: whatever parsers raise, the server is not one of its protocol.
+
+    Raises:
+        SourceError: An answer has another form.
+    """
+    message = f"{address}: the server's answer is not of its protocol"
+    return foreign_errors(SourceError, message, hint="give a server of this kind", let_pass=(ImportError, MemoryError))

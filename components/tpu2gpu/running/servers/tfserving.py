@@ -16,7 +16,7 @@ from tpu2gpu.errors import SourceError
 from tpu2gpu.running.arrays import Array, is_float, is_text, numpy_dtype
 from tpu2gpu.running.runner import Feeds, TensorSpec, check_feeds, choose_signature
 from tpu2gpu.running.servers.base import METADATA_S, ServerAddress, ServerProtocol
-from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
+from tpu2gpu.running.servers.failures import failure, too_slow, understood, unreachable
 
 _NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 _OK = 200
@@ -81,7 +81,7 @@ class _GrpcRunner(TfServing):
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
-        with self._breakdown.request() as away:
+        with understood(self._address), self._breakdown.request() as away:
             request = predict_pb2.PredictRequest()
             request.model_spec.CopyFrom(self._model)
             for name, array in check_feeds(self.inputs, feeds, str(self._address)).items():
@@ -129,7 +129,7 @@ class _RestRunner(TfServing):
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request; strings come as objects of type bytes."""
-        with self._breakdown.request() as away:
+        with understood(self._address), self._breakdown.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))
             columns = {name: _values(array) for name, array in arrays.items()}
             body = json.dumps({"signature_name": self._signature, "inputs": columns}).encode()

@@ -16,7 +16,7 @@ from tpu2gpu.errors import SourceError, Tpu2GpuError
 from tpu2gpu.running.arrays import Array, is_text, numpy_dtype
 from tpu2gpu.running.runner import Feeds, TensorSpec, check_feeds
 from tpu2gpu.running.servers.base import METADATA_S, ServerAddress, ServerProtocol
-from tpu2gpu.running.servers.failures import failure, too_slow, unreachable
+from tpu2gpu.running.servers.failures import failure, too_slow, understood, unreachable
 
 _DTYPES = {
     "BOOL": "bool",
@@ -71,7 +71,7 @@ class Triton(ServerProtocol):
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run one request; strings come as objects of type bytes."""
-        with self._breakdown.request() as away:
+        with understood(self._address), self._breakdown.request() as away:
             arrays = check_feeds(self.inputs, feeds, str(self._address))
             inputs = [self._input(spec, arrays[name]) for name, spec in self._served_inputs.items()]
             with away:
@@ -96,7 +96,14 @@ class Triton(ServerProtocol):
 
     def describe(self) -> dict[str, Any]:
         """Tell what runs, and where."""
-        config = self._core_config()
+        with understood(self._address):
+            return self._describe(self._core_config())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _describe(self, config: Mapping[str, Any]) -> dict[str, Any]:
         backend = str(config.get("backend") or self._platform or "unknown back end")
         kinds = {str(group.get("kind")) for group in config.get("instance_group", ())}
         where = {"KIND_CPU": "CPU at ", "KIND_GPU": "GPU at "}.get(next(iter(kinds)), "") if len(kinds) == 1 else ""
@@ -110,10 +117,6 @@ class Triton(ServerProtocol):
             "address": str(self._address),
             "versions": {server[0]: server[1]},
         }
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def _as_in_the_source(self, name: str, array: Array) -> tuple[str, Array]:
         spec = self._signature.get(name)
@@ -149,11 +152,12 @@ class Triton(ServerProtocol):
     def _statistics(self) -> dict[str, int]:
         """Return the requests served so far, and the nanoseconds in each part; empty where it is not told."""
         try:
-            told = self._client.ask("get_inference_statistics", self._address.model, self._address.version)
-            of_versions = [one["inference_stats"] for one in told["model_stats"]]
-            spent = {part: sum(int(one[name].get("ns", 0)) for one in of_versions) for part, name in _PARTS.items()}
-            return {"requests": sum(int(one["success"].get("count", 0)) for one in of_versions), **spent}
-        except (Tpu2GpuError, KeyError):
+            with understood(self._address):
+                told = self._client.ask("get_inference_statistics", self._address.model, self._address.version)
+                of_versions = [one["inference_stats"] for one in told["model_stats"]]
+                spent = {part: sum(int(one[name].get("ns", 0)) for one in of_versions) for part, name in _PARTS.items()}
+                return {"requests": sum(int(one["success"].get("count", 0)) for one in of_versions), **spent}
+        except Tpu2GpuError:
             return {}
 
 

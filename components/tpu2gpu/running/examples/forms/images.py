@@ -49,7 +49,7 @@ class ImageFolder(ExampleForm):
         """Read the files as they are; they are decoded for inputs of numbers."""
         labels = _labels(path, reading)
         for file in list(_images(path))[skip:]:
-            values: dict[str, Array | None] = {FEATURE: text_array([file.read_bytes()])}
+            values: dict[str, Array | None] = {FEATURE: text_array([_content(file)])}
             if file in labels.of:
                 values[LABEL] = np.asarray([labels.of[file]], np.int64)
             yield ExampleRow(str(file), values, partial(serialize_values, values), FEATURE, holds_files=True)
@@ -62,12 +62,19 @@ class ImageFolder(ExampleForm):
         return [f"classes in the order of their names: {listed}{more}"] if classes else []
 
 
+def _content(file: Path) -> bytes:
+    if not file.is_file():  # nobody waits for a pipe, nor reads a device to its end
+        raise ExamplesError(f"{file}: no regular file", hint="take it away, or put the image in its place")
+    return file.read_bytes()
+
+
 def _images(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
     for folder in (path, *sorted(it for it in path.iterdir() if it.is_dir() and not it.name.startswith("."))):
-        yield from sorted(it for it in folder.iterdir() if it.suffix.lower() in _SUFFIXES and it.name[0] != ".")
+        named = (it for it in folder.iterdir() if it.suffix.lower() in _SUFFIXES and it.name[0] != ".")
+        yield from sorted(it for it in named if not it.is_dir())
 
 
 def _labels(path: Path, reading: Reading) -> _Labels:
