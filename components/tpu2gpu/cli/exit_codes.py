@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from tpu2gpu.cli.printable import printable
 from tpu2gpu.errors import EnvironmentLacksError, InputError, Tpu2GpuError, UsageError
 from tpu2gpu.options import did_you_mean
+from tpu2gpu.reporting.printable import printable
 
 BUG, INTERRUPTED, TERMINATED = 70, 130, 143
 _NO_NAMES = (errno.ELOOP, errno.ENAMETOOLONG)

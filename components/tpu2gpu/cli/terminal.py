@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from tpu2gpu.cli.printable import printable
+from tpu2gpu.reporting.printable import printable
 
 _PLAIN_EVERY_S = 10.0
 _MOMENT_S = 0.5

@@ -9,15 +9,28 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import attrs
+
+from tpu2gpu.reporting.printable import printable
 
 Tone = Literal["good", "bad", "open", "plain"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _CHARACTER_PX, _GAP_PX, _MARGIN_PX, _LAST_COLUMN = 8, 16, 90, 25
 _WIDEST_PX, _ALWAYS_PX = 1040, 100_000  # of the page's column, and of any screen
+_SCHEME = re.compile(r"\s*([^/?#]*?):")
+_FILES = ("abfs", "abfss", "file", "gs", "hdfs", "http", "https", "memory", "s3")
+_LINK = re.compile(r"\]([(:\[])")
 _BREAK = re.compile(r"(?<!\d) | (?=\()")  # a space, but for one between a number and its unit
+
+
+def _of_files(href: str) -> str:
+    """Return an address of a file, and nothing of one that runs: `javascript:`, `data:`."""
+    scheme = _SCHEME.match(href)
+    known = scheme is None or scheme[1].lower() in _FILES
+    return re.sub(r"[<>\s]", lambda found: quote(found[0]), href) if known else ""
 
 
 @attrs.frozen
@@ -124,12 +137,12 @@ class Link:
     Attributes:
         name: Whose it is.
         text: What it is called.
-        href: Where it is, from the page.
+        href: Where it is, from the page; nothing of what is no address of a file.
     """
 
     name: str
     text: str
-    href: str
+    href: str = attrs.field(converter=_of_files)
 
 
 @attrs.frozen
@@ -214,7 +227,7 @@ def to_html(report: Report) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["unbroken_pieces"] = unbroken_pieces
-    return environment.get_template("report.html.j2").render(report=report)
+    return printable(environment.get_template("report.html.j2").render(report=report))
 
 
 def unbroken_pieces(text: str) -> list[str]:
@@ -224,34 +237,37 @@ def unbroken_pieces(text: str) -> list[str]:
 
 def to_markdown(report: Report) -> str:
     """Render the report as Markdown; drawings are left out."""
-    lines = [f"# {_plain(report.title)}", "", f"**{report.verdict}**", ""]
-    lines += [line for text in report.lead for line in (_plain(text), "")]
+    lines = [f"# {plain_markdown(report.title)}", "", f"**{report.verdict}**", ""]
+    lines += [line for text in report.lead for line in (plain_markdown(text), "")]
     lines += _bullets("Reasons", report.reasons) + _bullets("Mind", report.warnings)
     for block in report.blocks:
         if isinstance(block, Figures):
             continue
-        lines += [f"## {_plain(block.heading)}", ""]
+        lines += [f"## {plain_markdown(block.heading)}", ""]
         if isinstance(block, Table):
             lines += [_row(block.columns), _row(["---"] * len(block.columns))]
             lines += [_row(row.cells) for row in block.rows]
         elif isinstance(block, Links):
-            lines += [f"- {_plain(link.name)}: [{_plain(link.text)}](<{link.href}>)" for link in block.links]
+            lines += [
+                f"- {plain_markdown(link.name)}: [{plain_markdown(link.text)}](<{link.href}>)" for link in block.links
+            ]
         else:
-            lines += [f"- {_plain(name)}: {_plain(value)}" for name, value in block.items]
-        lines += ["", *([_plain(block.note), ""] if block.note else [])]
-    return "\n".join([*lines, _plain(report.footer), ""]) if report.footer else "\n".join(lines)
+            lines += [f"- {plain_markdown(name)}: {plain_markdown(value)}" for name, value in block.items]
+        lines += ["", *([plain_markdown(block.note), ""] if block.note else [])]
+    return printable("\n".join([*lines, plain_markdown(report.footer), ""] if report.footer else lines))
 
 
 def _bullets(heading: str, texts: Sequence[str]) -> list[str]:
-    return [f"{heading}:", "", *(f"- {_plain(text)}" for text in texts), ""] if texts else []
+    return [f"{heading}:", "", *(f"- {plain_markdown(text)}" for text in texts), ""] if texts else []
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(plain_markdown(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _plain(text: str) -> str:
-    """Text that Markdown neither takes for markup nor breaks a line at."""
+def plain_markdown(text: str) -> str:
+    """Return text that Markdown neither takes for markup, an image among it, nor breaks a line at."""
     for mark in ("\\", "`", "*", "_", "<"):
         text = text.replace(mark, "\\" + mark if mark != "<" else "&lt;")
+    text = _LINK.sub(r"]\\\1", text)
     return " ".join(text.split())

@@ -16,7 +16,7 @@ import pytest
 
 from tpu2gpu.reporting.numbers import milliseconds, percent, ratio, significant, size
 from tpu2gpu.reporting.plots import batch_sweep, latency_boxes, latency_ecdf, ratio_intervals
-from tpu2gpu.reporting.report import Drawing, Facts, Figures, Report, Row, Table, to_html, to_markdown
+from tpu2gpu.reporting.report import Drawing, Facts, Figures, Link, Report, Row, Table, to_html, to_markdown
 from tpu2gpu.reporting.result_lines import label_and_text
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -276,3 +276,32 @@ def test_nothing_on_a_page_is_wider_than_the_screen(tmp_path: Path) -> None:
         (2, 768),
         (4, 1280),
     ]
+
+
+HOSTILE_NAME = "![y](http://tracker/y.png) [z]: javascript:1 \x1b[2J\u202e"
+
+
+def test_a_name_becomes_no_link_no_image_and_moves_no_cursor() -> None:
+    told = Report(HOSTILE_NAME, "REFUSED", "bad", [], [HOSTILE_NAME], blocks=[Facts("x", [("y", HOSTILE_NAME)])])
+    text, page = to_markdown(told), to_html(told)
+    assert not re.search(r"\]([(:])", text)
+    assert not re.search("[\x1b\u202e]", text + page)
+    assert "[?, 8]" in to_markdown(Report("x", "DONE", "good", ["[?, 8]"]))
+
+
+def test_a_browser_is_told_to_run_and_to_load_nothing() -> None:
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', to_html(report()))
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+
+
+@pytest.mark.parametrize(
+    "href", ["javascript://%0aalert(1)", " JavaScript:alert(1)", "java\tscript:x", "data:text/html,x"]
+)
+def test_a_link_to_what_runs_leads_nowhere(href: str) -> None:
+    assert Link("step", "report", href).href == ""
+
+
+@pytest.mark.parametrize("href", ["gs://models/1", "https://x/y?a:b", "../a/b%3A1.html", "run.html#a:b"])
+def test_a_link_to_a_file_stays(href: str) -> None:
+    assert Link("step", "report", href).href == href

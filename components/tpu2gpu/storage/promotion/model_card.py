@@ -8,6 +8,8 @@ from typing import Any
 
 from tpu2gpu.errors import ManifestError, foreign_errors
 from tpu2gpu.plain_json import parse_json
+from tpu2gpu.reporting.printable import printable
+from tpu2gpu.reporting.report import plain_markdown
 from tpu2gpu.storage.promotion.ledger import Promotion
 from tpu2gpu.storage.whole_files import read_plain_text
 
@@ -30,44 +32,50 @@ def write_model_card(path: Path, promotion: Promotion, manifest: Mapping[str, An
     with foreign_errors(ManifestError, f"{source / _PLAN}: not the plan of a serving folder", hint="convert it again"):
         plan = parse_json(read_plain_text(source / _PLAN)) if (source / _PLAN).is_file() else {}
         lines = list(_lines(promotion, manifest, plan))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text(printable("\n".join(lines)) + "\n", encoding="utf-8")
 
 
 def _lines(promotion: Promotion, manifest: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
-    yield f"# {promotion.model}, version {promotion.version}"
+    yield f"# {plain_markdown(promotion.model)}, version {promotion.version}"
     yield ""
-    yield f"Promoted {promotion.at}{f' by the run {promotion.run}' if promotion.run else ''}: {promotion.reason}."
+    by = f" by the run {promotion.run}" if promotion.run else ""
+    yield plain_markdown(f"Promoted {promotion.at}{by}: {promotion.reason}.")
     for title, key in (("Inputs", "inputs"), ("Outputs", "outputs")):
         if plan.get(key):
             yield from ("", f"## {title}", "", "| name | type | shape |", "|---|---|---|")
             for spec in plan[key]:
-                yield f"| {spec['name']} | {spec['dtype']} | {_shape(spec['shape'])} |"
+                yield f"| {_cell(spec['name'])} | {_cell(spec['dtype'])} | {_shape(spec['shape'])} |"
     yield from ("", "## How it was proved", "")
     if plan:
-        yield f"- Dtype: {plan['dtype']}; back end: {plan['backend']}; level: {plan['verified_level']}."
+        yield f"- Dtype: {plan['dtype']}; back end: {plan['backend']}; level: {plain_markdown(plan['verified_level'])}."
         yield (
             f"- Conversion: largest difference from the source {plan['relative_error']:.3g} of the largest value, "
-            f"allowed {plan['tolerance']:.3g}; compared on {plan['compared_on']}."
+            f"allowed {plan['tolerance']:.3g}; compared on {plain_markdown(plan['compared_on'])}."
         )
         yield f"- Share of the computation in an engine: {100 * plan['engine_coverage']:.1f} %."
     verdict = promotion.verdict
-    yield f"- Verdict: blessed on level {verdict.get('level')}, on the machine {verdict.get('hardware') or 'unknown'}."
+    machine = plain_markdown(str(verdict.get("hardware") or "unknown"))
+    yield f"- Verdict: blessed on level {plain_markdown(str(verdict.get('level')))}, on the machine {machine}."
     yield from ("", "## Where it came from", "")
     yield f"- Serving folder: sha256:{promotion.digest}"
     if reference := verdict.get("reference_digest"):
         yield f"- Compared with: sha256:{reference}"
     if converted := manifest.get("source"):
         digest = converted.get("digest") or converted.get("fingerprint")
-        yield f"- Converted from: {converted.get('path')}{f', sha256:{digest}' if digest else ''}"
+        yield f"- Converted from: {plain_markdown(str(converted.get('path')))}{f', sha256:{digest}' if digest else ''}"
     if run := manifest.get("run"):
-        yield f"- Converted in the run {run}"
+        yield f"- Converted in the run {plain_markdown(str(run))}"
     yield f"- Made by tpu2gpu {manifest.get('tpu2gpu')}"
     if versions := manifest.get("versions"):
-        yield f"- Made with {', '.join(f'{name} {version}' for name, version in versions.items())}"
+        yield plain_markdown(f"- Made with {', '.join(f'{name} {version}' for name, version in versions.items())}")
     yield from ("", "## Limits", "")
     yield "- The verdict holds for the examples, the hardware and the budgets of its evaluation."
     if plan.get("verified_level") != "engine_executed":
         yield "- No engine was executed where it was evaluated: latencies on the serving GPU are not known from it."
+
+
+def _cell(text: str) -> str:
+    return plain_markdown(text).replace("|", "\\|")
 
 
 def _shape(shape: list[int | None] | None) -> str:
