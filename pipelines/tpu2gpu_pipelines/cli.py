@@ -10,7 +10,7 @@ import click
 
 from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
-from tpu2gpu.errors import OutputExistsError, SourceError
+from tpu2gpu.errors import OutputExistsError, SourceError, foreign_errors
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.reporting.numbers import counted
 from tpu2gpu.reporting.result_lines import columns
@@ -104,7 +104,8 @@ def _report(terminal: Terminal, given: dict[str, Any]) -> None:
     if not metadata.is_file():
         raise SourceError(f"{given['root']}: no run left its {METADATA} there", hint="name the folder with --root")
     terminal.begin(f"reading the runs in {given['root']}")
-    with terminal.quiet():
+    damaged = f"{metadata}: the metadata database is damaged"
+    with terminal.quiet(), foreign_errors(SourceError, damaged, hint="give the folder of another run"):
         runs = read_run_names(metadata)
         run = given["run"] or (runs[-1] if runs else "")
         records = read_run(metadata, run) if run in runs else []
@@ -114,6 +115,8 @@ def _report(terminal: Terminal, given: dict[str, Any]) -> None:
     if not records:
         hint = did_you_mean(run, runs) or f"there are {', '.join(runs[-5:]) or 'none'}"
         raise SourceError(f"{given['root']}: no run '{run}'", hint=hint)
+    if "/" in run and not given["out"]:
+        raise SourceError(f"{given['root']}: '{run}' is no name of a run of ours", hint="name the page with --out")
     path = Path(given["out"] or Path(given["root"], "runs", f"{run.replace(':', '')}.html"))
     if path.exists() and not given["force"] and given["out"]:
         raise OutputExistsError(f"{path}: is there already", hint="use --force to replace it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def write_project(folder: Path, *, force: bool = False) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: a file is there", hint="choose another folder")
     names = sorted([*(file.name for file in _SKELETON.iterdir() if file.is_file()), _DATA])
-    there = [name for name in names if (folder / name).exists()]
+    there = [name for name in names if os.path.lexists(folder / name)]  # a link to nothing is somebody's too
     if there and not force:
         raise OutputExistsError(
             f"{folder}: files of a project are there", details=there, hint="choose another folder or give --force"

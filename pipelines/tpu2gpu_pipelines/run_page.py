@@ -5,7 +5,6 @@ The evaluation's report is part of the page; the other steps show their figures,
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,10 +14,13 @@ from urllib.parse import quote
 import attrs
 
 from tpu2gpu._version import __version__
+from tpu2gpu.errors import SourceError, foreign_errors
+from tpu2gpu.plain_json import parse_json
 from tpu2gpu.reporting.numbers import NONE, counted, seconds
 from tpu2gpu.reporting.report import Facts, Figures, Link, Links, Report, Row, Table, Tone, from_json, to_html
 from tpu2gpu.reporting.result_lines import label_and_text
 from tpu2gpu.storage.paths import is_remote
+from tpu2gpu.storage.whole_files import read_plain_text
 from tpu2gpu.storage.whole_writing import write_whole
 from tpu2gpu_pipelines.metadata_store import CACHED, COMPLETE, OutputRecord, StepRecord
 
@@ -80,7 +82,10 @@ def _evaluation(records: Sequence[StepRecord]) -> Report | None:
     """Return the report of the last evaluation, None in a pipeline without one."""
     pages = [Path(output.uri) / _PAGE for _, output in _outputs(records) if not is_remote(output.uri)]
     found = [page for page in pages if page.is_file()]
-    return from_json(json.loads(found[-1].read_text(encoding="utf-8"))) if found else None
+    if not found:
+        return None
+    with foreign_errors(SourceError, f"{found[-1]}: not the page of an evaluation", hint="evaluate again"):
+        return from_json(parse_json(read_plain_text(found[-1])))
 
 
 def _counted(records: Sequence[StepRecord]) -> str:
@@ -118,7 +123,8 @@ def _figures(record: StepRecord) -> list[tuple[str, str]]:
             continue
         for name in (_TRAINING, _METRICS):
             if (folder / name).is_file():
-                figures |= dict(json.loads((folder / name).read_text(encoding="utf-8")))
+                with foreign_errors(SourceError, f"{folder / name}: no figures of a step", hint="run the step again"):
+                    figures |= dict(parse_json(read_plain_text(folder / name)))
     if any(name.endswith("blessed") for name in figures):
         return []
     shown = [

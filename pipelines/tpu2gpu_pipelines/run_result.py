@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import Tpu2GpuError
+from tpu2gpu.errors import SourceError, Tpu2GpuError, foreign_errors
+from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.storage.promotion.promoting import find_incumbents
+from tpu2gpu.storage.whole_files import read_plain_text
 from tpu2gpu_pipelines.metadata_store import OutputRecord, StepRecord
 from tpu2gpu_pipelines.run_page import write_run_page
 
@@ -155,4 +156,7 @@ def _flag(artifact: OutputRecord, name: str) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    with foreign_errors(SourceError, f"{path}: no figures of a step", hint="run the step again"):
+        return dict(parse_json(read_plain_text(path)))

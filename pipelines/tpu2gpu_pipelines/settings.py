@@ -19,6 +19,7 @@ from tpu2gpu.model_pusher.options import PushOptions
 from tpu2gpu.options import option
 from tpu2gpu.plain_json import parse_yaml
 from tpu2gpu.precision_caster.options import CastOptions
+from tpu2gpu.storage.whole_files import read_plain_text
 from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
 from tpu2gpu_pipelines.kubeflow_options import KubeflowOptions
@@ -159,7 +160,7 @@ def load_settings(
         UsageError: It holds unknown keys or values that are not allowed; all are listed with their path.
     """
     try:
-        values = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        values = parse_yaml(read_plain_text(Path(path)))
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

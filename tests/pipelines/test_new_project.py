@@ -15,6 +15,7 @@ import yaml
 from tpu2gpu.cli.main import main
 from tpu2gpu.errors import OutputExistsError, UsageError
 from tpu2gpu.storage.publishing import verify_model
+from tpu2gpu_pipelines import new_project
 from tpu2gpu_pipelines.kubeflow.compiler.settings_check import mistakes_for
 from tpu2gpu_pipelines.local import DEFAULT_PIPELINE
 from tpu2gpu_pipelines.new_project import write_project
@@ -113,3 +114,20 @@ def test_it_is_compiled_for_kubeflow(project: Path) -> None:
     spec = next(yaml.safe_load_all((project / "pipeline.yaml").read_text()))
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     assert inputs["data_uri"]["defaultValue"] == "gs://my-bucket/own-model/data"
+
+
+def test_links_are_replaced_when_forced_and_what_they_lead_to_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_project, "_write_examples", lambda folder: (folder / "data").mkdir())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").touch()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "data").symlink_to("../elsewhere")
+    (tmp_path / "new" / "settings.yaml").symlink_to("nowhere")
+    with pytest.raises(OutputExistsError) as caught:
+        write_project(tmp_path / "new")
+    assert caught.value.details == ("data", "settings.yaml")
+    write_project(tmp_path / "new", force=True)
+    assert not any(path.is_symlink() for path in (tmp_path / "new").iterdir())
+    assert (tmp_path / "elsewhere" / "kept").exists()

@@ -8,10 +8,15 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import attrs
+import pytest
 
+from tpu2gpu.cli.main import main
+from tpu2gpu.errors import SourceError
 from tpu2gpu.reporting.report import Report, to_markdown
 from tpu2gpu.storage.publishing import plain
+from tpu2gpu_pipelines import cli
 from tpu2gpu_pipelines.cli import describe_run
+from tpu2gpu_pipelines.local import METADATA
 from tpu2gpu_pipelines.metadata_store import OutputRecord, StepRecord
 from tpu2gpu_pipelines.run_page import make_run_page, write_run_page
 from tpu2gpu_pipelines.run_result import RunResult
@@ -66,3 +71,38 @@ def test_a_refused_run_tells_what_is_still_served(tmp_path: Path) -> None:
     )  # fmt: skip
     assert f"promoted model: none by this run; served is {tmp_path}/promoted/digits/3" in describe_run(result)
     assert "promoted model: none" in describe_run(attrs.evolve(result, served=()))
+
+
+@pytest.mark.parametrize("name", ["page.json", "training.json"])
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 5000], ids=["cut", "list", "nested"])
+def test_a_damaged_file_of_a_step_is_named(tmp_path: Path, name: str, text: str) -> None:
+    steps = records(tmp_path)
+    next(tmp_path.rglob(name)).write_text(text)
+    with pytest.raises(SourceError, match=name):
+        make_run_page(steps, tmp_path, run="today")
+
+
+def test_a_link_that_waits_for_the_page_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / ".run.html.partial").symlink_to("victim")
+    write_run_page(records(tmp_path), tmp_path / "run.html", run="today")
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert not list(tmp_path.glob(".run.html.*.partial"))
+
+
+def test_a_run_in_a_foreign_database_names_no_place_for_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / METADATA).touch()
+    monkeypatch.setattr(cli, "read_run_names", lambda _: ["../../stolen"])
+    monkeypatch.setattr(cli, "read_run", lambda *_: records(tmp_path))
+    assert main(["report", "--root", str(tmp_path / "root")]) == SourceError.exit_code
+    assert "'../../stolen' is no name of a run of ours; name the page with --out" in capsys.readouterr().err
+    assert not (tmp_path / "stolen.html").exists()
+
+
+def test_a_database_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / METADATA).write_bytes(b"x" * 100)
+    assert main(["report", "--root", str(tmp_path)]) == SourceError.exit_code
+    assert f"{METADATA}: the metadata database is damaged" in capsys.readouterr().err

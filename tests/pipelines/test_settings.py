@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,11 @@ def test_a_billion_laughs_in_settings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("\n".join([*lines, "training: {config: {laugh: *x9}}"]))
     with pytest.raises(SourceError, match="named again and again"):
         load_settings(tmp_path / "bad.yaml")
+
+
+def test_nothing_waits_for_a_pipe_or_reads_a_device(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name in ("pipe", "zeros"):
+        with pytest.raises(SourceError, match="no regular file"):
+            load_settings(tmp_path / name)

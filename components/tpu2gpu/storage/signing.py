@@ -23,6 +23,7 @@ from tpu2gpu.plain_json import parse_json
 from tpu2gpu.storage.paths import fetched, place
 from tpu2gpu.storage.publishing import SIGNATURE
 from tpu2gpu.storage.unfinished import scratch
+from tpu2gpu.storage.whole_files import read_plain_text
 
 _COMMAND = "model_signing"
 _PRIVATE_KEY = "PRIVATE KEY"
@@ -129,7 +130,7 @@ def _parse_pem(text: str) -> bytes:
 def _certificates_of(signature: Path, of: str) -> list[bytes]:
     """Return the certificates of a signature's bundle, in DER form; none where a key alone signed."""
     try:
-        material = parse_json(signature.read_text(encoding="utf-8"))["verificationMaterial"]
+        material = parse_json(read_plain_text(signature))["verificationMaterial"]
         chain = material.get("x509CertificateChain", {"certificates": []})["certificates"]
         return [base64.b64decode(one["rawBytes"]) for one in chain]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from tpu2gpu.errors import UsageError
@@ -16,10 +17,11 @@ def write_whole(path: Path, text: str) -> None:
         UsageError: It cannot be written there.
         EnvironmentLacksError: There is no room for it.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")  # a name of which nobody made a link
     try:
         make_folder(path.parent)
-        partial.write_text(text, encoding="utf-8")
+        with partial.open("x", encoding="utf-8") as file:
+            file.write(text)
         partial.replace(path)
     except OSError as error:
         if partial.is_file():

@@ -26,6 +26,7 @@ from tpu2gpu.storage.promotion.ledger import RECORD
 from tpu2gpu.storage.promotion.model_card import CARD
 from tpu2gpu.storage.promotion.promotion_folder import PromotionFolder
 from tpu2gpu.storage.publishing import MANIFEST, SIGNATURE
+from tpu2gpu.storage.whole_files import read_plain_text
 
 _REPOSITORY = "model_repository"
 _SERVABLES = "tf_serving"
@@ -262,8 +263,8 @@ def _read_config(home: Place) -> Any:
     from tritonclient.grpc import model_config_pb2
 
     try:
-        return text_format.Parse((home / _CONFIG).read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
-    except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        return text_format.Parse(read_plain_text(home / _CONFIG), model_config_pb2.ModelConfig())
+    except (text_format.ParseError, ValueError, RecursionError) as error:
         raise SourceError(f"{home / _CONFIG}: not a configuration of Triton ({error})") from error
 
 
