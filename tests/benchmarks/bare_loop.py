@@ -13,6 +13,7 @@ from tpu2gpu.running.arrays import load_arrays, save_arrays
 
 MODEL_MS, BLOCK = 1.0, 50
 _ELEMENTS = 64
+_FINDS_THIS = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def make_model(path: Path, trips: int) -> None:
@@ -72,13 +73,13 @@ def measure(folder: Path, rounds: int) -> tuple[np.ndarray, np.ndarray]:
     of_bare = {"path": str(path), "feeds": str(feeds), "core": core}
     for _ in range(3):  # as many trips as take a millisecond here
         make_model(path, trips)
-        with Worker("tests.benchmarks.bare_loop:BareLoop", of_bare) as bare:
+        with Worker("tests.benchmarks.bare_loop:BareLoop", of_bare, environment=_FINDS_THIS) as bare:
             took_ms = float(np.median(bare.call("time_requests", count=BLOCK))) / 1e6
         trips = max(int(trips * MODEL_MS / took_ms), 1)
     make_model(path, trips)
     arguments = {"path": str(path), "signature": "", "threads": 1, "cpus": [core], "timeout_s": 60.0, "trust": []}
     with (
-        Worker("tests.benchmarks.bare_loop:BareLoop", of_bare) as bare,
+        Worker("tests.benchmarks.bare_loop:BareLoop", of_bare, environment=_FINDS_THIS) as bare,
         Worker("tpu2gpu.latency_evaluator.measure.model_under_test:ModelUnderTest", arguments) as harness,
     ):
         harness.call("take_examples", path=str(feeds))

@@ -31,6 +31,7 @@ _PUBLIC_KEY = "PUBLIC KEY"
 _CERTIFICATE = "CERTIFICATE"
 _ENCRYPTED = "ENCRYPTED"
 _CHANGED = re.compile(r"Hash mismatch for '([^']+)'")
+_PEM_CHARACTERS = 1 << 20  # a key and its certificates have some thousands
 
 
 def sign_folder(folder: Path, key: str | os.PathLike[str]) -> Path:
@@ -112,7 +113,8 @@ def check_signature(folder: str | os.PathLike[str], trusted: str | os.PathLike[s
 def _read_pem(path: str | os.PathLike[str], what: str) -> list[tuple[str, str]]:
     """Return the kinds and the texts of a file's blocks."""
     try:
-        text = Path(path).read_text(encoding="ascii", errors="replace")
+        with Path(path).open(encoding="ascii", errors="replace") as file:  # may be a pipe: keys come out of vaults
+            text = file.read(_PEM_CHARACTERS)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})", hint=f"give a file with {what}") from error
     return [(match[1], match[0]) for match in re.finditer(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", text, re.S)]

@@ -105,6 +105,12 @@ def test_what_is_no_key_is_told_before_anything_is_signed(signed: Path, alice: S
     assert (signed / "model.sig").read_bytes() == before
 
 
+def test_a_device_is_no_key_and_fills_no_memory(signed: Path) -> None:
+    for use in (sign_folder, check_signature):
+        with pytest.raises((SourceError, UsageError), match="/dev/zero"):
+            use(signed, "/dev/zero")
+
+
 def test_where_model_signing_is_missing_the_way_to_it_is_told(
     signed: Path, alice: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
