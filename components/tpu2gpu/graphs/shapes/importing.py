@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tpu2gpu.graphs.edit import topological_order
 from tpu2gpu.graphs.nodes import data_inputs, producer
-
-_PRODUCTS = frozenset({"XlaDot", "XlaDotV2"})
-"""They read the sizes of the dimensions that an attribute numbers, be there so many or not."""
-_SIDES = ("lhs", "rhs")
 
 
 def imported(graph_def: Any) -> Any:
@@ -22,12 +18,12 @@ def imported(graph_def: Any) -> Any:
     import tensorflow as tf
 
     with tf.Graph().as_default() as graph:
-        if not any(node.op in _PRODUCTS for node in graph_def.node):
+        if not any(node.op in _LOOKS for node in graph_def.node):
             tf.import_graph_def(graph_def, name="")
             return graph
         part = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
         for node in topological_order({node.name: node for node in graph_def.node}):
-            if node.op in _PRODUCTS:  # what it takes must be there to be looked at
+            if node.op in _LOOKS:  # what it takes must be there to be looked at
                 _import_behind(graph, part)
                 check_node(node, [graph.get_tensor_by_name(_full(ref)).shape.rank for ref in data_inputs(node)])
                 del part.node[:]
@@ -37,8 +33,8 @@ def imported(graph_def: Any) -> Any:
     return graph
 
 
-def check_node(node: Any, ranks: Iterable[int | None]) -> None:
-    """Check that a node's shape function can be asked: that a product's factors have the dimensions that it names.
+def check_node(node: Any, ranks: Sequence[int | None]) -> None:
+    """Check that a node's shape function can be asked: that what its attributes name is there.
 
     Args:
         node: The NodeDef.
@@ -47,23 +43,45 @@ def check_node(node: Any, ranks: Iterable[int | None]) -> None:
     Raises:
         ValueError: It cannot.
     """
-    if node.op not in _PRODUCTS:
-        return
+    if (look := _LOOKS.get(node.op)) is not None and (wrong := look(node.attr, ranks)):
+        raise ValueError(f"{node.name} ({node.op}): {wrong}")
+
+
+def _wrong_product(attributes: Any, ranks: Sequence[int | None]) -> str:
     from google.protobuf.message import DecodeError
     from tensorflow.compiler.xla import xla_data_pb2
 
     try:
-        numbers = xla_data_pb2.DotDimensionNumbers.FromString(node.attr["dimension_numbers"].s)
-    except DecodeError as error:
-        raise ValueError(f"{node.name} ({node.op}): its dimension_numbers are none") from error
-    for side, rank in zip(_SIDES, ranks, strict=False):
+        numbers = xla_data_pb2.DotDimensionNumbers.FromString(attributes["dimension_numbers"].s)
+    except DecodeError:
+        return "its dimension_numbers are none"
+    for side, rank in zip(("lhs", "rhs"), ranks, strict=False):
         for kind in ("contracting", "batch"):
             for dimension in getattr(numbers, f"{side}_{kind}_dimensions"):
                 if rank is not None and not 0 <= dimension < rank:
-                    raise ValueError(
-                        f"{node.name} ({node.op}): {side}_{kind}_dimensions name dimension {dimension} of a tensor of "
-                        f"rank {rank}"
-                    )
+                    return f"{side}_{kind}_dimensions name dimension {dimension} of a tensor of rank {rank}"
+    return ""
+
+
+def _wrong_partition(attributes: Any, ranks: Sequence[int | None]) -> str:
+    dimension, known = attributes["partition_dim"].i, [rank for rank in ranks if rank is not None]
+    if known and not -1 <= dimension < min(known):
+        return f"partition_dim names dimension {dimension} of a tensor of rank {min(known)}"
+    return ""
+
+
+def _wrong_infeed(attributes: Any, ranks: Sequence[int | None]) -> str:
+    types, shapes = len(attributes["dtypes"].list.type), len(attributes["shapes"].list.shape)
+    return "" if types == shapes else f"{types} types and {shapes} shapes"
+
+
+_LOOKS: dict[str, Callable[[Any, Sequence[int | None]], str]] = {
+    "XlaDot": _wrong_product,
+    "XlaDotV2": _wrong_product,
+    "TPUPartitionedInput": _wrong_partition,
+    "InfeedDequeueTuple": _wrong_infeed,
+}
+"""By op: what is wrong with a node, if anything; TensorFlow reads or writes beyond what there is."""
 
 
 def _import_behind(graph: Any, part: Any) -> None:
