@@ -36,6 +36,9 @@ COMMANDS = (
 )
 """Where each command is declared, in the order of `tpu2gpu --help`."""
 
+REPLACES = "replace an output that is there already"
+"""What `--force` does where a command writes an output whole."""
+
 
 @attrs.frozen
 class Call:
@@ -80,6 +83,7 @@ class Command:
         options: Path of the options class whose fields are its flags, `MODULE:CLASS`; none when empty.
         parameters: Its arguments, and flags beside those of the options.
         details: Makes a paragraph more for its help.
+        force: What its `--force` does; it has none when empty.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Command:
     options: str = ""
     parameters: Sequence[click.Parameter] = ()
     details: Callable[[], str] = str
+    force: str = ""
 
 
 def argument(name: str, *, required: bool = True) -> click.Argument:
@@ -120,6 +125,7 @@ def step_command(
         run=run or (lambda call: run_step(function, call)),
         options=options,
         parameters=parameters or (argument("SOURCE"), argument("TARGET")),
+        force=REPLACES,
     )
 
 

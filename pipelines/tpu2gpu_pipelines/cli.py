@@ -10,6 +10,7 @@ import click
 
 from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
+from tpu2gpu.command_line import REPLACES
 from tpu2gpu.errors import OutputExistsError, SourceError, foreign_errors
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.reporting.numbers import counted
@@ -33,7 +34,7 @@ def run_command(summary: str) -> click.Command:
     """
     return make_command(
         "run",
-        f"{summary} A second run takes over what has not changed; with --force every step runs.",
+        f"{summary} A second run takes over what has not changed.",
         [
             *pipeline_flags(),
             click.Option(
@@ -46,6 +47,7 @@ def run_command(summary: str) -> click.Command:
             ),
         ],
         _run,
+        force="run every step, also where nothing has changed",
     )
 
 
@@ -67,6 +69,7 @@ def report_command(summary: str) -> click.Command:
             click.Option(["--list", "only_list"], is_flag=True, help="list the runs, write nothing"),
         ],
         _report,
+        force=REPLACES,
     )
 
 
@@ -78,7 +81,11 @@ def compile_command(summary: str) -> click.Command:
     """
     out = click.Option(["-o", "--out"], required=True, metavar="FILE", help="the YAML file to write")
     return make_command(
-        "compile", f"{summary} What Kubeflow would refuse is refused here.", [*pipeline_flags(), out], _compile
+        "compile",
+        f"{summary} What Kubeflow would refuse is refused here.",
+        [*pipeline_flags(), out],
+        _compile,
+        force=REPLACES,
     )
 
 

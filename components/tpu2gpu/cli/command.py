@@ -17,7 +17,9 @@ from tpu2gpu.options import did_you_mean
 Body = Callable[[Terminal, dict[str, Any]], "int | None"]
 
 
-def make_command(name: str, summary: str, parameters: Sequence[click.Parameter], body: Body) -> click.Command:
+def make_command(
+    name: str, summary: str, parameters: Sequence[click.Parameter], body: Body, *, force: str = ""
+) -> click.Command:
     """Make a command with the flags that every command has.
 
     Args:
@@ -25,9 +27,10 @@ def make_command(name: str, summary: str, parameters: Sequence[click.Parameter],
         summary: What its help says.
         parameters: Its own arguments and flags.
         body: What it does with the terminal and what was given, by name; returns an exit code unless that is 0.
+        force: What its `--force` does; it has none when empty.
     """
     common = [
-        click.Option(["--force"], is_flag=True, help="replace an output that is there already"),
+        *([click.Option(["--force"], is_flag=True, help=force)] if force else ()),
         click.Option(["--json", "as_json"], is_flag=True, help="print the result as JSON"),
         click.Option(
             ["--limit"],

@@ -92,7 +92,7 @@ def _make(command: Command) -> click.Command:
     options = resolve_name(command.options) if command.options else None
     help_text = "\n\n".join(filter(None, [command.summary, command.details()]))
     parameters = [*command.parameters, *(option_flags(options) if options else ())]
-    return make_command(command.name, help_text, parameters, partial(_run, command, options))
+    return make_command(command.name, help_text, parameters, partial(_run, command, options), force=command.force)
 
 
 def _run(command: Command, options: type | None, terminal: Terminal, given: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tpu2gpu.command_line import Call, Command, Reply, argument
+from tpu2gpu.command_line import REPLACES, Call, Command, Reply, argument
 from tpu2gpu.reporting.result_lines import columns
 
 _SERVER_FILES = (
@@ -75,6 +75,7 @@ EVALUATE = Command(
     summary="Measure candidates against a reference, and bless or refuse them.",
     run=_run,
     options="tpu2gpu.latency_evaluator.options:EvaluateOptions",
+    force=REPLACES,
     parameters=(
         argument("REFERENCE"),
         click.Argument(["candidates"], nargs=-1, required=True, metavar="CANDIDATE..."),
@@ -82,7 +83,7 @@ EVALUATE = Command(
             ["--examples"],
             multiple=True,
             metavar="FILES",
-            help="TFRecord files of tf.Examples: a path, a glob or a folder; may be repeated",
+            help="real examples, in any form: a path, a glob or a folder; may be repeated",
         ),
         click.Option(["--out"], required=True, metavar="DIR", help="folder for the reports"),
         click.Option(["--incumbent"], metavar="PATH", help="what is promoted now: a model, or the promotion folder"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tpu2gpu.command_line import Call, Command, Reply, argument
+from tpu2gpu.command_line import REPLACES, Call, Command, Reply, argument
 
 
 def _run(call: Call) -> Reply:
@@ -34,6 +34,7 @@ OPTIMIZE = Command(
     summary="Import, cast, freeze, convert and evaluate; keep the best that the budgets bless.",
     run=_run,
     options="tpu2gpu.optimizer.options:OptimizeOptions",
+    force=REPLACES,
     parameters=(
         argument("SOURCE"),
         argument("TARGET"),

@@ -34,7 +34,7 @@ def submit_command(summary: str) -> click.Command:
     return make_command(
         "submit",
         f"{summary} Exit code 0 when the run promoted its model or found it to be served already, 1 when it did not, "
-        "5 when it failed. With --force no step is served from the cache.",
+        "5 when it failed.",
         [
             *pipeline_flags(),
             _PARAMETER,
@@ -44,6 +44,7 @@ def submit_command(summary: str) -> click.Command:
             *option_flags(ServerOptions),
         ],
         _submit,
+        force="serve no step from the cache",
     )
 
 

@@ -67,8 +67,9 @@ BAD = {
     "a source that is missing: convert": ("convert nowhere out", 3, "nowhere"),
     "a source that is missing: inspect": ("inspect nowhere", 3, "nowhere"),
     "a source that is missing: verify": ("verify nowhere", 3, "nowhere"),
-    "a reference that is missing": ("evaluate nowhere model --examples x --out out", 3, "nowhere"),
-    "a candidate that is missing": ("evaluate model nowhere --examples x --out out", 3, "nowhere"),
+    "a reference that is missing": ("evaluate nowhere model --synthetic 9 --out out", 3, "nowhere"),
+    "a candidate that is missing": ("evaluate model nowhere --synthetic 9 --out out", 3, "nowhere"),
+    "examples that are missing": ("cast model out --examples eva.npz", 3, "eva.npz: no such file"),
     "a damaged model: import": ("import garbage out", 3, "garbage"),
     "a damaged model: cast": ("cast garbage out", 3, "garbage"),
     "a damaged model: freeze": ("freeze garbage out", 3, "garbage"),
@@ -245,9 +246,20 @@ def test_doctor_says_what_works_and_why_the_rest_does_not(run: Run) -> None:
 def test_every_command_has_help_and_the_common_flags(run: Run, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
-    for flag in ("--json", "--force", "--debug"):
+    for flag in ("--json", "--limit", "--debug"):
         assert flag in out
     assert command in run("--help")[1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_only_commands_that_replace_or_do_anew_take_force(run: Run, command: str) -> None:
+    assert ("--force" in run(command, "--help")[1]) == (command not in ("inspect", "verify", "doctor", "schedule"))
+
+
+def test_a_command_that_writes_no_output_refuses_force(run: Run) -> None:
+    code, out, err = run("inspect", "model", "--force")
+    assert (code, out) == (2, "")
+    assert "no option --force" in err
 
 
 def test_every_flag_that_scripts_rely_on_is_there(run: Run) -> None:
