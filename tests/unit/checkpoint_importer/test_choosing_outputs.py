@@ -41,7 +41,7 @@ def attended(tf: Any, v1: Any, x: Any) -> Any:
     return tf.matmul(gate * context, v1.get_variable("kernel", [6, 3]), name="logits")
 
 
-def test_an_output_of_another_network_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
+def test_a_tensor_of_another_network_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
     def network(tf: Any, v1: Any) -> Any:
         logits = attended(tf, v1, v1.placeholder(tf.float32, [None, 4, 6], name="x"))
         labels = v1.placeholder(tf.int64, [None], name="labels")
@@ -52,6 +52,8 @@ def test_an_output_of_another_network_is_answered_with_those_that_there_are(tmp_
         SignatureError, match=r"no tensor 'boxes'; its outputs may be logits \(goes into sparse_softmax"
     ):
         import_model(tmp_path / "run", tmp_path / "model", ImportOptions(output=("boxes=boxes",)))
+    with pytest.raises(SignatureError, match=r"no tensor 'image'; its inputs may be x \(Placeholder\), labels"):
+        import_model(tmp_path / "run", tmp_path / "model", ImportOptions(input=("image=image",)))
 
 
 def test_the_single_end_of_a_graph_is_its_output(tmp_path: Path) -> None:

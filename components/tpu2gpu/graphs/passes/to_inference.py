@@ -19,7 +19,7 @@ from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.passes.base import Changes, Pass, Sequential
 from tpu2gpu.graphs.passes.extra_passes import load_passes
 from tpu2gpu.graphs.passes.training.batch_norm_inference import BatchNormInference
-from tpu2gpu.graphs.passes.training.candidate_outputs import candidate_outputs
+from tpu2gpu.graphs.passes.training.candidate_outputs import candidate_inputs, candidate_outputs
 from tpu2gpu.graphs.passes.training.choose_outputs import choose_outputs
 from tpu2gpu.graphs.passes.training.fix_inputs import FixInputs
 from tpu2gpu.graphs.passes.training.fold_training_phase import FoldTrainingPhase
@@ -33,7 +33,8 @@ from tpu2gpu.graphs.shapes.inference import infer_tensors
 from tpu2gpu.graphs.signatures import INIT_SIGNATURE, full_name, map_tensors, new_signature, tensor_names
 from tpu2gpu.options import did_you_mean
 
-_LIKELY = 4  # of the tensors that may be outputs, for an error
+_LIKELY = 4  # of the tensors that may be inputs or outputs, for an error
+_CANDIDATES: dict[str, Callable[[Iterable[Any]], list[str]]] = {"inputs": candidate_inputs, "outputs": candidate_outputs}
 # The order is that of what they require: loops hide the updates that batch norms are found by, and phases the dropouts.
 PASSES: tuple[Pass, ...] = (
     RemoveTrainingLoops(),
@@ -205,15 +206,10 @@ def _flat_model(
         tensorflow_version=meta.meta_info_def.tensorflow_version,
     )
 
-    def current(tensor: str) -> str:
+    def current(tensor: str, kind: str = "outputs") -> str:
         found = inliner.current(tensor)
-        name = split_tensor(found)[0]
-        if name not in model.nodes:
-            near = did_you_mean(name, model.nodes) if len(model.nodes) < 50_000 else ""
-            likely = ", ".join(candidate_outputs(model.nodes.values())[:_LIKELY])
-            raise SignatureError(
-                f"the graph has no tensor {tensor!r}", hint=near or (f"its outputs may be {likely}" if likely else "")
-            )
+        if split_tensor(found)[0] not in model.nodes:
+            raise _no_such_tensor(tensor, model, kind)
         return found
 
     with Rewriter(model) as graph:
@@ -224,10 +220,19 @@ def _flat_model(
         if not model.signatures:
             ends = {name: current(tensor) for name, tensor in outputs.items()} or choose_outputs(graph)
             model.signatures[DEFAULT_SIGNATURE] = signature = _signature(ends)
-            for given in _with_shapes(model, [attrs.evolve(it, tensor=current(it.tensor)) for it in inputs]):
+            cuts = [attrs.evolve(it, tensor=current(it.tensor, "inputs")) for it in inputs]
+            for given in _with_shapes(model, cuts):
                 placeholder = cut(graph, given)
                 add_input(signature, given.name, placeholder)
     return model
+
+
+def _no_such_tensor(tensor: str, model: ServingModel, kind: str) -> SignatureError:
+    near = did_you_mean(split_tensor(tensor)[0], model.nodes) if len(model.nodes) < 50_000 else ""
+    likely = ", ".join(_CANDIDATES[kind](model.nodes.values())[:_LIKELY])
+    return SignatureError(
+        f"the graph has no tensor {tensor!r}", hint=near or (f"its {kind} may be {likely}" if likely else "")
+    )
 
 
 def _with_shapes(model: ServingModel, inputs: list[Input]) -> list[Input]:

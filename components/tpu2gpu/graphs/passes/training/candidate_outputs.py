@@ -1,4 +1,4 @@
-"""Rank the tensors that could be a model's outputs: what goes into losses first, then ends of the graph."""
+"""Rank the tensors that could be a model's outputs, what goes into losses first, then ends; and list its feeds."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def belongs_to_loss(node: Any, loss: Any) -> bool:
     scope = node.name.rpartition("/")[0]
     own = node.name.startswith(f"{loss.name.removesuffix('/GreaterEqual')}/")
     return node.op == "Reshape" and (own or ("loss" in scope.lower() and loss.name.startswith(f"{scope}/")))
+
+
+def candidate_inputs(nodes: Iterable[Any]) -> list[str]:
+    """List tensors that could be a model's inputs: what feeds a graph from outside, each with its op.
+
+    Args:
+        nodes: The nodes of a graph.
+    """
+    return [f"{node.name} ({node.op})" for node in nodes if node.op in _FEEDS]
 
 
 def candidate_outputs(nodes: Iterable[Any]) -> list[str]:
