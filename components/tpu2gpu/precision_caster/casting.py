@@ -76,13 +76,17 @@ def cast_model(
             "--to float32 widens a whole graph: --keep, --keep-op and --rule do not apply",
             hint="leave them out, or cast its checkpoint alone",
         )
-    with publish_step("cast", describe_source(source), target, options, force=force, run_name=run_name) as staging:
+    measures = options.measure and options.precision != "float32"
+    given = options.examples if is_nothing(examples) else examples
+    with (
+        as_files(given if measures else (), _MOST_EXAMPLES) as files,
+        publish_step("cast", describe_source(source), target, options, force=force, run_name=run_name) as staging,
+    ):
         model, unfit, report = _cast(source, staging.folder, options, {}, progress)
         staging.report |= report
         unfit.refuse_overflow()
-        if options.measure and options.precision != "float32":
-            with as_files(options.examples if is_nothing(examples) else examples, _MOST_EXAMPLES) as files:
-                measured = measure_cast(source, attrs.evolve(options, examples=files), unfit.reasons, progress)
+        if measures:
+            measured = measure_cast(source, attrs.evolve(options, examples=files), unfit.reasons, progress)
             staging.report["measured"] = {name: it for name, it in measured.items() if name != "kept"}
             if measured.get("kept"):
                 model, unfit, report = _cast(source, staging.folder, options, measured["kept"], progress)

@@ -40,13 +40,18 @@ def as_files(examples: ExamplesLike, limit: int | None = None) -> Iterator[tuple
         limit: Take no more than so many of an iterable, which may be endless; 50,000 when not given.
 
     Raises:
-        ExamplesError: The iterable gives something else, or its examples differ in their values' names or sizes.
+        ExamplesError: A path names nothing, the iterable gives something else, or its examples differ in their values'
+            names or sizes.
     """
     if isinstance(examples, str | os.PathLike):
-        yield (os.fspath(examples),)
-        return
+        examples = (examples,)
     if isinstance(examples, Sequence) and all(isinstance(it, str | os.PathLike) for it in examples):
-        yield tuple(os.fspath(it) for it in examples)
+        named = tuple(os.fspath(it) for it in examples)
+        if named:
+            from tpu2gpu.running.examples.forms.registry import find_paths
+
+            find_paths(named)  # a name with a mistake is told before anything that takes time
+        yield named
         return
     from tpu2gpu.running.arrays import save_arrays
 

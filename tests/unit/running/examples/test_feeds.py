@@ -10,6 +10,7 @@ import tensorflow as tf
 from tpu2gpu.errors import ExamplesError, UnsupportedError, UsageError
 from tpu2gpu.running.examples.feeds import Examples, read_examples
 from tpu2gpu.running.examples.forms.registry import find_examples
+from tpu2gpu.running.examples.python_examples import as_files
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.runner import TensorSpec
 
@@ -59,6 +60,13 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
         (tmp_path / name).touch()
     assert [it.path for it in find_examples([str(tmp_path / "eval[1].tfrecord")])] == [tmp_path / "eval[1].tfrecord"]
     assert [it.path for it in find_examples([str(tmp_path / "eval[12].tfrecord")])] == [tmp_path / "eval1.tfrecord"]
+
+
+def test_a_name_with_a_mistake_is_told_with_what_is_near_before_anything_is_read(tmp_path):
+    (tmp_path / "eval.npz").touch()
+    wrong = str(tmp_path / "eva.npz")
+    with pytest.raises(ExamplesError, match=r"eva\.npz: no such file; did you mean 'eval\.npz'\?"), as_files([wrong]):
+        pass
 
 
 def test_gzip_files_globs_and_folders(tmp_path):

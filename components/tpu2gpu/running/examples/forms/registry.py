@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from tpu2gpu.errors import ExamplesError
+from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.examples.forms.base import ExampleForm
 from tpu2gpu.running.examples.forms.csv_tables import CsvTable
 from tpu2gpu.running.examples.forms.images import ImageFolder
@@ -48,6 +49,15 @@ def find_examples(patterns: Sequence[str]) -> list[ExampleFile]:
     Raises:
         ExamplesError: One of them names nothing; all such are listed.
     """
+    return [ExampleFile.of(path) for path in find_paths(patterns)]
+
+
+def find_paths(patterns: Sequence[str]) -> list[Path]:
+    """Find what paths, globs and folders of examples name, without a look into the files; see `find_examples`.
+
+    Raises:
+        ExamplesError: One of them names nothing; all such are listed.
+    """
     found: list[Path] = []
     missing: list[str] = []
     for pattern in patterns:
@@ -58,13 +68,20 @@ def find_examples(patterns: Sequence[str]) -> list[ExampleFile]:
             there, empty = [path], ""
         else:
             there = [Path(it) for it in sorted(glob.glob(pattern, recursive=True)) if Path(it).is_file()]  # noqa: PTH207
-            empty = f"{pattern}: no such file"
+            empty = f"{pattern}: no such file" + _near(path)
         found += there
         missing += [] if there else [empty]
     if missing or not found:
         forms = ", ".join(form.form for form in reversed(FORMS))
         raise ExamplesError("examples: nothing to read", details=missing, hint=f"give {forms}; globs and folders too")
-    return [ExampleFile.of(path) for path in dict.fromkeys(found)]
+    return list(dict.fromkeys(found))
+
+
+def _near(path: Path) -> str:
+    """Say which file or folder beside a path that is not there may have been meant."""
+    there = [it.name for it in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = did_you_mean(path.name, there)
+    return f"; {near}" if near else ""
 
 
 def _in_folder(folder: Path) -> tuple[list[Path], str]:
