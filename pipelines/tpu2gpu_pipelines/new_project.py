@@ -32,7 +32,9 @@ def init_command(summary: str) -> click.Command:
         summary: What its help says.
     """
     folder = click.Argument(["folder"], required=False, default=".", metavar="[FOLDER]")
-    return make_command("init", f"{summary} It runs as it is.", [folder], _init, force="replace files of the same names")
+    return make_command(
+        "init", f"{summary} It runs as it is.", [folder], _init, force="replace files of the same names"
+    )
 
 
 def write_project(folder: Path, *, force: bool = False) -> list[Path]:

@@ -34,7 +34,10 @@ from tpu2gpu.graphs.signatures import INIT_SIGNATURE, full_name, map_tensors, ne
 from tpu2gpu.options import did_you_mean
 
 _LIKELY = 4  # of the tensors that may be inputs or outputs, for an error
-_CANDIDATES: dict[str, Callable[[Iterable[Any]], list[str]]] = {"inputs": candidate_inputs, "outputs": candidate_outputs}
+_CANDIDATES: dict[str, Callable[[Iterable[Any]], list[str]]] = {
+    "inputs": candidate_inputs,
+    "outputs": candidate_outputs,
+}
 # The order is that of what they require: loops hide the updates that batch norms are found by, and phases the dropouts.
 PASSES: tuple[Pass, ...] = (
     RemoveTrainingLoops(),
