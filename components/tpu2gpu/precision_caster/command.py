@@ -26,7 +26,8 @@ def _run(call: Call) -> Reply:
         from tpu2gpu.precision_caster.policy import describe_ops
 
         ops = describe_ops()
-        return Reply(ops, [f"{op['op']:<34} {op['cast']:<8} {op['reason']}" for op in ops])
+        rows = [(op["op"], op["cast"], op["reason"]) for op in ops]
+        return Reply(ops, columns([("op", "cast", "why"), *rows]))
     check_given(call, "SOURCE", "TARGET", hint="give SOURCE and TARGET, or --list")
     from tpu2gpu.graphs.formats.detection import find_bundle
 

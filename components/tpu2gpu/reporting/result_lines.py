@@ -11,6 +11,7 @@ from tpu2gpu.reporting.numbers import milliseconds, percent, seconds, significan
 
 _UNITS = {"_bytes": size, "_ms": milliseconds, "_s": seconds}
 _LABELS = {"max_relative_error": "relative error of a weight", "end_to_end_error": "relative error of outputs"}
+_LONG = 24
 _SHARES = ("_coverage", "_accuracy", "_precision")
 
 
@@ -26,11 +27,15 @@ def describe_result(result: Any) -> list[str]:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align rows in columns: the first to the left, the others to the right."""
+    """Align rows in columns: the first to the left, the others to the right.
+
+    A last column that holds a long text is aligned to the left, so that figures beside it stay where they are read.
+    """
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    left = {0, len(widths) - 1} if widths[-1] > _LONG else {0}
     return [
         "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
+            cell.ljust(width) if index in left else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

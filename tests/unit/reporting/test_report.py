@@ -17,7 +17,7 @@ import pytest
 from tpu2gpu.reporting.numbers import milliseconds, percent, ratio, significant, size
 from tpu2gpu.reporting.plots import batch_sweep, latency_boxes, latency_ecdf, ratio_intervals
 from tpu2gpu.reporting.report import Drawing, Facts, Figures, Link, Report, Row, Table, to_html, to_markdown
-from tpu2gpu.reporting.result_lines import label_and_text
+from tpu2gpu.reporting.result_lines import columns, label_and_text
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -134,6 +134,12 @@ def test_the_verdict_comes_first():
 def test_the_same_report_has_the_same_bytes():
     assert to_html(report()) == to_html(report())
     assert to_markdown(report()) == to_markdown(report())
+
+
+def test_figures_stand_to_the_right_and_a_long_text_moves_none_of_them_away():
+    assert columns([("size", "9 B"), ("weights", "1.5 KiB")]) == ["size         9 B", "weights  1.5 KiB"]
+    long = "inputs derived from the graph, since no examples were given"
+    assert columns([("size", "9 B"), ("seen on", long)]) == ["size     9 B", f"seen on  {long}"]
 
 
 def test_markdown_tables_keep_their_columns():
