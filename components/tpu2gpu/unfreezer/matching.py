@@ -108,6 +108,14 @@ def match(weights: Sequence[Candidate], variables: Sequence[Candidate]) -> Match
     return Matching(sorted(matches, key=lambda it: order[it.variable]), list(left), list(wanted))
 
 
+def type_in_the_way(weights: Sequence[Candidate], variables: Sequence[Candidate]) -> str:
+    """Return the variables' type where all weights have shapes of theirs and another type, else nothing."""
+    types = {it.dtype for it in variables if it.shape in {weight.shape for weight in weights}}
+    shapes = {it.shape for it in variables}
+    differ = len(types) == 1 and all(it.shape in shapes and it.dtype not in types for it in weights)
+    return types.pop() if differ else ""
+
+
 def plain_name(name: str) -> str:
     """Strip from a variable's name what freezing and TensorFlow append."""
     for suffix in _FROZEN_SUFFIXES:

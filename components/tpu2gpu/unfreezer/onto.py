@@ -21,7 +21,7 @@ from tpu2gpu.tensorbundle.casting import is_float
 from tpu2gpu.tensorbundle.reader import Bundle
 from tpu2gpu.tensorbundle.writer import BundleWriter
 from tpu2gpu.unfreezer.code import MODEL_SUFFIX, WEIGHTS_SUFFIX
-from tpu2gpu.unfreezer.matching import Candidate, Matching, match, role_of
+from tpu2gpu.unfreezer.matching import Candidate, Matching, match, role_of, type_in_the_way
 
 _Written = tuple[Matching, dict[str, Any]]
 
@@ -144,12 +144,14 @@ def describe_reading(report: dict[str, Any], prefix: Path) -> list[str]:
 def _matched(onto: str, candidates: list[Candidate], variables: list[Candidate]) -> Matching:
     matching = match(candidates, variables)
     if not matching.matches:
+        dtype = type_in_the_way(candidates, variables)
         raise SourceError(
             f"--onto {onto}: no weight fits a variable",
             details=[
                 *(f"weight {it.name}: {it.dtype} {list(it.shape)}" for it in candidates[:10]),
                 *(f"variable {it.name}: {it.dtype} {list(it.shape)}" for it in variables[:10]),
             ],
+            hint=f"only their types differ: `tpu2gpu cast --to {dtype}` makes them one" if dtype else "",
         )
     return matching
 

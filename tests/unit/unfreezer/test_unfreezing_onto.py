@@ -15,7 +15,7 @@ from tests.models.predictions import images, predict
 from tpu2gpu.errors import SourceError, UsageError
 from tpu2gpu.freezer.freezing import freeze_model
 from tpu2gpu.unfreezer.code import ModelCode
-from tpu2gpu.unfreezer.matching import Candidate, match
+from tpu2gpu.unfreezer.matching import Candidate, match, type_in_the_way
 from tpu2gpu.unfreezer.options import UnfreezeOptions
 from tpu2gpu.unfreezer.unfreezing import list_weights, unfreeze_model
 
@@ -80,6 +80,14 @@ def test_where_counts_differ_nothing_is_guessed_and_both_sides_are_told() -> Non
     assert not matching.matches
     assert matching.unmatched_weights == ["a", "b"]
     assert matching.unmatched_variables == ["c", "d"]
+
+
+def test_where_the_type_alone_is_in_the_way_it_is_told() -> None:
+    half = [Candidate("kernel", (2, 3), "float16"), Candidate("bias", (3,), "float16")]
+    assert type_in_the_way(half, [candidate("k", 2, 3), candidate("b", 3), candidate("step")]) == "float32"
+    assert type_in_the_way(half, [candidate("k", 3, 2), candidate("b", 3)]) == ""
+    assert type_in_the_way([candidate("kernel", 2, 3)], [candidate("k", 2, 3)]) == ""
+    assert type_in_the_way([], []) == ""
 
 
 def test_keras_code_in_its_own_process_restores_the_checkpoint_with_nothing_left_over(
