@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Options that do not count for every format, in the order in which a refusal names them.
 SELECTIVE_OPTIONS = ("graph", "step", "use_ema", "drop", "input", "output", "fix")
 
+_NOUNS = {"checkpoint_v1": "checkpoint", "hdf5": "HDF5 file", "keras": "Keras file", "npz": "file of arrays"}
+
 GRAPH_HINT = "give --graph: a SavedModel, a .meta or .pb file, or package.module:function that builds it"
 
 
@@ -71,6 +73,11 @@ class SourceFormat(abc.ABC):
         """
 
     @property
+    def noun(self) -> str:
+        """What messages call such a source, behind an article."""
+        return _NOUNS.get(self.kind, self.kind)
+
+    @property
     def heeds(self) -> frozenset[str]:
         """The options of `SELECTIVE_OPTIONS` that count here; a given one that does not is refused."""
         return frozenset({"input", "output", "fix"})
@@ -95,7 +102,7 @@ class SourceFormat(abc.ABC):
             Tpu2GpuError: Weights and graph do not fit, or the graph cannot serve.
         """
         raise UsageError(
-            f"--graph {self.path}: a {self.kind} holds no graph", hint="give a SavedModel, or a .meta or .pb file"
+            f"--graph {self.path}: a {self.noun} holds no graph", hint="give a SavedModel, or a .meta or .pb file"
         )
 
     def check_options(self, options: ImportOptions) -> None:
@@ -106,17 +113,17 @@ class SourceFormat(abc.ABC):
         """
         heeds = self.heeds
         if options.tag and not options.graph and "tag" not in heeds:
-            raise UsageError(f"--tag {options.tag}: graphs of a SavedModel have tags, a {self.kind} has none")
+            raise UsageError(f"--tag {options.tag}: graphs of a SavedModel have tags, a {self.noun} has none")
         if options.custom_objects and "custom_objects" not in heeds:
             modules = ", ".join(options.custom_objects)
-            raise UsageError(f"--custom-objects {modules}: a {self.kind} needs no classes of Keras to be read")
+            raise UsageError(f"--custom-objects {modules}: a {self.noun} needs no classes of Keras to be read")
         if options.graph and "graph" in heeds:  # with it, the source is no more than weights
             return
         default = type(options)()
         given = [name for name in SELECTIVE_OPTIONS if getattr(options, name) != getattr(default, name)]
         if idle := [flag(name) for name in given if name not in heeds]:
             raise UsageError(
-                f"{', '.join(idle)}: nothing for a {self.kind}, which has a graph of its own and its weights in it",
+                f"{', '.join(idle)}: nothing for a {self.noun}, which has a graph of its own and its weights in it",
                 hint="give a checkpoint as SOURCE; a SavedModel's is FOLDER/variables/variables, with --graph FOLDER",
             )
 
