@@ -13,7 +13,7 @@ from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.command_line import REPLACES
 from tpu2gpu.errors import OutputExistsError, SourceError, foreign_errors
 from tpu2gpu.options import did_you_mean
-from tpu2gpu.reporting.numbers import counted
+from tpu2gpu.reporting.numbers import counted, percent
 from tpu2gpu.reporting.result_lines import columns
 from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.full_disks import why_full
@@ -174,7 +174,7 @@ def describe_run(result: RunResult) -> list[str]:
     for figure in ("accuracy", "mean_average_precision"):
         if (value := result.training.get(f"held_out_{figure}")) is not None:
             parameters = result.training.get("parameters", 0)
-            lines += [f"training: held-out {figure.replace('_', ' ')} {value:.2%}, {parameters:,} parameters"]
+            lines += [f"training: held-out {figure.replace('_', ' ')} {percent(value)}, {parameters:,} parameters"]
     lines += ["", *result.summary.get("lines", [])] if result.summary else []
     if rows := result.summary.get("rows"):
         lines += ["", *columns(rows)]

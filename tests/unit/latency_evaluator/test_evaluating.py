@@ -192,7 +192,7 @@ def refused(models, tmp_path_factory):
         ("wrong_shape", {"same_signature"}, "output scores: shape [120, 3], the reference has [120, 4]"),
         ("wrong_dtype", {"same_signature"}, "output scores: float64, the reference has float32"),
         ("other_input", {"same_signature"}, "input x: missing; input pixels: the reference has none such"),
-        ("noisy_weights", {"max_relative_error", "min_top1_agreement", "max_accuracy_drop"}, "from 90.00% to"),
+        ("noisy_weights", {"max_relative_error", "min_top1_agreement", "max_accuracy_drop"}, "from 90.00 % to"),
         ("slow", {"max_p99_ms", "min_speedup"}, "of 300 requests took longer"),
         ("fails_when_run", {"runs"}, "failed while running its first request"),
         ("damaged", {"runs"}, "failed while loading"),

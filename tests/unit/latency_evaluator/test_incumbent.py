@@ -75,7 +75,7 @@ def test_a_candidate_less_often_right_than_the_incumbent_is_refused_though_it_is
     assert found["max_accuracy_drop"].value == found["max_relative_error"].value == 0
     refused = found["max_accuracy_drop_from_incumbent"]
     assert (refused.verdict, refused.gate) == ("fail", "model")
-    assert refused.reason.startswith("from 90.00% to ")
+    assert refused.reason.startswith("from 90.00 % to ")
     assert not result.model_blessed
 
 

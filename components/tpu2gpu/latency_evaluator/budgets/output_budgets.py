@@ -71,7 +71,7 @@ def _top1_agreement(measured: Measurements, threshold: float) -> Finding:
     same = round(value * measured.examples)
     reason = (
         f"output {output} has its largest score at the same class in {same} of {measured.examples} examples, "
-        f"at 95 % in at least {clopper_pearson_lower(same, measured.examples):.1%} of all"
+        f"at 95 % in at least {100 * clopper_pearson_lower(same, measured.examples):.1f} % of all"
     )
     return Finding(value, reason, pass_needs=more_examples(measured))
 

@@ -61,7 +61,7 @@ class TaskFigure:
         if after is None:
             return Finding(None, "there are no outputs")
         drop = before - after
-        reason = f"from {before:.2%} to {after:.2%} on {measured.examples} examples"
+        reason = f"from {percent(before)} to {percent(after)} on {measured.examples} examples"
         return self._finding(drop, reason, drop <= threshold + _ROUNDING, measured)
 
     def _finding(self, value: float, reason: str, within: bool, measured: Measurements) -> Finding:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 AGREEING_WINDOWS = 3
 AGREEMENT = 1.1  # largest over smallest of the windows that must agree
-AGREED = f"the last {AGREEING_WINDOWS} windows agreed within {AGREEMENT - 1:.0%}"
+AGREED = f"the last {AGREEING_WINDOWS} windows agreed within {100 * (AGREEMENT - 1):.0f} %"
 
 
 def not_converged(figures: Mapping[str, Sequence[float]]) -> str | None:
@@ -27,7 +27,7 @@ def not_converged(figures: Mapping[str, Sequence[float]]) -> str | None:
         return None
     if spreads[worst] == float("inf"):
         return f"there are fewer than {AGREEING_WINDOWS} windows"
-    return f"the last {AGREEING_WINDOWS} windows still differ by {spreads[worst] - 1:.0%} in {worst}"
+    return f"the last {AGREEING_WINDOWS} windows still differ by {100 * (spreads[worst] - 1):.0f} % in {worst}"
 
 
 def _spread(values: Sequence[float]) -> float:

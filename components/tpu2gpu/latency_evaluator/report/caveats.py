@@ -43,7 +43,7 @@ def _noise(evaluation: Evaluation, models: list[ModelFigures]) -> Iterator[str]:
         if model.relative_iqr is not None and model.relative_iqr > UNEVEN_BLOCKS:
             yield (
                 f"Noisy: {model.called}'s blocks are uneven, the quartiles of their medians lie "
-                f"{model.relative_iqr:.0%} of the median apart."
+                f"{100 * model.relative_iqr:.0f} % of the median apart."
             )
         if model.warm_up is not None and not model.warm_up.stable:
             yield f"Not converged after {model.warm_up.requests} warm-up requests: {model.called}, {model.warm_up.why}."

@@ -199,7 +199,7 @@ def test_too_few_examples_leave_classes_undecided(examples, verdict):
 def test_what_is_sure_of_all_examples_stands_beside_what_was_found():
     scores = np.eye(360, dtype=np.float32)
     found = check("min_top1_agreement", 0.99, parity=compare({"y": scores}, {"y": scores}), examples=360)
-    assert "in 360 of 360 examples, at 95 % in at least 99.2% of all" in found.reason
+    assert "in 360 of 360 examples, at 95 % in at least 99.2 % of all" in found.reason
 
 
 def test_too_few_requests_leave_a_percentile_undecided_and_tell_how_many_are_needed():

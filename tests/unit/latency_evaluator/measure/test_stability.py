@@ -18,7 +18,7 @@ def test_three_windows_within_ten_percent_have_converged():
 
 def test_the_figure_that_differs_most_is_named():
     difference = not_converged({"p99 of the candidate": [1.0, 1.2, 1.5], "the throughput": [1.0, 1.2, 1.0]})
-    assert difference == "the last 3 windows still differ by 50% in p99 of the candidate"
+    assert difference == "the last 3 windows still differ by 50 % in p99 of the candidate"
 
 
 class Scripted:
@@ -44,7 +44,7 @@ def test_a_steady_model_is_asked_as_often_as_wanted():
     found = measured(lambda block: 1000)
     assert found.latency_ns["candidate"].shape == (9, 10)
     assert found.ending.stable
-    assert found.ending.why == "the last 3 windows agreed within 10% in throughput and p50"
+    assert found.ending.why == "the last 3 windows agreed within 10 % in throughput and p50"
 
 
 def test_a_model_that_converges_late_is_asked_until_it_has():

@@ -65,7 +65,7 @@ def test_a_model_that_cannot_keep_up_is_overloaded():
 
 
 def test_a_measurement_that_did_not_converge_says_why():
-    why = "9 windows: the last 3 windows still differ by 30% in p50 of the reference"
+    why = "9 windows: the last 3 windows still differ by 30 % in p50 of the reference"
     unstable = scenario(ending=Ending(False, why))
     (found,) = find_warnings(evaluation(reference=unstable))
     assert found.startswith("Not converged, server: 9 windows: the last 3 windows still differ")

@@ -172,7 +172,7 @@ def test_a_reader_is_told_all_of_it() -> None:
         (Engine("engine", 2, 1500, {"MatMul": 1, "Relu": 1}),), (LeftOut("Where", ("w",), 500, "no"),)
     )
     assert describe(coverage) == [
-        "2 of 3 operations in 1 engine, 75.0% of the compute",
+        "2 of 3 operations in 1 engine, 75.0 % of the compute",
         "  engine: 2 operations, 1,500 FLOPs for one example (1 MatMul, 1 Relu)",
         "left to TensorFlow",
         "  1 Where, 500 FLOPs: no",

@@ -130,7 +130,9 @@ def describe(coverage: EngineCoverage) -> list[str]:
     """Describe the coverage for a reader."""
     several = "" if len(coverage.engines) == 1 else "s"
     inside = f"{coverage.operations_in_engines} of {coverage.operations} operations"
-    lines = [f"{inside} in {len(coverage.engines)} engine{several}, {coverage.share_of_compute:.1%} of the compute"]
+    lines = [
+        f"{inside} in {len(coverage.engines)} engine{several}, {100 * coverage.share_of_compute:.1f} % of the compute"
+    ]
     for engine in coverage.engines:
         ops = ", ".join(f"{count} {op}" for op, count in engine.ops.items())
         lines.append(f"  {engine.name}: {engine.operations} operations, {engine.flops:,} FLOPs for one example ({ops})")
