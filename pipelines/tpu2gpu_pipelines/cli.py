@@ -11,12 +11,13 @@ import click
 from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.command_line import REPLACES
-from tpu2gpu.errors import OutputExistsError, SourceError, foreign_errors
+from tpu2gpu.errors import SourceError, foreign_errors
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.reporting.numbers import counted, percent
 from tpu2gpu.reporting.result_lines import columns
 from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.full_disks import why_full
+from tpu2gpu.storage.whole_writing import check_free_file
 from tpu2gpu_pipelines.local import METADATA, find_pipeline, log_path, new_run_name, run_pipeline
 from tpu2gpu_pipelines.metadata_store import read_run, read_run_names
 from tpu2gpu_pipelines.pipeline_flags import given_settings, pipeline_flags
@@ -94,6 +95,7 @@ def _compile(terminal: Terminal, given: dict[str, Any]) -> None:
     from tpu2gpu_pipelines.kubeflow.compiler.compiling import compile_pipeline
     from tpu2gpu_pipelines.kubeflow.compiler.settings_check import mistakes_for
 
+    check_free_file(Path(given["out"]), force=given["force"])
     settings = given_settings(given, mistakes_for(given["pipeline"]))
     terminal.begin(f"compiling pipeline '{settings.name}'")
     with terminal.quiet():
@@ -109,7 +111,10 @@ def _compile(terminal: Terminal, given: dict[str, Any]) -> None:
 def _report(terminal: Terminal, given: dict[str, Any]) -> None:
     metadata = Path(given["root"], METADATA)
     if not metadata.is_file():
-        raise SourceError(f"{given['root']}: no run left its {METADATA} there", hint="name the folder with --root")
+        there = " or ".join(f"--root {file.parent}" for file in sorted(Path().glob(f"*/{METADATA}")))
+        raise SourceError(
+            f"{given['root']}: no run left its {METADATA} there", hint=f"give {there or 'the folder with --root'}"
+        )
     terminal.begin(f"reading the runs in {given['root']}")
     damaged = f"{metadata}: the metadata database is damaged"
     with terminal.quiet(), foreign_errors(SourceError, damaged, hint="give the folder of another run"):
@@ -125,8 +130,8 @@ def _report(terminal: Terminal, given: dict[str, Any]) -> None:
     if "/" in run and not given["out"]:
         raise SourceError(f"{given['root']}: '{run}' is no name of a run of ours", hint="name the page with --out")
     path = Path(given["out"] or Path(given["root"], "runs", f"{run.replace(':', '')}.html"))
-    if path.exists() and not given["force"] and given["out"]:
-        raise OutputExistsError(f"{path}: is there already", hint="use --force to replace it")
+    if given["out"]:
+        check_free_file(path, force=given["force"])
     write_run_page(records, path, run=run)
     terminal.result(
         {"run": run, "file": path, "steps": records}, [f"{path}: {counted(len(records), 'step')} of run {run}"]

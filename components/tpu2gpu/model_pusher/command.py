@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
@@ -73,7 +74,14 @@ def _promoted(call: Call) -> Reply:
         )
         for row in rows
     ]
-    return Reply(rows, [*columns([titles, *table]), "* is served now"] if rows else ["nothing was promoted there"])
+    return Reply(rows, [*columns([titles, *table]), "* is served now"] if rows else [_nothing_in(call.given["folder"])])
+
+
+def _nothing_in(folder: str) -> str:
+    from tpu2gpu.storage.paths import is_remote
+
+    missing = "" if is_remote(folder) or Path(folder).is_dir() else ": there is no such folder"
+    return f"{folder}: nothing was promoted there{missing}"
 
 
 PROMOTE = Command(

@@ -5,9 +5,19 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from tpu2gpu.errors import UsageError
+from tpu2gpu.errors import OutputExistsError, UsageError
 from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.full_disks import why_full
+
+
+def check_free_file(path: Path, *, force: bool) -> None:
+    """Check that a file can be written without replacing another, before the work that makes it.
+
+    Raises:
+        OutputExistsError: Something is there, and `force` was not given.
+    """
+    if path.exists() and not force:
+        raise OutputExistsError(f"{path}: exists already", hint="choose another file or give --force")
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -59,6 +59,7 @@ BAD = {
     "a value that is no number": ("evaluate model model --examples x --out out --requests many", 2, "many"),
     "a value out of range": ("evaluate model model --examples x --out out --requests 0", 2, "must be at least 1"),
     "a target that exists": ("cast model taken", 2, "taken: exists already; choose another TARGET or give --force"),
+    "a file that exists: compile": ("compile -o file", 2, "file: exists already; choose another file or give --force"),
     "a target that is a file": ("freeze model file", 2, "file: a file is there"),
     "a source that is missing: import": ("import nowhere out", 3, "nowhere"),
     "a source that is missing: cast": ("cast nowhere out", 3, "nowhere"),
@@ -84,6 +85,7 @@ BAD = {
     "a pipeline that is missing": ("run --pipeline no_such_module:make", 3, "no_such_module"),
     "a function that is missing": ("run --pipeline json:make", 3, "has no attribute 'make'"),
     "a target below a file": ("import model file/out", 2, "file/out: cannot be written ("),
+    "no run in a folder": ("report --root empty", 3, "empty: no run left its metadata.sqlite there; give the folder"),
     "a root that cannot be": ("run --root file/demo", 3, "file/demo: cannot be written"),
 }
 

@@ -60,4 +60,7 @@ def test_what_cannot_be_promoted_ends_with_its_exit_code_and_changes_nothing(
     assert main(["promote", str(source), str(folder)]) == 2
     assert not folder.exists()
     assert main(["promoted", str(folder)]) == 0
-    assert "nothing was promoted there" in capfd.readouterr().out
+    assert "nothing was promoted there: there is no such folder" in capfd.readouterr().out
+    folder.mkdir()
+    assert main(["promoted", str(folder)]) == 0
+    assert capfd.readouterr().out == f"{folder}: nothing was promoted there\n"

@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 import yaml
 
-from tpu2gpu.errors import OutputExistsError, Tpu2GpuError, UnsupportedError, UsageError
-from tpu2gpu.storage.whole_writing import write_whole
+from tpu2gpu.errors import Tpu2GpuError, UnsupportedError, UsageError
+from tpu2gpu.storage.whole_writing import check_free_file, write_whole
 from tpu2gpu_pipelines.kubeflow.compiler.accelerators import Accelerator, find_accelerator
 from tpu2gpu_pipelines.kubeflow.compiler.job_set import job_set_manifest, launching_step
 from tpu2gpu_pipelines.kubeflow.compiler.parameters import feed_parameters
@@ -89,8 +89,7 @@ class CompiledPipeline:
             EnvironmentLacksError: There is no room for it.
         """
         path = Path(path)
-        if path.exists() and not force:
-            raise OutputExistsError(f"{path}: exists already", hint="choose another file or give --force")
+        check_free_file(path, force=force)
         write_whole(path, self.to_yaml())
         return path
 
