@@ -6,6 +6,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from tpu2gpu_pipelines.examples import SceneExamples
 from tpu2gpu_pipelines.settings import Settings
+from tpu2gpu_pipelines.step_names import examples_name
 from tpu2gpu_pipelines.tpu_to_gpu import join_steps
 
 
@@ -18,4 +19,5 @@ def create_pipeline(settings: Settings) -> Pipeline:
     Raises:
         SourceError: There is no such training function.
     """
-    return join_steps(settings, SceneExamples(settings.scenes, settings.data_uri, settings.data_state))
+    examples = SceneExamples(settings.scenes, settings.data_uri, settings.data_state)
+    return join_steps(settings, examples.with_id(examples_name(settings, examples.id)))

@@ -18,6 +18,7 @@ from tpu2gpu_pipelines.files_state import files_state
 from tpu2gpu_pipelines.serving_tail import gpu_serving
 from tpu2gpu_pipelines.settings import Settings, TrainingOptions
 from tpu2gpu_pipelines.step_digests import training_source_digest
+from tpu2gpu_pipelines.step_names import examples_name
 
 # A prefix (`model.ckpt-100`, `ckpt-7`), or a file that is a model or a part of a checkpoint.
 _IS_NO_FOLDER = re.compile(r"ckpt(-\d+)?$|\.(index|meta|data-\d+-of-\d+|pb|keras|h5|hdf5)$")
@@ -34,7 +35,8 @@ def create_pipeline(settings: Settings) -> Pipeline:
     Raises:
         SourceError: There is no such training function.
     """
-    return join_steps(settings, DigitExamples(settings.data, settings.data_uri, settings.data_state))
+    examples = DigitExamples(settings.data, settings.data_uri, settings.data_state)
+    return join_steps(settings, examples.with_id(examples_name(settings, examples.id)))
 
 
 def join_steps(settings: Settings, examples: BaseComponent) -> Pipeline:

@@ -102,7 +102,7 @@ def test_it_runs_from_its_examples_to_a_promoted_model_with_both_outputs(project
     written = subprocess.run([sys.executable, "make_examples.py", "data"], check=True, cwd=project, capture_output=True)
     assert written.returncode == 0
     once_more = json.loads(command(project, "run", "--settings", "settings.yaml", "--json").stdout)
-    assert not any(step["cached"] for step in once_more["steps"] if step["id"] in ("DigitExamples", "Trainer"))
+    assert not any(step["cached"] for step in once_more["steps"] if step["id"] in ("Examples", "Trainer"))
 
 
 @pytest.mark.slow

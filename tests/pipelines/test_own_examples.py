@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from tpu2gpu.errors import ExamplesError
+from tpu2gpu_pipelines import detector, tpu_to_gpu
 from tpu2gpu_pipelines.examples import DigitExamples, copy_splits
 from tpu2gpu_pipelines.files_state import files_state
 from tpu2gpu_pipelines.local import _here
 from tpu2gpu_pipelines.settings import Settings
+from tpu2gpu_pipelines.step_names import step_names
 
 
 def write(path: Path, compression: str, count: int = 3, size: int = 20) -> None:
@@ -68,6 +70,13 @@ def test_a_damaged_or_empty_file_is_named(tmp_path: Path, content: bytes, says: 
     with pytest.raises(ExamplesError, match=says) as caught:
         copy_splits(str(tmp_path), str(tmp_path / "copy"))
     assert "eval" in str(caught.value)
+
+
+def test_the_step_that_brings_the_user_s_own_examples_is_not_called_by_ours(tmp_path: Path) -> None:
+    own = Settings(data_uri=str(tmp_path))
+    for create, made in ((tpu_to_gpu.create_pipeline, "DigitExamples"), (detector.create_pipeline, "SceneExamples")):
+        assert [create(it).components[0].id for it in (Settings(), own)] == [made, "Examples"]
+    assert [step_names(it)[0] for it in (Settings(), own)] == ["DigitExamples", "Examples"]
 
 
 def test_examples_that_changed_in_their_place_are_another_input(tmp_path: Path) -> None:
