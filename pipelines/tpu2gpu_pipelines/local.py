@@ -33,6 +33,7 @@ from tpu2gpu_pipelines.former_verdict import may_take_former
 from tpu2gpu_pipelines.log_capture import logging_to
 from tpu2gpu_pipelines.metadata_check import check_metadata
 from tpu2gpu_pipelines.metadata_store import CACHED, fail_running, read_run
+from tpu2gpu_pipelines.named_pipelines import path_of
 from tpu2gpu_pipelines.run_result import RunResult, StepTime, gather_result, write_newest_page
 from tpu2gpu_pipelines.settings import Settings
 
@@ -122,15 +123,13 @@ def find_pipeline(path: str) -> CreatePipeline:
     """Find the function that makes a pipeline.
 
     Args:
-        path: `MODULE:FUNCTION`; the function takes `Settings` and returns a TFX pipeline.
+        path: `MODULE:FUNCTION`, or a name; the function takes `Settings` and returns a TFX pipeline.
 
     Raises:
         UsageError: The path has another form.
         SourceError: There is no such module or function.
     """
-    module, _, function = path.partition(":")
-    if not module or not function:
-        raise UsageError(f"--pipeline {path}: must be MODULE:FUNCTION")
+    module, _, function = path_of(path).partition(":")
     try:
         found: CreatePipeline = getattr(importlib.import_module(module), function)
     except (ModuleNotFoundError, AttributeError) as error:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import attrs
 
+from tpu2gpu.errors import UsageError
+from tpu2gpu.options import did_you_mean
 from tpu2gpu_pipelines.settings import Settings, load_settings
 
 _HERE = Path(__file__).parent
@@ -31,9 +33,17 @@ NAMED_PIPELINES = {
 
 
 def path_of(pipeline: str) -> str:
-    """Return `MODULE:FUNCTION` for a pipeline's name, or what was given where it is none."""
-    named = NAMED_PIPELINES.get(pipeline)
-    return named.path if named else pipeline
+    """Return `MODULE:FUNCTION` for a pipeline's name, or what was given where that has this form already.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if named := NAMED_PIPELINES.get(pipeline):
+        return named.path
+    if not all(pipeline.partition(":")):
+        hint = did_you_mean(pipeline, NAMED_PIPELINES) or f"or one of {', '.join(NAMED_PIPELINES)}"
+        raise UsageError(f"--pipeline {pipeline}: must be MODULE:FUNCTION", hint=hint)
+    return pipeline
 
 
 def settings_of(pipeline: str) -> Settings:

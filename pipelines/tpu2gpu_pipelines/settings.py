@@ -19,6 +19,7 @@ from tpu2gpu.model_pusher.options import PushOptions
 from tpu2gpu.options import option
 from tpu2gpu.plain_json import parse_yaml
 from tpu2gpu.precision_caster.options import CastOptions
+from tpu2gpu.storage.near import what_is_near
 from tpu2gpu.storage.whole_files import read_plain_text
 from tpu2gpu.trt_converter.options import ConvertOptions
 from tpu2gpu_pipelines.datasets import DigitsOptions
@@ -162,7 +163,7 @@ def load_settings(
     try:
         values = parse_yaml(read_plain_text(Path(path)))
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
+        raise SourceError(f"{path}: cannot be read ({error.strerror})", hint=what_is_near(Path(path))) from error
     except ValueError as error:
         raise SourceError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     return make_settings(values or {}, str(path), check, default)

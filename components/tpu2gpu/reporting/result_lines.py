@@ -20,7 +20,8 @@ def describe_result(result: Any) -> list[str]:
     rows = []
     for field in attrs.fields(type(result)):
         value = getattr(result, field.name)
-        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
+        nothing = value == "" or (value == 0 and field.name.endswith(tuple(_UNITS)))  # such as the size of no engine
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and not nothing:
             rows.append(label_and_text(field.name, value))
     remarks = getattr(result, "remarks", ())
     return [f"wrote {result.target}", *(f"  {line}" for line in columns(rows)), *remarks]

@@ -11,13 +11,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import attrs
 import numpy as np
 import pytest
 
 from tpu2gpu.reporting.numbers import milliseconds, percent, ratio, significant, size
 from tpu2gpu.reporting.plots import batch_sweep, latency_boxes, latency_ecdf, ratio_intervals
 from tpu2gpu.reporting.report import Drawing, Facts, Figures, Link, Report, Row, Table, to_html, to_markdown
-from tpu2gpu.reporting.result_lines import columns, label_and_text
+from tpu2gpu.reporting.result_lines import columns, describe_result, label_and_text
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -140,6 +141,18 @@ def test_figures_stand_to_the_right_and_a_long_text_moves_none_of_them_away():
     assert columns([("size", "9 B"), ("weights", "1.5 KiB")]) == ["size         9 B", "weights  1.5 KiB"]
     long = "inputs derived from the graph, since no examples were given"
     assert columns([("size", "9 B"), ("seen on", long)]) == ["size     9 B", f"seen on  {long}"]
+
+
+def test_a_size_or_time_of_nothing_is_left_out_of_a_result():
+    @attrs.frozen
+    class Result:
+        target: str = ""
+        steps: int = 0
+        onnx_size_bytes: int = 2048
+        engine_size_bytes: int = 0
+        build_s: float = 0.0
+
+    assert describe_result(Result())[1:] == ["  steps             0", "  onnx size  2.00 KiB"]
 
 
 def test_markdown_tables_keep_their_columns():

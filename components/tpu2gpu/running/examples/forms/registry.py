@@ -9,7 +9,6 @@ from pathlib import Path
 import attrs
 
 from tpu2gpu.errors import ExamplesError
-from tpu2gpu.options import did_you_mean
 from tpu2gpu.running.examples.forms.base import ExampleForm
 from tpu2gpu.running.examples.forms.csv_tables import CsvTable
 from tpu2gpu.running.examples.forms.images import ImageFolder
@@ -18,6 +17,7 @@ from tpu2gpu.running.examples.forms.parquet_tables import ParquetTable
 from tpu2gpu.running.examples.forms.tfrecords import TFRecords
 from tpu2gpu.running.examples.reading import Reading
 from tpu2gpu.running.examples.rows import ExampleRow
+from tpu2gpu.storage.near import what_is_near
 
 FORMS: tuple[ExampleForm, ...] = (NumpyFile(), ParquetTable(), CsvTable(), ImageFolder(), TFRecords())
 _EVAL_SPLIT = "Split-eval"
@@ -68,20 +68,13 @@ def find_paths(patterns: Sequence[str]) -> list[Path]:
             there, empty = [path], ""
         else:
             there = [Path(it) for it in sorted(glob.glob(pattern, recursive=True)) if Path(it).is_file()]  # noqa: PTH207
-            empty = f"{pattern}: no such file" + _near(path)
+            empty = "; ".join(filter(None, [f"{pattern}: no such file", what_is_near(path)]))
         found += there
         missing += [] if there else [empty]
     if missing or not found:
         forms = ", ".join(form.form for form in reversed(FORMS))
         raise ExamplesError("examples: nothing to read", details=missing, hint=f"give {forms}; globs and folders too")
     return list(dict.fromkeys(found))
-
-
-def _near(path: Path) -> str:
-    """Say which file or folder beside a path that is not there may have been meant."""
-    there = [it.name for it in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = did_you_mean(path.name, there)
-    return f"; {near}" if near else ""
 
 
 def _in_folder(folder: Path) -> tuple[list[Path], str]:
