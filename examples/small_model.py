@@ -1,12 +1,15 @@
 """Train a small Keras model on handwritten digits, and write `digits.keras` and `eval.npz` into the current folder."""
 
 import os
+import warnings
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow tells of this machine is not the matter here
-
-import keras
 import numpy as np
 from sklearn.datasets import load_digits
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow tells of this machine is not the matter here,
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # nor what Google's library, which it imports, tells of Python
+    import keras
 
 images, labels = load_digits(return_X_y=True)
 images = images.reshape(-1, 8, 8, 1).astype(np.float32) / 16

@@ -81,7 +81,7 @@ def _counted(ops: dict[str, int]) -> str:
 def _tensors(tensors: list[dict[str, Any]]) -> list[str]:
     largest = sorted(tensors, key=lambda tensor: (-tensor["size_bytes"], tensor["name"]))
     rows = [(tensor["name"], *_type_and_shape(tensor), size(tensor["size_bytes"])) for tensor in largest[:_MOST]]
-    more = [f"  and {len(tensors) - _MOST} smaller ones"] if len(tensors) > _MOST else []
+    more = [f"  and {counted(len(tensors) - _MOST, 'smaller one')}"] if len(tensors) > _MOST else []
     return [*(f"  {line}" for line in columns(rows)), *more]
 
 
