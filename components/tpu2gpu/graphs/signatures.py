@@ -12,6 +12,8 @@ from tpu2gpu.graphs.ops import PLACEHOLDERS
 
 _LARGEST_DEFAULT = 1 << 12  # elements; a default is a setting, not data
 INIT_SIGNATURE = "__saved_model_init_op"
+OP_SIGNATURES = (INIT_SIGNATURE, "__saved_model_train_op")  # their outputs name ops, which may give nothing
+INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 _PREDICT = "tensorflow/serving/predict"
 
 

@@ -22,7 +22,14 @@ from tpu2gpu.graphs.functions.inlining import SideEffectsError, SignatureInliner
 from tpu2gpu.graphs.model import DEFAULT_SIGNATURE, ServingModel, unknown_signature
 from tpu2gpu.graphs.nodes import OpDefs, split_tensor
 from tpu2gpu.graphs.ops import REFERENCE
-from tpu2gpu.graphs.signatures import INIT_SIGNATURE, full_name, map_tensors, tensor_names
+from tpu2gpu.graphs.signatures import (
+    INIT_COLLECTIONS,
+    INIT_SIGNATURE,
+    OP_SIGNATURES,
+    full_name,
+    map_tensors,
+    tensor_names,
+)
 from tpu2gpu.graphs.soundness.graph import check_meta_graph
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_model
@@ -35,8 +42,6 @@ from tpu2gpu.tensorbundle.writer import BundleWriter
 SAVED_MODEL_FILE = "saved_model.pb"
 VARIABLES_FOLDER = "variables"
 VARIABLES_PREFIX = f"{VARIABLES_FOLDER}/variables"
-_TRAIN_SIGNATURE = "__saved_model_train_op"
-_INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 
 
 def parse_saved_model(source: str | os.PathLike[str]) -> Any:
@@ -216,7 +221,7 @@ def select_signatures(meta: Any, names: Iterable[str]) -> None:
 def serving_signatures(meta: Any) -> dict[str, Any]:
     """Return the signatures of a MetaGraphDef that return something, the default one first."""
     ordered = sorted(meta.signature_def.items(), key=lambda item: (item[0] != DEFAULT_SIGNATURE, item[0]))
-    return {name: it for name, it in ordered if name not in (INIT_SIGNATURE, _TRAIN_SIGNATURE) and it.outputs}
+    return {name: it for name, it in ordered if name not in OP_SIGNATURES and it.outputs}
 
 
 def _add_signatures(inliner: SignatureInliner, signatures: Mapping[str, Any], source: Place) -> None:
@@ -256,7 +261,7 @@ def _init_node(meta: Any) -> str:
     if INIT_SIGNATURE in meta.signature_def:
         outputs = meta.signature_def[INIT_SIGNATURE].outputs.values()
         return next((split_tensor(info.name)[0] for info in outputs), "")
-    for collection in _INIT_COLLECTIONS:
+    for collection in INIT_COLLECTIONS:
         if collection in meta.collection_def and meta.collection_def[collection].node_list.value:
             return split_tensor(meta.collection_def[collection].node_list.value[0])[0]
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -11,15 +12,16 @@ from tpu2gpu.errors import GraphError, UnsupportedError
 from tpu2gpu.graphs.nodes import OpDefs, is_control, is_number, split_tensor
 from tpu2gpu.graphs.op_classes import class_of
 from tpu2gpu.graphs.ops import NEXT_ITERATIONS, REFERENCE
-from tpu2gpu.graphs.signatures import tensor_names
 from tpu2gpu.graphs.soundness.edges import wrong_type
 from tpu2gpu.graphs.soundness.functions import check_expansion
 from tpu2gpu.graphs.soundness.nodes import NodeRules, ReadNode
 from tpu2gpu.graphs.soundness.order import find_cycle
-from tpu2gpu.graphs.soundness.tensors import known_types, repeated_bytes, wrong_shape
+from tpu2gpu.graphs.soundness.signatures import wrong_references
+from tpu2gpu.graphs.soundness.tensors import known_types, repeated_bytes
 from tpu2gpu.limits import limits
 
 _MOST_TOLD = 10
+_is_name = re.compile(r"[A-Za-z0-9._][\w.\\/>-]*", re.ASCII).fullmatch  # TensorFlow's, and those it makes itself
 _HINT = "export the model again"
 
 
@@ -36,7 +38,7 @@ def check_meta_graph(meta: Any, source: object, *, elsewhere: Collection[str] = 
         UnsupportedError: It is larger than the limits.
     """
     rules = _check(meta.graph_def, OpDefs(meta.meta_info_def.stripped_op_list.op), source, elsewhere)
-    _tell(_wrong_signatures(meta, rules), source)
+    _tell(wrong_references(meta, rules), source)
 
 
 def check_graph(graph: Any, ops: OpDefs, source: object, *, elsewhere: Collection[str] = ()) -> None:
@@ -78,6 +80,7 @@ def _wrong_graph(
     yield from (f"function {name} has the name of an op" for name in functions if _is_op(name))
     read = [rules.read(node, elsewhere=name in elsewhere) for name, node in zip(names, nodes, strict=True)]
     yield from _wrong_names(names, read)
+    yield from (f"node {name}: a name of none of TensorFlow's nodes" for name in names if name and not _is_name(name))
     known = dict(zip(names, read, strict=True))
     repeated = 0
     for name, node, it in zip(names, nodes, read, strict=True):
@@ -206,27 +209,3 @@ def _wrong_function(function: Any, rules: NodeRules) -> Iterator[str]:
             yield f"its result {name} waits for {waited}, which there is not"
     if cycle := _cycle(dict(zip(names, read, strict=True))):
         yield f"a cycle through {', '.join(cycle[:5])}"
-
-
-def _wrong_signatures(meta: Any, rules: NodeRules) -> Iterator[str]:
-    nodes = {node.name: node for node in meta.graph_def.node}
-    for name, signature in meta.signature_def.items():
-        for key, info in (*signature.inputs.items(), *signature.outputs.items()):
-            if info.dtype and info.dtype % REFERENCE not in known_types():
-                yield f"signature {name}: {key} is of DataType {info.dtype}, which there is not"
-            if problem := wrong_shape(info.tensor_shape):
-                yield f"signature {name}: {key} has {problem}"
-            if info.WhichOneof("encoding") is None:
-                yield f"signature {name}: {key} names no tensor"
-                continue
-            for tensor in tensor_names(info):
-                node, index = split_tensor(tensor)
-                if node not in nodes:
-                    yield f"signature {name}: {key} is {tensor}, which there is not"
-                    continue
-                given = (rules.read(nodes[node]).given or ())[index:] if info.name else ()
-                if given and (wrong := wrong_type(tensor, info.dtype % REFERENCE, given[0])):
-                    yield f"signature {name}: {key} is {wrong}"
-    for name, function in meta.object_graph_def.concrete_functions.items():
-        if not all(0 <= number < len(meta.object_graph_def.nodes) for number in function.bound_inputs):
-            yield f"function {name}: captures objects that there are not"

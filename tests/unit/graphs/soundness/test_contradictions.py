@@ -103,6 +103,10 @@ SPOILT: dict[str, tuple[Callable[[Any], object], str]] = {
     "a wait for nothing": (lambda g: g.node[2].input.append("^z"), "waits for z, which there is not"),
     "two nodes of one name": (lambda g: g.node.append(g.node[0]), "node x: another node has its name"),
     "a node without a name": (lambda g: g.node.add(op="NoOp"), "without a name"),
+    "a name with a control code": (
+        lambda g: g.node.add(name="a\x1b", op="NoOp"),
+        "a name of none of TensorFlow's",
+    ),
     "a missing attribute": (_drop_attribute, "Mul without its attribute T"),
     "an attribute of another kind": (_retype_attribute, "attribute T of Mul must be type, not i"),
     "a DataType of -1": (lambda g: setattr(g.node[2].attr["T"], "type", -1), "DataType -1, which there is not"),
