@@ -169,6 +169,15 @@ def test_members_outside_an_archive_are_not_unpacked(name: str, tmp_path: Path) 
     assert not list(tmp_path.rglob("escaped"))
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_which_of_two_members_of_one_name_is_meant_is_not_guessed(tmp_path: Path) -> None:
+    path = archive(tmp_path / "model.keras")
+    with zipfile.ZipFile(path, "a") as stored:
+        stored.writestr("config.json", "{}")
+    with pytest.raises(Tpu2GpuError, match=r"two members are called 'config\.json'"):
+        read_weights(path)
+
+
 def keras2_model(path: Path, *layers: Any) -> Path:
     keras = pytest.importorskip("tf_keras", reason="Keras 2 is not installed")
     x = keras.Input([3])

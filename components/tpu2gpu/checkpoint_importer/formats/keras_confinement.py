@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def check_files(path: Place) -> None:
     """Check that the members of an archive stay in it, and that weights lie in the file itself.
 
     Raises:
-        SourceError: A member has the name of a file elsewhere, or is a link; or HDF5's links and values lead elsewhere.
+        SourceError: A member has the name of a file elsewhere or of another member, or is a link; or HDF5's links and
+            values lead elsewhere.
     """
     with path.open("rb") as stored, foreign_errors(SourceError, f"{path}: damaged", hint="fetch it again"):
         if not zipfile.is_zipfile(stored):
@@ -72,5 +74,7 @@ def check_files(path: Place) -> None:
                 problem = why_outside(Path("/nonexistent"), member.filename)
                 if problem or stat.S_ISLNK(member.external_attr >> 16):
                     raise SourceError(f"{path}: its member {member.filename!r} is {problem or 'a link'}")
+            if twice := [name for name, times in Counter(archive.namelist()).items() if times > 1]:
+                raise SourceError(f"{path}: two members are called {twice[0]!r}", hint="save the model again")
             if _WEIGHTS in archive.namelist():
                 check_hdf5(path, _WEIGHTS)

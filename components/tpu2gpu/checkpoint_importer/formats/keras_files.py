@@ -70,7 +70,7 @@ def _read_weights(path: Place) -> KerasArrays:
             found[_variable_name(name)] = item
     if not found:
         raise SourceError(f"{path}: holds no weights")
-    entries = {name: (_dtype(item), tuple(item.shape)) for name, item in found.items()}
+    entries = {name: (_dtype(item, path), tuple(item.shape)) for name, item in found.items()}
 
     def load(name: str) -> Any:
         with foreign_errors(SourceError, f"{path}: {name} cannot be read", hint="fetch it again"):
@@ -157,10 +157,10 @@ def _variable_name(path: str) -> str:
     return rest if rest.startswith(f"{layer}/") else name
 
 
-def _dtype(item: Any) -> int:
+def _dtype(item: Any, path: Place) -> int:
     name = "bfloat16" if item.dtype.kind == "V" and item.dtype.itemsize == 2 else item.dtype.name
     if name not in format.DTYPE_ENUMS:
-        raise UnsupportedError(f"{item.file.filename}: {item.name} holds {name}, which is no type of a weight")
+        raise UnsupportedError(f"{path}: {item.name} holds {name}, which is no type of a weight")
     return format.DTYPE_ENUMS[name]
 
 
