@@ -10,7 +10,8 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import click
 
@@ -18,7 +19,8 @@ from tpu2gpu.errors import EnvironmentLacksError, InputError, Tpu2GpuError, Usag
 from tpu2gpu.options import did_you_mean
 from tpu2gpu.reporting.printable import printable
 
-BUG, INTERRUPTED, TERMINATED = 70, 130, 143
+BUG, HUNG_UP, INTERRUPTED, TERMINATED = 70, 129, 130, 143
+_STOPPED = {HUNG_UP: "hung up", INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 _NO_NAMES = (errno.ELOOP, errno.ENAMETOOLONG)
 _REFUSED_BY_THE_SYSTEM = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
@@ -32,44 +34,74 @@ def run_commands(commands: click.Group, arguments: Sequence[str] | None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stop = _Stop()
     try:
-        with _stoppable():
+        _check_current_folder()
+        with stop.heeded():
             return commands.main(words, prog_name="tpu2gpu", standalone_mode=False) or 0
-    except Tpu2GpuError as error:
-        return _fail(error, words)
-    except click.UsageError as error:
-        return _fail(_usage_error(error), words)
-    except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("error: interrupted\n")
-        return INTERRUPTED
-    except _Terminated:
-        sys.stderr.write("error: terminated\n")
-        return TERMINATED
+    except (_Stopped, click.Abort, KeyboardInterrupt):
+        return _tell_stopped(stop.code or INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the last flush of standard output has where to go
         return 1
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_SYSTEM:
-            where = f"{error.filename}: " if error.filename else ""
-            return _fail(EnvironmentLacksError(f"{where}{error.strerror}"), words)
-        if isinstance(error, OSError) and error.errno in _NO_NAMES:
-            return _fail(InputError(f"{error.filename}: {error.strerror}", hint="check the path"), words)
-        if "--debug" in words:
-            traceback.print_exc()
-        hint = "" if "--debug" in words else "; --debug shows where"
-        sys.stderr.write(
-            f"error: {type(error).__name__}: {printable(str(error))}: this is a mistake in tpu2gpu{hint}\n"
-        )
-        return BUG
+        # A library that is stopped while it is imported says that it is not there.
+        return _tell_stopped(stop.code) if stop.code else _tell(error, words)
+
+
+def _check_current_folder() -> None:
+    """Libraries ask for it as they are imported, and would call a sound model damaged.
+
+    Raises:
+        EnvironmentLacksError: Somebody removed it.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise EnvironmentLacksError(
+            f"the current folder is not there ({error.strerror})", hint="change to one that is"
+        ) from error
+
+
+def _tell_stopped(code: int) -> int:
+    _write(sys.stderr, f"error: {_STOPPED[code]}\n")
+    return code
+
+
+def _tell(error: Exception, words: Sequence[str]) -> int:
+    """Tell what went wrong, and return its exit code."""
+    if isinstance(error, Tpu2GpuError):
+        return _fail(error, words)
+    if isinstance(error, click.UsageError):
+        return _fail(_usage_error(error), words)
+    if isinstance(error, OSError) and error.errno in _REFUSED_BY_THE_SYSTEM:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(EnvironmentLacksError(f"{where}{error.strerror}"), words)
+    if isinstance(error, OSError) and error.errno in _NO_NAMES:
+        return _fail(InputError(f"{error.filename}: {error.strerror}", hint="check the path"), words)
+    if "--debug" in words:
+        traceback.print_exc()
+    hint = "" if "--debug" in words else "; --debug shows where"
+    _write(sys.stderr, f"error: {type(error).__name__}: {printable(str(error))}: this is a mistake in tpu2gpu{hint}\n")
+    return BUG
 
 
 def _fail(error: Tpu2GpuError, words: Sequence[str]) -> int:
     if "--debug" in words:
         traceback.print_exc()
     if "--json" in words:
-        sys.stdout.write(json.dumps({**error.to_json(), "exit_code": error.exit_code}) + "\n")
-    sys.stderr.write(f"error: {printable(str(error))}\n")
+        _write(sys.stdout, json.dumps({**error.to_json(), "exit_code": error.exit_code}) + "\n")
+    _write(sys.stderr, f"error: {printable(str(error))}\n")
     return error.exit_code
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write to a standard stream, which may be a full disk: the exit code tells all the same."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # where what is left is flushed at the end
 
 
 def _usage_error(error: click.UsageError) -> UsageError:
@@ -82,22 +114,33 @@ def _usage_error(error: click.UsageError) -> UsageError:
     return UsageError(message[:1].lower() + message[1:], hint=where)
 
 
-class _Terminated(BaseException):
-    """SIGTERM. Like an interrupt, it must get past those who catch every `Exception`."""
+class _Stopped(BaseException):
+    """SIGTERM or SIGHUP. Like an interrupt, it must get past those who catch every `Exception`."""
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Make SIGTERM and SIGINT end the command as an exception does, so that half-made output is cleaned up."""
+class _Stop:
+    """SIGTERM, SIGHUP and SIGINT end the command as an exception does, so that half-made output is cleaned up.
 
-    def end(number: int, frame: Any) -> None:
-        raise _Terminated
+    Attributes:
+        code: The exit code of the one that came; 0 before.
+    """
 
-    former = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
-    if callable(signal.getsignal(signal.SIGINT)):  # not where it is ignored
-        former[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    def __init__(self) -> None:
+        self.code = 0
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Heed the signals in the block, but for those that are ignored, as by `nohup` and in background jobs."""
+        stopping = [
+            it for it in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT) if signal.getsignal(it) != signal.SIG_IGN
+        ]
+        former = {number: signal.signal(number, self._end) for number in stopping}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    def _end(self, number: int, frame: Any) -> None:
+        self.code = 128 + number
+        raise KeyboardInterrupt if number == signal.SIGINT else _Stopped

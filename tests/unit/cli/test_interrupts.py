@@ -38,3 +38,38 @@ sys.exit(main())
 """
     done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("name", "code", "told"), [("HUP", 129, "hung up"), ("TERM", 143, "terminated")])
+def test_who_hangs_up_stops_the_command_as_who_terminates_it(name: str, code: int, told: str) -> None:
+    assert _stopped_by(f"SIG{name}", "pass") == (code, f"error: {told}\n")
+
+
+def test_an_interrupt_that_a_library_makes_an_error_of_its_own_is_told_as_one() -> None:
+    assert _stopped_by("SIGINT", "raise SourceError('no library of this name')") == (130, "error: interrupted\n")
+
+
+def _stopped_by(signal: str, then: str) -> tuple[int, str]:
+    """Stop a command; `then` is what a library does that catches everything."""
+    script = f"""
+import os, signal, sys
+import click
+from tpu2gpu.cli.exit_codes import run_commands
+from tpu2gpu.errors import SourceError
+
+@click.group()
+def group(): pass
+
+@group.command()
+def wait():
+    try:
+        os.kill(os.getpid(), signal.{signal})
+        signal.pause()
+    except BaseException:
+        {then}
+        raise
+
+sys.exit(run_commands(group, ["wait"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
