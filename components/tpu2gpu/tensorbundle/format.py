@@ -55,6 +55,7 @@ DTYPE_NAMES = {
 }
 DTYPE_ENUMS = {name: enum for enum, name in DTYPE_NAMES.items()}
 DT_STRING = DTYPE_ENUMS["string"]
+FIRST_REFERENCE_TYPE = 100  # from here on DataTypes are those of references to variables
 
 
 @lru_cache(maxsize=64)

@@ -188,6 +188,8 @@ class Bundle(Checkpoint):
             )
 
     def _check_place(self, entry: format.Entry) -> str:
+        if not 0 < entry.dtype < format.FIRST_REFERENCE_TYPE:
+            return f"its type is {entry.dtype_name}, which no stored tensor has"
         if not 0 <= entry.shard < self.shards:
             return f"in shard {entry.shard} of {self.shards}"
         if wrong := format.wrong_sizes(entry.shape):

@@ -295,6 +295,8 @@ def test_damage_is_one_error_that_names_the_place(sound: Path, damage: Callable[
         (format.Entry(1, (1 << 40,), 0, 0, 1 << 42), "but the file has 50"),
         (format.Entry(1, (3,), 7, 0, 12), "in shard 7 of 1"),
         (format.Entry(1, (-3,), 0, 0, 12), r"its shape is \[-3\]"),
+        (format.Entry(101, (3,), 0, 0, 12), "its type is DataType 101, which no stored tensor has"),
+        (format.Entry(0, (3,), 0, 0, 12), "its type is DataType 0, which no stored tensor has"),
         (format.Entry(7, (1 << 58,), 0, 0, 12), "12 bytes for 288230376151711744 strings"),
     ],
 )

@@ -18,6 +18,7 @@ from tpu2gpu.graphs.formats.saved_model import (
     serving_meta_graph,
 )
 from tpu2gpu.graphs.signatures import input_defaults
+from tpu2gpu.graphs.soundness.tensors import known_types
 from tpu2gpu.graphs.trust.policy import require_trust
 from tpu2gpu.graphs.trust.review import review_meta_graph
 from tpu2gpu.running.examples.probes.find_domains import domains_of
@@ -133,8 +134,19 @@ def review_saved_model(
     check_assets(meta, Path(path))
     prefix = Path(path) / VARIABLES_PREFIX
     if index_path(prefix).is_file():
-        Bundle(prefix)  # TensorFlow's own reader ends the process where an index is damaged
+        _check_variables(Bundle(prefix))
     return meta
+
+
+def _check_variables(bundle: Bundle) -> None:
+    """Check what TensorFlow's own reader dies of; the bundle itself found that its index is not damaged."""
+    unknown = [f"{key}: {it.dtype_name}" for key, it in bundle.entries.items() if it.dtype not in known_types()]
+    if unknown:
+        raise SourceError(
+            f"{bundle.prefix}: tensors of types that this TensorFlow does not know",
+            details=unknown,
+            hint="export it again",
+        )
 
 
 def _defaults(meta: Any, signature: str) -> dict[str, Any]:

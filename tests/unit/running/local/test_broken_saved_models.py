@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tpu2gpu import load
 from tpu2gpu.errors import InputError
+from tpu2gpu.tensorbundle import format
 
 
 @pytest.fixture
@@ -56,4 +58,15 @@ def test_objects_that_contradict_themselves_are_refused(name: str, model: Path) 
     BROKEN[name](saved.meta_graphs[0].object_graph_def)
     path.write_bytes(saved.SerializeToString())
     with pytest.raises(InputError, match=str(model)):
+        load(model)
+
+
+@pytest.mark.parametrize("dtype", [0, 77, 101])
+def test_a_tensor_of_a_type_of_which_tensorflow_dies_is_refused(dtype: int, model: Path) -> None:
+    index = format.index_path(model / "variables" / "variables")
+    items = dict(format.read_table(index.read_bytes()))
+    (key,) = (key for key in items if b"OBJECT_GRAPH" in key)
+    entry = attrs.evolve(format.decode_entry(items[key]), dtype=dtype)
+    index.write_bytes(format.encode_table([*{**items, key: format.encode_entry(entry)}.items()]))
+    with pytest.raises(InputError, match=f"DataType {dtype}"):
         load(model)
