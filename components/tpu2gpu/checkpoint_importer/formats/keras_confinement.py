@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import stat
 import zipfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from tpu2gpu.checkpoint_importer.formats.keras_calls import foreign_calls
 from tpu2gpu.errors import SourceError, UnsupportedError, foreign_errors
 from tpu2gpu.graphs.formats.hdf5_files import check_hdf5
+from tpu2gpu.graphs.formats.stored_values import check_unique
 from tpu2gpu.storage.confinement import why_outside
 from tpu2gpu.storage.paths import Place
 
@@ -74,7 +74,6 @@ def check_files(path: Place) -> None:
                 problem = why_outside(Path("/nonexistent"), member.filename)
                 if problem or stat.S_ISLNK(member.external_attr >> 16):
                     raise SourceError(f"{path}: its member {member.filename!r} is {problem or 'a link'}")
-            if twice := [name for name, times in Counter(archive.namelist()).items() if times > 1]:
-                raise SourceError(f"{path}: two members are called {twice[0]!r}", hint="save the model again")
+            check_unique(path, archive.namelist())
             if _WEIGHTS in archive.namelist():
                 check_hdf5(path, _WEIGHTS)

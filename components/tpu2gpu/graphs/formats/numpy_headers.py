@@ -10,6 +10,7 @@ from typing import IO, Any
 from numpy.lib import format
 
 from tpu2gpu.errors import SourceError
+from tpu2gpu.graphs.formats.stored_values import check_unique
 from tpu2gpu.limits import is_bomb, limits
 from tpu2gpu.tensorbundle.format import wrong_sizes
 
@@ -21,7 +22,7 @@ def check_arrays(where: str, file: IO[bytes]) -> None:
     """Check that the arrays of a `.npy` or `.npz` file are plain, and stand in the file; it is left at its start.
 
     Raises:
-        SourceError: They do not.
+        SourceError: They do not, or two of them have one name.
         ValueError: A header is damaged, or of a version that only arrays of records have.
         zipfile.BadZipFile: The archive is damaged.
     """
@@ -30,6 +31,7 @@ def check_arrays(where: str, file: IO[bytes]) -> None:
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
+            check_unique(where, (it.filename.removesuffix(".npy") for it in members))  # as NumPy calls them
             _check_packed(where, sum(it.file_size for it in members), size)
             for member in members:
                 with archive.open(member) as stream:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 from tpu2gpu.errors import SourceError
 from tpu2gpu.limits import is_bomb, limits
 from tpu2gpu.process.memory import bounded_memory
+
+
+def check_unique(where: object, names: Iterable[str]) -> None:
+    """Check that no two members of an archive have one name: readers differ in which of them they take.
+
+    Raises:
+        SourceError: Two have.
+    """
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise SourceError(f"{where}: two members are called {twice[0]!r}", hint="save it again")
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -68,7 +68,8 @@ def find_paths(patterns: Sequence[str]) -> list[Path]:
             there, empty = [path], ""
         else:
             there = [Path(it) for it in sorted(glob.glob(pattern, recursive=True)) if Path(it).is_file()]  # noqa: PTH207
-            empty = "; ".join(filter(None, [f"{pattern}: no such file", what_is_near(path)]))
+            near = [f"{pattern}: no such file", what_is_near(path)]
+            empty = f"{pattern}: no regular file" if path.exists() else "; ".join(filter(None, near))
         found += there
         missing += [] if there else [empty]
     if missing or not found:
