@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tpu2gpu.graphs.edit import topological_order
-from tpu2gpu.graphs.nodes import data_inputs, producer
+from tpu2gpu.graphs.nodes import data_inputs, producer, split_tensor
 
 
 def imported(graph_def: Any) -> Any:
@@ -17,19 +17,10 @@ def imported(graph_def: Any) -> Any:
     """
     import tensorflow as tf
 
+    if any(node.op in _LOOKS for node in graph_def.node):
+        _look_through(graph_def)
     with tf.Graph().as_default() as graph:
-        if not any(node.op in _LOOKS for node in graph_def.node):
-            tf.import_graph_def(graph_def, name="")
-            return graph
-        part = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
-        for node in topological_order({node.name: node for node in graph_def.node}):
-            if node.op in _LOOKS:  # what it takes must be there to be looked at
-                _import_behind(graph, part)
-                check_node(node, [graph.get_tensor_by_name(_full(ref)).shape.rank for ref in data_inputs(node)])
-                del part.node[:]
-            part.node.append(node)
-            part.node[-1].attr.pop("_class", None)  # who it lies beside may be in another part
-        _import_behind(graph, part)
+        tf.import_graph_def(graph_def, name="")
     return graph
 
 
@@ -84,18 +75,33 @@ _LOOKS: dict[str, Callable[[Any, Sequence[int | None]], str]] = {
 """By op: what is wrong with a node, if anything; TensorFlow reads or writes beyond what there is."""
 
 
-def _import_behind(graph: Any, part: Any) -> None:
-    """Import nodes that take what others give that are in the graph already."""
+def _look_through(graph_def: Any) -> None:
+    """Check all nodes that want it, each once what it takes is in a graph of TensorFlow's."""
     import tensorflow as tf
 
-    own = {node.name for node in part.node}
-    outside = {ref for node in part.node for ref in node.input if producer(ref) not in own}
-    mapped = {
-        ref: graph.get_operation_by_name(ref[1:]) if ref.startswith("^") else graph.get_tensor_by_name(_full(ref))
-        for ref in outside
-    }
-    tf.import_graph_def(part, input_map=mapped, name="")
+    part = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
+    operations: dict[str, Any] = {}
+    with tf.Graph().as_default():
+        for node in topological_order({node.name: node for node in graph_def.node}):
+            if node.op in _LOOKS:
+                _import_behind(operations, part)
+                check_node(node, [_value(operations, reference).shape.rank for reference in data_inputs(node)])
+                del part.node[:]
+            part.node.append(node)
+            part.node[-1].attr.pop("_class", None)  # who it lies beside may be in another part
 
 
-def _full(ref: str) -> str:
-    return ref if ":" in ref else f"{ref}:0"
+def _import_behind(operations: dict[str, Any], part: Any) -> None:
+    """Import nodes that take what others give that were imported before; TensorFlow may give them other names."""
+    import tensorflow as tf
+
+    names = [node.name for node in part.node]
+    outside = {reference for node in part.node for reference in node.input} - set(names)
+    mapped = {it: _value(operations, it) for it in outside if producer(it) in operations}
+    operations.update(zip(names, tf.import_graph_def(part, mapped, return_elements=names, name=""), strict=True))
+
+
+def _value(operations: Mapping[str, Any], reference: str) -> Any:
+    """Return what a node's input refers to: a tensor, or the operation that it waits for."""
+    name, index = split_tensor(reference)
+    return operations[producer(reference)] if reference.startswith("^") else operations[name].outputs[index]

@@ -61,3 +61,16 @@ def test_sound_nodes_are_asked() -> None:
 def test_what_names_more_than_there_is_is_named(nodes: list[Any], wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         shape_of(nodes)
+
+
+def test_a_name_that_begins_another_stays_what_it_is() -> None:
+    """TensorFlow renames a node where one that was imported before has its name as a folder."""
+    first, *_ = partitioned(0)
+    set_inputs(first, ["part/size", "part/size"])
+    second, *_ = partitioned(1)
+    second.name = "behind"
+    set_inputs(second, ["whole", "part"])
+    nodes = [placeholder("part/size", 2, 3), first, placeholder("part", 4, 3), second]
+    found = imported(tf.compat.v1.GraphDef(node=nodes))
+    assert {operation.name for operation in found.get_operations()} == {"part/size", "whole", "part", "behind"}
+    assert found.get_tensor_by_name("behind:0").shape.as_list() == [4, 6]
