@@ -17,10 +17,13 @@ def imported(graph_def: Any) -> Any:
     """
     import tensorflow as tf
 
-    if any(node.op in _LOOKS for node in graph_def.node):
-        _look_through(graph_def)
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(graph_def, name="")
+    try:
+        if any(node.op in _LOOKS for node in graph_def.node):
+            _look_through(graph_def)
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(graph_def, name="")
+    except tf.errors.OpError as error:  # it raises these, too: where an op was removed, say
+        raise ValueError(error.message) from error
     return graph
 
 

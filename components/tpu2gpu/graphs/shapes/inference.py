@@ -65,8 +65,6 @@ def infer_sizes_of_any_batch(
     Returns:
         All of them, with what is the same at every batch; what is not stays unknown.
     """
-    import tensorflow as tf
-
     placeholders = [node for node in graph_def.node if node.name in inputs and node.op.startswith("Placeholder")]
     given = [node.attr["shape"].shape for node in placeholders]
     batched = [shape for shape in given if shape.dim and shape.dim[0].size < 0]
@@ -79,7 +77,7 @@ def infer_sizes_of_any_batch(
             shape.dim[0].size = batch
         try:
             found.append(infer_tensors(graph_def)[0])
-        except (ValueError, tf.errors.OpError):  # a graph that does not fit such a batch
+        except ValueError:  # a graph that does not fit such a batch
             return dict(shapes)
     return {name: _common(shape, [each.get(name) for each in found]) for name, shape in shapes.items()}
 
@@ -129,11 +127,10 @@ def counts_of_file(path: str, names: Sequence[str]) -> dict[str, int]:
 
 
 def _counts(graph_def: Any, names: Sequence[str]) -> dict[str, int]:
-    import tensorflow as tf
 
     try:
         graph = imported(graph_def)
-    except (ValueError, tf.errors.OpError):  # an op that this TensorFlow does not know
+    except ValueError:  # an op that this TensorFlow does not know
         return {}
     counts = {name: _count(graph.get_operation_by_name(name)) for name in names}
     return {name: count for name, count in counts.items() if count is not None}

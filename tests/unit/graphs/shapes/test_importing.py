@@ -63,6 +63,13 @@ def test_what_names_more_than_there_is_is_named(nodes: list[Any], wrong: str) ->
         shape_of(nodes)
 
 
+def test_an_op_that_was_removed_is_an_error_of_the_same_kind() -> None:
+    graph = tf.compat.v1.GraphDef(node=[new_node("lines", "TextLineReader")])
+    graph.versions.producer = 1500
+    with pytest.raises(ValueError, match="Op TextLineReader is not available in GraphDef version 1500"):
+        imported(graph)
+
+
 def test_a_name_that_begins_another_stays_what_it_is() -> None:
     """TensorFlow renames a node where one that was imported before has its name as a folder."""
     first, *_ = partitioned(0)
