@@ -44,9 +44,11 @@ if [[ $(cat "$root/.made" 2>/dev/null) != "$packages" ]]; then
   (($(df --output=avail -B1G "$worlds" | tail -1) >= 8)) || cannot "less than 8 GB free for $worlds"
   rm -rf --one-file-system "$root" "$worlds/venv"
   echo "making $root" >&2
-  # in a namespace of its own: a debootstrap that fails leaves its /proc and /sys mounted
-  unshare --mount debootstrap --variant=minbase --include=$packages trixie "$root" >"$worlds/debootstrap.log" 2>&1 ||
-    cannot "debootstrap failed: $(tail -1 "$worlds/debootstrap.log")"
+  make_root() { # in a namespace of its own: a debootstrap that fails leaves its /proc and /sys mounted
+    unshare --mount debootstrap --variant=minbase --include=$packages trixie "$root" >"$worlds/debootstrap.log" 2>&1
+  }
+  # a mirror may fail once in hundreds of packages; what was fetched is not fetched again
+  make_root || make_root || cannot "debootstrap failed: $(tail -1 "$worlds/debootstrap.log")"
   mkdir "$root/host"
   rm -rf "$root"/var/cache/apt/archives/*.deb
   echo "$packages" >"$root/.made"
