@@ -19,7 +19,7 @@ from tpu2gpu.errors import EnvironmentLacksError, OutputExistsError, UsageError
 from tpu2gpu.storage.exchanging import exchange
 from tpu2gpu.storage.folders import make_folder
 from tpu2gpu.storage.full_disks import why_full
-from tpu2gpu.storage.unfinished import remove_left_behind, scratch, unfinished
+from tpu2gpu.storage.unfinished import open_as_usual, remove_left_behind, scratch, unfinished
 
 _SKELETON = Path(__file__).parent / "skeleton"
 _WRITER, _DATA = "make_examples.py", "data"
@@ -98,7 +98,7 @@ def _appear(made: Path, folder: Path) -> None:
     with unfinished(folder) as whole:
         try:
             shutil.copytree(made, whole, dirs_exist_ok=True)
-            whole.chmod(0o755)
+            open_as_usual(whole)
             whole.rename(folder)
         except BaseException:
             shutil.rmtree(whole, ignore_errors=True)

@@ -34,7 +34,7 @@ from tpu2gpu.storage.digested_file import take_digest
 from tpu2gpu.storage.folders import check_length, make_folder
 from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.paths import Place, files_below, place
-from tpu2gpu.storage.unfinished import moved_aside, remove_left_behind, unfinished
+from tpu2gpu.storage.unfinished import moved_aside, open_as_usual, remove_left_behind, unfinished
 from tpu2gpu.storage.whole_files import read_plain_text
 
 MANIFEST = "manifest.json"
@@ -94,7 +94,7 @@ def publish(target: str | os.PathLike[str], *, force: bool = False, about: dict[
             yield staging
             write_json(folder / REPORT, staging.report)
             write_json(folder / MANIFEST, make_manifest(folder, staging.about))
-            folder.chmod(0o755)
+            open_as_usual(folder)
             _move(folder, target, force=force)
             refusal.unlink(missing_ok=True)
         except BaseException as error:

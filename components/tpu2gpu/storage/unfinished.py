@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,6 +33,14 @@ def unfinished(target: Path) -> Iterator[Path]:
         folder = made.with_name(made.name.replace(".making-", ".partial-"))
         made.rename(folder)
         yield folder
+
+
+def open_as_usual(folder: Path) -> None:
+    """Give a folder the mode that this process's folders have: one in the making is its owner's alone."""
+    usual = folder / ".usual"
+    usual.mkdir()
+    folder.chmod(stat.S_IMODE(usual.stat().st_mode))
+    usual.rmdir()
 
 
 @contextmanager

@@ -260,3 +260,14 @@ def test_a_copy_that_fills_the_disk_is_told_as_such(tmp_path: Path) -> None:
 def test_a_library_that_fills_the_disk_says_so_in_its_text(tmp_path: Path, said: str, reason: str) -> None:
     full = why_full(RuntimeError(said), tmp_path / "out")
     assert (f"cannot be written ({reason})" in full.message) if full is not None else not reason
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o755), (0o077, 0o700), (0o002, 0o775)])
+def test_an_output_is_open_to_whom_the_umask_says(mask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "out")
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "out", tmp_path / "out" / "sub"):
+        assert folder.stat().st_mode & 0o777 == mode
