@@ -53,7 +53,8 @@ class Tpu2GpuError(Exception):
     def __str__(self) -> str:
         """Return one line, and one more for each detail."""
         head = f"{self.message}; {self.hint}" if self.hint else self.message
-        return "\n".join([head, *(f"  - {detail}" for detail in self.details)])
+        lines = [head, *(f"  - {detail}" for detail in self.details)]
+        return "\n".join(line.replace("\n", "\\n") for line in lines)  # a foreign name may hold an end of line
 
     def to_json(self) -> dict[str, Any]:
         """Return the error as plain data, to cross a process boundary or stand in a report.

@@ -59,7 +59,8 @@ class Terminal:
         from tpu2gpu.storage.publishing import plain
 
         self._stop_bar()
-        text = json.dumps(plain(data), ensure_ascii=False) if self.as_json else "\n".join(lines)
+        apart = "\n".join(line.replace("\n", "\\n") for line in lines)  # a foreign name may hold an end of line
+        text = json.dumps(plain(data), ensure_ascii=False) if self.as_json else apart
         self._out.write(f"{printable(text)}\n")
         self._out.flush()
 
