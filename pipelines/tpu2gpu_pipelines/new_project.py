@@ -17,7 +17,7 @@ from tpu2gpu.cli.command import make_command
 from tpu2gpu.cli.terminal import Terminal
 from tpu2gpu.errors import EnvironmentLacksError, OutputExistsError, UsageError
 from tpu2gpu.storage.exchanging import exchange
-from tpu2gpu.storage.folders import make_folder
+from tpu2gpu.storage.folders import check_length, make_folder
 from tpu2gpu.storage.full_disks import why_full
 from tpu2gpu.storage.unfinished import open_as_usual, remove_left_behind, scratch, unfinished
 
@@ -53,9 +53,11 @@ def write_project(folder: Path, *, force: bool = False) -> list[Path]:
 
     Raises:
         OutputExistsError: Some are there already; all are named.
+        InputError: Its path is too long.
         UsageError: Nothing can be written there.
         EnvironmentLacksError: There is no room, or no TensorFlow to write the examples.
     """
+    check_length(folder.absolute())
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: a file is there", hint="choose another folder")
     names = sorted([*(file.name for file in _SKELETON.iterdir() if file.is_file()), _DATA])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tpu2gpu.errors import EnvironmentLacksError, UsageError
+from tpu2gpu.errors import EnvironmentLacksError, InputError, UsageError
 from tpu2gpu_pipelines import new_project
 from tpu2gpu_pipelines.new_project import write_project
 
@@ -131,3 +131,9 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     write_project(tmp_path / "new")
     assert [it.name for it in tmp_path.iterdir()] == ["new"]
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_path_that_is_too_long_is_refused_before_any_of_it_is_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="File name too long"):
+        write_project(tmp_path / ("x/" * 2000))
+    assert list(tmp_path.iterdir()) == []
