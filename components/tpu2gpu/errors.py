@@ -54,7 +54,7 @@ class Tpu2GpuError(Exception):
         """Return one line, and one more for each detail."""
         head = f"{self.message}; {self.hint}" if self.hint else self.message
         lines = [head, *(f"  - {detail}" for detail in self.details)]
-        return "\n".join(line.replace("\n", "\\n") for line in lines)  # a foreign name may hold an end of line
+        return "\n".join(map(one_line, lines))
 
     def to_json(self) -> dict[str, Any]:
         """Return the error as plain data, to cross a process boundary or stand in a report.
@@ -183,6 +183,11 @@ _ONNX_NODE = re.compile(r"Non-zero status code returned while running (\S+) node
 _FUNCTION = re.compile(r"\s*\[Op:\w+\]( name:.*)?$|^\(\d+\) [A-Z_]+:\s*")
 _MOST_TEXT, _MOST_LINE = 20_000, 2_000  # characters
 _FOREIGN_FLAG = re.compile(r"[^.;]*(?<![\w-])--[a-z][\w-]*[^.;]*[.;]?\s*")
+
+
+def one_line(text: str) -> str:
+    """Return a line as one: a foreign name in it may hold an end of line."""
+    return text.replace("\n", "\\n")
 
 
 def first_line(error: BaseException) -> str:

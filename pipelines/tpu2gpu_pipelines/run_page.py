@@ -113,6 +113,18 @@ def _steps(records: Sequence[StepRecord]) -> Table:
     return Table("Steps", columns, rows, note, numeric=False, badge_column=1)
 
 
+def read_figures(path: Path) -> dict[str, Any]:
+    """Read the figures that a step left; none where there is no such file.
+
+    Raises:
+        SourceError: The file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    with foreign_errors(SourceError, f"{path}: no figures of a step", hint="run the step again"):
+        return dict(parse_json(read_plain_text(path)))
+
+
 def _figures(record: StepRecord) -> list[tuple[str, str]]:
     """Return what a step measured; an evaluation's figures stand in its report."""
     figures: dict[str, Any] = {}
@@ -122,9 +134,7 @@ def _figures(record: StepRecord) -> list[tuple[str, str]]:
         if is_remote(output.uri) or (folder / _PAGE).is_file():
             continue
         for name in (_TRAINING, _METRICS):
-            if (folder / name).is_file():
-                with foreign_errors(SourceError, f"{folder / name}: no figures of a step", hint="run the step again"):
-                    figures |= dict(parse_json(read_plain_text(folder / name)))
+            figures |= read_figures(folder / name)
     if any(name.endswith("blessed") for name in figures):
         return []
     shown = [

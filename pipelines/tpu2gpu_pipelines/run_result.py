@@ -9,13 +9,11 @@ from typing import Any
 
 import attrs
 
-from tpu2gpu.errors import SourceError, Tpu2GpuError, foreign_errors
-from tpu2gpu.plain_json import parse_json
+from tpu2gpu.errors import Tpu2GpuError
 from tpu2gpu.storage.paths import Place, place
 from tpu2gpu.storage.promotion.promoting import find_incumbents
-from tpu2gpu.storage.whole_files import read_plain_text
 from tpu2gpu_pipelines.metadata_store import OutputRecord, StepRecord
-from tpu2gpu_pipelines.run_page import write_run_page
+from tpu2gpu_pipelines.run_page import read_figures, write_run_page
 
 REPORT = "report/index.html"
 """The page of the newest run, in the folder of everything that runs leave behind."""
@@ -93,10 +91,10 @@ def gather_result(
     """
     training: dict[str, Any] = {}
     for model_run in _outputs(records, "ModelRun"):
-        training = _read(Path(model_run.uri) / "training.json")
+        training = read_figures(Path(model_run.uri) / "training.json")
     report, summary = write_newest_page(records, root, run=run), {}
     for page in _outputs(records, "system.HTML"):
-        summary = _read(Path(page.uri) / "summary.json")
+        summary = read_figures(Path(page.uri) / "summary.json")
     blessings = list(_outputs(records, *_BLESSINGS))
     reasons = {str(blessing.properties.get("reasons", "")) for blessing in blessings if not _flag(blessing, "blessed")}
     promoted = None
@@ -153,10 +151,3 @@ def _outputs(records: Sequence[StepRecord], *types: str) -> Iterator[OutputRecor
 
 def _flag(artifact: OutputRecord, name: str) -> bool:
     return artifact.properties.get(name) == 1
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    with foreign_errors(SourceError, f"{path}: no figures of a step", hint="run the step again"):
-        return dict(parse_json(read_plain_text(path)))

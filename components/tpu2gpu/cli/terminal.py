@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from tpu2gpu.errors import one_line
 from tpu2gpu.reporting.printable import printable
 
 _PLAIN_EVERY_S = 10.0
@@ -59,8 +60,7 @@ class Terminal:
         from tpu2gpu.storage.publishing import plain
 
         self._stop_bar()
-        apart = "\n".join(line.replace("\n", "\\n") for line in lines)  # a foreign name may hold an end of line
-        text = json.dumps(plain(data), ensure_ascii=False) if self.as_json else apart
+        text = json.dumps(plain(data), ensure_ascii=False) if self.as_json else "\n".join(map(one_line, lines))
         self._out.write(f"{printable(text)}\n")
         self._out.flush()
 

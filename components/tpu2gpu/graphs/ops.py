@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tpu2gpu.tensorbundle.format import DTYPE_ENUMS
+from tpu2gpu.tensorbundle.format import DTYPE_ENUMS, FIRST_REFERENCE_TYPE
 
 DT_FLOAT = DTYPE_ENUMS["float32"]
 DT_DOUBLE = DTYPE_ENUMS["float64"]
@@ -14,7 +14,7 @@ DT_INT32 = DTYPE_ENUMS["int32"]
 DT_INT64 = DTYPE_ENUMS["int64"]
 DT_BOOL = DTYPE_ENUMS["bool"]
 DT_STRING, DT_RESOURCE, DT_VARIANT = 7, 20, 21
-REFERENCE = 100  # added to a DataType's number for a reference to such a tensor
+REFERENCE = FIRST_REFERENCE_TYPE  # added to a DataType's number for a reference to such a tensor
 
 PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
 REF_VARIABLES = ("VariableV2", "Variable")  # TensorFlow 1's reference variables

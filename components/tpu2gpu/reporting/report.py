@@ -262,7 +262,12 @@ def _bullets(heading: str, texts: Sequence[str]) -> list[str]:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(plain_markdown(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(markdown_cell, cells)) + " |"
+
+
+def markdown_cell(text: str) -> str:
+    """Return text that Markdown takes for no more than what one cell of a table holds."""
+    return plain_markdown(text).replace("|", "\\|")
 
 
 def plain_markdown(text: str) -> str:

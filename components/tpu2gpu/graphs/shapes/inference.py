@@ -127,7 +127,6 @@ def counts_of_file(path: str, names: Sequence[str]) -> dict[str, int]:
 
 
 def _counts(graph_def: Any, names: Sequence[str]) -> dict[str, int]:
-
     try:
         graph = imported(graph_def)
     except ValueError:  # an op that this TensorFlow does not know

@@ -29,7 +29,7 @@ _VALUES = {
 def known_types() -> frozenset[int]:
     """Return the DataType numbers that a tensor may have; references are none."""
     types_pb2 = importlib.import_module("tensorflow.core.framework.types_pb2")  # where it is loaded, without TensorFlow
-    return frozenset(number for number in types_pb2.DataType.values() if 0 < number < 100)
+    return frozenset(number for number in types_pb2.DataType.values() if 0 < number < format.FIRST_REFERENCE_TYPE)
 
 
 def wrong_shape(shape: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from tpu2gpu.errors import ManifestError, foreign_errors
 from tpu2gpu.plain_json import parse_json
 from tpu2gpu.reporting.printable import printable
-from tpu2gpu.reporting.report import plain_markdown
+from tpu2gpu.reporting.report import markdown_cell, plain_markdown
 from tpu2gpu.storage.promotion.ledger import Promotion
 from tpu2gpu.storage.whole_files import read_plain_text
 
@@ -44,7 +44,7 @@ def _lines(promotion: Promotion, manifest: Mapping[str, Any], plan: Mapping[str,
         if plan.get(key):
             yield from ("", f"## {title}", "", "| name | type | shape |", "|---|---|---|")
             for spec in plan[key]:
-                yield f"| {_cell(spec['name'])} | {_cell(spec['dtype'])} | {_shape(spec['shape'])} |"
+                yield f"| {markdown_cell(spec['name'])} | {markdown_cell(spec['dtype'])} | {_shape(spec['shape'])} |"
     yield from ("", "## How it was proved", "")
     if plan:
         yield f"- Dtype: {plan['dtype']}; back end: {plan['backend']}; level: {plain_markdown(plan['verified_level'])}."
@@ -72,10 +72,6 @@ def _lines(promotion: Promotion, manifest: Mapping[str, Any], plan: Mapping[str,
     yield "- The verdict holds for the examples, the hardware and the budgets of its evaluation."
     if plan.get("verified_level") != "engine_executed":
         yield "- No engine was executed where it was evaluated: latencies on the serving GPU are not known from it."
-
-
-def _cell(text: str) -> str:
-    return plain_markdown(text).replace("|", "\\|")
 
 
 def _shape(shape: list[int | None] | None) -> str:
